@@ -1,0 +1,24 @@
+//! Numbers: flat parameters with named segments, matrix products, fixed-point words.
+//!
+//! A model's parameters are one flat slice. [`Layout`] gives names and shapes to ranges of it; everything that
+//! trains, compresses, masks or sums works on the plain slice. [`gemm`](gemm()) multiplies matrices that are slices too.
+//! [`fixed`] turns floats into the integers that a federation adds, and packs them at exactly the agreed width.
+//!
+//! This crate knows no networks, no files and no federation. It is the only one with `unsafe`: each use stands in
+//! a module that says why, and calls code chosen for the processor it runs on.
+
+#![deny(unsafe_code)]
+
+pub mod bytes;
+mod elementary;
+pub mod fixed;
+mod gemm;
+mod params;
+mod processor;
+mod real;
+mod tile;
+
+pub use elementary::{sigmoid, tanh};
+pub use gemm::{Matrix, gemm};
+pub use params::{Layout, Params, ParamsError, Segment};
+pub use real::Real;
