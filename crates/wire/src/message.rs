@@ -1,0 +1,397 @@
+//! Every message between machines.
+//!
+//! Three parties: a **device** trains on its own data, an **edge** sums what devices send, the **cloud** selects,
+//! applies and announces. Devices and edges dial; the cloud answers. A device talks to one edge at a time (the cloud
+//! has an edge of its own inside), an edge to the cloud. An operator's command line talks to the cloud.
+//!
+//! One training round, read downwards:
+//!
+//! ```text
+//!  cloud                      edge                         device
+//!    |  Open ------------------>|  Task --------------------->|   (model by GetChunk / Chunk, edge caches it)
+//!    |                          |<--------------- Offer       |   (sealed update, pulled by GetChunk / Chunk)
+//!    |<------------ Progress    |  Absorbed ---------------->|
+//!    |  Close ----------------->|                             |
+//!    |<------------ Partial     |                             |   (pulled by GetChunk / Chunk)
+//!    |  PartialKept ----------->|                             |
+//!    |  Announce -------------->|  Verdict ----------------->|   (included or not, with a proof)
+//! ```
+//!
+//! Nothing here says what the words of an update mean; that is `fed`'s business.
+
+use crate::bounded::{Blob, List, Text};
+use crate::codec::{DecodeError, Reader, Wire, shown, wire_names, wire_struct};
+use crate::identity::NodeId;
+use crate::object::{CHUNK_BYTES, INLINE_BYTES_MAX, Manifest, ObjectId};
+use std::fmt;
+
+/// Bytes of one message, and so of a frame that carries one.
+pub const MESSAGE_BYTES_MAX: usize = 4 << 20;
+/// Devices in one cohort, and so in one message: as many as fit in [`MESSAGE_BYTES_MAX`] beside the manifest of the
+/// biggest object (2.1 MB), a job's description and an inline object.
+pub const COHORT_MAX: usize = 49_152;
+/// Data sets that one device may offer, and collections that it may hold sealed updates for.
+pub const OFFERS_MAX: usize = 64;
+/// Edges that a device is told of.
+pub const UPSTREAMS_MAX: usize = 64;
+/// A job's encoded description.
+pub const SPEC_BYTES_MAX: usize = 64 * 1024;
+/// A command's or a reply's body.
+pub const BODY_BYTES_MAX: usize = 1024 * 1024;
+
+/// A sentence for people.
+pub type Reason = Text<512>;
+/// A name that people chose.
+pub type Name = Text<64>;
+/// `host:port`.
+pub type SocketName = Text<264>;
+/// Object bytes that ride along with the message that offers them.
+pub type Inline = Option<Blob<INLINE_BYTES_MAX>>;
+
+wire_names! {
+    /// What a machine is.
+    pub enum Role {
+        Cloud = 0,
+        Edge = 1,
+        Device = 2,
+        Operator = 3,
+    }
+
+    /// What a collection gathers.
+    pub enum Work {
+        /// Sums for standardisation, before the first version.
+        Statistics = 0,
+        /// Updates of a model version.
+        Train = 1,
+        /// Counts of right answers on held-out rows.
+        Evaluate = 2,
+    }
+
+    /// What an edge says about one device of a collection.
+    pub enum Fate {
+        /// Its update is in this edge's partial.
+        Absorbed = 0,
+        /// The device will not or cannot take part.
+        Declined = 1,
+        /// Asked to release the device, the edge had nothing of it and will absorb nothing.
+        Released = 2,
+        /// Its update was malformed and refused.
+        Refused = 3,
+        /// It left before its update was complete.
+        Detached = 4,
+    }
+}
+
+/// A job's number in its fleet.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct JobId(pub u64);
+
+impl std::fmt::Display for JobId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+impl Wire for JobId {
+    const BYTES_MIN: usize = 8;
+    const BYTES_MAX: usize = 8;
+    fn put(&self, out: &mut Vec<u8>) {
+        self.0.put(out);
+    }
+    fn take(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self(u64::take(reader)?))
+    }
+}
+
+wire_struct! {
+    /// What is being gathered: everything about a round is keyed by this. A version's next attempt is another
+    /// collection; sums of two attempts never meet.
+    #[derive(Copy, PartialOrd, Ord, Hash)]
+    pub struct Collection {
+        pub job: JobId,
+        /// The model version that the work starts from.
+        pub version: u64,
+        pub work: Work,
+        pub attempt: u32,
+    }
+
+    /// An edge's one try at a collection: what the cloud fences. A restarted edge tries under a new number.
+    #[derive(Copy, PartialOrd, Ord, Hash)]
+    pub struct Incarnation {
+        pub collection: Collection,
+        pub number: u64,
+    }
+
+    /// A data set that a device offers, and how many rows of it.
+    pub struct DataOffer {
+        pub name: Name,
+        pub rows: u64,
+    }
+
+    /// A machine that devices may dial.
+    pub struct Upstream {
+        pub id: NodeId,
+        pub address: SocketName,
+    }
+
+    /// A new model version, signed by the cloud.
+    pub struct Announcement {
+        /// The collection that made it.
+        pub collection: Collection,
+        /// The version now current.
+        pub version: u64,
+        /// Which line of versions this is; a device may hold versions of two channels.
+        pub channel: Name,
+        pub model: ObjectId,
+        /// Root of the hash tree over the included devices' keys, sorted.
+        pub included_root: [u8; 32],
+        pub included_count: u32,
+        /// By the cloud, over all fields above.
+        pub signature: [u8; 64],
+    }
+
+    /// Where a device's key stands in the tree of included devices.
+    pub struct Proof {
+        pub index: u32,
+        pub path: List<[u8; 32], 32>,
+    }
+
+    /// The end of a collection, told to one device: included if the proof holds, else not.
+    pub struct Verdict {
+        pub collection: Collection,
+        pub announcement: Option<Announcement>,
+        pub proof: Option<Proof>,
+    }
+
+    /// An edge's open collection, told when it (re)connects.
+    pub struct OpenState {
+        pub incarnation: Incarnation,
+        pub absorbed: List<NodeId, COHORT_MAX>,
+    }
+}
+
+/// Declares `Message` with one tag per variant, and the encoding.
+macro_rules! messages {
+    ($($(#[$meta:meta])* $tag:literal $name:ident { $($(#[$fmeta:meta])* $field:ident: $t:ty,)* })*) => {
+        /// One message: a tag byte, then the fields in order.
+        #[derive(Clone, PartialEq, Eq)]
+        pub enum Message {
+            $($(#[$meta])* $name { $($(#[$fmeta])* $field: $t,)* },)*
+        }
+
+        impl Message {
+            /// Every variant, in the order of tags: tag, name, and the most bytes that its fields can take.
+            pub const VARIANTS: &'static [(u8, &'static str, usize)] =
+                &[$(($tag, stringify!($name), 1usize $(.saturating_add(<$t as Wire>::BYTES_MAX))*),)*];
+
+            /// The message's name, for logs and counters.
+            pub fn name(&self) -> &'static str {
+                match self { $(Self::$name { .. } => stringify!($name),)* }
+            }
+        }
+
+        impl fmt::Debug for Message {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                match self {
+                    $(Self::$name { $($field,)* } => f
+                        .debug_struct(stringify!($name))
+                        $(.field(stringify!($field), shown(stringify!($field), $field)))*
+                        .finish(),)*
+                }
+            }
+        }
+
+        impl Wire for Message {
+            const BYTES_MIN: usize = 1;
+            const BYTES_MAX: usize = MESSAGE_BYTES_MAX;
+            fn put(&self, out: &mut Vec<u8>) {
+                match self {
+                    $(Self::$name { $($field,)* } => {
+                        out.push($tag);
+                        $($field.put(out);)*
+                    })*
+                }
+            }
+            fn take(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+                let offset = reader.offset();
+                let message = match u8::take(reader)? {
+                    $($tag => Self::$name { $($field: Wire::take(reader)?,)* },)*
+                    got => return Err(DecodeError::UnknownTag { what: "message", offset, got }),
+                };
+                match message.broken_promise() {
+                    Some(why) => Err(DecodeError::Invalid { what: message.name(), offset, why }),
+                    None => Ok(message),
+                }
+            }
+
+            /// More than [`MESSAGE_BYTES_MAX`] are refused unread.
+            fn from_bytes(bytes: &[u8]) -> Result<Self, DecodeError> {
+                if bytes.len() > MESSAGE_BYTES_MAX {
+                    let (maximum, got) = (MESSAGE_BYTES_MAX, bytes.len());
+                    return Err(DecodeError::TooLong { what: "message", offset: 0, maximum, got });
+                }
+                let mut reader = Reader::new(bytes);
+                let message = Self::take(&mut reader)?;
+                reader.finish()?;
+                Ok(message)
+            }
+        }
+    };
+}
+
+messages! {
+    // ---- any two machines ----
+    0 Ping { nonce: u64, }
+    1 Pong { nonce: u64, }
+    /// The last word before hanging up.
+    2 Bye { reason: Reason, }
+    /// Please send this chunk.
+    3 GetChunk { object: ObjectId, index: u32, }
+    4 Chunk { object: ObjectId, index: u32, bytes: Blob<CHUNK_BYTES>, }
+    /// I do not have it (any more).
+    5 NoChunk { object: ObjectId, index: u32, }
+    /// A request was refused: what, where, what was expected, what came.
+    6 Denied { what: Reason, place: Reason, expected: Reason, got: Reason, }
+
+    // ---- enrolment (machine to cloud) ----
+    10 Join {
+        /// From the ticket; proves that somebody let this key in.
+        secret: [u8; 16],
+        role: Role,
+        name: Name,
+    }
+    11 Joined { name: Name, upstreams: List<Upstream, UPSTREAMS_MAX>, }
+    /// Replace the sender's key by another one, which signs the old one's id.
+    12 Rotate { to: NodeId, signature: [u8; 64], }
+    13 Rotated { to: NodeId, }
+
+    // ---- device to edge ----
+    20 Attach {
+        name: Name,
+        data: List<DataOffer, OFFERS_MAX>,
+        /// Collections whose sealed update this device keeps, waiting for a verdict.
+        held: List<Collection, OFFERS_MAX>,
+    }
+    /// The sealed update of a collection, ready to be pulled.
+    21 Offer { collection: Collection, update: Manifest, inline: Inline, }
+    22 Declined { collection: Collection, reason: Reason, }
+
+    // ---- edge to device ----
+    30 Attached { cloud: NodeId, upstreams: List<Upstream, UPSTREAMS_MAX>, }
+    31 Task {
+        collection: Collection,
+        spec: Blob<SPEC_BYTES_MAX>,
+        model: Manifest,
+        inline: Inline,
+        /// From now.
+        deadline_ms: u64,
+    }
+    32 Absorbed { collection: Collection, }
+    33 Refused { collection: Collection, reason: Reason, }
+    34 Told { verdict: Verdict, }
+
+    // ---- edge to cloud ----
+    /// States that do not fit in [`MESSAGE_BYTES_MAX`] together are left out: to the cloud they are lost, as after a
+    /// restart. (All other messages fit by the bounds of their fields.)
+    40 EdgeAttach { name: Name, listen: SocketName, open: List<OpenState, OFFERS_MAX>, }
+    41 DeviceAttached {
+        device: NodeId,
+        name: Name,
+        data: List<DataOffer, OFFERS_MAX>,
+        held: List<Collection, OFFERS_MAX>,
+    }
+    42 DeviceDetached { device: NodeId, }
+    43 Progress { incarnation: Incarnation, device: NodeId, fate: Fate, reason: Reason, }
+    /// A closed partial, ready to be pulled.
+    44 Partial {
+        incarnation: Incarnation,
+        devices: List<NodeId, COHORT_MAX>,
+        sum: Manifest,
+        inline: Inline,
+    }
+    /// This edge has no such incarnation (it restarted, or was fenced).
+    45 NoPartial { incarnation: Incarnation, }
+
+    // ---- cloud to edge ----
+    50 EdgeAttached { name: Name, upstreams: List<Upstream, UPSTREAMS_MAX>, }
+    51 Open {
+        /// Absorb under this number.
+        incarnation: Incarnation,
+        spec: Blob<SPEC_BYTES_MAX>,
+        model: Manifest,
+        inline: Inline,
+        devices: List<NodeId, COHORT_MAX>,
+        deadline_ms: u64,
+        /// Words in an update of this collection.
+        words: u64,
+        /// Bits per word, 1 to 64.
+        bits: u8,
+    }
+    52 Release { incarnation: Incarnation, device: NodeId, }
+    53 Close { incarnation: Incarnation, }
+    /// Drop this incarnation; nothing of it will be used.
+    54 Fence { incarnation: Incarnation, }
+    /// The partial is durable at the cloud.
+    55 PartialKept { incarnation: Incarnation, }
+    /// A version is current; tell the devices. `included` is sorted, each device once.
+    56 Announce { announcement: Announcement, included: List<NodeId, COHORT_MAX>, }
+    /// The end of an older collection, for a device that asked.
+    57 Tell { device: NodeId, verdict: Verdict, }
+    58 Admit { device: NodeId, }
+    /// The key is not, or no longer, enrolled: hang up.
+    59 Cut { node: NodeId, reason: Reason, }
+
+    // ---- operator to cloud and back ----
+    60 Command {
+        /// JSON.
+        body: Blob<BODY_BYTES_MAX>,
+        nonce: u64,
+        issued_at_ms: u64,
+        /// By the operator's key, over the fields above and the cloud's key.
+        signature: [u8; 64],
+    }
+    61 Reply {
+        nonce: u64,
+        /// JSON.
+        body: Blob<BODY_BYTES_MAX>,
+        last: bool,
+    }
+}
+
+impl Message {
+    /// What a field's comment promises and its type does not: refused on decoding, so that nobody who reads a message
+    /// need ask.
+    fn broken_promise(&self) -> Option<&'static str> {
+        match self {
+            Self::Open { bits, .. } if !(1..=64).contains(bits) => Some("1 to 64 bits per word expected"),
+            Self::Announce { included, .. } if !included.is_sorted_by(|a, b| a < b) => {
+                Some("each included device once, sorted, expected")
+            }
+            _ => None,
+        }
+    }
+}
+
+impl Announcement {
+    pub const DOMAIN: &'static str = "announcement";
+
+    /// The bytes that the cloud signs: the encoding without the signature.
+    pub fn signed_bytes(&self) -> Vec<u8> {
+        let mut bytes = self.to_bytes();
+        bytes.truncate(bytes.len() - self.signature.len());
+        bytes
+    }
+}
+
+/// The bytes that an operator signs: for this cloud, this body, once.
+pub fn command_bytes(cloud: NodeId, body: &[u8], nonce: u64, issued_at_ms: u64) -> Vec<u8> {
+    let mut out = Vec::with_capacity(body.len() + 48);
+    cloud.put(&mut out);
+    nonce.put(&mut out);
+    issued_at_ms.put(&mut out);
+    out.extend_from_slice(body);
+    out
+}
+
+pub const COMMAND_DOMAIN: &str = "command";
+pub const ROTATE_DOMAIN: &str = "rotate";

@@ -1,0 +1,167 @@
+//! Random values of every message variant.
+
+use littoral_wire::bounded::{Blob, List, Text};
+use littoral_wire::message::*;
+use littoral_wire::object::CHUNK_BYTES;
+use littoral_wire::{Manifest, NodeId, ObjectId};
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+/// Short texts of any characters, and sometimes the longest that fits.
+pub fn text<const MAX: usize>() -> BoxedStrategy<Text<MAX>> {
+    let short = vec(any::<char>(), 0..8).prop_map(|chars| Text::new(String::from_iter(chars)));
+    prop_oneof![9 => short, 1 => Just(Text::new("x".repeat(MAX)))].boxed()
+}
+
+fn blob<const MAX: usize>() -> BoxedStrategy<Blob<MAX>> {
+    vec(any::<u8>(), 0..40).prop_map(|bytes| Blob::new(bytes).unwrap()).boxed()
+}
+
+fn list<T: std::fmt::Debug, const MAX: usize>(item: impl Strategy<Value = T> + 'static) -> BoxedStrategy<List<T, MAX>> {
+    vec(item, 0..4).prop_map(|items| List::new(items).unwrap()).boxed()
+}
+
+fn inline() -> BoxedStrategy<Inline> {
+    proptest::option::of(blob()).boxed()
+}
+
+fn node() -> BoxedStrategy<NodeId> {
+    any::<[u8; 32]>().prop_map(NodeId).boxed()
+}
+
+fn sorted() -> BoxedStrategy<List<NodeId, COHORT_MAX>> {
+    proptest::collection::btree_set(node(), 0..4).prop_map(|ids| List::new(Vec::from_iter(ids)).unwrap()).boxed()
+}
+
+fn object() -> BoxedStrategy<ObjectId> {
+    any::<[u8; 32]>().prop_map(ObjectId).boxed()
+}
+
+/// Of objects whose hashes are made up, and that end anywhere in their last chunk.
+pub fn manifest() -> BoxedStrategy<Manifest> {
+    (vec(any::<[u8; 32]>(), 0..4), 1..=CHUNK_BYTES as u64)
+        .prop_map(|(hashes, last)| {
+            let full = hashes.len().saturating_sub(1) as u64 * CHUNK_BYTES as u64;
+            Manifest::from_hashes(if hashes.is_empty() { 0 } else { full + last }, hashes).unwrap()
+        })
+        .boxed()
+}
+
+fn collection() -> BoxedStrategy<Collection> {
+    let work = prop_oneof![Just(Work::Statistics), Just(Work::Train), Just(Work::Evaluate)];
+    (any::<u64>(), any::<u64>(), work, any::<u32>())
+        .prop_map(|(job, version, work, attempt)| Collection { job: JobId(job), version, work, attempt })
+        .boxed()
+}
+
+fn incarnation() -> BoxedStrategy<Incarnation> {
+    (collection(), any::<u64>()).prop_map(|(collection, number)| Incarnation { collection, number }).boxed()
+}
+
+fn data() -> BoxedStrategy<List<DataOffer, OFFERS_MAX>> {
+    list((text(), any::<u64>()).prop_map(|(name, rows)| DataOffer { name, rows }))
+}
+
+fn upstreams() -> BoxedStrategy<List<Upstream, UPSTREAMS_MAX>> {
+    list((node(), text()).prop_map(|(id, address)| Upstream { id, address }))
+}
+
+fn open() -> BoxedStrategy<List<OpenState, OFFERS_MAX>> {
+    list((incarnation(), list(node())).prop_map(|(incarnation, absorbed)| OpenState { incarnation, absorbed }))
+}
+
+fn role() -> BoxedStrategy<Role> {
+    prop_oneof![Just(Role::Cloud), Just(Role::Edge), Just(Role::Device), Just(Role::Operator)].boxed()
+}
+
+fn fate() -> BoxedStrategy<Fate> {
+    let fates = [Fate::Absorbed, Fate::Declined, Fate::Released, Fate::Refused, Fate::Detached];
+    proptest::sample::select(fates.to_vec()).boxed()
+}
+
+pub fn announcement() -> BoxedStrategy<Announcement> {
+    (collection(), any::<u64>(), text(), object(), any::<[u8; 32]>(), any::<u32>(), any::<[u8; 64]>())
+        .prop_map(|(collection, version, channel, model, included_root, included_count, signature)| Announcement {
+            collection,
+            version,
+            channel,
+            model,
+            included_root,
+            included_count,
+            signature,
+        })
+        .boxed()
+}
+
+pub fn verdict() -> BoxedStrategy<Verdict> {
+    let proof = (any::<u32>(), list(any::<[u8; 32]>())).prop_map(|(index, path)| Proof { index, path });
+    (collection(), proptest::option::of(announcement()), proptest::option::of(proof))
+        .prop_map(|(collection, announcement, proof)| Verdict { collection, announcement, proof })
+        .boxed()
+}
+
+macro_rules! variants {
+    ($($name:ident { $($field:ident: $value:expr,)* })*) => {
+        /// Each variant's name and its random values.
+        pub fn variants() -> Vec<(&'static str, BoxedStrategy<Message>)> {
+            vec![$((
+                stringify!($name),
+                ($($value,)*).prop_map(|($($field,)*)| Message::$name { $($field,)* }).boxed(),
+            ),)*]
+        }
+    };
+}
+
+variants! {
+    Ping { nonce: any::<u64>(), }
+    Pong { nonce: any::<u64>(), }
+    Bye { reason: text(), }
+    GetChunk { object: object(), index: any::<u32>(), }
+    Chunk { object: object(), index: any::<u32>(), bytes: blob(), }
+    NoChunk { object: object(), index: any::<u32>(), }
+    Denied { what: text(), place: text(), expected: text(), got: text(), }
+    Join { secret: any::<[u8; 16]>(), role: role(), name: text(), }
+    Joined { name: text(), upstreams: upstreams(), }
+    Rotate { to: node(), signature: any::<[u8; 64]>(), }
+    Rotated { to: node(), }
+    Attach { name: text(), data: data(), held: list(collection()), }
+    Offer { collection: collection(), update: manifest(), inline: inline(), }
+    Declined { collection: collection(), reason: text(), }
+    Attached { cloud: node(), upstreams: upstreams(), }
+    Task { collection: collection(), spec: blob(), model: manifest(), inline: inline(), deadline_ms: any::<u64>(), }
+    Absorbed { collection: collection(), }
+    Refused { collection: collection(), reason: text(), }
+    Told { verdict: verdict(), }
+    EdgeAttach { name: text(), listen: text(), open: open(), }
+    DeviceAttached { device: node(), name: text(), data: data(), held: list(collection()), }
+    DeviceDetached { device: node(), }
+    Progress { incarnation: incarnation(), device: node(), fate: fate(), reason: text(), }
+    Partial { incarnation: incarnation(), devices: list(node()), sum: manifest(), inline: inline(), }
+    NoPartial { incarnation: incarnation(), }
+    EdgeAttached { name: text(), upstreams: upstreams(), }
+    Open {
+        incarnation: incarnation(),
+        spec: blob(),
+        model: manifest(),
+        inline: inline(),
+        devices: list(node()),
+        deadline_ms: any::<u64>(),
+        words: any::<u64>(),
+        bits: 1..=64u8,
+    }
+    Release { incarnation: incarnation(), device: node(), }
+    Close { incarnation: incarnation(), }
+    Fence { incarnation: incarnation(), }
+    PartialKept { incarnation: incarnation(), }
+    Announce { announcement: announcement(), included: sorted(), }
+    Tell { device: node(), verdict: verdict(), }
+    Admit { device: node(), }
+    Cut { node: node(), reason: text(), }
+    Command { body: blob(), nonce: any::<u64>(), issued_at_ms: any::<u64>(), signature: any::<[u8; 64]>(), }
+    Reply { nonce: any::<u64>(), body: blob(), last: any::<bool>(), }
+}
+
+/// Any message; all variants are equally likely.
+pub fn message() -> impl Strategy<Value = Message> {
+    proptest::strategy::Union::new(variants().into_iter().map(|(_, messages)| messages))
+}
