@@ -1,0 +1,29 @@
+//! A table with one row per token. Always the first layer; its input is token ids, not values.
+
+use crate::sink::Sink;
+use littoral_tensor::Real;
+use std::ops::Range;
+
+#[derive(Clone, Debug)]
+pub(crate) struct Embedding {
+    pub width: usize,
+    /// (vocabulary, width)
+    pub weight: Range<usize>,
+}
+
+impl Embedding {
+    pub fn forward<T: Real>(&self, weights: &[T], tokens: &[u32], y: &mut [T]) {
+        let table = &weights[self.weight.clone()];
+        for (token, y) in tokens.iter().zip(y.chunks_exact_mut(self.width)) {
+            y.copy_from_slice(&table[*token as usize * self.width..][..self.width]);
+        }
+    }
+
+    pub fn backward<T: Real>(&self, tokens: &[u32], dy: &[T], sink: &mut Sink<'_, T>) {
+        let mut target = sink.target(&self.weight);
+        target.begin();
+        for (token, dy) in tokens.iter().zip(dy.chunks_exact(self.width)) {
+            target.add_at(*token as usize * self.width, dy);
+        }
+    }
+}
