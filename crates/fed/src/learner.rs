@@ -1,0 +1,28 @@
+//! What an algorithm needs of a model and a device's data, and nothing else.
+//!
+//! A neural network with a data loader is a learner; so is a quadratic whose optimum is known, which is how the
+//! algorithms are tested.
+
+/// One participation's training on one device. The optimiser's own state (momentum) starts at zero with it.
+///
+/// The model is a flat slice of parameters `w`; its length never changes.
+pub trait Learner {
+    /// Local training rows.
+    fn examples(&self) -> u64;
+
+    /// Optimiser steps of one participation: epochs × batches, or what the device's budget allows.
+    fn steps(&self) -> usize;
+
+    /// Of the local optimiser, above 0.
+    fn learning_rate(&self) -> f32;
+
+    /// Of the local optimiser, 0 ≤ ρ < 1; 0 is plain SGD.
+    fn momentum(&self) -> f32;
+
+    /// One optimiser step on `w` in place. `correct(w, gradient)` may change the gradient before it is used; without
+    /// it the learner may fuse gradient and step. Returns the batch's mean loss before the step.
+    fn step(&mut self, w: &mut [f32], correct: Option<Correct<'_>>) -> f32;
+}
+
+/// Changes a gradient, given where it was taken: `correct(w, gradient)`.
+pub type Correct<'a> = &'a mut dyn FnMut(&[f32], &mut [f32]);

@@ -1,0 +1,28 @@
+//! Federation: what is trained, what leaves a device, how it is summed, what becomes of the sum.
+//!
+//! One round, read downwards:
+//!
+//! 1. [`learner`]: what an algorithm needs of a model and a device's data;
+//! 2. [`algorithm`]: both halves of each federated algorithm, one file each;
+//! 3. [`plan`]: fixed point, decided once per job and known to all;
+//! 4. [`seal`]: what happens to an update before it may leave the device, spelled by types;
+//! 5. [`aggregate`]: sums of updates, in any order and over any tree, with the same bits;
+//! 6. [`open`]: a total becomes numbers again, for the algorithm's cloud half;
+//! 7. [`included`]: who is in the new version, signed;
+//! 8. [`round`]: the state machine over all of this: who is asked, what is waited for, what counts.
+//!
+//! Pure: bytes, time and seeds come in as arguments. It knows no neural network, no socket and no file.
+#![forbid(unsafe_code)]
+
+pub mod aggregate;
+pub mod algorithm;
+pub mod included;
+pub mod learner;
+pub mod open;
+pub mod plan;
+pub mod round;
+pub mod seal;
+
+mod whole;
+
+pub use learner::Learner;

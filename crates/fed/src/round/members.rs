@@ -1,0 +1,88 @@
+//! The devices of the current cohort, and how many of them stand where. A cohort may have thousands, and each message
+//! about one of them asks how many are in: so they are counted as they move.
+
+use littoral_wire::NodeId;
+use std::collections::BTreeMap;
+
+/// A device of the current cohort.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Member {
+    pub name: String,
+    pub state: MemberState,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum MemberState {
+    /// Nobody is asked for it: it is away, or its edge was fenced.
+    Adrift,
+    /// Asked through this incarnation.
+    Asked(u64),
+    /// The incarnation was asked to let it go, so that it can send elsewhere.
+    Releasing(u64),
+    /// In the partial of this incarnation.
+    In(u64),
+    /// Will not take part in this collection.
+    Out { why: String },
+}
+
+impl MemberState {
+    /// Through which incarnation something of it may come or has come.
+    pub fn number(&self) -> Option<u64> {
+        match self {
+            Self::Asked(number) | Self::Releasing(number) | Self::In(number) => Some(*number),
+            Self::Adrift | Self::Out { .. } => None,
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Members {
+    all: BTreeMap<NodeId, Member>,
+    /// In a partial.
+    absorbed: usize,
+    /// Neither in a partial nor out.
+    open: usize,
+}
+
+impl Members {
+    pub fn new(cohort: impl IntoIterator<Item = (NodeId, String)>) -> Self {
+        let mut members = Self::default();
+        cohort.into_iter().for_each(|(device, name)| members.join(device, name));
+        members
+    }
+
+    /// A device that is in the cohort already stays as it is.
+    pub fn join(&mut self, device: NodeId, name: String) {
+        self.all.entry(device).or_insert_with(|| {
+            self.open += 1;
+            Member { name, state: MemberState::Adrift }
+        });
+    }
+
+    pub fn get(&self, device: &NodeId) -> Option<&Member> {
+        self.all.get(device)
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (&NodeId, &Member)> {
+        self.all.iter()
+    }
+
+    pub fn set(&mut self, device: NodeId, state: MemberState) {
+        let Some(member) = self.all.get_mut(&device) else { return };
+        let before = std::mem::replace(&mut member.state, state);
+        let after = &member.state;
+        for (state, counts_up) in [(&before, false), (after, true)] {
+            let counter = match state {
+                MemberState::In(_) => &mut self.absorbed,
+                MemberState::Out { .. } => continue,
+                _ => &mut self.open,
+            };
+            *counter = if counts_up { *counter + 1 } else { *counter - 1 };
+        }
+    }
+
+    /// Members in a partial, and members that may still come.
+    pub fn tally(&self) -> (usize, usize) {
+        (self.absorbed, self.open)
+    }
+}

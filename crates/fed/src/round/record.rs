@@ -1,0 +1,110 @@
+//! The bytes of a [`Record`]: what is stored, and what a run's record file holds.
+
+use super::{Kept, Record};
+use littoral_wire::bounded::Blob;
+use littoral_wire::codec::{DecodeError, Reader, Wire};
+use littoral_wire::message::{COHORT_MAX, Name};
+use littoral_wire::{List, NodeId, Text};
+
+/// A description of a version.
+type LineBytes = Blob<65_536>;
+type Why = Text<4096>;
+
+impl Wire for Record {
+    const BYTES_MIN: usize = 1;
+
+    fn put(&self, out: &mut Vec<u8>) {
+        match self {
+            Record::Opened { collection, population, cohort } => {
+                out.push(0);
+                collection.put(out);
+                population.put(out);
+                put_cohort(cohort, out);
+            }
+            Record::Joined { collection, cohort } => {
+                out.push(1);
+                collection.put(out);
+                put_cohort(cohort, out);
+            }
+            Record::Fenced { incarnation, edge } => {
+                out.push(2);
+                incarnation.put(out);
+                edge.put(out);
+            }
+            Record::Kept(kept) => {
+                out.push(3);
+                kept.incarnation.put(out);
+                kept.edge.put(out);
+                (kept.devices.len() as u32).put(out);
+                kept.devices.iter().for_each(|d| d.put(out));
+                kept.sum.put(out);
+            }
+            Record::Aborted { collection, why } => {
+                out.push(4);
+                collection.put(out);
+                Why::new(why.as_str()).put(out);
+            }
+            Record::Applied { collection, version, model, state, accuracy_ppm, line } => {
+                out.push(5);
+                collection.put(out);
+                version.put(out);
+                model.put(out);
+                state.put(out);
+                accuracy_ppm.put(out);
+                (line.len() as u32).put(out);
+                out.extend_from_slice(line);
+            }
+            Record::Finished { why } => {
+                out.push(6);
+                Why::new(why.as_str()).put(out);
+            }
+        }
+    }
+
+    fn take(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let offset = reader.offset();
+        Ok(match u8::take(reader)? {
+            0 => Record::Opened {
+                collection: Wire::take(reader)?,
+                population: Wire::take(reader)?,
+                cohort: take_cohort(reader)?,
+            },
+            1 => Record::Joined { collection: Wire::take(reader)?, cohort: take_cohort(reader)? },
+            2 => Record::Fenced { incarnation: Wire::take(reader)?, edge: Wire::take(reader)? },
+            3 => Record::Kept(Kept {
+                incarnation: Wire::take(reader)?,
+                edge: Wire::take(reader)?,
+                devices: List::<NodeId, COHORT_MAX>::take(reader)?.into_vec(),
+                sum: Wire::take(reader)?,
+            }),
+            4 => Record::Aborted { collection: Wire::take(reader)?, why: Why::take(reader)?.to_string() },
+            5 => Record::Applied {
+                collection: Wire::take(reader)?,
+                version: Wire::take(reader)?,
+                model: Wire::take(reader)?,
+                state: Wire::take(reader)?,
+                accuracy_ppm: Wire::take(reader)?,
+                line: LineBytes::take(reader)?.into_vec(),
+            },
+            6 => Record::Finished { why: Why::take(reader)?.to_string() },
+            got => return Err(DecodeError::UnknownTag { what: "record", offset, got }),
+        })
+    }
+}
+
+fn put_cohort(cohort: &[(NodeId, String)], out: &mut Vec<u8>) {
+    (cohort.len() as u32).put(out);
+    for (device, name) in cohort {
+        device.put(out);
+        Name::new(name.as_str()).put(out);
+    }
+}
+
+fn take_cohort(reader: &mut Reader<'_>) -> Result<Vec<(NodeId, String)>, DecodeError> {
+    let count = reader.count("cohort", COHORT_MAX * 4, NodeId::BYTES_MIN + Name::BYTES_MIN)?;
+    let mut cohort = Vec::with_capacity(count);
+    for _ in 0..count {
+        cohort.push((NodeId::take(reader)?, Name::take(reader)?.to_string()));
+    }
+    Ok(cohort)
+}
