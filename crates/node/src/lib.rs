@@ -1,0 +1,3 @@
+//! Node: the roles of machines, and the host that lets them act in the real world.
+
+pub mod data;
