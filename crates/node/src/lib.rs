@@ -1,3 +1,4 @@
 //! Node: the roles of machines, and the host that lets them act in the real world.
 
 pub mod data;
+pub mod transport;
