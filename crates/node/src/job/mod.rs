@@ -1,0 +1,315 @@
+//! A job: which model is trained, on what, by which algorithm, by how many devices, for how long.
+//!
+//! A job is a TOML text. [`JobSpec::parse`] refuses a wrong one with the field, the value and what is allowed, and works
+//! out everything that follows from it: the model's size, the plan of fixed point, the settings of its rounds. The same
+//! text goes to devices inside a [`Task`], so that all sides reckon with the same numbers.
+
+mod text;
+mod version;
+
+pub use text::{DataText, JobText, LocalText, OptimiserText, PrecisionText, RoundsText, SAMPLE_TOML};
+pub use version::{BLOCK, VersionLayout};
+
+use littoral_fed::algorithm::Algorithm;
+use littoral_fed::plan::{Plan, Resolution, Weighting};
+use littoral_fed::round::{Pace, Settings};
+use littoral_model::{Loss, Model, Shape};
+use littoral_wire::message::{SPEC_BYTES_MAX, Work};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use std::sync::Arc;
+use thiserror::Error;
+
+use crate::data::statistics::WORDS_PER_INPUT;
+
+/// Exact integers that tell how well a version does on held-out rows: rows, right answers, loss in steps of 2^-20.
+pub const EVALUATION_WHOLES: usize = 3;
+/// Levels of a job whose devices keep integers between rounds, unless it says otherwise: sums of 32,768 devices fit.
+const STATE_LEVELS_MAX: u32 = 1 << 16;
+/// One unit of loss in an evaluation's integer.
+pub const LOSS_PER_UNIT: f64 = 1_048_576.0;
+
+/// A checked job and what follows from it. Cloning is cheap.
+#[derive(Clone)]
+pub struct JobSpec {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    text: JobText,
+    model: Model,
+    algorithm: Box<dyn Algorithm>,
+    settings: Settings,
+    train: Plan,
+    statistics: Plan,
+    evaluate: Plan,
+    version: VersionLayout,
+}
+
+impl std::fmt::Debug for JobSpec {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.inner.text.fmt(f)
+    }
+}
+
+/// A job that cannot run as it is written.
+#[derive(Clone, Debug, PartialEq, Error)]
+#[error("{place}: {expected} expected, got {got}")]
+pub struct JobError {
+    /// The field, or the line of the file.
+    pub place: String,
+    pub expected: String,
+    pub got: String,
+}
+
+impl JobError {
+    pub fn new(place: impl Into<String>, expected: impl Into<String>, got: impl ToString) -> Self {
+        Self { place: place.into(), expected: expected.into(), got: got.to_string() }
+    }
+
+    /// As the command line prints it.
+    pub fn parts(&self) -> Value {
+        json!({"what": "the job was refused", "where": self.place, "expected": self.expected, "got": self.got})
+    }
+}
+
+impl JobSpec {
+    pub fn parse(toml: &str) -> Result<Self, JobError> {
+        if toml.len() > SPEC_BYTES_MAX / 2 {
+            return Err(JobError::new(
+                "job",
+                format!("at most {} bytes", SPEC_BYTES_MAX / 2),
+                format!("{} bytes", toml.len()),
+            ));
+        }
+        let text: JobText = toml::from_str(toml).map_err(|e| {
+            let line = e.span().map_or(1, |span| toml[..span.start].matches('\n').count() + 1);
+            JobError::new(format!("line {line}"), "a job as in `littoral job sample`", e.message())
+        })?;
+        Self::check(text)
+    }
+
+    pub fn check(text: JobText) -> Result<Self, JobError> {
+        let schema = &text.data.schema;
+        schema
+            .check()
+            .map_err(|e| JobError::new(format!("data.schema.{}", e.field), e.allowed.clone(), e.value.clone()))?;
+        let fraction = text.data.held_out;
+        if !(0.0..1.0).contains(&fraction) {
+            return Err(JobError::new("data.held_out", "a fraction of at least 0 and below 1", fraction));
+        }
+        text.local.check()?;
+        let (inputs, outputs) = (text.data.inputs(), text.data.outputs());
+        let model = Model::build(&text.model, inputs, outputs)
+            .map_err(|e| JobError::new(format!("model.{}", e.field), e.allowed, e.got))?;
+        let classifies = schema.label.as_ref().is_none_or(|label| label.classes.is_some());
+        if classifies != (model.loss() == Loss::CrossEntropy) {
+            let expected = if classifies {
+                "cross_entropy, since the label has classes"
+            } else {
+                "mse, since the label is a number"
+            };
+            return Err(JobError::new("model.loss", expected, format!("{:?}", model.loss())));
+        }
+        let algorithm =
+            text.algorithm.build().map_err(|e| JobError::new(format!("algorithm.{}", e.field), e.allowed, e.value))?;
+        // What these two reckon with is a number of plain steps.
+        let plain = matches!(text.local.optimiser, OptimiserText::Sgd { .. });
+        if !plain && matches!(algorithm.name(), "scaffold" | "fednova") {
+            let expected = format!("sgd, since {} counts plain steps", algorithm.name());
+            return Err(JobError::new("local.optimiser.name", expected, "adam"));
+        }
+        if algorithm.name() == "scaffold" && model.trained_len() < model.layout().len() {
+            let expected = "none or group: running statistics are not trained, so their control variate would drift";
+            return Err(JobError::new("model.norm", expected, "batch"));
+        }
+        let statistics = text.data.standardise && matches!(inputs, Shape::Values { .. }) && schema.image.is_none();
+        let settings = Settings {
+            cohort: text.cohort.clone(),
+            pace: Pace { ..text.pace.clone() },
+            deadline_ms: text.rounds.deadline_ms,
+            wait_ms: text.rounds.wait_ms,
+            close_ms: text.rounds.close_ms,
+            retry_ms: 5_000,
+            rounds: text.rounds.count,
+            target_accuracy: text.rounds.target_accuracy,
+            statistics,
+            seed: text.seed,
+        }
+        .checked()
+        .map_err(|e| JobError::new(e.field, e.allowed, e.got))?;
+        let cohort_max = settings.cohort_size() as u32;
+        let params = model.layout().len();
+        let plan_error = |e: littoral_fed::plan::PlanError| JobError::new("precision", "a plan that fits", e);
+        let plan = |resolution| {
+            let sections = algorithm.sections(params, text.precision.range);
+            let wholes = algorithm.wholes() + EVALUATION_WHOLES;
+            Plan::new(cohort_max, text.precision.weighting, resolution, sections, wholes).map_err(plan_error)
+        };
+        let mut train = plan(text.precision.resolution)?;
+        // What devices keep in integers adds up at the cloud, over the whole population, in 32 bits.
+        if text.precision.resolution == Resolution::Fit32
+            && algorithm.device_state().is_some()
+            && train.levels() > STATE_LEVELS_MAX
+        {
+            train = plan(Resolution::Levels(STATE_LEVELS_MAX))?;
+        }
+        // Counts and sums take words of 64 bits: they are few.
+        let whole = |wholes| {
+            let levels = Resolution::Levels(((1u64 << 30) / u64::from(cohort_max)).clamp(2, 1 << 30) as u32);
+            Plan::new(cohort_max, Weighting::Uniform, levels, Vec::new(), wholes).map_err(plan_error)
+        };
+        let width = match inputs {
+            Shape::Values { width } if statistics => width,
+            _ => 0,
+        };
+        let statistics_plan = whole(width * WORDS_PER_INPUT)?;
+        let evaluate = whole(EVALUATION_WHOLES)?;
+        let broadcast = algorithm.cloud_state().iter().filter(|s| s.broadcast).count();
+        let kept = algorithm.cloud_state().len() - broadcast;
+        let version = VersionLayout { params, broadcast, kept, inputs: width };
+        let inner = Inner { text, model, algorithm, settings, train, statistics: statistics_plan, evaluate, version };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    pub fn text(&self) -> &JobText {
+        &self.inner.text
+    }
+    pub fn name(&self) -> &str {
+        &self.inner.text.name
+    }
+    pub fn seed(&self) -> u64 {
+        self.inner.text.seed
+    }
+    pub fn data_set(&self) -> &str {
+        &self.inner.text.data.set
+    }
+    pub fn model(&self) -> &Model {
+        &self.inner.model
+    }
+    pub fn algorithm(&self) -> &dyn Algorithm {
+        &*self.inner.algorithm
+    }
+    pub fn algorithm_name(&self) -> &'static str {
+        self.inner.algorithm.name()
+    }
+    pub fn settings(&self) -> &Settings {
+        &self.inner.settings
+    }
+    pub fn version(&self) -> &VersionLayout {
+        &self.inner.version
+    }
+    /// How a collection's words are laid out.
+    pub fn plan(&self, work: Work) -> &Plan {
+        match work {
+            Work::Statistics => &self.inner.statistics,
+            Work::Train => &self.inner.train,
+            Work::Evaluate => &self.inner.evaluate,
+        }
+    }
+
+    /// What the submitter should know about what follows from the job.
+    pub fn remarks(&self) -> Vec<String> {
+        let plan = &self.inner.train;
+        let mut out = vec![format!(
+            "{} parameters; updates of {} words of {} bits, {} bytes; {} levels per coordinate range of ±{}",
+            self.inner.version.params,
+            plan.format().words(),
+            plan.bits(),
+            plan.format().bytes(),
+            plan.levels(),
+            self.inner.text.precision.range,
+        )];
+        out.extend(plan.remark());
+        out
+    }
+}
+
+/// What goes to devices with a request: the job, and what changes from version to version.
+#[derive(Clone, Debug)]
+pub struct Task {
+    pub spec: JobSpec,
+    /// Devices of the fleet that offer the data set.
+    pub population: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct EncodedTask {
+    job: JobText,
+    population: u64,
+}
+
+impl Task {
+    /// JSON. At most 64 KiB, since a job's text has at most half of that.
+    pub fn encode(&self) -> Vec<u8> {
+        let encoded = EncodedTask { job: self.spec.text().clone(), population: self.population };
+        serde_json::to_vec(&encoded).unwrap_or_default()
+    }
+
+    pub fn decode(bytes: &[u8]) -> Result<Self, JobError> {
+        let encoded: EncodedTask =
+            serde_json::from_slice(bytes).map_err(|e| JobError::new("task", "a job of this release", e))?;
+        Ok(Self { spec: JobSpec::check(encoded.job)?, population: encoded.population })
+    }
+}
+
+/// What the sum of a collection said.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Totals {
+    pub devices: u64,
+    pub population: u64,
+    pub weight_sum: u64,
+    pub saturated: u64,
+    pub train_loss: Option<f64>,
+    /// Held-out rows, how many were answered right, and the sum of their losses, under the version that devices
+    /// started from.
+    pub rows: u64,
+    pub correct: u64,
+    pub loss_sum: f64,
+    /// Right and wrong are words for classes, not for numbers.
+    pub classifies: bool,
+}
+
+impl Totals {
+    pub fn accuracy(&self) -> Option<f64> {
+        (self.classifies && self.rows > 0).then(|| self.correct as f64 / self.rows as f64)
+    }
+}
+
+/// One version in a run's record, for people and programs.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Line {
+    pub devices: u64,
+    pub population: u64,
+    pub weight_sum: u64,
+    /// Coordinates outside the job's range, over all devices.
+    pub saturated: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub train_loss: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accuracy: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub test_loss: Option<f64>,
+    pub test_rows: u64,
+    /// From asking devices to the applied sum.
+    pub took_ms: u64,
+    pub at_ms: u64,
+}
+
+impl Line {
+    pub fn new(totals: &Totals, took_ms: u64, at_ms: u64) -> Self {
+        Self {
+            devices: totals.devices,
+            population: totals.population,
+            weight_sum: totals.weight_sum,
+            saturated: totals.saturated,
+            train_loss: totals.train_loss,
+            accuracy: totals.accuracy(),
+            test_loss: (totals.rows > 0).then(|| totals.loss_sum / totals.rows as f64),
+            test_rows: totals.rows,
+            took_ms,
+            at_ms,
+        }
+    }
+}

@@ -1,0 +1,426 @@
+//! Commands of operators: signed, checked against the operator's right, answered as JSON.
+//!
+//! A command is for one cloud (its key is under the signature), once (its nonce is stored before it is carried out if
+//! it changes anything), and now (issued within [`FRESH_MS`] of the cloud's clock).
+
+use super::jobs::{Job, kind_name};
+use super::{Cloud, Effect, LinkId, Millis, Table, fleet_row, put};
+use littoral_fed::round::Stage;
+use littoral_wire::codec::Wire;
+use littoral_wire::message::{COMMAND_DOMAIN, Role, command_bytes};
+use littoral_wire::{Blob, JobId, Message, NodeId};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+
+/// How far an operator's clock and the cloud's may differ.
+pub const FRESH_MS: u64 = 5 * 60_000;
+/// A page of a run's record.
+const VERSIONS_PER_PAGE: usize = 50;
+
+/// What an operator key may do; each right includes those before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Right {
+    /// See jobs and machines.
+    Observe,
+    /// Submit and stop jobs.
+    Submit,
+    /// Let machines and operators in, and cut them off.
+    Administer,
+}
+
+/// What can be asked.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(tag = "command", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Command {
+    JobSubmit {
+        toml: String,
+    },
+    JobList,
+    JobShow {
+        job: u64,
+    },
+    /// Answered again whenever something changes, until the job ends.
+    JobWatch {
+        job: u64,
+    },
+    JobStop {
+        job: u64,
+    },
+    /// The record of a run, from this version line on.
+    JobRecord {
+        job: u64,
+        from: usize,
+    },
+    FleetList,
+    FleetRevoke {
+        node: String,
+    },
+    /// `role`: edge or device. `secret`: 32 hexadecimal digits drawn by the operator's machine.
+    Ticket {
+        role: String,
+        uses: u32,
+        valid_ms: u64,
+        secret: String,
+    },
+    OperatorAdd {
+        key: String,
+        name: String,
+        right: Right,
+    },
+}
+
+impl Command {
+    fn needs(&self) -> Right {
+        match self {
+            Command::JobList | Command::JobShow { .. } | Command::JobWatch { .. } => Right::Observe,
+            Command::JobRecord { .. } | Command::FleetList => Right::Observe,
+            Command::JobSubmit { .. } | Command::JobStop { .. } => Right::Submit,
+            Command::FleetRevoke { .. } | Command::Ticket { .. } | Command::OperatorAdd { .. } => Right::Administer,
+        }
+    }
+
+    fn changes(&self) -> bool {
+        self.needs() > Right::Observe
+    }
+}
+
+/// A refusal in the form that the command line prints.
+fn refusal(what: &str, place: &str, expected: &str, got: &str) -> Value {
+    json!({"error": {"what": what, "where": place, "expected": expected, "got": got}})
+}
+
+/// Those who watch a job: link and nonce, and what they were told last.
+pub(super) type Watchers = BTreeMap<JobId, Vec<(LinkId, u64, Value)>>;
+
+impl Cloud {
+    #[allow(clippy::too_many_arguments)] // The fields of one message.
+    pub(super) fn command(
+        &mut self,
+        now: Millis,
+        link: LinkId,
+        operator: NodeId,
+        body: &[u8],
+        nonce: u64,
+        issued_at_ms: Millis,
+        signature: &[u8; 64],
+        effects: &mut Vec<Effect>,
+    ) {
+        let signed = command_bytes(self.id, body, nonce, issued_at_ms);
+        let checked = (|| {
+            operator
+                .verify(COMMAND_DOMAIN, &signed, signature)
+                .map_err(|e| refusal("command refused", "signature", "the operator's signature", &e.to_string()))?;
+            let right = self.fleet.right(operator).ok_or_else(|| {
+                let expected = "a key that an administrator let in (`littoral fleet operator add`)";
+                refusal("command refused", "operator", expected, &operator.to_string())
+            })?;
+            if now.abs_diff(issued_at_ms) > FRESH_MS {
+                let got = format!("{} ms apart", now.abs_diff(issued_at_ms));
+                return Err(refusal("command refused", "issued_at_ms", "clocks within five minutes", &got));
+            }
+            let command: Command = serde_json::from_slice(body)
+                .map_err(|e| refusal("command refused", "body", "a command of this release", &e.to_string()))?;
+            if right < command.needs() {
+                let expected = format!("the right to {:?}", command.needs()).to_lowercase();
+                let got = format!("the right to {right:?}").to_lowercase();
+                return Err(refusal("command refused", "operator", &expected, &got));
+            }
+            if command.changes() && !self.spend(operator, nonce) {
+                return Err(refusal(
+                    "command refused",
+                    "nonce",
+                    "a command that was not carried out before",
+                    "a repeated one",
+                ));
+            }
+            Ok(command)
+        })();
+        match checked {
+            Err(error) => reply(link, nonce, &error, true, effects),
+            Ok(command) => {
+                if command.changes() {
+                    let item = [&operator.0[..], &nonce.to_le_bytes()].concat();
+                    effects.push(put(fleet_row(Table::Command, &item), body.to_vec()));
+                }
+                self.carry_out(now, link, operator, nonce, command, effects);
+            }
+        }
+    }
+
+    /// A nonce counts once.
+    fn spend(&mut self, operator: NodeId, nonce: u64) -> bool {
+        self.spent.insert((operator, nonce))
+    }
+
+    fn carry_out(
+        &mut self,
+        now: Millis,
+        link: LinkId,
+        operator: NodeId,
+        nonce: u64,
+        command: Command,
+        effects: &mut Vec<Effect>,
+    ) {
+        let answer = match command {
+            Command::JobSubmit { toml } => {
+                let by = self.fleet.operator_name(operator);
+                match self.jobs.submit(now, &toml, &by, effects) {
+                    Ok(job) => json!({"job": job.0}),
+                    Err(e) => json!({"error": e.parts()}),
+                }
+            }
+            Command::JobList => {
+                let jobs: Vec<Value> = self.jobs.iter().map(|(id, job)| self.summary(*id, job)).collect();
+                json!({"jobs": jobs})
+            }
+            Command::JobShow { job } => match self.jobs.get(JobId(job)) {
+                Some(found) => self.details(JobId(job), found),
+                None => no_job(job),
+            },
+            Command::JobWatch { job } => match self.jobs.get(JobId(job)) {
+                Some(found) => {
+                    let summary = self.summary(JobId(job), found);
+                    let last = found.finished();
+                    reply(link, nonce, &summary, last, effects);
+                    if !last {
+                        self.watchers.entry(JobId(job)).or_default().push((link, nonce, summary));
+                    }
+                    return;
+                }
+                None => no_job(job),
+            },
+            Command::JobStop { job } => match self.jobs.get(JobId(job)).map(Job::finished) {
+                None => no_job(job),
+                Some(true) => refusal("job not stopped", "job", "a job that runs", "one that has ended"),
+                Some(false) => {
+                    let why = format!("stopped by {}", self.fleet.operator_name(operator));
+                    let event = littoral_fed::round::Event::Stop { why };
+                    self.jobs.round(now, JobId(job), event, &self.fleet, effects);
+                    json!({"job": job, "state": "stopped"})
+                }
+            },
+            Command::JobRecord { job, from } => match self.jobs.get(JobId(job)) {
+                Some(found) => self.record_page(found, from),
+                None => no_job(job),
+            },
+            Command::FleetList => self.fleet_list(),
+            Command::FleetRevoke { node } => match self.find(&node) {
+                Ok(id) if self.revoke(now, id, effects) => json!({"revoked": id.to_string()}),
+                Ok(id) => refusal("key not revoked", "node", "an enrolled machine", &id.to_string()),
+                Err(error) => error,
+            },
+            Command::Ticket { role, uses, valid_ms, secret } => {
+                let role_of = match role.as_str() {
+                    "edge" => Some(Role::Edge),
+                    "device" => Some(Role::Device),
+                    _ => None,
+                };
+                let secret_bytes = u128::from_str_radix(&secret, 16).ok().filter(|_| secret.len() == 32);
+                match (role_of, secret_bytes) {
+                    (None, _) => refusal("no ticket made", "role", "edge or device", &role),
+                    (_, None) => refusal("no ticket made", "secret", "32 hexadecimal digits", "something else"),
+                    _ if uses == 0 || valid_ms == 0 => {
+                        refusal("no ticket made", "uses, valid_ms", "at least 1", &format!("{uses}, {valid_ms}"))
+                    }
+                    (Some(role), Some(secret)) => {
+                        let expires = now.saturating_add(valid_ms);
+                        self.fleet.add_ticket(&secret.to_be_bytes(), role, uses, expires, effects);
+                        json!({"cloud": self.id.to_string(), "address": self.identity.listen})
+                    }
+                }
+            }
+            Command::OperatorAdd { key, name, right } => match key.parse::<NodeId>() {
+                Ok(id) => {
+                    self.fleet.add_operator(id, &name, right, effects);
+                    json!({"operator": key})
+                }
+                Err(e) => refusal("operator not added", "key", "64 hexadecimal digits", &e.to_string()),
+            },
+        };
+        reply(link, nonce, &answer, true, effects);
+    }
+
+    /// By key, by the beginning of a key, or by name.
+    fn find(&self, node: &str) -> Result<NodeId, Value> {
+        let hits: Vec<NodeId> = self
+            .fleet
+            .machines()
+            .filter(|(id, m)| m.name == node || (node.len() >= 4 && id.to_string().starts_with(node)))
+            .map(|(id, _)| *id)
+            .collect();
+        match hits.as_slice() {
+            [one] => Ok(*one),
+            [] => Err(refusal("no such machine", "node", "a machine's name or key (`littoral fleet ls`)", node)),
+            many => Err(refusal(
+                "not one machine",
+                "node",
+                "a name or key that fits one machine",
+                &format!("{} fit", many.len()),
+            )),
+        }
+    }
+
+    fn fleet_list(&self) -> Value {
+        let machines: Vec<Value> = self
+            .fleet
+            .machines()
+            .map(|(id, m)| {
+                let here = self.fleet.device(*id);
+                let data: BTreeMap<String, u64> =
+                    here.iter().flat_map(|d| d.data.iter().map(|o| (o.name.to_string(), o.rows))).collect();
+                json!({
+                    "id": id.to_string(),
+                    "name": m.name,
+                    "role": m.role,
+                    "state": if m.revoked { "revoked" } else if self.fleet.is_here(*id) { "here" } else { "away" },
+                    "edge": here.map(|d| if d.edge == self.id { "cloud".into() } else { self.fleet.name(d.edge) }).unwrap_or_default(),
+                    "data": data,
+                })
+            })
+            .collect();
+        json!({"machines": machines})
+    }
+
+    fn summary(&self, id: JobId, job: &Job) -> Value {
+        let mut out = json!({
+            "job": id.0,
+            "name": job.spec.name(),
+            "algorithm": job.spec.algorithm_name(),
+            "data": job.spec.data_set(),
+            "submitted_by": job.submitted_by,
+            "submitted_ms": job.at_ms,
+            "aborts": job.aborts,
+        });
+        let Some(fields) = out.as_object_mut() else { return out };
+        let (state, why) = match (job.round().map(|r| r.stage()), job.failure()) {
+            (_, Some(why)) => ("failed", Some(why.to_string())),
+            (None, _) => ("preparing", None),
+            (Some(Stage::Finished { why }), _) => ("finished", Some(why.clone())),
+            (Some(Stage::Wait { .. }), _) => ("waiting", None),
+            (Some(Stage::Stuck { .. }), _) => ("stuck", None),
+            (Some(Stage::Apply), _) => ("applying", None),
+            (Some(_), _) => ("collecting", None),
+        };
+        fields.insert("state".into(), state.into());
+        if let Some(round) = job.round() {
+            let collection = round.collection();
+            let (arrived, wanted) = round.progress_of_collection();
+            fields.insert("version".into(), collection.version.into());
+            fields.insert("work".into(), kind_name(collection.work).into());
+            fields.insert("attempt".into(), collection.attempt.into());
+            fields.insert("round".into(), round.trained().into());
+            fields.insert("rounds".into(), round.settings().rounds.into());
+            fields.insert("in".into(), arrived.into());
+            fields.insert("wanted".into(), wanted.into());
+            if let Some(why) = why.or_else(|| round.why(job.spec.data_set())) {
+                fields.insert("why".into(), why.into());
+            }
+            fields.insert("model".into(), round.model().id().to_string().into());
+        } else if let Some(why) = why {
+            fields.insert("why".into(), why.into());
+        }
+        if let Some(made) = job.made.values().next_back() {
+            fields.insert("last".into(), serde_json::to_value(&made.line).unwrap_or_default());
+        }
+        out
+    }
+
+    fn details(&self, id: JobId, job: &Job) -> Value {
+        let mut out = self.summary(id, job);
+        let Some(fields) = out.as_object_mut() else { return out };
+        let lines: Vec<Value> = job
+            .made
+            .iter()
+            .rev()
+            .take(VERSIONS_PER_PAGE)
+            .map(|(collection, made)| {
+                let mut line = serde_json::to_value(&made.line).unwrap_or_default();
+                if let Some(line) = line.as_object_mut() {
+                    line.insert("version".into(), made.announcement.version.into());
+                    line.insert("work".into(), kind_name(collection.work).into());
+                    line.insert("included".into(), made.included.len().into());
+                }
+                line
+            })
+            .collect();
+        fields.insert("versions".into(), lines.into());
+        fields.insert("notes".into(), job.notes.clone().into());
+        fields.insert("plan".into(), job.spec.remarks().into());
+        fields.insert("spec".into(), job.toml.clone().into());
+        if let Some(round) = job.round() {
+            let declined: Vec<Value> =
+                round.declined().iter().map(|(name, why)| json!({"device": name, "why": why})).collect();
+            fields.insert("declined".into(), declined.into());
+            let manifest: String = round.model().to_bytes().iter().map(|b| format!("{b:02x}")).collect();
+            // Models of up to some thousand chunks; the manifest is how the operator's machine checks what it fetches.
+            fields.insert("model_manifest".into(), manifest.into());
+        }
+        out
+    }
+
+    fn record_page(&self, job: &Job, from: usize) -> Value {
+        let versions: Vec<Value> = job
+            .made
+            .iter()
+            .skip(from)
+            .take(VERSIONS_PER_PAGE)
+            .map(|(collection, made)| {
+                let names: Vec<String> = made.included.iter().map(|d| self.fleet.name(*d)).collect();
+                json!({
+                    "version": made.announcement.version,
+                    "from_version": collection.version,
+                    "work": kind_name(collection.work),
+                    "attempt": collection.attempt,
+                    "model": made.announcement.model.to_string(),
+                    "included": names,
+                    "population": made.line.population,
+                    "line": made.line,
+                })
+            })
+            .collect();
+        let next = (from + versions.len() < job.made.len()).then_some(from + versions.len());
+        let mut out = json!({"spec": job.toml, "cloud": self.id.to_string(), "versions": versions});
+        if let (Some(next), Some(fields)) = (next, out.as_object_mut()) {
+            fields.insert("next".into(), next.into());
+        }
+        out
+    }
+
+    /// Tells those who watch what has changed.
+    pub(super) fn tell_watchers(&mut self, effects: &mut Vec<Effect>) {
+        let mut watchers = std::mem::take(&mut self.watchers);
+        watchers.retain(|id, all| {
+            let Some(job) = self.jobs.get(*id) else { return false };
+            let summary = self.summary(*id, job);
+            let last = job.finished();
+            for (link, nonce, told) in all.iter_mut() {
+                if *told != summary {
+                    reply(*link, *nonce, &summary, last, effects);
+                    *told = summary.clone();
+                }
+            }
+            !last
+        });
+        self.watchers = watchers;
+    }
+
+    pub(super) fn drop_watcher(&mut self, link: LinkId) {
+        self.watchers.values_mut().for_each(|all| all.retain(|(watching, _, _)| *watching != link));
+        self.watchers.retain(|_, all| !all.is_empty());
+    }
+}
+
+fn no_job(job: u64) -> Value {
+    refusal("no such job", "job", "a number that `littoral job ls` shows", &job.to_string())
+}
+
+fn reply(link: LinkId, nonce: u64, body: &Value, last: bool, effects: &mut Vec<Effect>) {
+    let bytes = serde_json::to_vec(body).unwrap_or_default();
+    let body = Blob::new(bytes).unwrap_or_else(|over| {
+        let error = refusal("the answer is too long", "reply", "at most 1 MiB", &format!("{} bytes", over.got));
+        Blob::new(serde_json::to_vec(&error).unwrap_or_default()).unwrap_or_default()
+    });
+    effects.push(Effect::Send { link, message: Message::Reply { nonce, body, last } });
+}

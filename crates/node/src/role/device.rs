@@ -1,0 +1,504 @@
+//! The device: trains on its own data, seals, sends, and keeps what it sent until it knows what became of it.
+//!
+//! A task goes through: fetch the model → work → sealed update durable → offered → (pulled) → absorbed → verdict.
+//! *Pending* state — what the algorithm wants this device to remember — is stored together with the sealed bytes and
+//! becomes current only when a signed announcement lists the device as included; otherwise it is forgotten. A restart
+//! sends the same bytes again: nothing is sealed twice for one collection.
+
+use super::fetch::Fetch;
+use super::links::{Links, TICK_MS};
+use super::redial::Redial;
+use super::{Effect, Event, LinkId, Millis, Peer, Report, Role, Row, RowKey, Table, Timer, WorkId, Write};
+use crate::work::{Output, Work, WorkFault};
+use littoral_fed::included::{Included, check_verdict};
+use littoral_wire::codec::Wire;
+use littoral_wire::message::{DataOffer, Inline, Name, Reason, Verdict};
+use littoral_wire::object::{INLINE_BYTES_MAX, Manifest};
+use littoral_wire::{Blob, Collection, JobId, List, Message, NodeId, ObjectId};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// A device that waits for a verdict asks for it this often, in ticks: it may have been told and not heard.
+const ASK_TICKS: u64 = 4;
+/// Chunks of a model in flight.
+const FETCH_WINDOW: usize = 8;
+
+/// What a device is, from its configuration.
+#[derive(Clone, Debug)]
+pub struct DeviceIdentity {
+    pub id: NodeId,
+    pub name: String,
+    /// Whose announcements count.
+    pub cloud: NodeId,
+    /// Edges, then perhaps the cloud, in order of preference.
+    pub upstreams: Vec<Peer>,
+    pub data: Vec<DataOffer>,
+}
+
+/// A sealed update waiting for its verdict.
+#[derive(Clone, Debug)]
+struct Sealed {
+    update: Manifest,
+    /// The device's state if the update is included.
+    pending: Option<Manifest>,
+    /// The edge has it; no need to offer it again.
+    absorbed: bool,
+}
+
+#[derive(Debug)]
+struct Task {
+    spec: Arc<[u8]>,
+    model: Manifest,
+    stage: TaskStage,
+}
+
+#[derive(Debug)]
+enum TaskStage {
+    /// An older update of this job has no verdict yet; the state to start from depends on it.
+    Unsettled,
+    Fetching(Fetch),
+    Working(WorkId),
+}
+
+pub struct Device {
+    identity: DeviceIdentity,
+    redial: Redial,
+    links: Links,
+    /// The edge we are attached to.
+    edge: Option<LinkId>,
+    tasks: BTreeMap<Collection, Task>,
+    sealed: BTreeMap<Collection, Sealed>,
+    /// Per job, what this device keeps between rounds.
+    states: BTreeMap<JobId, Manifest>,
+    /// Per job, the model object that is here.
+    models: BTreeMap<JobId, ObjectId>,
+    /// Per job, the last collection whose end is known: requests for it, or for older ones, come too late.
+    settled: BTreeMap<JobId, Collection>,
+    /// Sealed updates whose bytes are being read to be offered.
+    offering: BTreeSet<(ObjectId, Collection)>,
+    next_work: u64,
+    /// Ticks with something sealed.
+    ticks: u64,
+}
+
+impl Device {
+    pub fn new(identity: DeviceIdentity, rows: Vec<Row>) -> Self {
+        let mut sealed = BTreeMap::new();
+        let mut states = BTreeMap::new();
+        let mut settled = BTreeMap::new();
+        for row in rows {
+            match row.key.table {
+                Table::Sealed => {
+                    let mut reader = littoral_wire::codec::Reader::new(&row.value);
+                    let decoded = <Manifest as Wire>::take(&mut reader)
+                        .and_then(|update| Ok((update, <Option<Manifest> as Wire>::take(&mut reader)?)))
+                        .ok();
+                    if let (Ok(collection), Some((update, pending))) = (Collection::from_bytes(&row.key.item), decoded)
+                    {
+                        sealed.insert(collection, Sealed { update, pending, absorbed: false });
+                    }
+                }
+                Table::DeviceState if row.key.item == SETTLED => {
+                    if let Ok(collection) = Collection::from_bytes(&row.value) {
+                        settled.insert(row.key.job, collection);
+                    }
+                }
+                Table::DeviceState => {
+                    if let Ok(state) = Manifest::from_bytes(&row.value) {
+                        states.insert(row.key.job, state);
+                    }
+                }
+                _ => {}
+            }
+        }
+        Self {
+            redial: Redial::new(identity.id, identity.upstreams.clone()),
+            identity,
+            links: Links::default(),
+            edge: None,
+            tasks: BTreeMap::new(),
+            sealed,
+            states,
+            models: BTreeMap::new(),
+            settled,
+            offering: BTreeSet::new(),
+            next_work: 0,
+            ticks: 0,
+        }
+    }
+
+    /// What the device keeps of a job; for checkers.
+    pub fn state(&self, job: JobId) -> Option<&Manifest> {
+        self.states.get(&job)
+    }
+
+    fn attach(&self, link: LinkId, effects: &mut Vec<Effect>) {
+        let held = self.sealed.keys().copied().take(littoral_wire::message::OFFERS_MAX).collect();
+        effects.push(Effect::Send {
+            link,
+            message: Message::Attach {
+                name: Name::new(self.identity.name.as_str()),
+                data: List::new(self.identity.data.clone()).unwrap_or_default(),
+                held: List::new(held).unwrap_or_default(),
+            },
+        });
+    }
+
+    fn received(&mut self, now: Millis, link: LinkId, message: Message, effects: &mut Vec<Effect>) {
+        match message {
+            Message::Attached { upstreams, .. } => {
+                self.redial.succeeded();
+                let learnt = upstreams.iter().map(|u| Peer { id: u.id, address: u.address.to_string() });
+                self.redial.learn(learnt);
+                let held: Vec<Collection> = self.sealed.keys().copied().collect();
+                held.into_iter().for_each(|collection| self.offer(collection, effects));
+            }
+            Message::Task { collection, spec, model, inline, .. } => {
+                self.task(now, link, collection, &spec, model, inline, effects);
+            }
+            Message::GetChunk { object, index } => {
+                // Only what was sealed leaves this device.
+                if self.sealed.values().any(|s| s.update.id() == object) {
+                    effects.push(Effect::SendChunk { link, object, index });
+                } else {
+                    effects.push(Effect::Send { link, message: Message::NoChunk { object, index } });
+                }
+            }
+            Message::Chunk { object, index, bytes } => {
+                // Two jobs may wait for the same object; the bytes are written once for each, which does no harm.
+                for fetch in self.fetches_of(object) {
+                    fetch.chunk(index, bytes.to_vec(), effects);
+                }
+            }
+            // Asked again by the tick; the edge may be fetching it itself.
+            Message::NoChunk { .. } => {}
+            Message::Absorbed { collection } => {
+                if let Some(sealed) = self.sealed.get_mut(&collection) {
+                    sealed.absorbed = true;
+                }
+            }
+            Message::Refused { collection, reason } => {
+                effects.push(Effect::Report(Report::Warning {
+                    what: format!("the edge refused the update of {}: {reason}", describe(collection)),
+                }));
+                if let Some(sealed) = self.sealed.get_mut(&collection) {
+                    sealed.absorbed = true;
+                }
+            }
+            Message::Told { verdict } => self.told(verdict, effects),
+            Message::Cut { reason, .. } => {
+                effects.push(Effect::Report(Report::Warning { what: format!("this machine was cut off: {reason}") }));
+                effects.push(Effect::Hangup { link, reason: "cut off".into() });
+            }
+            Message::Bye { reason } => effects.push(Effect::Hangup { link, reason: reason.to_string() }),
+            _ => {}
+        }
+    }
+
+    #[allow(clippy::too_many_arguments)] // The fields of one message.
+    fn task(
+        &mut self,
+        now: Millis,
+        link: LinkId,
+        collection: Collection,
+        spec: &[u8],
+        model: Manifest,
+        inline: Inline,
+        effects: &mut Vec<Effect>,
+    ) {
+        if let Some(sealed) = self.sealed.get_mut(&collection) {
+            // Asked again: whoever had our update has lost it.
+            sealed.absorbed = false;
+            return self.offer(collection, effects);
+        }
+        // Nothing is sealed twice for one collection: this request was overtaken by the verdict.
+        if self.settled.get(&collection.job).is_some_and(|settled| collection <= *settled) {
+            return;
+        }
+        if let Some(task) = self.tasks.get_mut(&collection) {
+            if let TaskStage::Fetching(fetch) = &mut task.stage {
+                fetch.resume(now, link, effects);
+            }
+            return;
+        }
+        // A job asks for one thing at a time; what it asked for before is of no use any more.
+        let stale: Vec<Collection> =
+            self.tasks.keys().filter(|c| c.job == collection.job && **c < collection).copied().collect();
+        stale.into_iter().for_each(|c| {
+            self.tasks.remove(&c);
+        });
+        if let Some(bytes) = inline
+            && model.check(0, &bytes).is_ok()
+            && model.chunks() == 1
+        {
+            effects.push(Effect::Put { manifest: model.clone(), bytes: bytes.into_vec() });
+        }
+        let task = Task { spec: spec.into(), model, stage: TaskStage::Unsettled };
+        self.tasks.insert(collection, task);
+        self.start(link, collection, effects);
+        if matches!(self.tasks.get(&collection), Some(Task { stage: TaskStage::Unsettled, .. })) {
+            self.attach(link, effects);
+        }
+    }
+
+    /// Fetches the model, unless an older update of the job still waits for its verdict.
+    fn start(&mut self, link: LinkId, collection: Collection, effects: &mut Vec<Effect>) {
+        if self.sealed.keys().any(|c| c.job == collection.job) {
+            return;
+        }
+        let Some(task) = self.tasks.get_mut(&collection) else { return };
+        let fetch = Fetch::begin(task.model.clone(), link, FETCH_WINDOW, effects);
+        task.stage = TaskStage::Fetching(fetch);
+    }
+
+    fn fetches_of(&mut self, object: ObjectId) -> impl Iterator<Item = &mut Fetch> {
+        self.tasks.values_mut().filter_map(move |task| match &mut task.stage {
+            TaskStage::Fetching(fetch) if fetch.object() == object => Some(fetch),
+            _ => None,
+        })
+    }
+
+    /// Every task whose model has just become whole goes to work.
+    fn work(&mut self, object: ObjectId, effects: &mut Vec<Effect>) {
+        for (collection, task) in &mut self.tasks {
+            if !matches!(&task.stage, TaskStage::Fetching(fetch) if fetch.object() == object && fetch.whole()) {
+                continue;
+            }
+            let id = WorkId(self.next_work);
+            self.next_work += 1;
+            task.stage = TaskStage::Working(id);
+            effects.push(Effect::Work {
+                id,
+                work: Box::new(Work::Local {
+                    collection: *collection,
+                    task: task.spec.clone(),
+                    model: task.model.clone(),
+                    state: self.states.get(&collection.job).cloned(),
+                    device: self.identity.id,
+                    name: self.identity.name.clone(),
+                }),
+            });
+        }
+    }
+
+    fn worked(&mut self, id: WorkId, result: Result<Output, WorkFault>, effects: &mut Vec<Effect>) {
+        let ours = |task: &Task| matches!(task.stage, TaskStage::Working(working) if working == id);
+        let Some(collection) = self.tasks.iter().find(|(_, task)| ours(task)).map(|(c, _)| *c) else { return };
+        let Some(task) = self.tasks.remove(&collection) else { return };
+        match result {
+            Ok(Output::Local { update, state, .. }) => {
+                let mut value = update.to_bytes();
+                state.put(&mut value);
+                let mut writes = vec![Write::Object(update.id())];
+                writes.extend(state.iter().map(|s| Write::Object(s.id())));
+                writes.push(Write::Put { key: sealed_key(collection), value });
+                effects.push(Effect::Store(writes));
+                self.sealed.insert(collection, Sealed { update, pending: state, absorbed: false });
+                if let Some(old) = self.models.insert(collection.job, task.model.id()) {
+                    self.forget(old, effects);
+                }
+                self.offer(collection, effects);
+            }
+            Ok(_) => {}
+            Err(fault) => {
+                effects.push(Effect::Report(Report::Warning { what: format!("{}: {fault}", describe(collection)) }));
+                if let Some(link) = self.edge {
+                    let reason = Reason::new(fault.to_string());
+                    effects.push(Effect::Send { link, message: Message::Declined { collection, reason } });
+                }
+            }
+        }
+    }
+
+    /// Tells the edge what we have for it; small updates ride along.
+    fn offer(&mut self, collection: Collection, effects: &mut Vec<Effect>) {
+        let (Some(link), Some(sealed)) = (self.edge, self.sealed.get(&collection)) else { return };
+        let object = sealed.update.id();
+        if sealed.update.bytes() <= INLINE_BYTES_MAX as u64 {
+            if self.offering.insert((object, collection)) {
+                effects.push(Effect::Load { object, index: 0 });
+            }
+        } else {
+            let message = Message::Offer { collection, update: sealed.update.clone(), inline: None };
+            effects.push(Effect::Send { link, message });
+        }
+    }
+
+    fn loaded(&mut self, object: ObjectId, bytes: Option<Vec<u8>>, effects: &mut Vec<Effect>) {
+        let waiting: Vec<Collection> =
+            self.offering.iter().filter(|(o, _)| *o == object).map(|(_, collection)| *collection).collect();
+        self.offering.retain(|(o, _)| *o != object);
+        for collection in waiting {
+            let (Some(link), Some(sealed)) = (self.edge, self.sealed.get(&collection)) else { continue };
+            let message = match bytes.clone().map(Blob::new) {
+                Some(Ok(bytes)) => Message::Offer { collection, update: sealed.update.clone(), inline: Some(bytes) },
+                // It cannot be made again: another training under another state could give other bytes.
+                _ => Message::Declined { collection, reason: "the sealed update on this device is damaged".into() },
+            };
+            effects.push(Effect::Send { link, message });
+        }
+    }
+
+    /// The end of a collection: pending becomes current, or is forgotten.
+    fn told(&mut self, verdict: Verdict, effects: &mut Vec<Effect>) {
+        let collection = verdict.collection;
+        let included = match check_verdict(self.identity.cloud, self.identity.id, &verdict) {
+            Ok(Included::Yes) => true,
+            Ok(Included::No) => false,
+            Err(error) => {
+                effects.push(Effect::Report(Report::Warning { what: format!("{}: {error}", describe(collection)) }));
+                return;
+            }
+        };
+        self.tasks.remove(&collection);
+        let Some(sealed) = self.sealed.remove(&collection) else { return };
+        let last = self.settled.entry(collection.job).or_insert(collection);
+        *last = collection.max(*last);
+        let mut writes = vec![
+            Write::Delete { key: sealed_key(collection) },
+            Write::Put { key: settled_key(collection.job), value: last.to_bytes() },
+        ];
+        let mut forgotten = vec![sealed.update.id()];
+        if let Some(pending) = sealed.pending {
+            if included || cfg!(feature = "broken-pending-state") {
+                writes.push(Write::Put { key: state_key(collection.job), value: pending.to_bytes() });
+                forgotten.extend(self.states.insert(collection.job, pending).map(|old| old.id()));
+            } else {
+                forgotten.push(pending.id());
+            }
+        }
+        if let Some(announcement) = &verdict.announcement {
+            writes.push(Write::Put {
+                key: RowKey {
+                    table: Table::Channel,
+                    job: collection.job,
+                    version: 0,
+                    item: announcement.channel.as_bytes().to_vec(),
+                },
+                value: announcement.to_bytes(),
+            });
+        }
+        effects.push(Effect::Store(writes));
+        effects.push(Effect::Report(Report::Settled { collection, included }));
+        forgotten.into_iter().for_each(|object| self.forget(object, effects));
+        // Tasks that waited for this verdict can start.
+        if let Some(link) = self.edge {
+            let waiting: Vec<Collection> = self
+                .tasks
+                .iter()
+                .filter(|(c, t)| c.job == collection.job && matches!(t.stage, TaskStage::Unsettled))
+                .map(|(c, _)| *c)
+                .collect();
+            waiting.into_iter().for_each(|c| self.start(link, c, effects));
+        }
+    }
+
+    /// Equal bytes have equal names: an object goes only when nothing here refers to it.
+    fn forget(&self, object: ObjectId, effects: &mut Vec<Effect>) {
+        let sealed = self.sealed.values().flat_map(|s| std::iter::once(&s.update).chain(&s.pending));
+        let tasks = self.tasks.values().map(|t| &t.model);
+        let needed = sealed.chain(tasks).chain(self.states.values()).any(|m| m.id() == object)
+            || self.models.values().any(|m| *m == object);
+        if !needed {
+            effects.push(Effect::Drop(object));
+        }
+    }
+}
+
+impl Role for Device {
+    fn step(&mut self, now: Millis, event: Event, effects: &mut Vec<Effect>) {
+        match event {
+            Event::Start => {
+                self.redial.dial(effects);
+                effects.push(Effect::SetTimer { timer: Timer::Tick, at: now + TICK_MS });
+            }
+            Event::Connected { link, peer, .. } => {
+                self.links.connected(now, link, peer);
+                self.edge = Some(link);
+                self.attach(link, effects);
+            }
+            Event::DialFailed { .. } => self.redial.failed(now, effects),
+            Event::Disconnected { link, .. } => {
+                self.links.disconnected(link);
+                for task in self.tasks.values_mut() {
+                    if let TaskStage::Fetching(fetch) = &mut task.stage {
+                        fetch.lost(link);
+                    }
+                }
+                if self.edge == Some(link) {
+                    self.edge = None;
+                    self.redial.failed(now, effects);
+                }
+            }
+            Event::Received { link, message } => {
+                if let Some(message) = self.links.received(now, link, message, effects) {
+                    self.received(now, link, message, effects);
+                }
+            }
+            Event::Timer(Timer::Redial) => {
+                if self.edge.is_none() {
+                    self.redial.dial(effects);
+                }
+            }
+            Event::Timer(_) => {
+                effects.push(Effect::SetTimer { timer: Timer::Tick, at: now + TICK_MS });
+                self.links.tick(now, effects);
+                for task in self.tasks.values_mut() {
+                    if let TaskStage::Fetching(fetch) = &mut task.stage {
+                        fetch.tick(now, effects);
+                    }
+                }
+                // Whoever waits for a verdict asks again; whoever was not heard offers again.
+                if let Some(link) = self.edge
+                    && !self.sealed.is_empty()
+                {
+                    self.ticks += 1;
+                    if self.ticks.is_multiple_of(ASK_TICKS) {
+                        self.attach(link, effects);
+                    }
+                    let unheard: Vec<Collection> =
+                        self.sealed.iter().filter(|(_, s)| !s.absorbed).map(|(c, _)| *c).collect();
+                    unheard.into_iter().for_each(|collection| self.offer(collection, effects));
+                }
+            }
+            Event::Begun { object, missing } => {
+                for fetch in self.fetches_of(object) {
+                    fetch.begun(now, missing.clone(), effects);
+                }
+                self.work(object, effects);
+            }
+            Event::Kept { object, index, fault } => {
+                if let Some(why) = &fault {
+                    effects.push(Effect::Report(Report::Warning { what: format!("chunk {index}: {why}") }));
+                }
+                for fetch in self.fetches_of(object) {
+                    fetch.kept(now, index, fault.is_none(), effects);
+                }
+                self.work(object, effects);
+            }
+            Event::Loaded { object, bytes, .. } => self.loaded(object, bytes, effects),
+            Event::Worked { id, result } => self.worked(id, result, effects),
+        }
+    }
+}
+
+fn sealed_key(collection: Collection) -> RowKey {
+    RowKey { table: Table::Sealed, job: collection.job, version: collection.version, item: collection.to_bytes() }
+}
+
+fn state_key(job: JobId) -> RowKey {
+    RowKey { table: Table::DeviceState, job, version: 0, item: Vec::new() }
+}
+
+/// The item of the row that names the last settled collection.
+const SETTLED: &[u8] = b"settled";
+
+fn settled_key(job: JobId) -> RowKey {
+    RowKey { table: Table::DeviceState, job, version: 0, item: SETTLED.to_vec() }
+}
+
+/// For people.
+pub(super) fn describe(collection: Collection) -> String {
+    let Collection { job, version, work, attempt } = collection;
+    format!("job {job}, version {version}, {work:?}, attempt {attempt}")
+}

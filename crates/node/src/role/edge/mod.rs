@@ -1,0 +1,562 @@
+//! The edge: hands tasks to the devices around it, sums what they send, and passes one partial on.
+//!
+//! An edge keeps nothing over a restart but its key: a restarted edge has empty partials, the cloud fences the old
+//! ones, and devices send again what they keep. In memory it holds one partial per open collection (exactly the bytes
+//! of one sealed update) and a bounded number of chunks, whatever the number of devices. An update that comes in
+//! chunks is spooled to disk until it is whole and checked; only whole updates are absorbed, so that a device that
+//! vanishes in the middle leaves no trace in the sum.
+
+mod desk;
+mod upload;
+
+use super::fetch::Fetch;
+use super::links::{Links, TICK_MS};
+use super::redial::Redial;
+use super::{Effect, Event, LinkId, Millis, Peer, Report, Role, Timer};
+use desk::{Desk, Seat};
+use littoral_fed::included::Tree;
+use littoral_wire::message::{
+    Announcement, COHORT_MAX, DataOffer, Fate, Incarnation, Inline, Name, OFFERS_MAX, OpenState, Reason, SocketName,
+    UPSTREAMS_MAX, Upstream, Verdict,
+};
+use littoral_wire::object::{INLINE_BYTES_MAX, Manifest};
+use littoral_wire::{Blob, Collection, List, Message, NodeId, ObjectId};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use upload::Upload;
+
+/// Fenced incarnations that are remembered, so that a late message does not revive one.
+const FENCED_MAX: usize = 1024;
+/// Chunks of a model in flight from the cloud.
+const FETCH_WINDOW: usize = 16;
+
+/// What an edge is, from its configuration.
+#[derive(Clone, Debug)]
+pub struct EdgeIdentity {
+    pub id: NodeId,
+    pub name: String,
+    pub cloud: Peer,
+    /// `host:port` at which devices reach this edge.
+    pub listen: String,
+}
+
+#[derive(Debug)]
+struct Guest {
+    link: LinkId,
+    name: Name,
+    data: List<DataOffer, OFFERS_MAX>,
+    held: List<Collection, OFFERS_MAX>,
+    /// The cloud knows the key.
+    admitted: bool,
+}
+
+/// A model version on its way to devices.
+#[derive(Debug)]
+struct Model {
+    manifest: Manifest,
+    inline: Inline,
+    /// Until it is whole here.
+    fetch: Option<Fetch>,
+}
+
+pub struct Edge {
+    identity: EdgeIdentity,
+    redial: Redial,
+    links: Links,
+    cloud: Option<LinkId>,
+    guests: BTreeMap<NodeId, Guest>,
+    /// Open and closed partials.
+    desks: BTreeMap<Incarnation, Desk>,
+    fenced: VecDeque<Incarnation>,
+    models: BTreeMap<ObjectId, Model>,
+    uploads: BTreeMap<ObjectId, Upload>,
+    upstreams: List<Upstream, UPSTREAMS_MAX>,
+}
+
+impl Edge {
+    pub fn new(identity: EdgeIdentity) -> Self {
+        Self {
+            redial: Redial::new(identity.id, vec![identity.cloud.clone()]),
+            identity,
+            links: Links::default(),
+            cloud: None,
+            guests: BTreeMap::new(),
+            desks: BTreeMap::new(),
+            fenced: VecDeque::new(),
+            models: BTreeMap::new(),
+            uploads: BTreeMap::new(),
+            upstreams: List::default(),
+        }
+    }
+
+    /// Objects that must stay on disk.
+    pub fn needs(&self, object: ObjectId) -> bool {
+        self.models.contains_key(&object)
+            || self.uploads.contains_key(&object)
+            || self.desks.values().any(|desk| desk.spooled().contains(&object))
+    }
+
+    // ---- towards the cloud ----
+
+    fn tell(&self, message: Message, effects: &mut Vec<Effect>) {
+        if let Some(link) = self.cloud {
+            effects.push(Effect::Send { link, message });
+        }
+    }
+
+    fn progress(
+        &self,
+        incarnation: Incarnation,
+        device: NodeId,
+        fate: Fate,
+        reason: Reason,
+        effects: &mut Vec<Effect>,
+    ) {
+        self.tell(Message::Progress { incarnation, device, fate, reason }, effects);
+    }
+
+    fn attach(&self, effects: &mut Vec<Effect>) {
+        let open: Vec<OpenState> = self
+            .desks
+            .iter()
+            .filter(|(_, desk)| !desk.kept())
+            .map(|(incarnation, desk)| OpenState {
+                incarnation: *incarnation,
+                absorbed: List::new(desk.absorbed()).unwrap_or_default(),
+            })
+            .take(OFFERS_MAX)
+            .collect();
+        self.tell(
+            Message::EdgeAttach {
+                name: Name::new(self.identity.name.as_str()),
+                listen: SocketName::new(self.identity.listen.as_str()),
+                open: List::new(open).unwrap_or_default(),
+            },
+            effects,
+        );
+        self.guests.keys().for_each(|device| self.announce_guest(*device, effects));
+    }
+
+    fn announce_guest(&self, device: NodeId, effects: &mut Vec<Effect>) {
+        let Some(guest) = self.guests.get(&device) else { return };
+        let (name, data, held) = (guest.name.clone(), guest.data.clone(), guest.held.clone());
+        self.tell(Message::DeviceAttached { device, name, data, held }, effects);
+    }
+
+    fn hear_cloud(&mut self, now: Millis, link: LinkId, message: Message, effects: &mut Vec<Effect>) {
+        match message {
+            Message::EdgeAttached { upstreams, .. } => {
+                self.redial.succeeded();
+                self.upstreams = upstreams;
+            }
+            Message::Open { incarnation, spec, model, inline, devices, words, bits, .. } => {
+                self.open(
+                    now,
+                    link,
+                    incarnation,
+                    spec.to_vec(),
+                    model,
+                    inline,
+                    devices.into_vec(),
+                    words,
+                    bits,
+                    effects,
+                );
+            }
+            Message::Release { incarnation, device } => self.release(incarnation, device, effects),
+            Message::Close { incarnation } => match self.desks.get_mut(&incarnation) {
+                Some(desk) => {
+                    desk.closed = true;
+                    self.stop_uploads(incarnation, effects);
+                    self.hand_in(incarnation, effects);
+                }
+                None => self.tell(Message::NoPartial { incarnation }, effects),
+            },
+            Message::Fence { incarnation } => {
+                self.remember_fenced(incarnation);
+                self.drop_desk(incarnation, effects);
+            }
+            Message::PartialKept { incarnation } => {
+                if let Some(desk) = self.desks.get_mut(&incarnation) {
+                    desk.give_away();
+                }
+            }
+            Message::Announce { announcement, included } => self.announce(announcement, included.into_vec(), effects),
+            Message::Tell { device, verdict } => self.tell_device(device, verdict, effects),
+            Message::Admit { device } => {
+                if let Some(guest) = self.guests.get_mut(&device) {
+                    guest.admitted = true;
+                    self.tasks_for(device, effects);
+                }
+            }
+            Message::Cut { node, reason } => {
+                if let Some(guest) = self.guests.remove(&node) {
+                    effects.push(Effect::Send { link: guest.link, message: Message::Cut { node, reason } });
+                    effects.push(Effect::Hangup { link: guest.link, reason: "the cloud cut this key off".into() });
+                    self.leave(node, guest.link, effects);
+                } else if node == self.identity.id {
+                    effects.push(Effect::Report(Report::Warning { what: format!("this edge was cut off: {reason}") }));
+                }
+            }
+            Message::GetChunk { object, index } => self.send_sum(link, object, index, effects),
+            Message::Chunk { object, index, bytes } => {
+                if let Some(fetch) = self.models.get_mut(&object).and_then(|m| m.fetch.as_mut()) {
+                    fetch.chunk(index, bytes.into_vec(), effects);
+                }
+            }
+            Message::Bye { reason } => effects.push(Effect::Hangup { link, reason: reason.to_string() }),
+            _ => {}
+        }
+    }
+
+    #[allow(clippy::too_many_arguments)] // The fields of one message.
+    fn open(
+        &mut self,
+        now: Millis,
+        link: LinkId,
+        incarnation: Incarnation,
+        spec: Vec<u8>,
+        model: Manifest,
+        inline: Inline,
+        devices: Vec<NodeId>,
+        words: u64,
+        bits: u8,
+        effects: &mut Vec<Effect>,
+    ) {
+        if self.fenced.contains(&incarnation) {
+            return self.tell(Message::NoPartial { incarnation }, effects);
+        }
+        let object = model.id();
+        if !self.desks.contains_key(&incarnation) {
+            let Some(desk) = Desk::open(spec, object, words, bits) else {
+                let what = format!("a collection of {words} words of {bits} bits is more than this edge can hold");
+                effects.push(Effect::Report(Report::Warning { what }));
+                return self.tell(Message::NoPartial { incarnation }, effects);
+            };
+            self.desks.insert(incarnation, desk);
+        }
+        match self.models.get_mut(&object) {
+            Some(known) => {
+                if let Some(fetch) = &mut known.fetch {
+                    fetch.resume(now, link, effects);
+                }
+            }
+            None => {
+                let rides = matches!(&inline, Some(bytes) if model.chunks() == 1 && model.check(0, bytes).is_ok());
+                let fetch = (!rides).then(|| Fetch::begin(model.clone(), link, FETCH_WINDOW, effects));
+                let inline = if rides { inline } else { None };
+                self.models.insert(object, Model { manifest: model, inline, fetch });
+            }
+        }
+        for device in devices {
+            self.ask(incarnation, device, effects);
+        }
+    }
+
+    /// The cloud wants this device's work in this partial.
+    fn ask(&mut self, incarnation: Incarnation, device: NodeId, effects: &mut Vec<Effect>) {
+        let Some(desk) = self.desks.get_mut(&incarnation) else { return };
+        match desk.seats.get(&device) {
+            Some(Seat::Absorbed) => self.progress(incarnation, device, Fate::Absorbed, Reason::default(), effects),
+            Some(Seat::Out { fate, reason }) => {
+                let (fate, reason) = (*fate, reason.clone());
+                self.progress(incarnation, device, fate, reason, effects);
+            }
+            // Coming: the device is reminded, in case it never heard of it.
+            Some(Seat::Ready(_) | Seat::Absorbing) => {}
+            Some(Seat::Asked) => self.task(incarnation, device, effects),
+            None if desk.closed => self.progress(incarnation, device, Fate::Released, Reason::default(), effects),
+            None => {
+                desk.seats.insert(device, Seat::Asked);
+                self.task(incarnation, device, effects);
+            }
+        }
+    }
+
+    fn task(&self, incarnation: Incarnation, device: NodeId, effects: &mut Vec<Effect>) {
+        let (Some(desk), Some(guest)) = (self.desks.get(&incarnation), self.guests.get(&device)) else { return };
+        let Some(model) = self.models.get(&desk.model) else { return };
+        if !guest.admitted || model.fetch.is_some() {
+            return;
+        }
+        let Ok(spec) = Blob::new(desk.spec.clone()) else { return };
+        effects.push(Effect::Send {
+            link: guest.link,
+            message: Message::Task {
+                collection: incarnation.collection,
+                spec,
+                model: model.manifest.clone(),
+                inline: model.inline.clone(),
+                deadline_ms: 0,
+            },
+        });
+    }
+
+    /// Everything that this device is asked for.
+    fn tasks_for(&self, device: NodeId, effects: &mut Vec<Effect>) {
+        for (incarnation, desk) in &self.desks {
+            if !desk.closed && matches!(desk.seats.get(&device), Some(Seat::Asked)) {
+                self.task(*incarnation, device, effects);
+            }
+        }
+    }
+
+    fn release(&mut self, incarnation: Incarnation, device: NodeId, effects: &mut Vec<Effect>) {
+        let Some(desk) = self.desks.get_mut(&incarnation) else {
+            return self.tell(Message::NoPartial { incarnation }, effects);
+        };
+        match desk.seats.get(&device) {
+            Some(Seat::Absorbed) => self.progress(incarnation, device, Fate::Absorbed, Reason::default(), effects),
+            // Decided when the bytes are in; the cloud asks again.
+            Some(Seat::Absorbing) => {}
+            _ => {
+                desk.seats.insert(device, Seat::Out { fate: Fate::Released, reason: Reason::default() });
+                self.stop_upload(incarnation, device, effects);
+                self.progress(incarnation, device, Fate::Released, Reason::default(), effects);
+            }
+        }
+    }
+
+    fn remember_fenced(&mut self, incarnation: Incarnation) {
+        if !self.fenced.contains(&incarnation) {
+            self.fenced.push_back(incarnation);
+            if self.fenced.len() > FENCED_MAX {
+                self.fenced.pop_front();
+            }
+        }
+    }
+
+    fn drop_desk(&mut self, incarnation: Incarnation, effects: &mut Vec<Effect>) {
+        self.stop_uploads(incarnation, effects);
+        if let Some(desk) = self.desks.remove(&incarnation) {
+            let ready: Vec<ObjectId> = desk.spooled();
+            ready.into_iter().for_each(|object| self.forget_spool(object, effects));
+            self.forget_model(desk.model, effects);
+        }
+    }
+
+    /// A closed partial that absorbs nothing any more goes to the cloud.
+    fn hand_in(&mut self, incarnation: Incarnation, effects: &mut Vec<Effect>) {
+        let Some(desk) = self.desks.get_mut(&incarnation) else { return };
+        if !desk.closed || desk.kept() || desk.absorbing() {
+            return;
+        }
+        let devices = desk.absorbed();
+        if devices.is_empty() {
+            self.tell(Message::NoPartial { incarnation }, effects);
+            return;
+        }
+        let Some(sum) = desk.sum() else { return };
+        let inline = (sum.bytes() <= INLINE_BYTES_MAX as u64).then(|| Blob::new(desk.words().to_vec()).ok()).flatten();
+        let Ok(devices) = List::<NodeId, COHORT_MAX>::new(devices) else { return };
+        self.tell(Message::Partial { incarnation, devices, sum, inline }, effects);
+    }
+
+    fn send_sum(&self, link: LinkId, object: ObjectId, index: u32, effects: &mut Vec<Effect>) {
+        let chunk = self.desks.values().find_map(|desk| desk.chunk_of_sum(object, index));
+        let message = match chunk.map(|bytes| Blob::new(bytes.to_vec())) {
+            Some(Ok(bytes)) => Message::Chunk { object, index, bytes },
+            _ => Message::NoChunk { object, index },
+        };
+        effects.push(Effect::Send { link, message });
+    }
+
+    /// Tells each device here how the collection ended for it.
+    fn announce(&mut self, announcement: Announcement, included: Vec<NodeId>, effects: &mut Vec<Effect>) {
+        let collection = announcement.collection;
+        let over: Vec<Incarnation> = self
+            .desks
+            .keys()
+            .filter(|i| i.collection <= collection && i.collection.job == collection.job)
+            .copied()
+            .collect();
+        let mut concerned: BTreeSet<NodeId> =
+            self.guests.iter().filter(|(_, g)| g.held.contains(&collection)).map(|(d, _)| *d).collect();
+        for incarnation in &over {
+            concerned.extend(self.desks[incarnation].seats.keys());
+        }
+        let tree = Tree::new(&included);
+        for device in concerned {
+            let proof = tree.proof(device);
+            let verdict = Verdict { collection, announcement: Some(announcement.clone()), proof };
+            self.tell_device(device, verdict, effects);
+        }
+        over.into_iter().for_each(|incarnation| self.drop_desk(incarnation, effects));
+    }
+
+    fn tell_device(&self, device: NodeId, verdict: Verdict, effects: &mut Vec<Effect>) {
+        if let Some(guest) = self.guests.get(&device) {
+            effects.push(Effect::Send { link: guest.link, message: Message::Told { verdict } });
+        }
+    }
+
+    // ---- towards devices ----
+
+    fn hear_device(&mut self, link: LinkId, device: NodeId, message: Message, effects: &mut Vec<Effect>) {
+        match message {
+            Message::Attach { name, data, held } => {
+                let admitted = match self.guests.remove(&device) {
+                    Some(old) if old.link == link => old.admitted,
+                    Some(old) => {
+                        let reason = "the same machine has connected again".into();
+                        effects.push(Effect::Hangup { link: old.link, reason });
+                        old.admitted
+                    }
+                    None => false,
+                };
+                self.guests.insert(device, Guest { link, name, data, held, admitted });
+                effects.push(Effect::Send {
+                    link,
+                    message: Message::Attached { cloud: self.identity.cloud.id, upstreams: self.upstreams.clone() },
+                });
+                self.announce_guest(device, effects);
+                self.resume_uploads(device, link, effects);
+            }
+            Message::Offer { collection, update, inline } => {
+                self.offer(link, device, collection, update, inline, effects)
+            }
+            Message::Declined { collection, reason } => {
+                let asked: Vec<Incarnation> = self
+                    .desks
+                    .iter()
+                    .filter(|(i, d)| i.collection == collection && matches!(d.seats.get(&device), Some(Seat::Asked)))
+                    .map(|(i, _)| *i)
+                    .collect();
+                for incarnation in asked {
+                    if let Some(desk) = self.desks.get_mut(&incarnation) {
+                        desk.seats.insert(device, Seat::Out { fate: Fate::Declined, reason: reason.clone() });
+                    }
+                    self.progress(incarnation, device, Fate::Declined, reason.clone(), effects);
+                }
+            }
+            Message::GetChunk { object, index } => {
+                // Devices may fetch models, nothing else.
+                if self.models.get(&object).is_some_and(|m| m.fetch.is_none()) {
+                    effects.push(Effect::SendChunk { link, object, index });
+                } else {
+                    effects.push(Effect::Send { link, message: Message::NoChunk { object, index } });
+                }
+            }
+            Message::Chunk { object, index, bytes } => {
+                self.upload_chunk(link, object, index, bytes.into_vec(), effects)
+            }
+            Message::Bye { reason } => effects.push(Effect::Hangup { link, reason: reason.to_string() }),
+            _ => {}
+        }
+    }
+
+    fn leave(&mut self, device: NodeId, link: LinkId, effects: &mut Vec<Effect>) {
+        self.uploads.values_mut().for_each(|upload| upload.fetch.lost(link));
+        self.tell(Message::DeviceDetached { device }, effects);
+    }
+
+    /// A model that no desk uses any more leaves the disk, unless it was only in memory.
+    fn forget_model(&mut self, object: ObjectId, effects: &mut Vec<Effect>) {
+        if self.desks.values().all(|desk| desk.model != object)
+            && self.models.remove(&object).is_some_and(|m| m.inline.is_none())
+            // Inside the cloud the object belongs to the cloud.
+            && self.identity.id != self.identity.cloud.id
+        {
+            effects.push(Effect::Drop(object));
+        }
+    }
+
+    fn model_is_here(&mut self, object: ObjectId, effects: &mut Vec<Effect>) {
+        let Some(model) = self.models.get_mut(&object) else { return };
+        if !model.fetch.as_ref().is_some_and(Fetch::whole) {
+            return;
+        }
+        model.fetch = None;
+        let guests: Vec<NodeId> = self.guests.keys().copied().collect();
+        guests.into_iter().for_each(|device| self.tasks_for(device, effects));
+    }
+
+    fn tick(&mut self, now: Millis, effects: &mut Vec<Effect>) {
+        effects.push(Effect::SetTimer { timer: Timer::Tick, at: now + TICK_MS });
+        self.links.tick(now, effects);
+        self.models.values_mut().filter_map(|m| m.fetch.as_mut()).for_each(|fetch| fetch.tick(now, effects));
+        self.uploads.values_mut().for_each(|upload| upload.fetch.tick(now, effects));
+        let guests: Vec<NodeId> = self.guests.keys().copied().collect();
+        for device in guests {
+            if self.guests.get(&device).is_some_and(|g| !g.admitted) {
+                self.announce_guest(device, effects);
+            }
+            self.tasks_for(device, effects);
+        }
+        let closed: Vec<Incarnation> =
+            self.desks.iter().filter(|(_, d)| d.closed && !d.kept()).map(|(i, _)| *i).collect();
+        closed.into_iter().for_each(|incarnation| self.hand_in(incarnation, effects));
+    }
+}
+
+impl Role for Edge {
+    fn step(&mut self, now: Millis, event: Event, effects: &mut Vec<Effect>) {
+        match event {
+            Event::Start => {
+                self.redial.dial(effects);
+                effects.push(Effect::SetTimer { timer: Timer::Tick, at: now + TICK_MS });
+            }
+            Event::Connected { link, peer, dialled } => {
+                self.links.connected(now, link, peer);
+                if dialled {
+                    self.cloud = Some(link);
+                    self.models
+                        .values_mut()
+                        .filter_map(|m| m.fetch.as_mut())
+                        .for_each(|f| f.resume(now, link, effects));
+                    self.attach(effects);
+                }
+            }
+            Event::DialFailed { .. } => self.redial.failed(now, effects),
+            Event::Disconnected { link, .. } => {
+                let Some(peer) = self.links.disconnected(link) else { return };
+                if self.cloud == Some(link) {
+                    self.cloud = None;
+                    self.models.values_mut().filter_map(|m| m.fetch.as_mut()).for_each(|fetch| fetch.lost(link));
+                    self.redial.failed(now, effects);
+                } else if self.guests.get(&peer).is_some_and(|guest| guest.link == link) {
+                    self.guests.remove(&peer);
+                    self.leave(peer, link, effects);
+                }
+            }
+            Event::Received { link, message } => {
+                let Some(message) = self.links.received(now, link, message, effects) else { return };
+                if self.cloud == Some(link) {
+                    self.hear_cloud(now, link, message, effects);
+                } else if let Some(device) = self.links.peer(link) {
+                    self.hear_device(link, device, message, effects);
+                }
+            }
+            Event::Timer(Timer::Redial) => {
+                if self.cloud.is_none() {
+                    self.redial.dial(effects);
+                }
+            }
+            Event::Timer(_) => self.tick(now, effects),
+            Event::Begun { object, missing } => {
+                if let Some(fetch) = self.models.get_mut(&object).and_then(|m| m.fetch.as_mut()) {
+                    fetch.begun(now, missing.clone(), effects);
+                    self.model_is_here(object, effects);
+                }
+                if let Some(upload) = self.uploads.get_mut(&object) {
+                    upload.fetch.begun(now, missing, effects);
+                    self.upload_is_whole(object, effects);
+                }
+            }
+            Event::Kept { object, index, fault } => {
+                if let Some(why) = &fault {
+                    effects.push(Effect::Report(Report::Warning { what: format!("chunk {index}: {why}") }));
+                }
+                if let Some(fetch) = self.models.get_mut(&object).and_then(|m| m.fetch.as_mut()) {
+                    fetch.kept(now, index, fault.is_none(), effects);
+                    self.model_is_here(object, effects);
+                }
+                if let Some(upload) = self.uploads.get_mut(&object) {
+                    upload.fetch.kept(now, index, fault.is_none(), effects);
+                    self.upload_is_whole(object, effects);
+                }
+            }
+            Event::Loaded { object, index, bytes } => self.loaded(object, index, bytes, effects),
+            Event::Worked { .. } => {}
+        }
+    }
+}

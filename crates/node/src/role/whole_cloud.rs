@@ -1,0 +1,149 @@
+//! The cloud with an edge of its own inside, so that devices can come straight to it.
+//!
+//! The inner edge has the cloud's key and an inner link; everything else it does as any edge. A connection belongs to
+//! the inner edge if its first message is a device's, to the cloud otherwise.
+
+use super::cloud::Cloud;
+use super::edge::{Edge, EdgeIdentity};
+use super::{Effect, Event, LinkId, Millis, Peer, Role, Timer};
+use littoral_wire::{Message, NodeId};
+use std::collections::{BTreeMap, VecDeque};
+
+/// The link between the two: a number that no host comes to.
+const INNER: LinkId = LinkId(u64::MAX);
+
+pub struct WholeCloud {
+    id: NodeId,
+    cloud: Cloud,
+    edge: Edge,
+    /// Links whose first message has not come, and whose they are after that.
+    owners: BTreeMap<LinkId, Owner>,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Owner {
+    Unknown { peer: NodeId, dialled: bool },
+    Cloud,
+    Edge,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Part {
+    Cloud,
+    Edge,
+}
+
+impl WholeCloud {
+    /// `listen`: `host:port` at which machines reach the cloud.
+    pub fn new(id: NodeId, listen: &str, cloud: Cloud) -> Self {
+        let peer = Peer { id, address: listen.into() };
+        let identity = EdgeIdentity { id, name: "cloud".into(), cloud: peer, listen: listen.into() };
+        Self { id, cloud, edge: Edge::new(identity), owners: BTreeMap::new() }
+    }
+
+    pub fn cloud(&self) -> &Cloud {
+        &self.cloud
+    }
+
+    pub fn cloud_mut(&mut self) -> &mut Cloud {
+        &mut self.cloud
+    }
+
+    /// Steps one part and passes on what it says to the other, until both are silent. Effects come out in the order
+    /// in which they were decided, so that a barrier of one part also holds back what the other does because of it.
+    fn run(&mut self, now: Millis, part: Part, event: Event, effects: &mut Vec<Effect>) {
+        let mut queue = VecDeque::from([(part, event)]);
+        while let Some((part, event)) = queue.pop_front() {
+            let mut decided = Vec::new();
+            match part {
+                Part::Cloud => self.cloud.step(now, event, &mut decided),
+                Part::Edge => self.edge.step(now, event, &mut decided),
+            }
+            let other = if part == Part::Cloud { Part::Edge } else { Part::Cloud };
+            for effect in decided {
+                match effect {
+                    Effect::Send { link: INNER, message } => {
+                        queue.push_back((other, Event::Received { link: INNER, message }));
+                    }
+                    // The inner link is up as long as the process is.
+                    Effect::Hangup { link: INNER, .. } => {}
+                    Effect::Dial(_) if part == Part::Edge => {}
+                    // Both parts share one folder: what one drops, the other may need.
+                    Effect::Drop(object) if self.cloud.needs(object) || self.edge.needs(object) => {}
+                    Effect::SendChunk { link: INNER, object, index } => {
+                        // Everything that the cloud could send is in the folder already.
+                        let message = Message::NoChunk { object, index };
+                        queue.push_back((other, Event::Received { link: INNER, message }));
+                    }
+                    // One timer for both.
+                    Effect::SetTimer { timer: Timer::Tick, .. } if part == Part::Edge => {}
+                    other => effects.push(other),
+                }
+            }
+        }
+    }
+
+    fn part(&mut self, now: Millis, link: LinkId, message: &Message, effects: &mut Vec<Effect>) -> Option<Part> {
+        match self.owners.get(&link)? {
+            Owner::Cloud => Some(Part::Cloud),
+            Owner::Edge => Some(Part::Edge),
+            Owner::Unknown { peer, dialled } => {
+                let (peer, dialled) = (*peer, *dialled);
+                let (owner, part) = match message {
+                    Message::Ping { .. } | Message::Pong { .. } => return Some(Part::Cloud),
+                    Message::Attach { .. } => (Owner::Edge, Part::Edge),
+                    _ => (Owner::Cloud, Part::Cloud),
+                };
+                self.owners.insert(link, owner);
+                self.run(now, part, Event::Connected { link, peer, dialled }, effects);
+                Some(part)
+            }
+        }
+    }
+}
+
+impl Role for WholeCloud {
+    fn step(&mut self, now: Millis, event: Event, effects: &mut Vec<Effect>) {
+        match event {
+            Event::Start => {
+                self.run(now, Part::Cloud, Event::Start, effects);
+                let id = self.id;
+                self.run(now, Part::Cloud, Event::Connected { link: INNER, peer: id, dialled: false }, effects);
+                self.run(now, Part::Edge, Event::Connected { link: INNER, peer: id, dialled: true }, effects);
+            }
+            Event::Connected { link, peer, dialled } => {
+                self.owners.insert(link, Owner::Unknown { peer, dialled });
+            }
+            Event::Disconnected { link, reason } => match self.owners.remove(&link) {
+                Some(Owner::Cloud) => self.run(now, Part::Cloud, Event::Disconnected { link, reason }, effects),
+                Some(Owner::Edge) => self.run(now, Part::Edge, Event::Disconnected { link, reason }, effects),
+                Some(Owner::Unknown { .. }) | None => {}
+            },
+            Event::Received { link, message } => {
+                if let Some(part) = self.part(now, link, &message, effects) {
+                    self.run(now, part, Event::Received { link, message }, effects);
+                }
+            }
+            Event::Timer(Timer::Tick) => {
+                self.run(now, Part::Cloud, Event::Timer(Timer::Tick), effects);
+                self.run(now, Part::Edge, Event::Timer(Timer::Tick), effects);
+            }
+            Event::Timer(timer) => self.run(now, Part::Cloud, Event::Timer(timer), effects),
+            Event::DialFailed { .. } => {}
+            // Answers about objects: each part knows what it asked for.
+            Event::Begun { object, missing } => {
+                self.run(now, Part::Cloud, Event::Begun { object, missing: missing.clone() }, effects);
+                self.run(now, Part::Edge, Event::Begun { object, missing }, effects);
+            }
+            Event::Kept { object, index, fault } => {
+                self.run(now, Part::Cloud, Event::Kept { object, index, fault: fault.clone() }, effects);
+                self.run(now, Part::Edge, Event::Kept { object, index, fault }, effects);
+            }
+            Event::Loaded { object, index, bytes } => {
+                self.run(now, Part::Cloud, Event::Loaded { object, index, bytes: bytes.clone() }, effects);
+                self.run(now, Part::Edge, Event::Loaded { object, index, bytes }, effects);
+            }
+            Event::Worked { id, result } => self.run(now, Part::Cloud, Event::Worked { id, result }, effects),
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! Work: the computations that roles order and hosts run: training, evaluating, making a first model, applying a sum.
+//!
+//! [`run`] is a pure function of the work, the objects and the device's rows. Hosts run it where they like, several at
+//! a time; the same work gives the same bytes.
+
+mod apply;
+mod bench;
+mod local;
+mod training;
+mod version;
+
+pub use bench::Room;
+pub use training::Training;
+
+use crate::job::{JobSpec, Totals};
+use littoral_model::Examples;
+use littoral_wire::message::Collection;
+use littoral_wire::object::Manifest;
+use littoral_wire::{NodeId, ObjectId};
+use std::sync::Arc;
+use thiserror::Error;
+
+/// What is to be computed.
+#[derive(Clone, Debug)]
+pub enum Work {
+    /// A device's part of a collection: statistics, an update, or counts; sealed.
+    Local {
+        collection: Collection,
+        /// An encoded [`crate::job::Task`].
+        task: Arc<[u8]>,
+        model: Manifest,
+        /// What the device keeps of this job between rounds.
+        state: Option<Manifest>,
+        device: NodeId,
+        /// Seeds the order of examples together with the job's seed and the version.
+        name: String,
+    },
+    /// A job's version 0.
+    Initial { spec: Arc<JobSpec> },
+    /// Merge partials and take the algorithm's cloud half, chunk by chunk.
+    Apply {
+        spec: Arc<JobSpec>,
+        collection: Collection,
+        model: Manifest,
+        state: Option<Manifest>,
+        /// The sums, in any order.
+        partials: Vec<Manifest>,
+        devices: u32,
+        /// Devices of the fleet that offer the data set.
+        population: u64,
+    },
+}
+
+#[derive(Clone, Debug)]
+pub enum Output {
+    Local {
+        update: Manifest,
+        /// Becomes the device's state if the update is included.
+        state: Option<Manifest>,
+        note: LocalNote,
+    },
+    Initial {
+        model: Manifest,
+        state: Option<Manifest>,
+    },
+    Applied {
+        model: Manifest,
+        state: Option<Manifest>,
+        totals: Totals,
+    },
+}
+
+/// For the device's own log; nothing of it leaves the device.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct LocalNote {
+    pub examples: u64,
+    pub steps: u64,
+    pub mean_loss: f64,
+    pub saturated: u64,
+}
+
+/// Why there is no output.
+#[derive(Clone, Debug, PartialEq, Error)]
+pub enum WorkFault {
+    /// It cannot be done as things are, however often it is tried: a device's data do not fit, or a sum cannot be
+    /// applied. The sentence goes to the cloud.
+    #[error("{0}")]
+    Declined(String),
+    /// It may go better later: a full disk, say.
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// An object could not be read or written.
+#[derive(Clone, Debug, PartialEq, Error)]
+pub enum ObjectFault {
+    #[error("object {0} is not here")]
+    Missing(ObjectId),
+    #[error("object {object}: {why}")]
+    Damaged { object: ObjectId, why: String },
+    #[error("{0}")]
+    Disk(String),
+}
+
+impl From<ObjectFault> for WorkFault {
+    fn from(fault: ObjectFault) -> Self {
+        WorkFault::Failed(fault.to_string())
+    }
+}
+
+/// Where objects are. Calls block; works run on threads that may.
+pub trait Objects: Send + Sync {
+    /// Fills `out` from `offset` on; the object must have that many bytes.
+    fn read(&self, object: ObjectId, offset: u64, out: &mut [u8]) -> Result<(), ObjectFault>;
+    /// A new object, written from front to back.
+    fn create(&self) -> Result<Box<dyn ObjectWriter + '_>, ObjectFault>;
+}
+
+pub trait ObjectWriter {
+    fn append(&mut self, bytes: &[u8]) -> Result<(), ObjectFault>;
+    /// The object is here from now on, under its manifest's id; durable only after [`crate::role::Write::Object`].
+    fn finish(self: Box<Self>) -> Result<Manifest, ObjectFault>;
+}
+
+/// A device's own rows, brought to a job's schema. Rows are as they are in the files: standardisation comes with the
+/// model.
+pub trait LocalData: Send + Sync {
+    fn rows(&self, spec: &JobSpec) -> Result<Rows, String>;
+}
+
+/// A device's rows and its own split of them.
+#[derive(Clone, Debug)]
+pub struct Rows {
+    pub examples: Arc<Examples>,
+    /// Rows that train.
+    pub train: Vec<u32>,
+    /// Rows that evaluate, and never train.
+    pub held_out: Vec<u32>,
+}
+
+pub fn run(work: &Work, objects: &dyn Objects, data: &dyn LocalData) -> Result<Output, WorkFault> {
+    match work {
+        Work::Local { collection, task, model, state, device: _, name } => {
+            local::run(*collection, task, model, state.as_ref(), name, objects, data)
+        }
+        Work::Initial { spec } => apply::initial(spec, objects),
+        Work::Apply { spec, collection, model, state, partials, devices, population } => {
+            apply::run(spec, *collection, model, state.as_ref(), partials, *devices, *population, objects)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,286 @@
+//! The cloud's part: version 0, and from a version and a collection's sums the next one.
+//!
+//! A model of any size passes through block by block: of the sums, the version and the cloud's state only one block
+//! each is in memory. Sums are integers, so neither the order of partials nor the cut into blocks leaves a trace.
+
+use super::version::{self, put_reals, put_wholes, reals, wholes};
+use super::{ObjectWriter, Objects, Output, WorkFault};
+use crate::data::statistics::Sums;
+use crate::job::{BLOCK, EVALUATION_WHOLES, JobSpec, LOSS_PER_UNIT, Totals, VersionLayout};
+use littoral_fed::algorithm::{Chunk, State, StateSlice, StateVector, apply_chunk};
+use littoral_fed::open::{self, open_header, open_section};
+use littoral_fed::plan::Plan;
+use littoral_model::Loss;
+use littoral_tensor::fixed::add_packed;
+use littoral_wire::ObjectId;
+use littoral_wire::message::{Collection, Work};
+use littoral_wire::object::Manifest;
+use std::fmt::Display;
+use std::ops::Range;
+
+/// A job's version 0: the model's first weights, the algorithm's first state, and a standardisation that changes nothing.
+pub fn initial(spec: &JobSpec, objects: &dyn Objects) -> Result<Output, WorkFault> {
+    let layout = spec.version();
+    let w = spec.model().init(spec.seed());
+    let mut next = Next::begin(spec, objects)?;
+    let vectors = spec.algorithm().cloud_state();
+    for block in layout.blocks() {
+        let states: Vec<State> = vectors.iter().map(|vector| vector.initial.state(block.len())).collect();
+        next.append(&w[block], &vectors, &states)?;
+    }
+    let mean = vec![0.0; layout.inputs];
+    let inv_std = vec![1.0; layout.inputs];
+    let (model, state) = next.finish(&mean, &inv_std)?;
+    Ok(Output::Initial { model, state })
+}
+
+#[allow(clippy::too_many_arguments)]
+pub fn run(
+    spec: &JobSpec,
+    collection: Collection,
+    model: &Manifest,
+    state: Option<&Manifest>,
+    partials: &[Manifest],
+    devices: u32,
+    population: u64,
+    objects: &dyn Objects,
+) -> Result<Output, WorkFault> {
+    let plan = spec.plan(collection.work);
+    let sums = Partials::new(plan, partials, objects)?;
+    let mut header = Vec::new();
+    sums.read(0..plan.header_bytes(), &mut header)?;
+    let mut opened = open_header(plan, devices.into(), &header).map_err(refused)?;
+    let mut totals = Totals {
+        devices: opened.devices,
+        population,
+        weight_sum: opened.weight_sum,
+        saturated: opened.saturated,
+        train_loss: opened.loss,
+        classifies: spec.model().loss() == Loss::CrossEntropy,
+        ..Totals::default()
+    };
+    if collection.work != Work::Statistics {
+        // The algorithm's own integers come first; it does not know of these.
+        let own = opened.wholes.len().saturating_sub(EVALUATION_WHOLES);
+        if let [rows, correct, loss] = opened.wholes.split_off(own)[..] {
+            totals.rows = rows.clamp(0, u64::MAX.into()) as u64;
+            totals.correct = correct.clamp(0, u64::MAX.into()) as u64;
+            totals.loss_sum = loss as f64 / LOSS_PER_UNIT;
+        }
+    }
+    let (model, state) = match collection.work {
+        Work::Evaluate => (model.clone(), state.cloned()),
+        Work::Statistics => (standardise(spec, model, &opened, objects)?, state.cloned()),
+        Work::Train => step(spec, plan, model, state, &sums, &opened, objects)?,
+    };
+    Ok(Output::Applied { model, state, totals })
+}
+
+/// The same weights, with the fleet's means and deviations.
+fn standardise(
+    spec: &JobSpec,
+    model: &Manifest,
+    opened: &open::Totals,
+    objects: &dyn Objects,
+) -> Result<Manifest, WorkFault> {
+    let layout = spec.version();
+    version::check(layout, model).map_err(refused)?;
+    let words: Result<Vec<i64>, _> = opened.wholes.iter().map(|&whole| i64::try_from(whole)).collect();
+    let sums = words.ok().and_then(|words| Sums::from_words(&words));
+    let sums = sums.filter(|sums| sums.inputs().len() == layout.inputs);
+    let sums = sums.ok_or_else(|| refused("the sums of statistics are not sums of rows: an update was malformed"))?;
+    let standardisation = sums.standardisation();
+
+    let mut next = objects.create()?;
+    let mut bytes = Vec::new();
+    copy(objects, model.id(), 0..layout.standardisation_at(), &mut bytes, &mut *next)?;
+    bytes.clear();
+    for part in [&standardisation.mean, &standardisation.inv_std] {
+        let narrow: Vec<f32> = part.iter().map(|&value| value as f32).collect();
+        put_reals(&narrow, &mut bytes);
+    }
+    next.append(&bytes)?;
+    Ok(next.finish()?)
+}
+
+/// The algorithm's cloud half.
+fn step(
+    spec: &JobSpec,
+    plan: &Plan,
+    model: &Manifest,
+    state: Option<&Manifest>,
+    sums: &Partials<'_>,
+    opened: &open::Totals,
+    objects: &dyn Objects,
+) -> Result<(Manifest, Option<Manifest>), WorkFault> {
+    let (layout, algorithm) = (spec.version(), spec.algorithm());
+    version::check(layout, model).map_err(refused)?;
+    let (expected, got) = (layout.state_bytes() as u64, state.map_or(0, Manifest::bytes));
+    if expected != got {
+        return Err(refused(format!("the state of {} has {expected} bytes, got {got}", algorithm.name())));
+    }
+    let vectors = algorithm.cloud_state();
+    let mut states: Vec<State> = vectors.iter().map(|vector| vector.initial.state(BLOCK.min(layout.params))).collect();
+    let mut w = vec![0.0; BLOCK.min(layout.params)];
+    let mut sum = vec![0; BLOCK.min(layout.params)];
+    let (mut bytes, mut packed) = (Vec::new(), Vec::new());
+    let mut next = Next::begin(spec, objects)?;
+    for block in layout.blocks() {
+        let len = block.len();
+        for state in &mut states {
+            truncate(state, len);
+        }
+        w.truncate(len);
+        sum.truncate(len);
+        // What lies in the model's object: w and the broadcast vectors.
+        bytes.resize(4 * len * (1 + layout.broadcast), 0);
+        objects.read(model.id(), layout.at(&block, 0, 1 + layout.broadcast).start as u64, &mut bytes)?;
+        let mut parts = bytes.chunks_exact(4 * len);
+        if let Some(part) = parts.next() {
+            w.iter_mut().zip(reals(part)).for_each(|(w, value)| *w = value);
+        }
+        take(&mut states, &vectors, true, parts);
+        if let Some(state) = state {
+            bytes.resize(4 * len * layout.kept, 0);
+            objects.read(state.id(), layout.at(&block, 0, layout.kept).start as u64, &mut bytes)?;
+            take(&mut states, &vectors, false, bytes.chunks_exact(4 * len));
+        }
+        for section in 0..plan.sections().len() {
+            sums.read(plan.section_bytes(section, block.clone()), &mut packed)?;
+            open_section(plan, section, block.clone(), &packed, &mut sum).map_err(refused)?;
+            let mut state: Vec<StateSlice<'_>> = states.iter_mut().map(|state| state.slice(0, len)).collect();
+            let chunk = Chunk { first: block.start, model: &mut w, state: &mut state, sum: &sum };
+            apply_chunk(algorithm, plan, opened, section, chunk).map_err(refused)?;
+        }
+        next.append(&w, &vectors, &states)?;
+    }
+    bytes.resize(8 * layout.inputs, 0);
+    objects.read(model.id(), layout.standardisation_at() as u64, &mut bytes)?;
+    next.finish_with(&bytes)
+}
+
+/// Fills the state vectors that devices get, or those that they do not get, from an object's bytes.
+fn take<'a>(states: &mut [State], vectors: &[StateVector], broadcast: bool, parts: impl Iterator<Item = &'a [u8]>) {
+    let wanted = states.iter_mut().zip(vectors).filter(|(_, vector)| vector.broadcast == broadcast);
+    for ((state, _), part) in wanted.zip(parts) {
+        match state {
+            State::Real(values) => values.iter_mut().zip(reals(part)).for_each(|(value, read)| *value = read),
+            State::Whole(values) => values.iter_mut().zip(wholes(part)).for_each(|(value, read)| *value = read),
+        }
+    }
+}
+
+fn truncate(state: &mut State, len: usize) {
+    match state {
+        State::Real(values) => values.truncate(len),
+        State::Whole(values) => values.truncate(len),
+    }
+}
+
+/// A version that is being written, and the cloud's state beside it.
+struct Next<'a> {
+    layout: VersionLayout,
+    model: Box<dyn ObjectWriter + 'a>,
+    state: Option<Box<dyn ObjectWriter + 'a>>,
+    bytes: Vec<u8>,
+}
+
+impl<'a> Next<'a> {
+    fn begin(spec: &JobSpec, objects: &'a dyn Objects) -> Result<Self, WorkFault> {
+        let layout = *spec.version();
+        let state = if layout.kept > 0 { Some(objects.create()?) } else { None };
+        Ok(Self { layout, model: objects.create()?, state, bytes: Vec::new() })
+    }
+
+    /// The next block.
+    fn append(&mut self, w: &[f32], vectors: &[StateVector], states: &[State]) -> Result<(), WorkFault> {
+        self.bytes.clear();
+        put_reals(w, &mut self.bytes);
+        put(states, vectors, true, &mut self.bytes);
+        self.model.append(&self.bytes)?;
+        if let Some(writer) = &mut self.state {
+            self.bytes.clear();
+            put(states, vectors, false, &mut self.bytes);
+            writer.append(&self.bytes)?;
+        }
+        Ok(())
+    }
+
+    fn finish(self, mean: &[f32], inv_std: &[f32]) -> Result<(Manifest, Option<Manifest>), WorkFault> {
+        let mut bytes = Vec::with_capacity(8 * self.layout.inputs);
+        put_reals(mean, &mut bytes);
+        put_reals(inv_std, &mut bytes);
+        self.finish_with(&bytes)
+    }
+
+    /// The standardisation as it is in an object.
+    fn finish_with(mut self, standardisation: &[u8]) -> Result<(Manifest, Option<Manifest>), WorkFault> {
+        self.model.append(standardisation)?;
+        let state = self.state.map(|state| state.finish()).transpose()?;
+        Ok((self.model.finish()?, state))
+    }
+}
+
+fn put(states: &[State], vectors: &[StateVector], broadcast: bool, out: &mut Vec<u8>) {
+    for (state, _) in states.iter().zip(vectors).filter(|(_, vector)| vector.broadcast == broadcast) {
+        match state {
+            State::Real(values) => put_reals(values, out),
+            State::Whole(values) => put_wholes(values, out),
+        }
+    }
+}
+
+/// Sums of updates that together are one sum.
+struct Partials<'a> {
+    bits: u32,
+    objects: &'a dyn Objects,
+    ids: Vec<ObjectId>,
+}
+
+impl<'a> Partials<'a> {
+    fn new(plan: &Plan, partials: &[Manifest], objects: &'a dyn Objects) -> Result<Self, WorkFault> {
+        let expected = plan.format().bytes() as u64;
+        if let Some(partial) = partials.iter().find(|partial| partial.bytes() != expected) {
+            return Err(refused(format!("a sum of this collection has {expected} bytes, {partial:?} is another")));
+        }
+        Ok(Self { bits: plan.bits(), objects, ids: partials.iter().map(Manifest::id).collect() })
+    }
+
+    /// Some bytes of the one sum: whole groups of words.
+    fn read(&self, range: Range<usize>, sum: &mut Vec<u8>) -> Result<(), WorkFault> {
+        sum.clear();
+        sum.resize(range.len(), 0);
+        let Some((first, rest)) = self.ids.split_first() else {
+            return Ok(());
+        };
+        self.objects.read(*first, range.start as u64, sum)?;
+        let mut other = vec![0; if rest.is_empty() { 0 } else { range.len() }];
+        for id in rest {
+            self.objects.read(*id, range.start as u64, &mut other)?;
+            add_packed(sum, &other, self.bits).map_err(refused)?;
+        }
+        Ok(())
+    }
+}
+
+/// Copies some bytes of an object, a block at a time.
+fn copy(
+    objects: &dyn Objects,
+    from: ObjectId,
+    range: Range<usize>,
+    bytes: &mut Vec<u8>,
+    to: &mut dyn ObjectWriter,
+) -> Result<(), WorkFault> {
+    for start in range.clone().step_by(4 * BLOCK) {
+        bytes.resize((4 * BLOCK).min(range.end - start), 0);
+        objects.read(from, start as u64, bytes)?;
+        to.append(bytes)?;
+    }
+    Ok(())
+}
+
+/// What no second try mends: the sum, the version and the algorithm do not go together. Faults of the disk, which may
+/// pass, come by themselves.
+fn refused(why: impl Display) -> WorkFault {
+    WorkFault::Declined(why.to_string())
+}

@@ -1,0 +1,221 @@
+//! A device's part of a collection: from its rows to a sealed update.
+//!
+//! Nothing of the rows leaves but what the job's plan has words for: sums of columns, an algorithm's update, counts of
+//! right answers. All three go the one road of [`littoral_fed::seal`].
+
+use super::bench::{Bench, Room};
+use super::training::{Training, rows_per_step};
+use super::version::{Version, VersionError, put_wholes, wholes};
+use super::{LocalData, LocalNote, Objects, Output, Rows, WorkFault};
+use crate::data::statistics::Sums;
+use crate::job::{JobSpec, LOSS_PER_UNIT, Task};
+use littoral_fed::algorithm::{Start, State};
+use littoral_fed::learner::Learner;
+use littoral_fed::plan::Plan;
+use littoral_fed::seal::{Raw, Rounded};
+use littoral_model::{Evaluation, Standardise, View};
+use littoral_wire::message::{Collection, Work};
+use littoral_wire::object::Manifest;
+use std::fmt::Display;
+use std::sync::Arc;
+
+/// A sum of losses counts as at most this much: a cohort's worth of them fits an i128.
+const LOSS_WHOLE_MAX: f64 = 1e27;
+
+pub fn run(
+    collection: Collection,
+    task: &Arc<[u8]>,
+    model: &Manifest,
+    state: Option<&Manifest>,
+    name: &str,
+    objects: &dyn Objects,
+    data: &dyn LocalData,
+) -> Result<Output, WorkFault> {
+    Bench::with(task, |task, room| {
+        let rows = data.rows(&task.spec).map_err(WorkFault::Declined)?;
+        task.spec.model().check(&rows.examples).map_err(declined)?;
+        match collection.work {
+            Work::Statistics => statistics(collection, &task.spec, &rows, objects),
+            Work::Evaluate => evaluate(collection, &task.spec, model, &rows, room, objects),
+            Work::Train => train(collection, task, model, state, name, &rows, room, objects),
+        }
+    })
+    .map_err(declined)?
+}
+
+fn statistics(collection: Collection, spec: &JobSpec, rows: &Rows, objects: &dyn Objects) -> Result<Output, WorkFault> {
+    let inputs = spec.text().data.schema.inputs();
+    let sums = Sums::of_rows(rows.examples.features(), &rows.train, &inputs).map_err(declined)?;
+    let wholes = sums.to_words().into_iter().map(i128::from).collect();
+    let examples = rows.train.len() as u64;
+    count(collection, spec.plan(collection.work), examples, wholes, objects)
+}
+
+fn evaluate(
+    collection: Collection,
+    spec: &JobSpec,
+    model: &Manifest,
+    rows: &Rows,
+    room: &mut Option<Room>,
+    objects: &dyn Objects,
+) -> Result<Output, WorkFault> {
+    let version = Version::read(spec, objects, model)?;
+    let room = Room::of(room, spec.model(), 1);
+    let evaluation = held_out(spec, &version, rows, room)?;
+    let examples = rows.held_out.len() as u64;
+    count(collection, spec.plan(collection.work), examples, wholes_of(&evaluation).to_vec(), objects)
+}
+
+/// Seals an update that is nothing but exact integers.
+fn count(
+    collection: Collection,
+    plan: &Plan,
+    examples: u64,
+    wholes: Vec<i128>,
+    objects: &dyn Objects,
+) -> Result<Output, WorkFault> {
+    let raw = Raw { examples, loss: 0.0, wholes, sections: Vec::new() };
+    let rounded = raw.unclipped().round(plan).map_err(declined)?;
+    let update = send(rounded, collection, objects)?;
+    Ok(Output::Local { update, state: None, note: LocalNote { examples, ..LocalNote::default() } })
+}
+
+#[allow(clippy::too_many_arguments)]
+fn train(
+    collection: Collection,
+    task: &Task,
+    model: &Manifest,
+    state: Option<&Manifest>,
+    name: &str,
+    rows: &Rows,
+    room: &mut Option<Room>,
+    objects: &dyn Objects,
+) -> Result<Output, WorkFault> {
+    let spec = &task.spec;
+    if rows.train.is_empty() {
+        return Err(WorkFault::Declined(format!("data set `{}` has no training rows here", spec.data_set())));
+    }
+    let version = Version::read(spec, objects, model)?;
+    let mut kept = match spec.algorithm().device_state() {
+        Some(what) => Some(kept(what, spec.version().params, state, objects)?),
+        None => None,
+    };
+    let local = &spec.text().local;
+    let room = Room::of(room, spec.model(), rows_per_step(local, rows.train.len()));
+    // Before training: how good is what everybody got?
+    let evaluation = held_out(spec, &version, rows, room)?;
+
+    let view = view(rows, &rows.train, version.standardise.as_ref())?;
+    let seed = order_seed(spec.seed(), collection.version, name);
+    let mut training = Training::new(spec.model(), &view, local, seed, room);
+    let broadcast: Vec<_> = version.broadcast.iter().map(State::view).collect();
+    let plan = spec.plan(collection.work);
+    let start = Start {
+        w: &version.w,
+        broadcast: &broadcast,
+        device_state: kept.as_deref(),
+        population: task.population.max(1),
+        plan,
+    };
+    let mut raw = spec.algorithm().local(&start, &mut training).map_err(declined)?;
+    raw.wholes.extend(wholes_of(&evaluation));
+    let (examples, mean_loss) = (training.examples(), f64::from(raw.loss));
+    let steps = training.steps_made() as u64;
+    if let Some(fault) = training.fault() {
+        return Err(declined(fault));
+    }
+
+    let rounded = raw.unclipped().round(plan).map_err(declined)?;
+    let saturated = rounded.saturated().iter().sum();
+    if let Some(kept) = &mut kept {
+        spec.algorithm().pending(kept, &rounded).map_err(declined)?;
+    }
+    let update = send(rounded, collection, objects)?;
+    let state = kept.map(|kept| keep(&kept, objects)).transpose()?;
+    Ok(Output::Local { update, state, note: LocalNote { examples, steps, mean_loss, saturated } })
+}
+
+/// The rest of the road: packed, sealed, and stored where it waits to be pulled.
+fn send(rounded: Rounded<'_>, collection: Collection, objects: &dyn Objects) -> Result<Manifest, WorkFault> {
+    let sealed = rounded.pack().seal(collection);
+    let mut object = objects.create()?;
+    object.append(sealed.bytes())?;
+    Ok(object.finish()?)
+}
+
+/// What this device keeps of the job: zeros before its first inclusion.
+fn kept(what: &str, params: usize, state: Option<&Manifest>, objects: &dyn Objects) -> Result<Vec<i32>, WorkFault> {
+    let Some(state) = state else {
+        return Ok(vec![0; params]);
+    };
+    if state.bytes() != 4 * params as u64 {
+        let (expected, got) = (4 * params, state.bytes());
+        return Err(WorkFault::Declined(format!("this device's {what} has {got} bytes, {expected} expected")));
+    }
+    let mut bytes = vec![0; 4 * params];
+    objects.read(state.id(), 0, &mut bytes)?;
+    Ok(wholes(&bytes).collect())
+}
+
+fn keep(kept: &[i32], objects: &dyn Objects) -> Result<Manifest, WorkFault> {
+    let mut bytes = Vec::with_capacity(4 * kept.len());
+    put_wholes(kept, &mut bytes);
+    let mut object = objects.create()?;
+    object.append(&bytes)?;
+    Ok(object.finish()?)
+}
+
+/// How the version that came does on the rows that never train.
+fn held_out(spec: &JobSpec, version: &Version, rows: &Rows, room: &mut Room) -> Result<Evaluation, WorkFault> {
+    let mut total = Evaluation::default();
+    // Always as many rows at once, so that the sum of losses is rounded in the same way in every room.
+    for part in rows.held_out.chunks(spec.model().evaluation_rows()) {
+        let view = view(rows, part, version.standardise.as_ref())?;
+        let part = room.worker.evaluate(spec.model(), &version.w, &view).map_err(declined)?;
+        total.rows += part.rows;
+        total.correct += part.correct;
+        total.loss_sum += part.loss_sum;
+    }
+    Ok(total)
+}
+
+fn wholes_of(evaluation: &Evaluation) -> [i128; crate::job::EVALUATION_WHOLES] {
+    let loss = evaluation.loss_sum * LOSS_PER_UNIT;
+    // A model that diverged has no loss that could be summed.
+    let loss = if loss.is_finite() { loss.round().clamp(-LOSS_WHOLE_MAX, LOSS_WHOLE_MAX) as i128 } else { 0 };
+    [evaluation.rows.into(), evaluation.correct.into(), loss]
+}
+
+fn view(rows: &Rows, of: &[u32], standardise: Option<&Arc<Standardise>>) -> Result<View, WorkFault> {
+    let view = View::new(Arc::clone(&rows.examples), of.to_vec()).map_err(declined)?;
+    match standardise {
+        Some(standardise) => view.standardised(Arc::clone(standardise)).map_err(declined),
+        None => Ok(view),
+    }
+}
+
+/// Decides the order of a device's rows: by its name, so that neither a new key nor a second attempt changes it.
+fn order_seed(job_seed: u64, version: u64, name: &str) -> u64 {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(b"littoral/examples\0");
+    hasher.update(&job_seed.to_le_bytes());
+    hasher.update(&version.to_le_bytes());
+    hasher.update(name.as_bytes());
+    let mut first = [0; 8];
+    hasher.finalize_xof().fill(&mut first);
+    u64::from_le_bytes(first)
+}
+
+fn declined(why: impl Display) -> WorkFault {
+    WorkFault::Declined(why.to_string())
+}
+
+/// A version that cannot be read may be read later; one that is no version of this job never will.
+impl From<VersionError> for WorkFault {
+    fn from(error: VersionError) -> Self {
+        match error {
+            VersionError::Object(fault) => fault.into(),
+            error => declined(error),
+        }
+    }
+}
