@@ -1,0 +1,52 @@
+//! The database's schema, and how an older one becomes the current one.
+//!
+//! `MIGRATIONS[n]` leads from schema `n` to `n + 1`; a migration that was released is never edited. A schema newer
+//! than this list is refused.
+
+use super::StoreError;
+use crate::role::Table;
+use sqlx::{AssertSqlSafe, Row, SqliteConnection};
+use std::path::Path;
+
+type Migration = fn() -> Vec<String>;
+
+const MIGRATIONS: [Migration; 1] = [first];
+
+/// A table per kind of row, all of one shape, and the leases.
+fn first() -> Vec<String> {
+    let row_table = |table: &Table| {
+        format!(
+            "CREATE TABLE {} (job INTEGER NOT NULL, version INTEGER NOT NULL, item BLOB NOT NULL, value BLOB NOT NULL, \
+             PRIMARY KEY (job, version, item)) WITHOUT ROWID",
+            table.name()
+        )
+    };
+    let lease = "CREATE TABLE lease (job INTEGER PRIMARY KEY, holder TEXT NOT NULL, token INTEGER NOT NULL, \
+                 until_ms INTEGER NOT NULL)";
+    Table::ALL.iter().map(row_table).chain([lease.to_owned()]).collect()
+}
+
+/// Brings the database to the current schema; to be called inside a transaction.
+pub(super) async fn migrate(connection: &mut SqliteConnection, path: &Path) -> Result<(), StoreError> {
+    let failed = |e: sqlx::Error| super::database::fault(path, e);
+    let made = "CREATE TABLE IF NOT EXISTS schema (version INTEGER NOT NULL)";
+    sqlx::query(made).execute(&mut *connection).await.map_err(failed)?;
+    let row = sqlx::query("SELECT version FROM schema").fetch_optional(&mut *connection).await.map_err(failed)?;
+    let got: i64 = row.map_or(Ok(0), |row| row.try_get(0)).map_err(failed)?;
+    let known = MIGRATIONS.len() as i64;
+    if !(0..=known).contains(&got) {
+        return Err(StoreError::Newer { path: path.to_owned(), known, got });
+    }
+    if got == known {
+        return Ok(());
+    }
+    for migration in &MIGRATIONS[got as usize..] {
+        for statement in migration() {
+            // Built from this file and table names only.
+            sqlx::query(AssertSqlSafe(statement)).execute(&mut *connection).await.map_err(failed)?;
+        }
+    }
+    sqlx::query("DELETE FROM schema").execute(&mut *connection).await.map_err(failed)?;
+    let insert = sqlx::query("INSERT INTO schema VALUES (?)").bind(known);
+    insert.execute(&mut *connection).await.map(drop).map_err(failed)
+}

@@ -1,0 +1,155 @@
+//! Objects in files: arrival in any order, tears, damage, and what a restart finds.
+
+mod host_scratch;
+
+use host_scratch::Scratch;
+use littoral_node::store::{FileObjects, KeepFault};
+use littoral_node::work::{ObjectFault, Objects};
+use littoral_wire::object::{CHUNK_BYTES, Manifest};
+use std::collections::BTreeSet;
+use std::os::unix::fs::FileExt;
+
+/// Bytes that differ from chunk to chunk.
+fn object(chunks: usize, tail: usize) -> (Manifest, Vec<u8>) {
+    let bytes: Vec<u8> = (0..chunks * CHUNK_BYTES + tail).map(|i| (i / 251 + i) as u8).collect();
+    (Manifest::of(&bytes).unwrap(), bytes)
+}
+
+fn chunk(bytes: &[u8], index: u32) -> &[u8] {
+    bytes.chunks(CHUNK_BYTES).nth(index as usize).unwrap()
+}
+
+#[test]
+fn chunks_arrive_in_any_order() {
+    let dir = Scratch::new("order");
+    let objects = FileObjects::open(dir.path()).unwrap();
+    let (manifest, bytes) = object(4, 17);
+    let id = manifest.id();
+    assert_eq!(objects.keep(id, 0, chunk(&bytes, 0)), Err(KeepFault::NotBegun(id)));
+    assert_eq!(objects.begin(&manifest).unwrap(), [0, 1, 2, 3, 4]);
+    for index in [3, 0, 4, 1] {
+        objects.keep(id, index, chunk(&bytes, index)).unwrap();
+    }
+    assert!(matches!(objects.keep(id, 2, chunk(&bytes, 1)), Err(KeepFault::Chunk(_))));
+    assert_eq!(objects.read(id, 0, &mut [0]), Err(ObjectFault::Missing(id)), "not whole, so not here");
+    assert_eq!(objects.begin(&manifest).unwrap(), [2]);
+    objects.keep(id, 2, chunk(&bytes, 2)).unwrap();
+    objects.keep(id, 2, chunk(&bytes, 2)).unwrap();
+
+    let mut read = vec![0; bytes.len() - 5];
+    objects.read(id, 5, &mut read).unwrap();
+    assert!(read == bytes[5..]);
+    assert_eq!(objects.chunk(id, 4).unwrap(), chunk(&bytes, 4));
+    assert!(objects.chunk(id, 5).is_err());
+    assert!(objects.read(id, 6, &mut read).is_err(), "one byte past the end");
+}
+
+#[test]
+fn a_restart_finds_kept_chunks_and_torn_ones() {
+    let dir = Scratch::new("torn");
+    let (manifest, bytes) = object(6, 0);
+    let id = manifest.id();
+    let objects = FileObjects::open(dir.path()).unwrap();
+    objects.begin(&manifest).unwrap();
+    for index in [0, 2, 3, 5] {
+        objects.keep(id, index, chunk(&bytes, index)).unwrap();
+    }
+    drop(objects);
+    // A crash in the middle of a write.
+    let file = std::fs::OpenOptions::new().write(true).open(dir.path().join(format!("arriving/{id}"))).unwrap();
+    file.write_all_at(&[0; CHUNK_BYTES / 2], (3 * CHUNK_BYTES + CHUNK_BYTES / 2) as u64).unwrap();
+    let objects = FileObjects::open(dir.path()).unwrap();
+    assert_eq!(objects.begin(&manifest).unwrap(), [1, 3, 4]);
+}
+
+#[test]
+fn a_rotten_object_is_fetched_again_and_only_where_it_is_rotten() {
+    let dir = Scratch::new("rotten");
+    let (manifest, bytes) = object(3, 9);
+    let id = manifest.id();
+    let objects = FileObjects::open(dir.path()).unwrap();
+    objects.put(&manifest, bytes.clone()).unwrap();
+    objects.sync(&[id]).unwrap();
+    let file = std::fs::OpenOptions::new().write(true).open(dir.path().join(format!("objects/{id}"))).unwrap();
+    file.write_all_at(&[bytes[CHUNK_BYTES] ^ 1], CHUNK_BYTES as u64).unwrap();
+    assert!(matches!(objects.chunk(id, 1), Err(ObjectFault::Damaged { .. })), "even in the same run");
+
+    let objects = FileObjects::open(dir.path()).unwrap();
+    assert_eq!(objects.begin(&manifest).unwrap(), [1]);
+    objects.keep(id, 1, chunk(&bytes, 1)).unwrap();
+    assert_eq!(objects.chunk(id, 1).unwrap(), chunk(&bytes, 1));
+}
+
+#[test]
+fn a_manifest_that_a_power_cut_took_is_made_again() {
+    let dir = Scratch::new("manifest");
+    let (manifest, bytes) = object(2, 3);
+    let id = manifest.id();
+    let objects = FileObjects::open(dir.path()).unwrap();
+    objects.put(&manifest, bytes.clone()).unwrap();
+    let path = dir.path().join(format!("objects/{id}.manifest"));
+    for torn in [&b""[..], b"torn"] {
+        std::fs::write(&path, torn).unwrap();
+        let objects = FileObjects::open(dir.path()).unwrap();
+        assert_eq!(objects.chunk(id, 2).unwrap(), chunk(&bytes, 2));
+        assert!(std::fs::metadata(&path).unwrap().len() > 32);
+    }
+    std::fs::remove_file(&path).unwrap();
+    std::fs::write(dir.path().join(format!("objects/{id}")), &bytes[1..]).unwrap();
+    assert!(matches!(FileObjects::open(dir.path()).unwrap().manifest(id), Err(ObjectFault::Damaged { .. })));
+}
+
+#[test]
+fn an_object_is_written_from_front_to_back() {
+    let dir = Scratch::new("writer");
+    let objects = FileObjects::open(dir.path()).unwrap();
+    let (manifest, bytes) = object(2, 100);
+    let mut writer = objects.create().unwrap();
+    for piece in bytes.chunks(50_000) {
+        writer.append(piece).unwrap();
+    }
+    assert_eq!(writer.finish().unwrap(), manifest);
+    objects.sync(&[manifest.id()]).unwrap();
+    assert!(objects.begin(&manifest).unwrap().is_empty());
+
+    let mut given_up = objects.create().unwrap();
+    given_up.append(&bytes).unwrap();
+    drop(given_up);
+    assert_eq!(std::fs::read_dir(dir.path().join("arriving")).unwrap().count(), 0);
+    let empty = objects.create().unwrap().finish().unwrap();
+    assert_eq!((empty.bytes(), objects.begin(&empty).unwrap()), (0, vec![]));
+}
+
+#[test]
+fn put_refuses_other_bytes_and_remove_leaves_nothing() {
+    let dir = Scratch::new("put");
+    let objects = FileObjects::open(dir.path()).unwrap();
+    let (manifest, mut bytes) = object(1, 1);
+    bytes[0] ^= 1;
+    assert!(matches!(objects.put(&manifest, bytes.clone()), Err(ObjectFault::Damaged { .. })));
+    bytes[0] ^= 1;
+    objects.put(&manifest, bytes).unwrap();
+    let (other, _) = object(2, 0);
+    objects.begin(&other).unwrap();
+    let (kept, garbage) = (manifest.id(), other.id());
+    assert_eq!(objects.garbage(&BTreeSet::from([kept])).unwrap(), [garbage]);
+    objects.remove(kept).unwrap();
+    objects.remove(garbage).unwrap();
+    objects.remove(garbage).unwrap();
+    assert_eq!(objects.chunk(kept, 0), Err(ObjectFault::Missing(kept)));
+    assert_eq!(objects.sync(&[kept]), Err(ObjectFault::Missing(kept)));
+    for folder in ["objects", "arriving"] {
+        assert_eq!(std::fs::read_dir(dir.path().join(folder)).unwrap().count(), 0);
+    }
+}
+
+#[test]
+fn half_written_files_are_swept() {
+    let dir = Scratch::new("sweep");
+    drop(FileObjects::open(dir.path()).unwrap());
+    for name in ["arriving/new-3", "objects/ab.manifest#1"] {
+        std::fs::write(dir.path().join(name), b"half").unwrap();
+    }
+    drop(FileObjects::open(dir.path()).unwrap());
+    assert!(!dir.path().join("arriving/new-3").exists() && !dir.path().join("objects/ab.manifest#1").exists());
+}
