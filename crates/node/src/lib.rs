@@ -1,8 +1,15 @@
 //! Node: the roles of machines, and the host that lets them act in the real world.
-
+//!
+//! Read in this order: [`job`] (what is to be trained), [`role`] (what machines decide), [`work`] (what they compute),
+//! [`data`] (a device's own rows), [`transport`] (how frames travel), [`store`] (what survives a crash), [`host`] (the
+//! loop that performs what roles decide), [`config`] and [`deploy`] (from a file to a running machine), [`operator`]
+//! (commands to a cloud).
+pub mod config;
 pub mod data;
+pub mod deploy;
 pub mod host;
 pub mod job;
+pub mod operator;
 pub mod role;
 pub mod store;
 pub mod transport;

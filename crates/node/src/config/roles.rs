@@ -1,0 +1,398 @@
+//! The three files. Each field is documented in its sample; here stand types and what is allowed.
+
+use super::{Config, socket_address};
+use crate::data::{Sources, limits};
+use crate::transport::{Address, AutoOptions, Mode, NodeId, Proxy, ProxyLogin, QuicOptions, TcpOptions};
+use littoral_wire::message::OFFERS_MAX;
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+
+/// The longest message takes 4.2 MB, and one must not drop the link that it waits on.
+const QUEUE_MB_MIN: u64 = 8;
+/// As in [`littoral_wire::message::Name`].
+const DATA_NAME_BYTES_MAX: usize = 64;
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct CloudConfig {
+    pub dir: PathBuf,
+    pub name: String,
+    pub listen: String,
+    pub advertise: String,
+    pub threads: usize,
+    pub log: String,
+    pub network: Network,
+    pub limits: Limits,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct EdgeConfig {
+    pub dir: PathBuf,
+    pub name: String,
+    pub listen: String,
+    pub advertise: String,
+    /// `key@host:port`.
+    pub cloud: String,
+    pub threads: usize,
+    pub log: String,
+    pub network: Network,
+    pub limits: Limits,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DeviceConfig {
+    pub dir: PathBuf,
+    pub name: String,
+    /// The cloud's key.
+    pub cloud: String,
+    pub upstreams: Vec<String>,
+    pub threads: usize,
+    pub log: String,
+    pub network: Network,
+    pub limits: DeviceLimits,
+    pub data: Sources,
+}
+
+/// How a machine dials.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Network {
+    pub transport: TransportName,
+    pub proxy: String,
+    pub proxy_login: String,
+    pub relay: String,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TransportName {
+    #[default]
+    Auto,
+    Quic,
+    Tcp,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    pub links_max: usize,
+    pub links_per_peer_max: usize,
+    pub queue_mb_max: usize,
+    pub stall_ms: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DeviceLimits {
+    pub queue_mb_max: usize,
+    pub stall_ms: u64,
+    pub file_mb_max: u64,
+}
+
+impl Default for CloudConfig {
+    fn default() -> Self {
+        Self {
+            dir: ".".into(),
+            name: "cloud".into(),
+            listen: "127.0.0.1:7400".into(),
+            advertise: String::new(),
+            threads: 0,
+            log: "info".into(),
+            network: Network::default(),
+            limits: Limits::default(),
+        }
+    }
+}
+
+impl Default for EdgeConfig {
+    fn default() -> Self {
+        Self {
+            dir: ".".into(),
+            name: String::new(),
+            listen: "127.0.0.1:7400".into(),
+            advertise: String::new(),
+            cloud: String::new(),
+            threads: 0,
+            log: "info".into(),
+            network: Network::default(),
+            limits: Limits::default(),
+        }
+    }
+}
+
+impl Default for DeviceConfig {
+    fn default() -> Self {
+        Self {
+            dir: ".".into(),
+            name: String::new(),
+            cloud: String::new(),
+            upstreams: Vec::new(),
+            threads: 1,
+            log: "info".into(),
+            network: Network::default(),
+            limits: DeviceLimits::default(),
+            data: Sources::new(),
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { links_max: 10_000, links_per_peer_max: 4, queue_mb_max: 64, stall_ms: 30_000 }
+    }
+}
+
+impl Default for DeviceLimits {
+    fn default() -> Self {
+        Self { queue_mb_max: 64, stall_ms: 30_000, file_mb_max: limits::FILE_BYTES_MAX / 1_000_000 }
+    }
+}
+
+/// Field, what is allowed, what was found.
+type Wrong = (&'static str, String, String);
+
+impl Config for CloudConfig {
+    const SAMPLE_TOML: &'static str = include_str!("cloud.toml");
+    const FILE_NAME: &'static str = "cloud.toml";
+
+    fn dir_mut(&mut self) -> &mut PathBuf {
+        &mut self.dir
+    }
+
+    fn check(&self) -> Result<(), Wrong> {
+        name(&self.name)?;
+        log(&self.log)?;
+        listen(&self.listen, &self.advertise)?;
+        self.limits.check()?;
+        self.network.check()
+    }
+}
+
+impl Config for EdgeConfig {
+    const SAMPLE_TOML: &'static str = include_str!("edge.toml");
+    const FILE_NAME: &'static str = "edge.toml";
+
+    fn dir_mut(&mut self) -> &mut PathBuf {
+        &mut self.dir
+    }
+
+    fn check(&self) -> Result<(), Wrong> {
+        name(&self.name)?;
+        log(&self.log)?;
+        listen(&self.listen, &self.advertise)?;
+        if !self.cloud.is_empty() {
+            address("cloud", &self.cloud)?;
+        }
+        self.limits.check()?;
+        self.network.check()
+    }
+}
+
+impl Config for DeviceConfig {
+    const SAMPLE_TOML: &'static str = include_str!("device.toml");
+    const FILE_NAME: &'static str = "device.toml";
+
+    fn dir_mut(&mut self) -> &mut PathBuf {
+        &mut self.dir
+    }
+
+    fn check(&self) -> Result<(), Wrong> {
+        name(&self.name)?;
+        log(&self.log)?;
+        if !self.cloud.is_empty() && self.cloud.parse::<NodeId>().is_err() {
+            return Err(("cloud", "a key of 64 hexadecimal digits".into(), self.cloud.clone()));
+        }
+        self.upstreams.iter().try_for_each(|upstream| address("upstreams", upstream))?;
+        at_least("limits.queue_mb_max", QUEUE_MB_MIN, self.limits.queue_mb_max as u64)?;
+        at_least("limits.stall_ms", 1, self.limits.stall_ms)?;
+        at_least("limits.file_mb_max", 1, self.limits.file_mb_max)?;
+        if self.data.len() > OFFERS_MAX {
+            return Err(("data", format!("at most {OFFERS_MAX} data sets"), self.data.len().to_string()));
+        }
+        for (name, source) in &self.data {
+            if name.len() > DATA_NAME_BYTES_MAX {
+                let expected = format!("names of at most {DATA_NAME_BYTES_MAX} bytes");
+                return Err(("data", expected, format!("{} bytes", name.len())));
+            }
+            source.check(name).map_err(|e| ("data", format!("{}: {}", e.field, e.allowed), e.value))?;
+        }
+        self.network.check()
+    }
+}
+
+impl Limits {
+    fn check(&self) -> Result<(), Wrong> {
+        at_least("limits.links_max", 1, self.links_max as u64)?;
+        at_least("limits.links_per_peer_max", 1, self.links_per_peer_max as u64)?;
+        at_least("limits.queue_mb_max", QUEUE_MB_MIN, self.queue_mb_max as u64)?;
+        at_least("limits.stall_ms", 1, self.stall_ms)
+    }
+}
+
+impl DeviceLimits {
+    /// For the readers of data files.
+    pub fn of_data(&self) -> crate::data::Limits {
+        crate::data::Limits { file_bytes: self.file_mb_max.saturating_mul(1_000_000), ..crate::data::Limits::default() }
+    }
+}
+
+impl Network {
+    fn check(&self) -> Result<(), Wrong> {
+        if !self.proxy.is_empty() && self.proxy.rsplit_once(':').is_none_or(|(_, port)| port.parse::<u16>().is_err()) {
+            return Err(("network.proxy", "host:port".into(), self.proxy.clone()));
+        }
+        if !self.proxy_login.is_empty() && !self.proxy_login.contains(':') {
+            // The value may be half a password: it is not repeated.
+            return Err(("network.proxy_login", "user:password".into(), "a text without a colon".into()));
+        }
+        if !self.relay.is_empty() && !self.relay.starts_with("http") {
+            return Err(("network.relay", "a URL such as https://relay.example".into(), self.relay.clone()));
+        }
+        Ok(())
+    }
+
+    pub fn mode(&self) -> Mode {
+        match self.transport {
+            TransportName::Auto => Mode::Auto,
+            TransportName::Quic => Mode::Quic,
+            TransportName::Tcp => Mode::Tcp,
+        }
+    }
+
+    /// What the transports take.
+    pub fn options(&self) -> AutoOptions {
+        let login = self
+            .proxy_login
+            .split_once(':')
+            .map(|(user, password)| ProxyLogin { user: user.into(), password: password.into() });
+        let proxy = (!self.proxy.is_empty()).then(|| Proxy { host_port: self.proxy.clone(), login });
+        let relay = (!self.relay.is_empty()).then(|| self.relay.clone());
+        AutoOptions {
+            mode: self.mode(),
+            quic: QuicOptions { relay, ..QuicOptions::default() },
+            tcp: TcpOptions { proxy, ..TcpOptions::default() },
+            ..AutoOptions::default()
+        }
+    }
+}
+
+fn name(name: &str) -> Result<(), Wrong> {
+    if name.len() > 64 || name.chars().any(char::is_control) {
+        return Err(("name", "at most 64 bytes without control characters".into(), format!("{name:?}")));
+    }
+    Ok(())
+}
+
+fn log(level: &str) -> Result<(), Wrong> {
+    const LEVELS: [&str; 5] = ["error", "warn", "info", "debug", "trace"];
+    match LEVELS.contains(&level) {
+        true => Ok(()),
+        false => Err(("log", "error, warn, info, debug or trace".into(), format!("{level:?}"))),
+    }
+}
+
+fn listen(listen: &str, advertise: &str) -> Result<(), Wrong> {
+    let Some(at) = socket_address(listen) else {
+        let expected = "an IP address and a port such as 127.0.0.1:7400";
+        return Err(("listen", expected.into(), format!("{listen:?}")));
+    };
+    if at.ip().is_unspecified() && advertise.is_empty() {
+        let expected = format!("a host name or address at which others reach this machine, since listen is {listen}");
+        return Err(("advertise", expected, "nothing".into()));
+    }
+    if !advertise.is_empty() {
+        // With or without a port.
+        let zero = "0".repeat(64);
+        let whole = [format!("{zero}@{advertise}"), format!("{zero}@{advertise}:1")];
+        if whole.iter().all(|text| text.parse::<Address>().is_err()) {
+            return Err(("advertise", "host or host:port".into(), format!("{advertise:?}")));
+        }
+    }
+    Ok(())
+}
+
+fn address(field: &'static str, text: &str) -> Result<(), Wrong> {
+    match text.parse::<Address>() {
+        Ok(_) => Ok(()),
+        Err(_) => Err((field, "key@host:port".into(), format!("{text:?}"))),
+    }
+}
+
+fn at_least(field: &'static str, least: u64, value: u64) -> Result<(), Wrong> {
+    match value >= least {
+        true => Ok(()),
+        false => Err((field, format!("at least {least}"), value.to_string())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn samples_are_the_defaults() {
+        assert_eq!(CloudConfig::parse(CloudConfig::SAMPLE_TOML, "").unwrap(), CloudConfig::default());
+        assert_eq!(EdgeConfig::parse(EdgeConfig::SAMPLE_TOML, "").unwrap(), EdgeConfig::default());
+        assert_eq!(DeviceConfig::parse(DeviceConfig::SAMPLE_TOML, "").unwrap(), DeviceConfig::default());
+    }
+
+    /// Every field of the default stands in the sample, so that the sample documents all of them.
+    #[test]
+    fn samples_have_every_field() {
+        fn keys(value: &toml::Table, at: &str, out: &mut Vec<String>) {
+            for (key, value) in value {
+                match value {
+                    toml::Value::Table(table) => keys(table, &format!("{at}{key}."), out),
+                    _ => out.push(format!("{at}{key}")),
+                }
+            }
+        }
+        fn check<C: Config + Serialize>() {
+            let (mut written, mut known) = (Vec::new(), Vec::new());
+            keys(&C::SAMPLE_TOML.parse().unwrap(), "", &mut written);
+            keys(&toml::Table::try_from(C::default()).unwrap(), "", &mut known);
+            written.sort_unstable();
+            known.sort_unstable();
+            assert_eq!(written, known);
+        }
+        check::<CloudConfig>();
+        check::<EdgeConfig>();
+        check::<DeviceConfig>();
+    }
+
+    #[test]
+    fn errors_name_file_line_and_field() {
+        let place = |toml: &str| {
+            let error = DeviceConfig::parse(toml, "d.toml").unwrap_err();
+            (error.line, error.field.clone(), error.expected.clone(), error.got)
+        };
+        let (line, field, expected, got) = place("name = \"a\"\nnetwrk = 1\n");
+        assert_eq!((line, field.as_str(), got.as_str()), (2, "netwrk", "unknown field netwrk"));
+        assert!(expected.contains("network"), "{expected}");
+        let (line, field, expected, got) = place("\nthreads = \"two\"\n");
+        assert_eq!((line, field.as_str()), (2, "threads"));
+        assert_eq!((expected.as_str(), got.as_str()), ("a whole number of at least 0", "invalid type: string \"two\""));
+        let (line, field, ..) = place("[network]\n\nproxy = \"here\"\n");
+        assert_eq!((line, field.as_str()), (3, "network.proxy"));
+        let (line, field, ..) = place("[data.x]\nfiles = [\"a.csv\"]\ndelimeter = \";\"\n");
+        assert_eq!((line, field.as_str()), (3, "delimeter"));
+    }
+
+    #[test]
+    fn an_open_door_needs_a_name() {
+        let refused = CloudConfig::parse("listen = \"0.0.0.0:7400\"", "c").unwrap_err();
+        assert_eq!(refused.field, "advertise");
+        for advertise in ["cloud.example", "cloud.example:7401", "10.0.0.7"] {
+            let toml = format!("listen = \"0.0.0.0:7400\"\nadvertise = \"{advertise}\"");
+            assert!(CloudConfig::parse(&toml, "c").is_ok(), "{advertise}");
+        }
+    }
+
+    #[test]
+    fn a_half_password_is_not_repeated() {
+        let error = CloudConfig::parse("[network]\nproxy_login = \"s3cret\"", "c").unwrap_err();
+        assert!(!error.to_string().contains("s3cret"));
+    }
+}

@@ -1,0 +1,185 @@
+//! An operator's side of a cloud: signed commands, their replies, models chunk by chunk.
+//!
+//! A command is signed for one cloud, once, now; see [`crate::role::cloud::command`] for how it is checked. What is
+//! fetched is checked against the manifest that the cloud's reply gave.
+
+use crate::config::Network;
+use crate::deploy::{Session, SessionError};
+use crate::role::cloud::command::Command;
+use crate::transport::Address;
+use littoral_wire::codec::Wire;
+use littoral_wire::message::{COMMAND_DOMAIN, command_bytes};
+use littoral_wire::object::{ChunkError, Manifest};
+use littoral_wire::{Blob, Message, NodeId, SecretKey};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use thiserror::Error;
+
+/// Chunks of a model in flight.
+const WINDOW: u32 = 16;
+/// A cloud that has a chunk still to read is asked again after this long.
+const ABSENT_PAUSE: Duration = Duration::from_millis(200);
+/// So often at most.
+const ABSENT_MAX: u32 = 25;
+
+#[derive(Debug, Error)]
+pub enum OperatorError {
+    #[error(transparent)]
+    Session(#[from] SessionError),
+    /// The cloud said no, and why.
+    #[error("{what}: {place}: {expected} expected, got {got}")]
+    Refused { what: String, place: String, expected: String, got: String },
+    #[error("the command: at most {max} bytes expected, got {got}")]
+    TooLong { max: usize, got: usize },
+    #[error("the cloud's reply: {expected} expected, got {got}")]
+    Malformed { expected: &'static str, got: String },
+    #[error(transparent)]
+    Chunk(#[from] ChunkError),
+    #[error("chunk {index} of the model: the cloud does not have it (any more)")]
+    Gone { index: u32 },
+    #[error("the operating system gives no random bytes: {0}")]
+    Random(getrandom::Error),
+    #[error("the model could not be written: {0}")]
+    Write(#[from] io::Error),
+}
+
+/// A connection of an operator to a cloud.
+pub struct Operator {
+    key: SecretKey,
+    cloud: NodeId,
+    session: Session,
+}
+
+impl Operator {
+    pub async fn dial(key: &SecretKey, cloud: &Address, network: &Network) -> Result<Self, OperatorError> {
+        let session = Session::dial(key, cloud, network).await?;
+        Ok(Self { key: key.clone(), cloud: NodeId(cloud.id.0), session })
+    }
+
+    /// One command, one reply.
+    pub async fn ask(&mut self, command: &Command) -> Result<Value, OperatorError> {
+        let nonce = self.order(command).await?;
+        loop {
+            if let (said, _, value) = reply(self.session.answer().await?, &self.session)?
+                && said == nonce
+            {
+                return checked(value);
+            }
+        }
+    }
+
+    /// A command that is answered again and again. The first answer is checked here.
+    pub async fn watch(mut self, command: &Command) -> Result<Watch, OperatorError> {
+        let nonce = self.order(command).await?;
+        Ok(Watch { operator: self, nonce, over: false })
+    }
+
+    async fn order(&mut self, command: &Command) -> Result<u64, OperatorError> {
+        let body = serde_json::to_vec(command)
+            .map_err(|e| OperatorError::Malformed { expected: "a command", got: e.to_string() })?;
+        let mut nonce = [0; 8];
+        getrandom::fill(&mut nonce).map_err(OperatorError::Random)?;
+        let nonce = u64::from_le_bytes(nonce);
+        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let issued_at_ms = since_1970.as_millis() as u64;
+        let signature = self.key.sign(COMMAND_DOMAIN, &command_bytes(self.cloud, &body, nonce, issued_at_ms));
+        let body = Blob::new(body).map_err(|e| OperatorError::TooLong { max: e.maximum, got: e.got })?;
+        self.session.send(&Message::Command { body, nonce, issued_at_ms, signature }).await?;
+        Ok(nonce)
+    }
+
+    /// Fetches an object into `out`, front to back; every chunk is checked.
+    pub async fn fetch(&mut self, manifest: &Manifest, out: &mut impl Write) -> Result<(), OperatorError> {
+        let object = manifest.id();
+        // Chunks that came before their turn: at most a window of them.
+        let mut early: BTreeMap<u32, Vec<u8>> = BTreeMap::new();
+        let (mut asked, mut written, mut absent) = (0, 0, 0);
+        while written < manifest.chunks() {
+            while asked < manifest.chunks() && asked < written + WINDOW {
+                self.session.send(&Message::GetChunk { object, index: asked }).await?;
+                asked += 1;
+            }
+            match self.session.answer().await? {
+                Message::Chunk { object: of, index, bytes } if of == object && index >= written => {
+                    manifest.check(index, &bytes)?;
+                    early.insert(index, bytes.into_vec());
+                }
+                Message::NoChunk { object: of, index } if of == object => {
+                    absent += 1;
+                    if absent > ABSENT_MAX {
+                        return Err(OperatorError::Gone { index });
+                    }
+                    tokio::time::sleep(ABSENT_PAUSE).await;
+                    self.session.send(&Message::GetChunk { object, index }).await?;
+                }
+                _ => {}
+            }
+            while let Some(bytes) = early.remove(&written) {
+                out.write_all(&bytes)?;
+                written += 1;
+            }
+        }
+        Ok(())
+    }
+
+    pub async fn close(self) {
+        self.session.close().await;
+    }
+}
+
+/// Answers to a command that is answered again and again.
+pub struct Watch {
+    operator: Operator,
+    nonce: u64,
+    over: bool,
+}
+
+impl Watch {
+    /// The next answer; `None` after the last one. Waits for as long as nothing changes.
+    pub async fn next(&mut self) -> Result<Option<Value>, OperatorError> {
+        while !self.over {
+            let message = self.operator.session.recv().await?;
+            let (said, last, value) = reply(message, &self.operator.session)?;
+            if said == self.nonce {
+                self.over = last;
+                return checked(value).map(Some);
+            }
+        }
+        Ok(None)
+    }
+}
+
+fn reply(message: Message, session: &Session) -> Result<(u64, bool, Value), OperatorError> {
+    match message {
+        Message::Reply { nonce, body, last } => {
+            let value = serde_json::from_slice(&body)
+                .map_err(|e| OperatorError::Malformed { expected: "JSON", got: e.to_string() })?;
+            Ok((nonce, last, value))
+        }
+        other => Err(session.unexpected(&other).into()),
+    }
+}
+
+/// An error in the reply is an error here.
+fn checked(value: Value) -> Result<Value, OperatorError> {
+    let Some(error) = value.get("error") else { return Ok(value) };
+    let part = |name: &str| error.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+    Err(OperatorError::Refused {
+        what: part("what"),
+        place: part("where"),
+        expected: part("expected"),
+        got: part("got"),
+    })
+}
+
+/// The manifest in a reply of `JobShow`: hexadecimal digits of its encoding.
+pub fn manifest_of(reply: &Value) -> Result<Manifest, OperatorError> {
+    let wrong = |got: String| OperatorError::Malformed { expected: "a model's manifest", got };
+    let digits = reply.get("model_manifest").and_then(Value::as_str).ok_or_else(|| wrong("none".into()))?;
+    let pair = |pair: &[u8]| std::str::from_utf8(pair).ok().and_then(|text| u8::from_str_radix(text, 16).ok());
+    let bytes: Option<Vec<u8>> = digits.as_bytes().chunks(2).map(pair).collect();
+    let bytes = bytes.ok_or_else(|| wrong("other than hexadecimal digits".into()))?;
+    Manifest::from_bytes(&bytes).map_err(|e| wrong(e.to_string()))
+}
