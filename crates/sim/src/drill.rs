@@ -1,0 +1,124 @@
+//! Works without learning: the same objects of the same sizes as real ones, by arithmetic instead of training.
+//!
+//! For drills: what is tried is how machines fare, not how models do. Small integers that follow from collection and
+//! device are sealed, summed and added to the model; an algorithm with state on devices keeps its sums, so that every
+//! checker has something to check.
+
+use littoral_node::job::{JobSpec, Task, Totals};
+use littoral_node::work::{LocalData, LocalNote, ObjectFault, Objects, Output, Work, WorkFault};
+use littoral_tensor::fixed;
+use littoral_wire::Collection;
+use littoral_wire::codec::Wire;
+use littoral_wire::object::Manifest;
+
+/// In place of [`littoral_node::work::run`].
+pub fn run(work: &Work, objects: &dyn Objects, _: &dyn LocalData) -> Result<Output, WorkFault> {
+    match work {
+        Work::Local { collection, task, model, state, name, .. } => {
+            let spec = Task::decode(task).map_err(|e| WorkFault::Declined(e.to_string()))?.spec;
+            // Training reads the model; so does this.
+            read(objects, model)?;
+            local(&spec, *collection, state.as_ref(), name, objects)
+        }
+        Work::Initial { spec } => {
+            let layout = spec.version();
+            let model = write(objects, &vec![0; layout.model_bytes()])?;
+            let state = (layout.kept > 0).then(|| write(objects, &vec![0; layout.state_bytes()])).transpose()?;
+            Ok(Output::Initial { model, state })
+        }
+        Work::Apply { spec, collection, model, state, partials, devices, population } => {
+            apply(spec, *collection, model, state.as_ref(), partials, *devices, *population, objects)
+        }
+    }
+}
+
+fn read(objects: &dyn Objects, manifest: &Manifest) -> Result<Vec<u8>, ObjectFault> {
+    let mut bytes = vec![0; manifest.bytes() as usize];
+    objects.read(manifest.id(), 0, &mut bytes)?;
+    Ok(bytes)
+}
+
+fn write(objects: &dyn Objects, bytes: &[u8]) -> Result<Manifest, ObjectFault> {
+    let mut writer = objects.create()?;
+    writer.append(bytes)?;
+    writer.finish()
+}
+
+fn broken(why: impl ToString) -> WorkFault {
+    WorkFault::Failed(why.to_string())
+}
+
+fn local(
+    spec: &JobSpec,
+    collection: Collection,
+    state: Option<&Manifest>,
+    name: &str,
+    objects: &dyn Objects,
+) -> Result<Output, WorkFault> {
+    let plan = spec.plan(collection.work);
+    let mut chance = blake3::Hasher::new().update(&collection.to_bytes()).update(name.as_bytes()).finalize_xof();
+    let mut words = vec![0; plan.format().words() as usize];
+    // The first word is the weight.
+    words[0] = 1;
+    let mut update = vec![0; plan.format().bytes()];
+    fixed::pack(&words, plan.bits(), &mut update).map_err(broken)?;
+    let mut last = Vec::new();
+    for (i, section) in plan.sections().iter().enumerate() {
+        let mut draws = vec![0; section.len];
+        chance.fill(&mut draws);
+        last = draws.iter().map(|draw| i64::from(draw % 16) - 8).collect();
+        fixed::pack(&last, plan.bits(), &mut update[plan.section_bytes(i, 0..section.len)]).map_err(broken)?;
+    }
+    let keeps = spec.algorithm().device_state().is_some() && !last.is_empty();
+    let state = match state {
+        _ if !keeps => None,
+        Some(state) => Some(read(objects, state)?),
+        None => Some(vec![0; 4 * last.len()]),
+    };
+    let state = state.map(|mut state| {
+        add(&mut state, &last);
+        write(objects, &state)
+    });
+    Ok(Output::Local { update: write(objects, &update)?, state: state.transpose()?, note: LocalNote::default() })
+}
+
+/// Adds to 32-bit integers.
+fn add(integers: &mut [u8], more: &[i64]) {
+    for (four, more) in integers.as_chunks_mut::<4>().0.iter_mut().zip(more) {
+        *four = i32::from_le_bytes(*four).wrapping_add(*more as i32).to_le_bytes();
+    }
+}
+
+#[allow(clippy::too_many_arguments)] // The fields of one work.
+fn apply(
+    spec: &JobSpec,
+    collection: Collection,
+    model: &Manifest,
+    state: Option<&Manifest>,
+    partials: &[Manifest],
+    devices: u32,
+    population: u64,
+    objects: &dyn Objects,
+) -> Result<Output, WorkFault> {
+    let plan = spec.plan(collection.work);
+    let mut sum = vec![0; plan.format().bytes()];
+    for partial in partials {
+        fixed::add_packed(&mut sum, &read(objects, partial)?, plan.bits()).map_err(broken)?;
+    }
+    let mut words = vec![0; plan.format().words() as usize];
+    fixed::unpack(&sum, plan.bits(), &mut words).map_err(broken)?;
+    if words[0] != i64::from(devices) {
+        return Err(broken(format!("the sum weighs {}, it should be of {devices} devices", words[0])));
+    }
+    let mut bytes = read(objects, model)?;
+    let layout = spec.version();
+    for (i, section) in plan.sections().iter().enumerate().take(1 + layout.broadcast) {
+        let mut total = vec![0; section.len];
+        fixed::unpack(&sum[plan.section_bytes(i, 0..section.len)], plan.bits(), &mut total).map_err(broken)?;
+        for block in layout.blocks() {
+            add(&mut bytes[layout.at(&block, i, 1 + layout.broadcast)], &total[block]);
+        }
+    }
+    let totals = Totals { devices: devices.into(), population, weight_sum: devices.into(), ..Totals::default() };
+    Ok(Output::Applied { model: write(objects, &bytes)?, state: state.cloned(), totals })
+}

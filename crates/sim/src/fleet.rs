@@ -1,0 +1,267 @@
+//! A fleet in a world: one cloud, edges, devices, and a job that runs to its end.
+//!
+//! ```text
+//! FleetSpec ──> Fleet::new ──> run ── every version ──> progress
+//!                               └── the job ends, all heals, verdicts arrive ──> Outcome
+//! ```
+
+use crate::checkers::{self, Checker};
+use crate::faults::{Faults, Kind};
+use crate::network::NodeIndex;
+use crate::queue::Micros;
+use crate::report::{Outcome, VersionLine};
+use crate::workers::Runner;
+use crate::world::{Boot, Costs, Factory, MachineSpec, Settings, World};
+use littoral_node::job::{JobError, JobSpec};
+use littoral_node::role::cloud::{Cloud, CloudIdentity};
+use littoral_node::role::device::{Device, DeviceIdentity};
+use littoral_node::role::edge::{Edge, EdgeIdentity};
+use littoral_node::role::whole_cloud::WholeCloud;
+use littoral_node::role::{Peer, Report, Role, Row, RowKey, Table};
+use littoral_node::work::{LocalData, Rows};
+use littoral_wire::message::{DataOffer, Role as Part, Work};
+use littoral_wire::{JobId, NodeId, SecretKey};
+use std::sync::Arc;
+
+/// Virtual time for verdicts to arrive after everything has healed.
+const SETTLE_MS: u64 = 180_000;
+
+/// A device's rows, and how many there are.
+pub type DeviceData = Arc<dyn Fn(usize) -> (Arc<dyn LocalData>, u64)>;
+
+pub struct FleetSpec {
+    pub seed: u64,
+    pub devices: usize,
+    /// 0: devices come straight to the cloud.
+    pub edges: usize,
+    /// The job, as it is submitted.
+    pub job_toml: String,
+    /// By the device's number, from 0.
+    pub data: DeviceData,
+    pub faults: Faults,
+    pub costs: Costs,
+    /// How works are computed: [`littoral_node::work::run`], or [`crate::drill::run`].
+    pub runner: Runner,
+    /// Real threads; no result depends on it.
+    pub threads: usize,
+    /// Whether the checkers watch.
+    pub check: bool,
+    /// Virtual time after which a job that has not ended is left.
+    pub limit_ms: u64,
+}
+
+pub struct Fleet {
+    world: World,
+    name: String,
+    algorithm: &'static str,
+    faulty: bool,
+    limit_us: Micros,
+}
+
+struct NoData;
+
+impl LocalData for NoData {
+    fn rows(&self, _: &JobSpec) -> Result<Rows, String> {
+        Err("only devices have data".into())
+    }
+}
+
+fn name_of(kind: Kind, number: usize) -> String {
+    match kind {
+        Kind::Cloud => "cloud".into(),
+        _ => format!("{}-{}", kind.name(), number + 1),
+    }
+}
+
+impl Fleet {
+    pub fn new(fleet: FleetSpec) -> Result<Self, JobError> {
+        let job = JobSpec::parse(&fleet.job_toml)?;
+        let seed = fleet.seed;
+        let mut settings = Settings::new(seed, fleet.faults.clone());
+        settings.costs = fleet.costs;
+        settings.threads = fleet.threads;
+        settings.runner = fleet.runner;
+        let mut world = World::new(settings);
+        if fleet.check {
+            checkers::all().into_iter().for_each(|checker| world.watch(checker));
+        }
+        let keys = |kind, count| (0..count).map(move |number| World::key(seed, kind, number)).collect::<Vec<_>>();
+        let (cloud_keys, edge_keys) = (keys(Kind::Cloud, 1), keys(Kind::Edge, fleet.edges));
+        let device_keys = keys(Kind::Device, fleet.devices);
+        let ids = |kind, part, keys: &[SecretKey]| {
+            let name = |(number, key): (usize, &SecretKey)| (key.id(), part, name_of(kind, number));
+            keys.iter().enumerate().map(name).collect::<Vec<_>>()
+        };
+        let cloud = Peer { id: cloud_keys[0].id(), address: name_of(Kind::Cloud, 0) };
+        let mut machines = ids(Kind::Edge, Part::Edge, &edge_keys);
+        let edges: Vec<Peer> = machines.iter().map(|(id, _, name)| Peer { id: *id, address: name.clone() }).collect();
+        machines.extend(ids(Kind::Device, Part::Device, &device_keys));
+        let mut add = |kind, number, secret: &SecretKey, rows, data, factory| {
+            let secret = secret.clone();
+            let name = name_of(kind, number);
+            world.add(MachineSpec { kind, address: name.clone(), name, secret, rows, data, factory })
+        };
+        let first_row = vec![submitted(&fleet.job_toml)];
+        add(Kind::Cloud, 0, &cloud_keys[0], first_row, Arc::new(NoData), cloud_factory(machines));
+        for (number, key) in edge_keys.iter().enumerate() {
+            add(Kind::Edge, number, key, Vec::new(), Arc::new(NoData), edge_factory(cloud.clone()));
+        }
+        for (number, key) in device_keys.iter().enumerate() {
+            // Its own edge first, then the next ones, the cloud last.
+            let mut upstreams: Vec<Peer> =
+                (0..edges.len()).map(|i| edges[(number + i) % edges.len()].clone()).collect();
+            upstreams.push(cloud.clone());
+            let (data, rows) = (fleet.data)(number);
+            let offer = DataOffer { name: job.data_set().into(), rows };
+            add(Kind::Device, number, key, Vec::new(), data, device_factory(cloud.id, upstreams, offer));
+        }
+        let algorithm = job.algorithm().name();
+        let (name, limit_us) = (job.name().to_owned(), fleet.limit_ms.saturating_mul(1_000));
+        world.begin(1_000_000);
+        Ok(Self { world, name, algorithm, faulty: fleet.faults != Faults::default(), limit_us })
+    }
+
+    pub fn world(&self) -> &World {
+        &self.world
+    }
+
+    /// One more watcher, beside those that the spec asked for.
+    pub fn watch(&mut self, checker: Box<dyn Checker>) {
+        self.world.watch(checker);
+    }
+
+    /// Runs the job to its end, or to the time limit. `progress` hears of every version.
+    pub fn run(mut self, progress: &mut dyn FnMut(&VersionLine)) -> Outcome {
+        let mut outcome = Outcome {
+            job: std::mem::take(&mut self.name),
+            algorithm: self.algorithm,
+            seed: self.world.seed(),
+            ..Outcome::default()
+        };
+        while outcome.ended.is_none() && self.world.run(self.limit_us) {
+            self.listen(&mut outcome, progress);
+        }
+        self.listen(&mut outcome, progress);
+        outcome.virtual_ms = self.world.now_ms();
+        self.settle(&mut outcome, progress);
+        outcome.events = self.world.events();
+        outcome.faults_injected = self.world.injected().clone();
+        outcome.state_hash = self.world.fingerprint().to_string();
+        if let Some(breach) = self.world.breaches().first() {
+            outcome.checks_broken.push(format!("contract with the host: {breach}"));
+        }
+        for checker in self.world.into_checkers() {
+            let first = checker.broken().first().map(|finding| format!("{}: {finding}", checker.name()));
+            outcome.checks_broken.extend(first);
+        }
+        outcome
+    }
+
+    fn listen(&mut self, outcome: &mut Outcome, progress: &mut dyn FnMut(&VersionLine)) {
+        for said in self.world.take_reports() {
+            match said.report {
+                Report::Version { collection, version, included, line, .. } => {
+                    if collection.work == Work::Train {
+                        outcome.rounds_completed += 1;
+                        outcome.device_rounds += included.len() as u64;
+                    }
+                    let line = VersionLine { work: collection.work, version, at_ms: said.at, line: *line };
+                    outcome.accuracy = line.line.accuracy.or(outcome.accuracy);
+                    progress(&line);
+                    outcome.lines.push(line);
+                }
+                Report::Aborted { .. } => outcome.aborts += 1,
+                Report::Finished { why, .. } => outcome.ended = Some(why),
+                Report::Warning { what } => {
+                    outcome.warnings += 1;
+                    outcome.last_warning = Some(format!("{}: {what}", self.world.machine(said.node).name));
+                }
+                Report::Note { .. } | Report::Settled { .. } => {}
+            }
+        }
+    }
+
+    /// Ends all faults and lets the last verdicts arrive.
+    fn settle(&mut self, outcome: &mut Outcome, progress: &mut dyn FnMut(&VersionLine)) {
+        if self.faulty {
+            self.world.heal();
+        }
+        let end_us = (outcome.virtual_ms + SETTLE_MS) * 1_000;
+        let mut next_us = outcome.virtual_ms * 1_000;
+        while next_us < end_us && self.world.of_kind(Kind::Device).iter().any(|device| self.waits(*device)) {
+            next_us += 250_000;
+            while self.world.run(next_us) {
+                self.listen(outcome, progress);
+            }
+        }
+    }
+
+    /// Does this device keep a sealed update whose end it does not know?
+    fn waits(&self, device: NodeIndex) -> bool {
+        let machine = self.world.machine(device);
+        !machine.is_up() || machine.disk.holds(Table::Sealed)
+    }
+}
+
+/// Runs a fleet twice, with one thread and with several: the same seed must give the same bits. `make` is given the
+/// number of threads. The second run's outcome is the one that comes back; `progress` hears of it only.
+pub fn run_twice(
+    make: impl Fn(usize) -> FleetSpec,
+    progress: &mut dyn FnMut(&VersionLine),
+) -> Result<Outcome, JobError> {
+    let first = Fleet::new(make(1))?.run(&mut |_| {});
+    let mut second = Fleet::new(make(2))?.run(progress);
+    if first != second {
+        let finding = format!("same seed, same bits: {} and {}", first.state_hash, second.state_hash);
+        second.checks_broken.push(finding);
+    }
+    Ok(second)
+}
+
+/// The job's row, as the cloud stores it at submission.
+fn submitted(toml: &str) -> Row {
+    let value = serde_json::json!({ "toml": toml, "submitted_by": "sim", "at_ms": 0 });
+    let key = RowKey { table: Table::Job, job: JobId(1), version: 0, item: Vec::new() };
+    Row { key, value: value.to_string().into_bytes() }
+}
+
+fn cloud_factory(machines: Vec<(NodeId, Part, String)>) -> Factory {
+    Arc::new(move |boot: Boot<'_>| {
+        let key = boot.secret.clone();
+        let id = key.id();
+        let identity = CloudIdentity { key, name: boot.name.into(), listen: boot.address.into(), epoch: boot.life };
+        let mut cloud = Cloud::new(identity, boot.rows);
+        for (key, role, name) in &machines {
+            cloud.install_machine(*key, *role, name);
+        }
+        Ok(Box::new(WholeCloud::new(id, boot.address, cloud)) as Box<dyn Role>)
+    })
+}
+
+fn edge_factory(cloud: Peer) -> Factory {
+    Arc::new(move |boot: Boot<'_>| {
+        let identity = EdgeIdentity {
+            id: boot.secret.id(),
+            name: boot.name.into(),
+            cloud: cloud.clone(),
+            listen: boot.address.into(),
+        };
+        Ok(Box::new(Edge::new(identity)) as Box<dyn Role>)
+    })
+}
+
+fn device_factory(cloud: NodeId, upstreams: Vec<Peer>, offer: DataOffer) -> Factory {
+    Arc::new(move |boot: Boot<'_>| {
+        let identity = DeviceIdentity {
+            id: boot.secret.id(),
+            name: boot.name.into(),
+            cloud,
+            upstreams: upstreams.clone(),
+            data: vec![offer.clone()],
+        };
+        Ok(Box::new(Device::new(identity, boot.rows)) as Box<dyn Role>)
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,24 @@
+//! Sim: fleets of thousands of machines under virtual time, network and disk, from one seed.
+//!
+//! The roles are those of [`littoral_node`], unchanged: this crate is their second host. It serves a researcher, who
+//! wants to see an algorithm on a thousand devices in a minute, and whoever changes a role, who wants to know what
+//! happens when machines die at the worst moment.
+//!
+//! Three nouns: a [`world`] runs machines, a [`fleet`] is a cloud, edges and devices in a world with a job, and
+//! [`checkers`] watch what must always hold. There is no socket, no file, no wall clock and no thread whose timing
+//! could show.
+#![forbid(unsafe_code)]
+
+pub mod checkers;
+pub mod disk;
+pub mod drill;
+pub mod faults;
+pub mod fleet;
+pub mod network;
+pub mod queue;
+pub mod report;
+pub mod stream;
+pub mod svg;
+pub mod synthetic;
+pub mod workers;
+pub mod world;

@@ -1,0 +1,186 @@
+//! What a run leaves: lines per version as CSV or JSON, accuracy curves, and the summary that programs read.
+
+use crate::faults::Injected;
+use crate::svg::{self, Curve};
+use littoral_node::job::Line;
+use littoral_wire::message::Work;
+use serde_json::{Value, json};
+use std::fmt::Write;
+
+/// A version, as it became current.
+#[derive(Clone, Debug, PartialEq)]
+pub struct VersionLine {
+    pub work: Work,
+    pub version: u64,
+    /// Virtual time.
+    pub at_ms: u64,
+    pub line: Line,
+}
+
+/// A finished run.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Outcome {
+    pub job: String,
+    pub algorithm: &'static str,
+    pub seed: u64,
+    /// Why the job ended; `None` if it did not within its time.
+    pub ended: Option<String>,
+    /// Versions made by training.
+    pub rounds_completed: u64,
+    /// Attempts that were given up.
+    pub aborts: u64,
+    /// Updates counted in training.
+    pub device_rounds: u64,
+    /// Fraction of the fleet's held-out rows, by the last version that was evaluated.
+    pub accuracy: Option<f64>,
+    pub faults_injected: Injected,
+    /// One sentence for each checker that found something.
+    pub checks_broken: Vec<String>,
+    pub state_hash: String,
+    pub lines: Vec<VersionLine>,
+    /// Virtual time at the job's end.
+    pub virtual_ms: u64,
+    /// Events that roles handled.
+    pub events: u64,
+    pub warnings: u64,
+    pub last_warning: Option<String>,
+}
+
+impl Outcome {
+    /// The summary. Wall time and memory are the caller's to measure; an accuracy that nobody measured is left out.
+    pub fn json(&self, elapsed_s: f64, peak_rss_mb: f64) -> Value {
+        let device_rounds_per_s = if elapsed_s > 0.0 { self.device_rounds as f64 / elapsed_s } else { 0.0 };
+        let mut value = json!({
+            "rounds_completed": self.rounds_completed,
+            "aborts": self.aborts,
+            "device_rounds": self.device_rounds,
+            "device_rounds_per_s": device_rounds_per_s,
+            "faults_injected": self.faults_injected,
+            "checks_broken": self.checks_broken,
+            "state_hash": self.state_hash,
+            "peak_rss_mb": peak_rss_mb,
+        });
+        if let Some(accuracy) = self.accuracy {
+            value["accuracy"] = json!(accuracy);
+        }
+        value
+    }
+
+    /// A seed counts as evidence only if the run got somewhere.
+    pub fn counts(&self, rounds_wanted: u64) -> bool {
+        2 * self.rounds_completed >= rounds_wanted
+    }
+}
+
+impl VersionLine {
+    /// One object on one line.
+    pub fn json(&self) -> Value {
+        // A Line is made of numbers.
+        let mut value = serde_json::to_value(&self.line).unwrap_or_default();
+        value["version"] = json!(self.version);
+        value["work"] = json!(work_name(self.work));
+        value["virtual_ms"] = json!(self.at_ms);
+        value
+    }
+}
+
+fn work_name(work: Work) -> &'static str {
+    match work {
+        Work::Statistics => "statistics",
+        Work::Train => "train",
+        Work::Evaluate => "evaluate",
+    }
+}
+
+/// A header and one row per version of every run. What was not measured is an empty cell.
+pub fn csv(outcomes: &[Outcome]) -> String {
+    let mut out =
+        String::from("job,algorithm,seed,version,work,virtual_ms,devices,train_loss,accuracy,test_loss,test_rows\n");
+    for outcome in outcomes {
+        for VersionLine { work, version, at_ms, line } in &outcome.lines {
+            let number = |value: Option<f64>| value.map(|v| v.to_string()).unwrap_or_default();
+            // Writing to a String does not fail.
+            let _ = writeln!(
+                out,
+                "{},{},{},{version},{},{at_ms},{},{},{},{},{}",
+                quoted(&outcome.job),
+                outcome.algorithm,
+                outcome.seed,
+                work_name(*work),
+                line.devices,
+                number(line.train_loss),
+                number(line.accuracy),
+                number(line.test_loss),
+                line.test_rows
+            );
+        }
+    }
+    out
+}
+
+/// RFC 4180, section 2.6.
+fn quoted(text: &str) -> String {
+    if text.contains([',', '"', '\n', '\r']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text.into() }
+}
+
+/// Accuracy over versions, one curve per run. A line tells of the version that devices started from.
+pub fn accuracy_svg(title: &str, outcomes: &[Outcome]) -> String {
+    let curves: Vec<Curve> = outcomes
+        .iter()
+        .map(|outcome| Curve {
+            name: outcome.algorithm.into(),
+            points: outcome
+                .lines
+                .iter()
+                .filter_map(|v| Some((v.version.saturating_sub(1) as f64, v.line.accuracy?)))
+                .collect(),
+        })
+        .collect();
+    svg::plot(title, "version", "accuracy on held-out rows", &curves)
+}
+
+/// The command that does the same again.
+pub fn replay_command(job_path: &str, devices: usize, edges: usize, seed: u64, faults: &str) -> String {
+    let path = if job_path.contains(' ') { format!("'{job_path}'") } else { job_path.into() };
+    format!("littoral sim {path} --devices {devices} --edges {edges} --seed {seed} --faults {faults}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn outcome() -> Outcome {
+        let line = Line { devices: 3, accuracy: Some(0.5), ..Line::default() };
+        let versions =
+            [1, 2].map(|version| VersionLine { work: Work::Train, version, at_ms: 10 * version, line: line.clone() });
+        Outcome {
+            job: "a, \"b\"".into(),
+            algorithm: "fedavg",
+            seed: 7,
+            rounds_completed: 2,
+            device_rounds: 6,
+            lines: versions.to_vec(),
+            ..Outcome::default()
+        }
+    }
+
+    #[test]
+    fn a_row_per_version() {
+        let expected = "job,algorithm,seed,version,work,virtual_ms,devices,train_loss,accuracy,test_loss,test_rows\n\
+                        \"a, \"\"b\"\"\",fedavg,7,1,train,10,3,,0.5,,0\n\
+                        \"a, \"\"b\"\"\",fedavg,7,2,train,20,3,,0.5,,0\n";
+        assert_eq!(csv(&[outcome()]), expected);
+        assert_eq!(outcome().lines[0].json()["virtual_ms"], 10);
+        assert!(accuracy_svg("x", &[outcome()]).contains("fedavg"));
+    }
+
+    #[test]
+    fn the_summary_has_no_null() {
+        let summary = outcome().json(2.0, 12.5);
+        assert_eq!(summary["device_rounds_per_s"], 3.0);
+        assert!(summary.get("accuracy").is_none() && !summary.to_string().contains("null"));
+        let measured = Outcome { accuracy: Some(0.75), ..outcome() }.json(0.0, 0.0);
+        assert_eq!((&measured["accuracy"], &measured["device_rounds_per_s"]), (&json!(0.75), &json!(0.0)));
+        assert!(outcome().counts(4) && !outcome().counts(5));
+    }
+}

@@ -1,0 +1,475 @@
+//! The seeded world: machines that run the shipped roles under virtual time, network and disk.
+//!
+//! One loop takes the next thing that happens (`Happening`), feeds the machine's role with an event and performs the
+//! effects, by the contract of [`littoral_node::role`]: in order; a `Store` holds back what is behind it for the time
+//! that a sync takes; a crash loses effects not performed, all of the role's memory, and what was not synced.
+//!
+//! What a world does depends on its seed and its settings only. Real threads compute works ([`crate::workers`]), and no
+//! result depends on how many.
+//!
+//! Read in this order: `machine.rs`, this file, `perform.rs`, `blows.rs`.
+
+mod blows;
+mod machine;
+mod perform;
+#[cfg(test)]
+mod tests;
+mod trace;
+
+pub use machine::{Boot, Factory, Machine, MachineSpec};
+pub use trace::{Fingerprint, Trace};
+
+use crate::checkers::{Checker, Seen};
+use crate::faults::{Faults, Injected, Kill, Kind, Moment, Plan};
+use crate::network::{Class, End, Network, NodeIndex};
+use crate::queue::{Micros, Queue};
+use crate::stream::{Stream, derive};
+use crate::workers::{Runner, Workers};
+use littoral_node::role::{Effect, Event, LinkId, Millis, Peer, Report, Timer, WorkId};
+use littoral_wire::{Message, NodeId, SecretKey, Wire};
+use machine::Pending;
+use std::collections::HashMap;
+
+/// How long works take on a machine of ordinary speed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Costs {
+    pub local_us: Micros,
+    pub cloud_us: Micros,
+}
+
+impl Default for Costs {
+    fn default() -> Self {
+        Self { local_us: 300_000, cloud_us: 50_000 }
+    }
+}
+
+/// What a world is made of, beside its machines.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub seed: u64,
+    pub faults: Faults,
+    pub costs: Costs,
+    /// Real threads that compute works, this one included.
+    pub threads: usize,
+    pub runner: Runner,
+}
+
+impl Settings {
+    pub fn new(seed: u64, faults: Faults) -> Self {
+        Self { seed, faults, costs: Costs::default(), threads: 1, runner: littoral_node::work::run }
+    }
+}
+
+/// What happens next to whom. `life` tells a machine's run from an earlier one, whose answers nobody waits for.
+#[derive(Debug)]
+enum Happening {
+    Boot { node: NodeIndex },
+    Call { node: NodeIndex, life: u32, peer: Peer },
+    CallFails { node: NodeIndex, life: u32, peer: Peer, reason: &'static str },
+    Connected { node: NodeIndex, link: u64, end: End },
+    Arrival { link: u64, end: End, parcel: Parcel },
+    Closed { link: u64, end: End, reason: &'static str },
+    Alarm { node: NodeIndex, life: u32, timer: Timer },
+    Answer { node: NodeIndex, life: u32, event: Event },
+    WorkEnds { node: NodeIndex, life: u32, id: WorkId },
+    Synced { node: NodeIndex, life: u32 },
+    Blow { source: usize },
+    DiskFree { node: NodeIndex },
+}
+
+/// A message under way.
+// A fleet without faults sends messages as they are: no allocation for each.
+#[allow(clippy::large_enum_variant)]
+#[derive(Clone, Debug)]
+enum Parcel {
+    Message(Message),
+    Bytes(Vec<u8>),
+}
+
+/// Something that a role said.
+#[derive(Debug)]
+pub struct Reported {
+    pub at: Millis,
+    pub node: NodeIndex,
+    pub report: Report,
+}
+
+pub struct World {
+    now: Micros,
+    queue: Queue<Happening>,
+    machines: Vec<Machine>,
+    by_id: HashMap<NodeId, NodeIndex>,
+    by_kind: [Vec<NodeIndex>; 3],
+    network: Network,
+    workers: Workers,
+    plan: Plan,
+    healed: bool,
+    settings: Settings,
+    crash: Stream,
+    slow: Stream,
+    start: Stream,
+    damage: Stream,
+    checkers: Vec<Box<dyn Checker>>,
+    reports: Vec<Reported>,
+    injected: Injected,
+    breaches: Vec<String>,
+    trace: Trace,
+    events: u64,
+    effects: Vec<Effect>,
+}
+
+impl World {
+    pub fn new(settings: Settings) -> Self {
+        let seed = settings.seed;
+        Self {
+            now: 0,
+            queue: Queue::default(),
+            machines: Vec::new(),
+            by_id: HashMap::new(),
+            by_kind: Default::default(),
+            network: Network::new(&settings.faults, seed),
+            workers: Workers::new(settings.threads, settings.runner),
+            plan: Plan::new(&Faults::default(), seed, |_| 0),
+            healed: false,
+            crash: Stream::new(seed, "what a crash takes"),
+            slow: Stream::new(seed, "slow"),
+            start: Stream::new(seed, "start"),
+            damage: Stream::new(seed, "damaged bits"),
+            checkers: Vec::new(),
+            reports: Vec::new(),
+            injected: Injected::default(),
+            breaches: Vec::new(),
+            trace: Trace::default(),
+            events: 0,
+            effects: Vec::new(),
+            settings,
+        }
+    }
+
+    /// The key of the `number`-th machine of a kind: it follows from the seed.
+    pub fn key(seed: u64, kind: Kind, number: usize) -> SecretKey {
+        SecretKey::from_bytes(derive(seed, kind.name(), number as u64))
+    }
+
+    /// A machine; it starts when the world does.
+    pub fn add(&mut self, spec: MachineSpec) -> NodeIndex {
+        let node = self.machines.len() as NodeIndex;
+        let kind = spec.kind;
+        let slow = kind == Kind::Device && self.slow.chance(self.settings.faults.slow);
+        if slow {
+            self.injected.count("slow device");
+        }
+        let mut machine = Machine::new(spec);
+        machine.slowness = if slow { self.settings.faults.slow_factor.max(1) } else { 1 };
+        self.by_id.insert(machine.id, node);
+        self.by_kind[kind as usize].push(node);
+        self.machines.push(machine);
+        node
+    }
+
+    pub fn watch(&mut self, checker: Box<dyn Checker>) {
+        self.checkers.push(checker);
+    }
+
+    /// Plans the machines' start, within `spread_us`, and the faults.
+    pub fn begin(&mut self, spread_us: Micros) {
+        for node in 0..self.machines.len() as NodeIndex {
+            let at = if self.machines[node as usize].kind == Kind::Device { self.start.below(spread_us) } else { 0 };
+            self.queue.push(at, Happening::Boot { node });
+        }
+        let counts = self.counts();
+        self.plan = Plan::new(&self.settings.faults, self.settings.seed, |kind| counts[kind as usize]);
+        for source in 0..self.plan.sources() {
+            let at = self.now + self.plan.wait(source);
+            self.queue.push(at, Happening::Blow { source });
+        }
+    }
+
+    fn counts(&self) -> [usize; 3] {
+        [self.by_kind[0].len(), self.by_kind[1].len(), self.by_kind[2].len()]
+    }
+
+    // ---- what there is to see ----
+
+    pub fn now_ms(&self) -> Millis {
+        self.now / 1_000
+    }
+
+    pub fn seed(&self) -> u64 {
+        self.settings.seed
+    }
+
+    /// Events handled so far.
+    pub fn events(&self) -> u64 {
+        self.events
+    }
+
+    pub fn machines(&self) -> &[Machine] {
+        &self.machines
+    }
+
+    pub fn machine(&self, node: NodeIndex) -> &Machine {
+        &self.machines[node as usize]
+    }
+
+    pub fn of_kind(&self, kind: Kind) -> &[NodeIndex] {
+        &self.by_kind[kind as usize]
+    }
+
+    pub fn injected(&self) -> &Injected {
+        &self.injected
+    }
+
+    /// What roles did against the contract with their host; each is a bug.
+    pub fn breaches(&self) -> &[String] {
+        &self.breaches
+    }
+
+    /// What roles reported since the last call.
+    pub fn take_reports(&mut self) -> Vec<Reported> {
+        std::mem::take(&mut self.reports)
+    }
+
+    /// Of all that happened, and of all disks.
+    pub fn fingerprint(&self) -> Fingerprint {
+        self.trace.fingerprint(self.machines.iter().map(|m| &m.disk))
+    }
+
+    /// Lets the checkers have their last word and takes them back.
+    pub fn into_checkers(mut self) -> Vec<Box<dyn Checker>> {
+        let mut checkers = std::mem::take(&mut self.checkers);
+        for checker in &mut checkers {
+            checker.finish(&self.machines);
+        }
+        checkers
+    }
+
+    // ---- time ----
+
+    /// Lets one thing happen, unless nothing is planned before `until_us`.
+    pub fn step(&mut self, until_us: Micros) -> bool {
+        if self.queue.next_at().is_none_or(|at| at >= until_us) {
+            self.now = self.now.max(until_us);
+            return false;
+        }
+        let Some((at, happening)) = self.queue.pop() else { return false };
+        self.now = at;
+        self.happen(happening);
+        true
+    }
+
+    /// Lets things happen until a role reports something, or until then. Returns whether time is left.
+    pub fn run(&mut self, until_us: Micros) -> bool {
+        while self.step(until_us) {
+            if !self.reports.is_empty() {
+                return true;
+            }
+        }
+        false
+    }
+
+    fn happen(&mut self, happening: Happening) {
+        match happening {
+            Happening::Boot { node } => self.boot(node),
+            Happening::Call { node, life, peer } => self.call(node, life, peer),
+            Happening::CallFails { node, life, peer, reason } => {
+                self.answer(node, life, Event::DialFailed { peer, reason: reason.into() });
+            }
+            Happening::Connected { node, link, end } => {
+                let Some(open) = self.network.link(link).filter(|l| l.open[end]) else { return };
+                let peer = self.machines[open.ends[1 - end] as usize].id;
+                self.feed(node, Event::Connected { link: LinkId(link), peer, dialled: end == 0 });
+            }
+            Happening::Arrival { link, end, parcel } => self.arrive(link, end, parcel),
+            Happening::Closed { link, end, reason } => self.closed(link, end, reason),
+            Happening::Alarm { node, life, timer } => self.alarm(node, life, timer),
+            Happening::Answer { node, life, event } => self.answer(node, life, event),
+            Happening::WorkEnds { node, life, id } => self.work_ends(node, life, id),
+            Happening::Synced { node, life } => self.synced(node, life),
+            Happening::Blow { source } => self.blow(source),
+            Happening::DiskFree { node } => self.machines[node as usize].disk.set_full(false),
+        }
+    }
+
+    fn boot(&mut self, node: NodeIndex) {
+        let (now, seed) = (self.now_ms(), self.settings.seed);
+        let machine = &mut self.machines[node as usize];
+        if machine.role.is_some() {
+            return;
+        }
+        if let Err(why) = machine.boot(now, seed, node) {
+            self.breaches.push(format!("{} did not start: {why}", machine.name));
+            return;
+        }
+        self.trace.note(self.now, node, "boot", u64::from(self.machines[node as usize].life));
+        self.show(node, Seen::Started);
+        self.feed(node, Event::Start);
+    }
+
+    fn arrive(&mut self, link: u64, end: End, parcel: Parcel) {
+        let Some(open) = self.network.link(link).filter(|l| l.open[end]) else { return };
+        let node = open.ends[end];
+        let message = match parcel {
+            Parcel::Message(message) => message,
+            Parcel::Bytes(bytes) => {
+                self.trace.bytes(&bytes);
+                match Message::from_bytes(&bytes) {
+                    Ok(message) => message,
+                    Err(e) => {
+                        self.breaches.push(format!("a message to {} is not one: {e}", self.machine(node).name));
+                        return;
+                    }
+                }
+            }
+        };
+        self.feed(node, Event::Received { link: LinkId(link), message });
+    }
+
+    fn closed(&mut self, link: u64, end: End, reason: &'static str) {
+        let Some(open) = self.network.link(link).filter(|l| l.open[end]) else { return };
+        let node = open.ends[end];
+        self.network.shut(link, end);
+        self.machines[node as usize].unlink(link);
+        self.feed(node, Event::Disconnected { link: LinkId(link), reason: reason.into() });
+    }
+
+    fn alarm(&mut self, node: NodeIndex, life: u32, timer: Timer) {
+        let now = self.now;
+        let machine = &mut self.machines[node as usize];
+        if machine.life != life {
+            return;
+        }
+        match machine.rings(now, timer) {
+            machine::Ring::Now => self.feed(node, Event::Timer(timer)),
+            machine::Ring::Later(at) => self.queue.push(at, Happening::Alarm { node, life, timer }),
+            machine::Ring::Moved => {}
+        }
+    }
+
+    fn answer(&mut self, node: NodeIndex, life: u32, event: Event) {
+        if self.machines[node as usize].life == life {
+            self.feed(node, event);
+        }
+    }
+
+    fn work_ends(&mut self, node: NodeIndex, life: u32, id: WorkId) {
+        let machine = &mut self.machines[node as usize];
+        if machine.life != life {
+            return;
+        }
+        let Some(place) = machine.works.iter().position(|(work, _)| *work == id) else { return };
+        let (_, ticket) = machine.works.swap_remove(place);
+        let done = self.workers.collect(ticket);
+        for (manifest, bytes) in done.made {
+            machine.disk.put(manifest.id(), manifest, bytes);
+        }
+        self.show(node, Seen::Worked { work: &done.work, result: &done.result });
+        self.feed(node, Event::Worked { id, result: done.result });
+    }
+
+    fn synced(&mut self, node: NodeIndex, life: u32) {
+        let now = self.now;
+        let machine = &mut self.machines[node as usize];
+        if machine.life != life {
+            return;
+        }
+        if machine.disk.is_full() {
+            // The host waits for room: what is behind the barrier may not go on.
+            self.queue.push(now + 100_000, Happening::Synced { node, life });
+            return;
+        }
+        self.commit(node);
+        self.flow(node);
+    }
+
+    /// The writes of the barrier become durable.
+    fn commit(&mut self, node: NodeIndex) {
+        let machine = &mut self.machines[node as usize];
+        let Some(writes) = machine.storing.take() else { return };
+        let absent = machine.disk.commit(&writes);
+        for object in absent {
+            self.breaches.push(format!("{} stored object {object}, which it does not have", machine.name));
+        }
+        self.show(node, Seen::Stored { writes: &writes });
+    }
+
+    /// Feeds one event to a machine's role and performs what it asks for.
+    fn feed(&mut self, node: NodeIndex, event: Event) {
+        let now = self.now_ms();
+        let machine = &mut self.machines[node as usize];
+        let Some(role) = machine.role.as_mut() else { return };
+        self.events += 1;
+        let name = event_name(&event);
+        self.trace.note(self.now, node, name, 0);
+        let kill = machine.kill.filter(|kill: &Kill| kill.on == name);
+        if kill.is_some() {
+            machine.kill = None;
+        }
+        if kill.is_some_and(|kill| kill.moment == Moment::Before) {
+            self.killed(node, "killed before");
+            return;
+        }
+        role.step(now, event, &mut self.effects);
+        let count = self.effects.len();
+        let stop_after = kill.map(|kill| match kill.moment {
+            Moment::Before => 0,
+            Moment::AfterEffects(effects) => effects.min(count),
+        });
+        for (i, effect) in self.effects.drain(..).enumerate() {
+            if stop_after == Some(i) {
+                machine.pending.push_back(Pending::Kill { last: false });
+            }
+            machine.pending.push_back(Pending::Effect(effect));
+        }
+        if stop_after == Some(count) {
+            machine.pending.push_back(Pending::Kill { last: true });
+        }
+        self.flow(node);
+    }
+
+    /// Performs what is pending until a barrier, a kill, or the end.
+    fn flow(&mut self, node: NodeIndex) {
+        loop {
+            let machine = &mut self.machines[node as usize];
+            if machine.storing.is_some() {
+                return;
+            }
+            match machine.pending.pop_front() {
+                None => return,
+                Some(Pending::Effect(effect)) => self.perform(node, effect),
+                Some(Pending::Kill { last }) => {
+                    self.killed(node, if last { "killed after" } else { "killed between" });
+                    return;
+                }
+            }
+        }
+    }
+
+    fn show(&mut self, node: NodeIndex, seen: Seen<'_>) {
+        let now = self.now_ms();
+        for checker in &mut self.checkers {
+            checker.see(now, &self.machines[node as usize], &seen);
+        }
+    }
+}
+
+/// For kill points and the trace.
+fn event_name(event: &Event) -> &'static str {
+    match event {
+        Event::Start => "Start",
+        Event::Connected { .. } => "Connected",
+        Event::DialFailed { .. } => "DialFailed",
+        Event::Disconnected { .. } => "Disconnected",
+        Event::Received { message, .. } => message.name(),
+        Event::Timer(_) => "Timer",
+        Event::Begun { .. } => "Begun",
+        // Two names of messages would hide these.
+        Event::Kept { .. } => "Kept",
+        Event::Loaded { .. } => "Loaded",
+        Event::Worked { .. } => "Worked",
+    }
+}
+
+fn class_of(kind: Kind) -> Class {
+    if kind == Kind::Edge { Class::Edge } else { Class::Device }
+}

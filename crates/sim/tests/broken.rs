@@ -1,0 +1,88 @@
+//! Who checks the checkers? Each deliberately broken build (a cargo feature, `cargo test -p littoral-sim --test broken
+//! --features broken-…`) must be caught by the checker of its name within 100 seeds, of which those count in which at
+//! least half of the rounds completed. A sound build must pass the same seeds.
+
+use littoral_node::work::LocalData;
+use littoral_sim::drill;
+use littoral_sim::faults::Faults;
+use littoral_sim::fleet::{self, Fleet, FleetSpec};
+use littoral_sim::report::Outcome;
+use littoral_sim::synthetic::Synthetic;
+use littoral_sim::world::Costs;
+use std::sync::Arc;
+
+const ROUNDS: u64 = 10;
+const SEEDS: u64 = 100;
+
+fn spec(seed: u64, threads: usize) -> FleetSpec {
+    let job_toml = format!(
+        r#"
+        name = "drill"
+        seed = {seed}
+        model = {{ kind = "softmax" }}
+        data = {{ set = "blobs", standardise = false, schema = {{ label = {{ name = "class", classes = ["a", "b", "c"] }}, fields = [{{ name = "x" }}, {{ name = "y" }}] }} }}
+        algorithm = {{ name = "scaffold" }}
+        local = {{ optimiser = {{ name = "sgd", learning_rate = 0.1 }} }}
+        cohort = {{ target = 16, min = 8 }}
+        rounds = {{ count = {ROUNDS}, deadline_ms = 20000, close_ms = 10000, wait_ms = 5000 }}
+        precision = {{ weighting = "uniform" }}
+        "#
+    );
+    FleetSpec {
+        seed,
+        devices: 20,
+        edges: 3,
+        job_toml,
+        data: Arc::new(move |device| (Arc::new(Synthetic::new(seed, device, 8)) as Arc<dyn LocalData>, 8)),
+        faults: Faults::profile("default").unwrap(),
+        costs: Costs::default(),
+        runner: drill::run,
+        threads,
+        check: true,
+        limit_ms: 1_800_000,
+    }
+}
+
+/// Which checker this build must be caught by.
+const BROKEN: Option<&str> = if cfg!(feature = "broken-counted-once") {
+    Some("counted once")
+} else if cfg!(feature = "broken-exact-sum") {
+    Some("exact sum")
+} else if cfg!(feature = "broken-pending-state") {
+    Some("pending state")
+} else if cfg!(feature = "broken-served-model") {
+    Some("served model")
+} else if cfg!(feature = "broken-one-model-per-version") {
+    Some("one model per version")
+} else if cfg!(feature = "broken-same-seed") {
+    Some("same seed")
+} else {
+    None
+};
+
+#[test]
+fn a_broken_build_is_caught_and_a_sound_one_is_not() {
+    let run = |seed| -> Outcome {
+        match BROKEN {
+            Some("same seed") => fleet::run_twice(|threads| spec(seed, threads), &mut |_| {}).unwrap(),
+            _ => Fleet::new(spec(seed, 1)).unwrap().run(&mut |_| {}),
+        }
+    };
+    match BROKEN {
+        Some(name) => {
+            let caught = |outcome: &Outcome| {
+                outcome.counts(ROUNDS) && outcome.checks_broken.iter().any(|finding| finding.starts_with(name))
+            };
+            assert!((0..SEEDS).any(|seed| caught(&run(seed))), "`{name}` was not noticed in {SEEDS} seeds");
+        }
+        None => {
+            let mut counted = 0;
+            for seed in 0..SEEDS / 4 {
+                let outcome = run(seed);
+                assert_eq!(outcome.checks_broken, [] as [String; 0], "seed {seed}");
+                counted += usize::from(outcome.counts(ROUNDS));
+            }
+            assert!(counted >= 20, "only {counted} seeds count");
+        }
+    }
+}
