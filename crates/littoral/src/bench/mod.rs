@@ -1,0 +1,81 @@
+//! `littoral bench`: the measurements, reproducible by anyone.
+//!
+//! Each runs the code that a fleet runs, says how it counts, and measures what it is compared with in the same run:
+//!
+//! | file | question |
+//! |---|---|
+//! | `fedavg` | seconds per round of training and summing on MNIST, and what is learnt |
+//! | `round` | what a round costs per device when training costs nothing |
+//! | `aggregate` | how fast updates are summed, and in how much memory |
+//! | `deployed` | seconds and bytes of a round between real processes |
+//!
+//! Peers written by others are measured by `bench/peers/compare.py`. `team`, `machine` and `mnist` are shared.
+
+mod aggregate;
+mod deployed;
+mod fedavg;
+mod machine;
+mod mnist;
+mod round;
+mod team;
+
+use crate::output::{self, Failure};
+use serde_json::Value;
+
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    #[arg(from_global)]
+    pub json: bool,
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(clap::Subcommand, Debug)]
+enum What {
+    /// Federated averaging on MNIST: seconds per round, memory, accuracy.
+    Fedavg(fedavg::Args),
+    /// What a round costs per device beside training.
+    Round(round::Args),
+    /// Sums of large updates: bytes per second, memory.
+    Aggregate(aggregate::Args),
+    /// A round between real processes over loopback sockets: seconds, bytes.
+    Deployed(deployed::Args),
+}
+
+/// What was measured: numbers by name for programs, and what people read, line by line.
+struct Report {
+    numbers: Value,
+    rows: Vec<[String; 2]>,
+}
+
+pub fn run(args: Args) -> Result<(), Failure> {
+    output::talk(&machine::facts());
+    let report = match &args.what {
+        What::Fedavg(args) => fedavg::run(args),
+        What::Round(args) => round::run(args),
+        What::Aggregate(args) => aggregate::run(args),
+        What::Deployed(args) => deployed::run(args),
+    }?;
+    if args.json {
+        output::object(&report.numbers);
+    } else {
+        let rows: Vec<Vec<String>> = report.rows.into_iter().map(Vec::from).collect();
+        output::table(&["measured", ""], &rows);
+    }
+    Ok(())
+}
+
+/// The middle one, or the mean of the two in the middle; 0 of none.
+fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    match sorted.len() {
+        0 => 0.0,
+        len => (sorted[(len - 1) / 2] + sorted[len / 2]) / 2.0,
+    }
+}
+
+/// A failure of the code under measurement: none is expected.
+fn broken(place: &'static str) -> impl Fn(&dyn std::fmt::Display) -> Failure {
+    move |why| Failure::new("the measurement failed", place, "", why)
+}

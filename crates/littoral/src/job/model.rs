@@ -1,0 +1,58 @@
+//! `littoral job model`: the current model as a file.
+
+use crate::input::runtime;
+use crate::output::{self, Failure};
+use crate::reach::Reach;
+use littoral_node::deploy::safetensors;
+use littoral_node::job::JobSpec;
+use littoral_node::operator::manifest_of;
+use littoral_node::role::cloud::command::Command as Order;
+use serde_json::json;
+use std::fs::{self, File};
+use std::io::{BufWriter, Write};
+use std::path::Path;
+
+/// Fetches beside `file`, checks, writes, and only then puts it in place.
+pub fn export(job: u64, file: &Path, reach: &Reach, json: bool) -> Result<(), Failure> {
+    let (fetched, unfinished) = (file.with_extension("fetched"), file.with_extension("unfinished"));
+    let done = export_by_way_of(job, file, &fetched, &unfinished, reach);
+    for leftover in [fetched, unfinished] {
+        let _ = fs::remove_file(leftover);
+    }
+    let (version, model) = done?;
+    let shown = file.display().to_string();
+    if json {
+        output::object(&json!({"job": job, "version": version, "model": model, "file": shown}));
+    } else {
+        output::line(&format!("{shown}: version {version} of job {job}"));
+    }
+    Ok(())
+}
+
+fn export_by_way_of(
+    job: u64,
+    file: &Path,
+    fetched: &Path,
+    unfinished: &Path,
+    reach: &Reach,
+) -> Result<(u64, String), Failure> {
+    let not_written =
+        |e: &dyn std::fmt::Display| Failure::new("the model was not written", file.display().to_string(), "a file", e);
+    let reply = runtime()?.block_on(async {
+        let mut operator = reach.dial().await?;
+        let reply = operator.ask(&Order::JobShow { job }).await?;
+        let manifest = manifest_of(&reply)?;
+        let mut out = BufWriter::new(File::create(fetched).map_err(|e| not_written(&e))?);
+        operator.fetch(&manifest, &mut out).await?;
+        out.flush().map_err(|e| not_written(&e))?;
+        operator.close().await;
+        Ok::<_, Failure>(reply)
+    })?;
+    let spec = JobSpec::parse(reply["spec"].as_str().unwrap_or_default())?;
+    let mut object = File::open(fetched).map_err(|e| not_written(&e))?;
+    let mut out = BufWriter::new(File::create(unfinished).map_err(|e| not_written(&e))?);
+    safetensors(&spec, &mut object, &mut out).map_err(|e| not_written(&e))?;
+    out.flush().map_err(|e| not_written(&e))?;
+    fs::rename(unfinished, file).map_err(|e| not_written(&e))?;
+    Ok((reply["version"].as_u64().unwrap_or_default(), reply["model"].as_str().unwrap_or_default().to_owned()))
+}

@@ -1,0 +1,137 @@
+//! Jobs for people.
+
+use crate::output::{line, table};
+use serde_json::Value;
+
+fn text(value: &Value, field: &str) -> String {
+    match &value[field] {
+        Value::String(text) => text.clone(),
+        Value::Null => String::new(),
+        other => other.to_string(),
+    }
+}
+
+fn accuracy(value: &Value) -> String {
+    value["accuracy"].as_f64().map_or(String::new(), |a| format!("{a:.4}"))
+}
+
+fn items<'a>(value: &'a Value, field: &str) -> &'a [Value] {
+    value[field].as_array().map_or(&[], Vec::as_slice)
+}
+
+pub fn list(reply: &Value) {
+    let row = |job: &Value| {
+        let rounds = match job["rounds"].as_u64() {
+            Some(rounds) => format!("{}/{rounds}", text(job, "round")),
+            None => String::new(),
+        };
+        let name = |field| text(job, field);
+        vec![name("job"), name("name"), name("state"), rounds, accuracy(&job["last"]), name("data"), name("why")]
+    };
+    let rows: Vec<Vec<String>> = items(reply, "jobs").iter().map(row).collect();
+    table(&["JOB", "NAME", "STATE", "ROUND", "ACCURACY", "DATA", "WHY"], &rows);
+}
+
+/// One line about where a job stands.
+pub fn progress(job: &Value) -> String {
+    let mut out = format!("job {} {}", text(job, "job"), text(job, "state"));
+    let collecting = job["state"] == "collecting";
+    if job["rounds"].is_u64() {
+        out += &format!(": round {} of {}", text(job, "round"), text(job, "rounds"));
+        if collecting {
+            out += &format!(", {} of {} {} updates in", text(job, "in"), text(job, "wanted"), text(job, "work"));
+        }
+    }
+    let last = &job["last"];
+    if let Some(loss) = last["train_loss"].as_f64() {
+        out += &format!(", loss {loss:.4}");
+    }
+    if last["accuracy"].is_number() {
+        out += &format!(", accuracy {}", accuracy(last));
+    }
+    // While updates come in, the count has said it.
+    match job["why"].as_str() {
+        Some(why) if !collecting => out + &format!(": {why}"),
+        _ => out,
+    }
+}
+
+/// What a watcher is told after `before`: a new version, or that nothing goes on, and why. Updates come in faster than a
+/// person reads.
+pub fn news(before: &Value, job: &Value) -> Option<String> {
+    let differ = |field: &str| before[field] != job[field];
+    match job["state"].as_str() {
+        Some("preparing" | "collecting" | "applying") => {
+            let new_version = !before.is_null() && differ("version") && job["version"].as_u64() > Some(0);
+            (before.is_null() || new_version).then(|| progress(job))
+        }
+        _ => (differ("state") || differ("why")).then(|| progress(job)),
+    }
+}
+
+pub fn details(job: &Value) {
+    line(&progress(job));
+    for (label, field) in [
+        ("name", "name"),
+        ("algorithm", "algorithm"),
+        ("data set", "data"),
+        ("submitted by", "submitted_by"),
+        ("model", "model"),
+    ] {
+        let value = text(job, field);
+        if !value.is_empty() {
+            line(&format!("  {label:<13}{value}"));
+        }
+    }
+    for plan in items(job, "plan") {
+        line(&format!("  {:<13}{}", "plan", plan.as_str().unwrap_or_default()));
+    }
+    for note in items(job, "notes") {
+        line(&format!("  {:<13}{}", "note", note.as_str().unwrap_or_default()));
+    }
+    for declined in items(job, "declined") {
+        line(&format!("  {:<13}{}: {}", "declined", text(declined, "device"), text(declined, "why")));
+    }
+    let versions = items(job, "versions");
+    if versions.is_empty() {
+        return;
+    }
+    let row = |version: &Value| {
+        let loss = version["train_loss"].as_f64().map_or(String::new(), |loss| format!("{loss:.4}"));
+        let name = |field| text(version, field);
+        vec![
+            name("version"),
+            name("work"),
+            name("included"),
+            loss,
+            accuracy(version),
+            name("test_rows"),
+            name("took_ms"),
+        ]
+    };
+    let rows: Vec<Vec<String>> = versions.iter().map(row).collect();
+    table(&["VERSION", "WORK", "DEVICES", "LOSS", "ACCURACY", "TEST ROWS", "TOOK MS"], &rows);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_watcher_reads_versions_and_reasons_only() {
+        let collecting = |version: u64, arrived: u64| {
+            let last = json!({"train_loss": 0.5, "accuracy": 0.75});
+            json!({"job": 1, "state": "collecting", "version": version, "round": version, "rounds": 9, "in": arrived,
+                "wanted": 2, "work": "train", "why": "1 of 2 updates are in", "last": last})
+        };
+        let waiting = |why: &str| json!({"job": 1, "state": "waiting", "version": 1, "why": why});
+        assert!(news(&Value::Null, &collecting(1, 0)).is_some());
+        assert_eq!(news(&collecting(1, 0), &collecting(1, 1)), None);
+        let line = "job 1 collecting: round 2 of 9, 0 of 2 train updates in, loss 0.5000, accuracy 0.7500";
+        assert_eq!(news(&collecting(1, 2), &collecting(2, 0)).as_deref(), Some(line));
+        assert_eq!(news(&collecting(1, 1), &waiting("a")).as_deref(), Some("job 1 waiting: a"));
+        assert_eq!(news(&waiting("a"), &waiting("a")), None);
+        assert!(news(&waiting("a"), &waiting("b")).is_some());
+    }
+}

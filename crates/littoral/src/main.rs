@@ -1,0 +1,116 @@
+//! Littoral: trains models where the data lives.
+//!
+//! This file is the table of contents: one line per command. Only this package prints, reads the environment or exits.
+
+mod bench;
+mod doctor;
+mod failure;
+mod fleet;
+mod input;
+mod job;
+mod join;
+mod memory;
+mod output;
+mod reach;
+mod roles;
+mod serve;
+mod sim_cmd;
+mod up;
+
+use clap::{Parser, Subcommand};
+use output::Failure;
+use std::process::ExitCode;
+
+/// Trains models where the data lives, over devices, edge servers and a cloud.
+#[derive(Parser, Debug)]
+#[command(name = "littoral", version, propagate_version = true, after_help = AFTER_HELP)]
+struct Cli {
+    /// Print JSON on stdout, one object on one line.
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const AFTER_HELP: &str =
+    "LITTORAL_DIR is the default of --dir.\nTo begin: `littoral up` runs a whole fleet on this machine.";
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// A whole fleet on this machine: one cloud, edges and devices as real processes.
+    Up(up::Args),
+    /// Run a cloud: it enrols machines, takes jobs and runs their rounds.
+    Cloud(roles::ListenerArgs),
+    /// Run an edge: it sums what the devices around it send.
+    Edge(roles::ListenerArgs),
+    /// Run a device: it trains on its own files.
+    Device(roles::DeviceArgs),
+    /// Enrol this machine with a ticket.
+    Join(join::Args),
+    /// Machines, tickets and keys.
+    #[command(subcommand)]
+    Fleet(fleet::Command),
+    /// Jobs: submit, follow, repeat.
+    #[command(subcommand)]
+    Job(job::Command),
+    /// Thousands of virtual devices, virtual time, faults, a seed.
+    Sim(sim_cmd::Args),
+    /// Measurements, reproducible by anyone.
+    Bench(bench::Args),
+    /// What this machine is and what is missing.
+    Doctor(doctor::Args),
+}
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(usage) => return refuse(&usage),
+    };
+    let json = cli.json;
+    let done = match cli.command {
+        Command::Up(args) => outcome(up::run(args)),
+        Command::Cloud(args) => roles::cloud(args, json),
+        Command::Edge(args) => roles::edge(args, json),
+        Command::Device(args) => roles::device(args, json),
+        Command::Join(args) => join::run(args, json),
+        Command::Fleet(command) => fleet::run(command, json),
+        Command::Job(command) => job::run(command, json),
+        Command::Sim(args) => outcome(sim_cmd::run(args)),
+        Command::Bench(args) => outcome(bench::run(args)),
+        Command::Doctor(args) => doctor::run(args, json),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            failure.print(json);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Commands fail in their own ways, and all of them print alike.
+fn outcome<E: Into<Failure>>(done: Result<(), E>) -> Result<(), Failure> {
+    done.map_err(Into::into)
+}
+
+/// Help and version are answers; anything else is wrong usage: exit code 2, and with `--json` an object on stdout too.
+fn refuse(usage: &clap::Error) -> ExitCode {
+    let _ = usage.print();
+    if usage.use_stderr() {
+        if std::env::args_os().any(|arg| arg == "--json") {
+            output::object(&failure::of_usage(usage).to_json());
+        }
+        return ExitCode::from(2);
+    }
+    ExitCode::SUCCESS
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn arguments_are_consistent() {
+        super::Cli::command().debug_assert();
+    }
+}

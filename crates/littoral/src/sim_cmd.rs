@@ -1,0 +1,304 @@
+//! `littoral sim JOB.toml`: a fleet in virtual time; many seeds, several algorithms side by side.
+
+use crate::memory::peak_rss_mb;
+use crate::output::{self, Failure};
+use crate::up::dataset::{DataSet, Shipped};
+use littoral_fed::algorithm::{AlgorithmSpec, NAMES};
+use littoral_node::data::{Prepared, partition};
+use littoral_node::deploy::data::rows as split_rows;
+use littoral_node::job::{JobSpec, JobText};
+use littoral_node::work::{self, LocalData, Rows};
+use littoral_sim::faults::Faults;
+use littoral_sim::fleet::{Fleet, FleetSpec};
+use littoral_sim::report::{Outcome, accuracy_svg, csv, replay_command};
+use littoral_sim::synthetic::Synthetic;
+use littoral_sim::world::Costs;
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Instant;
+
+/// Label skew of a shared-out table, as in `littoral up`.
+const ALPHA: f64 = 0.5;
+/// Fewest rows of a device when a table is shared out.
+const ROWS_MIN: usize = 10;
+/// A week of virtual time: a job that has not ended by then will not.
+const LIMIT_MS: u64 = 7 * 86_400_000;
+
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    /// A job, as `littoral job submit` takes it.
+    pub job: PathBuf,
+    #[arg(long, default_value_t = 100)]
+    pub devices: usize,
+    /// 0: devices come straight to the cloud.
+    #[arg(long, default_value_t = 2)]
+    pub edges: usize,
+    /// Faults, keys and shares of data follow from it; the job's own seed stays as it is.
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// none, default or harsh.
+    #[arg(long, default_value = "none")]
+    pub faults: String,
+    /// Run this many seeds, from --seed on.
+    #[arg(long, default_value_t = 1)]
+    pub seeds: u64,
+    /// Real threads; 0: one per core. No result depends on it.
+    #[arg(long, default_value_t = 0)]
+    pub threads: usize,
+    /// Run the job with each of these algorithms and their default parameters: fedavg,scaffold,...
+    #[arg(long, value_delimiter = ',', value_name = "NAMES")]
+    pub algorithms: Vec<String>,
+    /// Rows of each device, where data is made up or a table is too small to be shared out.
+    #[arg(long, default_value_t = 32)]
+    pub rows: usize,
+    #[arg(from_global)]
+    pub json: bool,
+    /// Write each version's line here.
+    #[arg(long, value_name = "FILE")]
+    pub csv: Option<PathBuf>,
+    /// Draw the accuracy here.
+    #[arg(long, value_name = "FILE")]
+    pub svg: Option<PathBuf>,
+}
+
+pub fn run(args: Args) -> Result<(), Failure> {
+    let (job, text) = crate::job::read_job(&args.job)?;
+    let jobs = jobs(&args, &job, text)?;
+    let faults = Faults::profile(&args.faults)
+        .ok_or_else(|| Failure::new("sim does not run", "--faults", "none, default or harsh", &args.faults))?;
+    // How many devices a cohort may need is the job's to say; a fleet that is too small would wait for ever.
+    let min = job.settings().cohort.min as usize;
+    if args.devices < min {
+        let hint = "lower cohort.target and cohort.min in the job, or raise --devices";
+        return Err(Failure::new("sim does not run", "--devices", format!("at least cohort.min, {min}"), args.devices)
+            .hint(hint));
+    }
+    let table = Table::for_job(&job)?;
+    let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
+    let threads = if args.threads == 0 { cores } else { args.threads };
+    let runs: Vec<(u64, &str)> = (args.seed..args.seed + args.seeds.max(1))
+        .flat_map(|seed| jobs.iter().map(move |job| (seed, job.as_str())))
+        .collect();
+    let one = |(seed, toml): (u64, &str), threads: usize, quiet: bool| -> Result<Outcome, Failure> {
+        let started = Instant::now();
+        let spec = FleetSpec {
+            seed,
+            devices: args.devices,
+            edges: args.edges,
+            job_toml: toml.to_string(),
+            data: table.shares(args.devices, args.rows, seed),
+            faults: faults.clone(),
+            costs: Costs::default(),
+            runner: work::run,
+            threads,
+            check: true,
+            limit_ms: LIMIT_MS,
+        };
+        let refused = |e: littoral_node::job::JobError| Failure::new("the job was refused", e.place, e.expected, e.got);
+        let outcome = Fleet::new(spec).map_err(refused)?.run(&mut |line| {
+            if !quiet {
+                let accuracy = line.line.accuracy.map(|a| format!(" · accuracy {a:.4}")).unwrap_or_default();
+                let loss = line.line.train_loss.map(|l| format!(" · loss {l:.4}")).unwrap_or_default();
+                output::talk(&format!("version {} · {} devices{loss}{accuracy}", line.version, line.line.devices));
+            }
+        });
+        let elapsed_s = started.elapsed().as_secs_f64();
+        if args.json {
+            let mut object = outcome.json(elapsed_s, peak_rss_mb());
+            if runs.len() > 1
+                && let Some(fields) = object.as_object_mut()
+            {
+                fields.insert("seed".into(), seed.into());
+                fields.insert("algorithm".into(), outcome.algorithm.into());
+            }
+            output::object(&object);
+        } else {
+            person(&outcome, elapsed_s);
+        }
+        if !outcome.checks_broken.is_empty() {
+            let job = args.job.display().to_string();
+            output::talk(&format!("replay: {}", replay_command(&job, args.devices, args.edges, seed, &args.faults)));
+        }
+        Ok(outcome)
+    };
+    let started = Instant::now();
+    let outcomes = match runs.as_slice() {
+        [run] => vec![one(*run, threads, false)?],
+        // Many runs: side by side, one thread each.
+        many => side_by_side(many, threads, |run| one(run, 1, true))?,
+    };
+    if runs.len() > 1 && args.json {
+        output::object(&json!({"summary": summary(&outcomes, &job, started.elapsed().as_secs_f64())}));
+    }
+    write(args.csv.as_deref(), || csv(&outcomes))?;
+    write(args.svg.as_deref(), || accuracy_svg(job.name(), &outcomes))?;
+    let broken = outcomes.iter().filter(|outcome| !outcome.checks_broken.is_empty()).count();
+    if broken > 0 {
+        output::talk(&format!("{broken} of {} runs broke what must hold", outcomes.len()));
+        std::process::exit(1);
+    }
+    Ok(())
+}
+
+/// The job's text, once for each algorithm that is asked for.
+fn jobs(args: &Args, job: &JobSpec, text: String) -> Result<Vec<String>, Failure> {
+    if args.algorithms.is_empty() {
+        return Ok(vec![text]);
+    }
+    let with = |name: &String| {
+        let algorithm: AlgorithmSpec = toml::from_str(&format!("name = {name:?}"))
+            .map_err(|_| Failure::new("sim does not run", "--algorithms", NAMES.join(", "), name))?;
+        let text = JobText { algorithm, ..job.text().clone() };
+        toml::to_string(&text).map_err(|e| Failure::new("sim does not run", "--algorithms", "a job", e))
+    };
+    args.algorithms.iter().map(with).collect()
+}
+
+fn side_by_side<T: Send + Sync + Copy, R: Send>(
+    all: &[T],
+    threads: usize,
+    one: impl Fn(T) -> Result<R, Failure> + Sync,
+) -> Result<Vec<R>, Failure> {
+    let next = AtomicU64::new(0);
+    let done: Mutex<BTreeMap<usize, Result<R, Failure>>> = Mutex::default();
+    std::thread::scope(|scope| {
+        for _ in 0..threads.min(all.len()) {
+            scope.spawn(|| {
+                loop {
+                    let at = next.fetch_add(1, Ordering::Relaxed) as usize;
+                    let Some(item) = all.get(at) else { return };
+                    let result = one(*item);
+                    done.lock().unwrap_or_else(PoisonError::into_inner).insert(at, result);
+                }
+            });
+        }
+    });
+    done.into_inner().unwrap_or_else(PoisonError::into_inner).into_values().collect()
+}
+
+fn summary(outcomes: &[Outcome], job: &JobSpec, elapsed_s: f64) -> serde_json::Value {
+    let rounds = job.settings().rounds;
+    let mut faults: BTreeMap<String, u64> = BTreeMap::new();
+    for outcome in outcomes {
+        let counted = serde_json::to_value(&outcome.faults_injected).unwrap_or_default();
+        for (kind, count) in counted.as_object().into_iter().flatten() {
+            *faults.entry(kind.clone()).or_default() += count.as_u64().unwrap_or(0);
+        }
+    }
+    let device_rounds: u64 = outcomes.iter().map(|o| o.device_rounds).sum();
+    let broken: Vec<String> =
+        outcomes.iter().flat_map(|o| o.checks_broken.iter().map(|b| format!("seed {}: {b}", o.seed))).collect();
+    json!({
+        "runs": outcomes.len(),
+        "runs_that_count": outcomes.iter().filter(|o| o.counts(rounds)).count(),
+        "rounds_completed": outcomes.iter().map(|o| o.rounds_completed).sum::<u64>(),
+        "aborts": outcomes.iter().map(|o| o.aborts).sum::<u64>(),
+        "device_rounds": device_rounds,
+        "device_rounds_per_s": device_rounds as f64 / elapsed_s.max(1e-9),
+        "faults_injected": faults,
+        "checks_broken": broken,
+        "peak_rss_mb": peak_rss_mb(),
+    })
+}
+
+fn person(outcome: &Outcome, elapsed_s: f64) {
+    let ended = outcome.ended.as_deref().unwrap_or("the job did not end in its time");
+    let accuracy = outcome.accuracy.map(|a| format!("{a:.4}")).unwrap_or_else(|| "-".into());
+    output::line(&format!(
+        "{} · seed {} · {} rounds, {} attempts given up · {} device-rounds in {elapsed_s:.2} s ({:.0} per s) · accuracy {accuracy} · {ended}",
+        outcome.algorithm,
+        outcome.seed,
+        outcome.rounds_completed,
+        outcome.aborts,
+        outcome.device_rounds,
+        outcome.device_rounds as f64 / elapsed_s.max(1e-9),
+    ));
+    let faults = serde_json::to_value(&outcome.faults_injected).unwrap_or_default();
+    let faults: Vec<String> = faults.as_object().into_iter().flatten().map(|(kind, n)| format!("{kind} {n}")).collect();
+    if !faults.is_empty() {
+        output::line(&format!("faults: {}", faults.join(", ")));
+    }
+    for broken in &outcome.checks_broken {
+        output::line(&format!("BROKEN {broken}"));
+    }
+    output::line(&format!("state {}", outcome.state_hash));
+}
+
+fn write(path: Option<&Path>, content: impl FnOnce() -> String) -> Result<(), Failure> {
+    let Some(path) = path else { return Ok(()) };
+    std::fs::write(path, content())
+        .map_err(|e| Failure::new("not written", path.display().to_string(), "a file that can be written", e))
+}
+
+/// Where simulated devices take their rows from: a shipped table that the job's schema fits, or nothing but a seed.
+struct Table(Option<Prepared>);
+
+impl Table {
+    fn for_job(job: &JobSpec) -> Result<Self, Failure> {
+        for which in [Shipped::BreastCancer, Shipped::Digits] {
+            let shipped = DataSet::shipped(which)?;
+            if shipped.schema == job.text().data.schema {
+                return Ok(Self(Some(shipped.rows)));
+            }
+        }
+        Ok(Self(None))
+    }
+
+    /// A share for each device: the table cut by a Dirichlet distribution over labels; or, if it is too small for so
+    /// many, some of its rows each, mostly of one class.
+    fn shares(&self, devices: usize, rows: usize, seed: u64) -> littoral_sim::fleet::DeviceData {
+        let Some(table) = self.0.clone() else {
+            return Arc::new(move |device| (Arc::new(Synthetic::new(seed, device, rows)) as _, rows as u64));
+        };
+        let classes = table.classes().unwrap_or_default().to_vec();
+        let cut = partition::dirichlet(&classes, devices, ALPHA, ROWS_MIN, seed).ok();
+        let table = Arc::new(table);
+        Arc::new(move |device| {
+            let mine = match &cut {
+                Some(cut) => cut[device].clone(),
+                None => drawn(&classes, device, rows, seed),
+            };
+            let count = mine.len() as u64;
+            (Arc::new(Share { table: table.clone(), mine, split: OnceLock::new() }) as Arc<dyn LocalData>, count)
+        })
+    }
+}
+
+/// Rows of a table for one of very many devices: half of them from the device's favourite class.
+fn drawn(classes: &[u32], device: usize, rows: usize, seed: u64) -> Vec<usize> {
+    let count = classes.iter().max().map_or(1, |class| *class as usize + 1);
+    let favourite = (device % count) as u32;
+    let of_favourite: Vec<usize> = (0..classes.len()).filter(|row| classes[*row] == favourite).collect();
+    let mut state = seed ^ (device as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let mut below = |n: usize| {
+        // SplitMix64 (Steele, Lea and Flood 2014).
+        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = state;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((z ^ (z >> 31)) % n.max(1) as u64) as usize
+    };
+    let pick = |i: usize, below: &mut dyn FnMut(usize) -> usize| match i % 2 {
+        0 if !of_favourite.is_empty() => of_favourite[below(of_favourite.len())],
+        _ => below(classes.len()),
+    };
+    (0..rows).map(|i| pick(i, &mut below)).collect()
+}
+
+/// One device's rows of a table, split as a real device splits them.
+struct Share {
+    table: Arc<Prepared>,
+    mine: Vec<usize>,
+    /// Of the first job; a device of a simulated fleet has one.
+    split: OnceLock<Result<Rows, String>>,
+}
+
+impl LocalData for Share {
+    fn rows(&self, spec: &JobSpec) -> Result<Rows, String> {
+        let split = || split_rows(self.table.select(&self.mine), spec.text().data.held_out, spec.seed());
+        self.split.get_or_init(split).clone()
+    }
+}

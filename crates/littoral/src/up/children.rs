@@ -1,0 +1,201 @@
+//! The processes of a trial fleet: started, watched, started again, stopped.
+//!
+//! A child that ends although nobody stopped it is reported with the end of its log and started again in its folder,
+//! where it finds all it had promised. One that keeps ending is given up, and the trial with it.
+
+use crate::output::Failure;
+use std::collections::{BTreeMap, VecDeque};
+use std::fs::{self, File};
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::process::{Child, ChildStdin, Command};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep, timeout};
+
+/// Before a child is started again.
+const RESTART_PAUSE: Duration = Duration::from_millis(100);
+/// A child may end this often within [`RESTARTS_WITHIN`].
+const RESTARTS_MAX: usize = 5;
+const RESTARTS_WITHIN: Duration = Duration::from_secs(30);
+/// For goodbyes; then a child is killed.
+const STOP_TIMEOUT: Duration = Duration::from_secs(10);
+/// Of a log that is shown.
+const LOG_LINES: usize = 5;
+const LOG_TAIL_BYTES: i64 = 4_096;
+
+pub const PIDS_FILE: &str = "pids.json";
+pub const LOG_FILE: &str = "log.txt";
+
+/// Which role a child plays. They stop in this order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    Device,
+    Edge,
+    Cloud,
+}
+
+impl Kind {
+    /// The command that runs it.
+    fn command(self) -> &'static str {
+        match self {
+            Self::Device => "device",
+            Self::Edge => "edge",
+            Self::Cloud => "cloud",
+        }
+    }
+}
+
+/// What happened to a child.
+#[derive(Clone, Debug)]
+pub enum Note {
+    /// It ended and runs again.
+    Restarted { name: String, pid: u32, how: String, log: Vec<String> },
+    /// It ended too often.
+    GivenUp { name: String, how: String, log: Vec<String> },
+}
+
+/// All children of one trial.
+pub struct Children {
+    shared: Arc<Shared>,
+    tasks: Vec<(Kind, JoinHandle<()>)>,
+    /// Kinds up to this one stop.
+    stop: watch::Sender<Option<Kind>>,
+}
+
+struct Shared {
+    dir: PathBuf,
+    program: PathBuf,
+    notes: mpsc::UnboundedSender<Note>,
+    pids: Mutex<BTreeMap<String, u32>>,
+}
+
+impl Children {
+    /// `dir` gets the list of process numbers.
+    pub fn new(dir: &Path) -> Result<(Self, mpsc::UnboundedReceiver<Note>), Failure> {
+        let program = std::env::current_exe()
+            .map_err(|e| Failure::new("no children", "this program", "the path of its file", e))?;
+        let (notes, told) = mpsc::unbounded_channel();
+        let shared = Shared { dir: dir.to_owned(), program, notes, pids: Mutex::default() };
+        Ok((Self { shared: Arc::new(shared), tasks: Vec::new(), stop: watch::channel(None).0 }, told))
+    }
+
+    /// Starts the role that lives in the folder `name`, and keeps it running.
+    pub fn start(&mut self, name: &str, kind: Kind) -> Result<(), Failure> {
+        let first = self.shared.spawn(name, kind).map_err(|e| Failure::new("no child", name, "a process", e))?;
+        let (shared, name, stop) = (Arc::clone(&self.shared), name.to_owned(), self.stop.subscribe());
+        self.tasks.push((kind, tokio::spawn(async move { shared.keep(&name, kind, first, stop).await })));
+        Ok(())
+    }
+
+    /// Stops devices, then edges, then the cloud, each with time for goodbyes.
+    pub async fn stop(&mut self) {
+        for kind in [Kind::Device, Kind::Edge, Kind::Cloud] {
+            self.stop.send_replace(Some(kind));
+            for (_, task) in self.tasks.extract_if(.., |(of, _)| *of == kind) {
+                let _ = task.await;
+            }
+        }
+    }
+}
+
+/// A process and the pipe that holds it up.
+struct Held {
+    process: Child,
+    hold: Option<ChildStdin>,
+}
+
+impl Shared {
+    fn spawn(&self, name: &str, kind: Kind) -> io::Result<Held> {
+        let dir = self.dir.join(name);
+        fs::create_dir_all(&dir)?;
+        let log = File::options().create(true).append(true).open(dir.join(LOG_FILE))?;
+        let mut process = Command::new(&self.program)
+            .args([kind.command(), "--tethered", "--dir"])
+            .arg(&dir)
+            .stdin(Stdio::piped())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            // Ctrl-C goes to us only: we stop the children in order.
+            .process_group(0)
+            .kill_on_drop(true)
+            .spawn()?;
+        let hold = process.stdin.take();
+        let mut pids = self.pids.lock().unwrap_or_else(PoisonError::into_inner);
+        pids.insert(name.to_owned(), process.id().unwrap_or(0));
+        let unfinished = self.dir.join("pids.json.new");
+        fs::write(&unfinished, serde_json::to_vec(&*pids).unwrap_or_default())?;
+        fs::rename(&unfinished, self.dir.join(PIDS_FILE))?;
+        Ok(Held { process, hold })
+    }
+
+    async fn keep(&self, name: &str, kind: Kind, mut held: Held, mut stop: watch::Receiver<Option<Kind>>) {
+        let mut ends: VecDeque<Instant> = VecDeque::new();
+        loop {
+            let ended = tokio::select! {
+                ended = held.process.wait() => Some(ended),
+                _ = stop.wait_for(|stopped| *stopped >= Some(kind)) => None,
+            };
+            let Some(ended) = ended else { return held.let_go().await };
+            let how = ended.map_or_else(|e| e.to_string(), describe);
+            let log = log_tail(&self.dir.join(name).join(LOG_FILE));
+            let now = Instant::now();
+            ends.push_back(now);
+            ends.retain(|end| now - *end < RESTARTS_WITHIN);
+            let given_up = |how: String, log| Note::GivenUp { name: name.to_owned(), how, log };
+            if ends.len() > RESTARTS_MAX {
+                let _ = self.notes.send(given_up(how, log));
+                return;
+            }
+            sleep(RESTART_PAUSE).await;
+            let note = match self.spawn(name, kind) {
+                Ok(next) => {
+                    let pid = next.process.id().unwrap_or(0);
+                    held = next;
+                    Note::Restarted { name: name.to_owned(), pid, how, log }
+                }
+                Err(e) => {
+                    let _ = self.notes.send(given_up(e.to_string(), log));
+                    return;
+                }
+            };
+            let _ = self.notes.send(note);
+        }
+    }
+}
+
+impl Held {
+    async fn let_go(mut self) {
+        drop(self.hold.take());
+        if timeout(STOP_TIMEOUT, self.process.wait()).await.is_err() {
+            let _ = self.process.kill().await;
+        }
+    }
+}
+
+fn describe(status: ExitStatus) -> String {
+    match (status.signal(), status.code()) {
+        (Some(signal), _) => format!("was killed by signal {signal}"),
+        (_, Some(code)) => format!("ended with code {code}"),
+        _ => "ended".to_owned(),
+    }
+}
+
+/// The last lines of a log.
+fn log_tail(path: &Path) -> Vec<String> {
+    let read = || {
+        let mut file = File::open(path)?;
+        let bytes = file.metadata()?.len() as i64;
+        file.seek(SeekFrom::End(-bytes.min(LOG_TAIL_BYTES)))?;
+        let mut tail = Vec::new();
+        file.read_to_end(&mut tail)?;
+        io::Result::Ok(String::from_utf8_lossy(&tail).into_owned())
+    };
+    let text = read().unwrap_or_default();
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(LOG_LINES)..].iter().map(|line| (*line).to_owned()).collect()
+}

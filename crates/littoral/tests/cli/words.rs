@@ -1,0 +1,126 @@
+//! What people and programs are told when they ask for something wrong.
+
+use super::world::{Folder, json, littoral, parts};
+use serde_json::Value;
+
+fn error(args: &[&str]) -> [String; 4] {
+    let error = json(args)["error"].clone();
+    assert_eq!(error.as_object().map(|fields| fields.len()), Some(4), "{error}");
+    ["what", "where", "expected", "got"].map(|part| error[part].as_str().unwrap().to_owned())
+}
+
+#[test]
+fn wrong_usage_is_2_and_help_is_0() {
+    for args in [&["nope"][..], &["job"], &["job", "show", "x"], &["fleet", "ticket"], &["--nope"], &["run", "model"]] {
+        let (code, stdout, stderr) = parts(&littoral(args));
+        assert_eq!((code, stdout.as_str()), (2, ""), "{args:?}");
+        assert!(stderr.contains("--help"), "{args:?}: {stderr}");
+    }
+    assert_eq!(parts(&littoral(&["--help"])).0, 0);
+    let (code, stdout, _) = parts(&littoral(&["--json", "job", "show", "x"]));
+    let value: Value = serde_json::from_str(&stdout).unwrap();
+    assert_eq!((code, value["error"]["where"].as_str(), value["error"]["got"].as_str()), (2, Some("<JOB>"), Some("x")));
+}
+
+#[test]
+fn a_wrong_configuration_is_named_by_file_line_and_field() {
+    let folder = Folder::new("config");
+    let file = folder.write("cloud/cloud.toml", "name = \"c\"\n\n[network]\ntransprt = \"tcp\"\n");
+    let dir = folder.path("cloud").display().to_string();
+    let [what, place, expected, got] = error(&["cloud", "--dir", &dir]);
+    assert_eq!(what, "the configuration was refused");
+    assert_eq!(place, format!("{}, line 4, transprt", file.display()));
+    assert!(expected.contains("transport, proxy"), "{expected}");
+    assert_eq!(got, "unknown field transprt");
+
+    folder.write("cloud/cloud.toml", "listen = \"127.0.0.1\"\n");
+    let [_, place, expected, got] = error(&["cloud", "--dir", &dir]);
+    assert!(place.ends_with("line 1, listen"), "{place}");
+    assert_eq!((expected.as_str(), got.as_str()), ("an IP address and a port such as 127.0.0.1:7400", "\"127.0.0.1\""));
+    let [_, place, ..] = error(&["edge", "--dir", &folder.path("e").display().to_string(), "--listen", "here"]);
+    assert_eq!(place, "--listen");
+}
+
+#[test]
+fn a_wrong_job_is_named_by_field_value_and_what_is_allowed() {
+    let folder = Folder::new("job");
+    let sample = parts(&littoral(&["job", "sample"])).1;
+    let file = folder.path("job.toml");
+    let submit = ["job", "submit", file.to_str().unwrap()];
+    for (from, to, place, expected, got) in [
+        ("epochs = 2", "epochs = 0", "local.epochs", "1 to 1000", "0"),
+        ("held_out = 0.2", "held_out = 1.5", "data.held_out", "a fraction of at least 0 and below 1", "1.5"),
+        ("[cohort]", "[chohort]", "line", "a job as in", "unknown field `chohort`"),
+    ] {
+        folder.write("job.toml", &sample.replace(from, to));
+        let [what, at, allowed, found] = error(&submit);
+        assert_eq!(what, "the job was refused");
+        assert!(at.contains("job.toml, ") && at.contains(place), "{at}");
+        assert!(allowed.contains(expected) && found.contains(got), "{allowed} | {found}");
+    }
+    let (code, stdout, stderr) = parts(&littoral(&submit));
+    assert_eq!((code, stdout.as_str(), stderr.lines().count()), (1, "", 2), "one line and one hint: {stderr}");
+}
+
+#[test]
+fn machines_without_an_enrolment_and_clouds_that_are_not_there() {
+    let folder = Folder::new("nobody");
+    let dir = folder.path("nowhere");
+    let [what, place, ..] = error(&["device", "--dir", dir.to_str().unwrap()]);
+    assert_eq!((what.as_str(), place.as_str()), ("this machine is not enrolled", dir.to_str().unwrap()));
+    assert!(!dir.exists(), "a machine that nobody let in makes no folder");
+    let [what, ..] = error(&["fleet", "ls", "--dir", dir.to_str().unwrap()]);
+    assert_eq!(what, "the cloud was not found");
+    let [_, place, expected, got] = error(&["join", "littoral1-aaaa", "--dir", dir.to_str().unwrap()]);
+    assert_eq!(place, "ticket");
+    assert!(expected.contains("fleet ticket") && got.contains("check sum"), "{expected} | {got}");
+}
+
+/// Job 1 of one cloud is not job 1 of another: what a device keeps between rounds must not meet it.
+#[test]
+fn a_machine_of_one_cloud_joins_no_other() {
+    use littoral_wire::message::Role;
+    let folder = Folder::new("two-clouds");
+    let before = "a".repeat(64);
+    let file = folder.write("d/enrolment.toml", &format!("name = \"d\"\ncloud = \"{before}\"\nupstreams = []\n"));
+    let (cloud, secret) = (littoral_wire::NodeId([7; 32]), [0; 16]);
+    let ticket = littoral_wire::ticket::Ticket { cloud, secret, role: Role::Device, addresses: Default::default() };
+    let [what, place, _, got] = error(&["join", &ticket.to_string(), "--dir", folder.path("d").to_str().unwrap()]);
+    assert_eq!((what, place), ("join refused".into(), file.display().to_string()));
+    assert_eq!(got, "one that cloud aaaaaaaa let in");
+}
+
+#[test]
+fn a_simulation_is_its_seed() {
+    let folder = Folder::new("sim");
+    let job = folder.write("job.toml", &parts(&littoral(&["job", "sample"])).1);
+    let job = job.to_str().unwrap();
+    let run = |seed: &str| json(&["sim", job, "--devices", "12", "--seed", seed, "--faults", "default"]);
+    let (first, again, other) = (run("3"), run("3"), run("4"));
+    assert_eq!(first["state_hash"], again["state_hash"]);
+    assert_ne!(first["state_hash"], other["state_hash"]);
+    assert_eq!((first["rounds_completed"].as_u64(), &first["checks_broken"]), (Some(10), &serde_json::json!([])));
+
+    // A sweep is JSON Lines; its runs are those of the seeds alone, and the last line adds them up.
+    let sweep = ["--json", "sim", job, "--devices", "12", "--seed", "3", "--seeds", "2", "--faults", "default"];
+    let (code, stdout, _) = parts(&littoral(&sweep));
+    let lines: Vec<Value> = stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!((code, lines.len()), (0, 3));
+    for (seed, alone) in [(3, &first), (4, &other)] {
+        let line = lines[..2].iter().find(|line| line["seed"] == seed).unwrap();
+        assert_eq!(line["state_hash"], alone["state_hash"]);
+    }
+    let both = first["device_rounds"].as_u64().unwrap() + other["device_rounds"].as_u64().unwrap();
+    assert_eq!(lines[2]["summary"]["device_rounds"], both);
+
+    let [what, place, _, got] = error(&["sim", job, "--faults", "mild"]);
+    assert_eq!((what.as_str(), place.as_str(), got.as_str()), ("sim does not run", "--faults", "mild"));
+}
+
+#[test]
+fn doctor_looks_and_has_no_nulls() {
+    let found = json(&["doctor"]);
+    assert!(found["cores"].as_u64().unwrap() >= 1);
+    assert_eq!(found["tcp"], "loopback works");
+    assert!(!found.to_string().contains("null"));
+}

@@ -1,0 +1,161 @@
+//! `littoral up` as a user runs it: real processes, real sockets, the shipped data.
+
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// A folder of a test, which goes with it.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("littoral-test-{name}-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&path);
+        Self(path)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn up(dir: &Path, args: &[&str]) -> Child {
+    Command::new(env!("CARGO_BIN_EXE_littoral"))
+        .args(["up", "--devices", "4", "--edges", "2", "--json", "--dir"])
+        .arg(dir)
+        .args(args)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+/// Process numbers of a fleet by machine.
+fn pids(dir: &Path) -> BTreeMap<String, u32> {
+    serde_json::from_slice(&fs::read(dir.join("pids.json")).unwrap()).unwrap()
+}
+
+fn kill(pid: u32) {
+    assert!(Command::new("sh").args(["-c", &format!("kill -9 {pid}")]).status().unwrap().success());
+}
+
+fn lives(pid: u32) -> bool {
+    // A process that has ended but was not waited for yet is a zombie, `Z`.
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'))
+}
+
+/// Follows a run to its end; `on_round` hears of each round that is reported. Returns stdout and stderr.
+fn follow(mut run: Child, mut on_round: impl FnMut(u64)) -> (Value, String) {
+    let mut said = String::new();
+    for line in BufReader::new(run.stderr.take().unwrap()).lines() {
+        let line = line.unwrap();
+        if let Some((round, _)) = line.strip_prefix("round ").and_then(|rest| rest.split_once('/')) {
+            on_round(round.parse().unwrap());
+        }
+        said += &line;
+        said.push('\n');
+    }
+    let out = run.wait_with_output().unwrap();
+    assert!(out.status.success(), "{said}{}", String::from_utf8_lossy(&out.stdout));
+    let text = String::from_utf8(out.stdout).unwrap();
+    assert_eq!(text.lines().count(), 1, "one object on one line: {text}");
+    (serde_json::from_str(&text).unwrap(), said)
+}
+
+/// Version, included devices and model of each step of the run.
+fn record(dir: &Path) -> Vec<(u64, Vec<String>, String)> {
+    let record: Value = serde_json::from_slice(&fs::read(dir.join("hospitals.record.json")).unwrap()).unwrap();
+    let versions = record["versions"].as_array().unwrap().iter();
+    let names = |version: &Value| -> Vec<String> { serde_json::from_value(version["included"].clone()).unwrap() };
+    versions
+        .map(|version| {
+            let mut included = names(version);
+            included.sort();
+            (version["version"].as_u64().unwrap(), included, version["model"].as_str().unwrap().to_owned())
+        })
+        .collect()
+}
+
+#[test]
+fn a_fleet_trains_reports_and_leaves_nothing_behind() {
+    let folder = Folder::new("up");
+    let (report, _) = follow(up(&folder.0, &["--rounds", "3"]), |_| {});
+    let keys: Vec<&str> = report.as_object().unwrap().keys().map(String::as_str).collect();
+    let expected = [
+        "bytes_up_per_device",
+        "central_accuracy",
+        "federated_accuracy",
+        "local_mean_accuracy",
+        "rounds",
+        "seeds",
+        "test_rows",
+        "wall_s",
+    ];
+    assert_eq!(keys, expected);
+    // A fifth of 569 rows, rounded on each of four devices.
+    assert!((112..=116).contains(&report["test_rows"].as_u64().unwrap()), "{report}");
+    assert_eq!((report["rounds"].as_u64(), report["seeds"].as_u64()), (Some(3), Some(1)));
+    for accuracy in ["federated_accuracy", "central_accuracy", "local_mean_accuracy"] {
+        // 63 % of the rows are benign: what a constant answer would reach.
+        let got = report[accuracy].as_f64().unwrap();
+        assert!((0.63..=1.0).contains(&got), "{accuracy} {got}");
+    }
+    // Three updates of 62 parameters at 20 to 32 bits, statistics and envelopes: kilobytes, not megabytes.
+    let sent = report["bytes_up_per_device"].as_u64().unwrap();
+    assert!((1_000..100_000).contains(&sent), "{sent}");
+    assert!(folder.0.join("hospitals.safetensors").metadata().unwrap().len() > 62 * 4);
+    // Statistics, three rounds, and the evaluation of the last version.
+    assert_eq!(record(&folder.0).len(), 5);
+    assert!(pids(&folder.0).values().all(|pid| !lives(*pid)));
+}
+
+/// Two devices, both edges and twice the cloud are killed in the middle of rounds. The run says so, goes on, counts every
+/// device once in every version, and ends with the bits of a run that nobody disturbed.
+#[test]
+fn killed_machines_change_no_bit() {
+    let (calm, rough) = (Folder::new("calm"), Folder::new("rough"));
+    let rounds = ["--rounds", "250"];
+    follow(up(&calm.0, &rounds), |_| {});
+    // Last one first.
+    let mut victims =
+        vec![(180, "cloud"), (150, "hospital-3"), (120, "edge-2"), (80, "cloud"), (50, "edge-1"), (20, "hospital-2")];
+    let killed = victims.len();
+    let (_, said) = follow(up(&rough.0, &rounds), |round| {
+        // One at a time: the next only after a round that was made since.
+        if let Some((_, victim)) = victims.pop_if(|(at, _)| *at <= round) {
+            kill(pids(&rough.0)[victim]);
+        }
+    });
+    assert!(victims.is_empty(), "the run was over before {victims:?}: {said}");
+    assert_eq!(said.matches("was killed by signal 9; it runs again").count(), killed, "{said}");
+    let (calm, rough) = (record(&calm.0), record(&rough.0));
+    assert!(calm.iter().all(|(_, included, _)| included.len() == 4));
+    assert_eq!(calm, rough);
+}
+
+/// `kill -9` of `up` itself: the machines notice and go.
+#[test]
+fn no_process_outlives_its_parent() {
+    let folder = Folder::new("orphans");
+    let mut run = up(&folder.0, &["--rounds", "10000"]);
+    let mut lines = BufReader::new(run.stderr.take().unwrap()).lines();
+    assert!(lines.any(|line| line.unwrap().starts_with("round 5/")));
+    let pids = pids(&folder.0);
+    assert_eq!(pids.len(), 7);
+    assert!(pids.values().all(|pid| lives(*pid)));
+    kill(run.id());
+    run.wait().unwrap();
+    // Goodbyes take milliseconds; a loaded machine may need seconds.
+    let until = Instant::now() + Duration::from_secs(30);
+    while pids.values().any(|pid| lives(*pid)) {
+        assert!(Instant::now() < until, "left behind: {pids:?}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
