@@ -520,7 +520,10 @@ impl Round {
         if !matches!(self.stage, Stage::Collect { .. }) {
             return;
         }
-        let Some(member) = self.members.get(&device) else { return };
+        let Some(member) = self.members.get(&device) else {
+            // Somebody new: perhaps in place of one that declined.
+            return self.top_up(effects);
+        };
         match member.state {
             MemberState::Adrift => self.ask(device, edge, effects),
             // It moved: nothing may be sent to the new edge while the old one could still count it.

@@ -204,6 +204,22 @@ fn a_restored_round_goes_on_where_the_records_end() {
 }
 
 #[test]
+fn whoever_comes_takes_the_place_of_one_that_declined() {
+    let mut scene = Scene::new(2, 2);
+    scene.here(0, 1, A);
+    scene.here(0, 2, A);
+    let first = scene.asked(1, A);
+    scene.says(1, first, 1, Fate::Declined);
+    scene.here(2, 3, B);
+    let joined = Record::Joined {
+        collection: first.collection,
+        cohort: [1, 2, 3].map(|i| (device(i), format!("d{i}"))).to_vec(),
+    };
+    assert!(scene.records.contains(&joined), "{:?}", scene.records);
+    assert_eq!(scene.asked(3, B).collection, first.collection);
+}
+
+#[test]
 fn waiting_says_why() {
     let mut scene = Scene::new(4, 4);
     scene.here(0, 1, A);

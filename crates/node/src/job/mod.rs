@@ -90,6 +90,11 @@ impl JobSpec {
     }
 
     pub fn check(text: JobText) -> Result<Self, JobError> {
+        for (field, value) in [("name", &text.name), ("data.set", &text.data.set)] {
+            if value.trim().is_empty() || value.len() > 64 {
+                return Err(JobError::new(field, "1 to 64 bytes that are not all blank", format!("{value:?}")));
+            }
+        }
         let schema = &text.data.schema;
         schema
             .check()

@@ -188,6 +188,7 @@ impl Device {
             Message::Told { verdict } => self.told(verdict, effects),
             Message::Cut { reason, .. } => {
                 effects.push(Effect::Report(Report::Warning { what: format!("this machine was cut off: {reason}") }));
+                self.redial.refused();
                 effects.push(Effect::Hangup { link, reason: "cut off".into() });
             }
             Message::Bye { reason } => effects.push(Effect::Hangup { link, reason: reason.to_string() }),

@@ -40,6 +40,11 @@ impl Redial {
         }
     }
 
+    /// We were told to go away: the next try is a long one, however often we get as far as this.
+    pub fn refused(&mut self) {
+        self.failures = u32::MAX / 2;
+    }
+
     pub fn succeeded(&mut self) {
         self.failures = 0;
     }
@@ -49,7 +54,7 @@ impl Redial {
     pub fn failed(&mut self, now: Millis, effects: &mut Vec<Effect>) {
         self.next = (self.next + 1) % self.peers.len().max(1);
         let whole_ms = (FIRST_MS << self.failures.min(10)).min(LAST_MS);
-        self.failures += 1;
+        self.failures = self.failures.saturating_add(1);
         let mut hash = blake3::Hasher::new();
         hash.update(&self.me.0).update(&self.dials.to_le_bytes()).update(&self.failures.to_le_bytes());
         let draw = u64::from(u16::from_le_bytes([hash.finalize().as_bytes()[0], hash.finalize().as_bytes()[1]]));
