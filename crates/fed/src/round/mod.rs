@@ -182,7 +182,7 @@ pub enum Record {
         population: u64,
         cohort: Vec<(NodeId, String)>,
     },
-    /// The cohort after others were asked in place of devices that declined.
+    /// Others that were asked in place of devices that declined.
     Joined {
         collection: Collection,
         cohort: Vec<(NodeId, String)>,
@@ -521,8 +521,12 @@ impl Round {
             return;
         }
         let Some(member) = self.members.get(&device) else {
-            // Somebody new: perhaps in place of one that declined.
-            return self.top_up(effects);
+            // Somebody new: wanted if so many declined that the rest are too few.
+            let (absorbed, open) = self.members.tally();
+            if absorbed + open < self.settings.cohort.min as usize {
+                self.top_up(effects);
+            }
+            return;
         };
         match member.state {
             MemberState::Adrift => self.ask(device, edge, effects),

@@ -72,11 +72,10 @@ impl Round {
         if added.is_empty() {
             return;
         }
-        for (device, name) in added {
-            self.members.join(device, name);
+        for (device, name) in &added {
+            self.members.join(*device, name.clone());
         }
-        let cohort = self.members.iter().map(|(device, m)| (*device, m.name.clone())).collect();
-        effects.push(Effect::Record(super::Record::Joined { collection: self.collection, cohort }));
+        effects.push(Effect::Record(super::Record::Joined { collection: self.collection, cohort: added }));
         self.ask_adrift(effects);
     }
 
