@@ -44,7 +44,7 @@ def machine():
         "cpu": field("/proc/cpuinfo", "model name"),
         "cores": len(os.sched_getaffinity(0)),
         "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1),
-        "kernel": platform.release(),
+        "kernel": platform.release().split("-")[0],
         "load_before": [round(load, 1) for load in os.getloadavg()],
     }
 

@@ -141,7 +141,8 @@ impl Faults {
             death: 0.0005,
             ..LinkShape::default()
         };
-        // An edge's link carries the words of all its devices: what happens per message is rarer by as much.
+        // An edge's link carries the words of all its devices. At the rates of a device's link, those of ten thousand
+        // would break it every few seconds and hardly a round would complete; so loss is a tenth here, and death less.
         let wired = LinkShape {
             delay_us: 5_000,
             jitter_us: 2_000,
