@@ -9,8 +9,8 @@ use littoral_node::role::fetch::Fetch;
 use littoral_node::role::{Effect, Event, LinkId, Millis, Peer, Report, Role, Row, RowKey, Table, Timer, Write};
 use littoral_node::store::{FileObjects, Lease, SqliteStore, Store, StoreError, StoreFuture};
 use littoral_node::transport::{Address, Identity, TcpOptions, TcpTransport, Transport};
-use littoral_node::work::{LocalData, Objects, Rows};
-use littoral_wire::hello::Hello;
+use littoral_node::work::{LocalData, Objects, Output, Rows, Work};
+use littoral_wire::hello::{Hello, PROTOCOL};
 use littoral_wire::object::{CHUNK_BYTES, Manifest};
 use littoral_wire::{JobId, Message, NodeId, ObjectId};
 use std::collections::{BTreeMap, BTreeSet};
@@ -359,7 +359,10 @@ async fn a_peer_of_another_protocol_is_told_both_versions() {
     let goodbye = receiver.recv().await.unwrap_err().to_string();
     let theirs = reports.recv().await.unwrap();
     for text in [goodbye, theirs] {
-        assert!(text.contains("speaks 1") && text.contains("99") && text.contains("littoral 9.9.9"), "{text}");
+        assert!(
+            text.contains(&format!("speaks {PROTOCOL}")) && text.contains("99") && text.contains("littoral 9.9.9"),
+            "{text}"
+        );
     }
     handle.stop().await.unwrap();
 }

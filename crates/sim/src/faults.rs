@@ -85,6 +85,9 @@ pub struct Faults {
     pub disk_full_ms: u64,
     /// A bit of a stored object flips.
     pub damage: Every,
+    /// The machine stops, and starts again with an empty disk. A cloud does not survive this, and no profile has it: a
+    /// device that lost its store is of no more use to a job that keeps state on devices.
+    pub lose: Every,
     /// Fraction of devices that are slow, and how much slower they are.
     pub slow: f64,
     pub slow_factor: u64,
@@ -110,6 +113,7 @@ impl Default for Faults {
             disk_full: Every::default(),
             disk_full_ms: 3_000,
             damage: Every::default(),
+            lose: Every::default(),
             slow: 0.0,
             slow_factor: 5,
         }
@@ -278,6 +282,9 @@ pub enum Blow {
         for_us: Micros,
     },
     Damage,
+    Lose {
+        down_us: Micros,
+    },
 }
 
 /// One kind of blow to one kind of machine: when is the next?
@@ -296,12 +303,13 @@ pub struct Plan {
     sources: Vec<Source>,
 }
 
-const BLOWS: [&str; 6] = ["crash", "kill", "vanish", "partition", "disk_full", "damage"];
+const BLOWS: [&str; 7] = ["crash", "kill", "vanish", "partition", "disk_full", "damage", "lose"];
 
 impl Plan {
     /// `machines`: how many there are of a kind.
     pub fn new(faults: &Faults, seed: u64, machines: impl Fn(Kind) -> usize) -> Self {
-        let rates = [faults.crash, faults.kill, faults.vanish, faults.partition, faults.disk_full, faults.damage];
+        let Faults { crash, kill, vanish, partition, disk_full, damage, lose, .. } = *faults;
+        let rates = [crash, kill, vanish, partition, disk_full, damage, lose];
         let mut sources = Vec::new();
         for (blow, (rate, name)) in rates.iter().zip(BLOWS).enumerate() {
             for kind in Kind::ALL {
@@ -348,6 +356,7 @@ impl Plan {
                 let upstream_only = *kind == Kind::Edge && stream.chance(0.5);
                 Blow::Partition { into, out, upstream_only, for_us: stream.around(faults.partition_ms * 1_000) }
             }
+            "lose" => Blow::Lose { down_us: stream.around(faults.restart_ms * 1_000) },
             "disk_full" => Blow::DiskFull { for_us: stream.around(faults.disk_full_ms * 1_000) },
             _ => Blow::Damage,
         };

@@ -163,6 +163,14 @@ wire_struct! {
         pub proof: Option<Proof>,
     }
 
+    /// A device whose work is wanted, and what it must have kept for it.
+    pub struct Asked {
+        pub device: NodeId,
+        /// The number of the last version that training made and that counts this device; 0: none does. (Versions are
+        /// fewer than 2^32: a job has at most a million rounds.)
+        pub counted: u32,
+    }
+
     /// An edge's open collection, told when it (re)connects.
     pub struct OpenState {
         pub incarnation: Incarnation,
@@ -285,6 +293,8 @@ messages! {
         inline: Inline,
         /// From now.
         deadline_ms: u64,
+        /// As in [`Asked`]: what the device keeps of the job must be as of that version.
+        counted: u32,
     }
     32 Absorbed { collection: Collection, }
     33 Refused { collection: Collection, reason: Reason, }
@@ -320,7 +330,7 @@ messages! {
         spec: Blob<SPEC_BYTES_MAX>,
         model: Manifest,
         inline: Inline,
-        devices: List<NodeId, COHORT_MAX>,
+        devices: List<Asked, COHORT_MAX>,
         deadline_ms: u64,
         /// Words in an update of this collection.
         words: u64,
@@ -391,6 +401,11 @@ pub fn command_bytes(cloud: NodeId, body: &[u8], nonce: u64, issued_at_ms: u64) 
     issued_at_ms.put(&mut out);
     out.extend_from_slice(body);
     out
+}
+
+/// A version as [`Asked::counted`] names it.
+pub fn version_number(version: u64) -> u32 {
+    u32::try_from(version).unwrap_or(u32::MAX)
 }
 
 pub const COMMAND_DOMAIN: &str = "command";

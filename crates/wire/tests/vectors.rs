@@ -47,7 +47,7 @@ fn one_message_per_variant() {
 #[test]
 fn hellos_of_two_protocols() {
     let protocols: Vec<_> = bytes_of("hello").iter().map(|frame| Hello::decode(frame).unwrap().protocol).collect();
-    assert_eq!(protocols, [1, 2, 2]);
+    assert_eq!(protocols, [2, 3, 3]);
 }
 
 #[test]

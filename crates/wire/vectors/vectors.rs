@@ -52,11 +52,11 @@ fn hello() -> File {
         name: "hello",
         about: "The first frame in each direction.",
         vectors: vec![
-            says("protocol 1", of(1).encode()),
-            says("protocol 2: a speaker of protocol 1 reads it, names both versions and hangs up", of(2).encode()),
+            says("protocol 2", of(2).encode()),
+            says("protocol 3: a speaker of protocol 2 reads it, names both versions and hangs up", of(3).encode()),
             says(
-                "protocol 2 with four bytes that protocol 1 does not know",
-                [of(2).encode(), vec![1, 2, 3, 4]].concat(),
+                "protocol 3 with four bytes that protocol 2 does not know",
+                [of(3).encode(), vec![1, 2, 3, 4]].concat(),
             ),
         ],
     }
@@ -206,6 +206,10 @@ pub fn messages() -> Vec<Message> {
     let manifest = || Manifest::of(b"abc").unwrap();
     let inline = || Some(Blob::new(b"abc".to_vec()).unwrap());
     let devices = || List::new(vec![node(1), node(2)]).unwrap();
+    let asked = || {
+        let asked = [(1, 16), (2, 0)].map(|(n, counted)| Asked { device: node(n), counted });
+        List::new(asked.to_vec()).unwrap()
+    };
     let data = || List::new(vec![DataOffer { name: "scans".into(), rows: 569 }]).unwrap();
     let held = || List::new(vec![collection]).unwrap();
     let spec = || Blob::new(b"spec".to_vec()).unwrap();
@@ -234,7 +238,7 @@ pub fn messages() -> Vec<Message> {
         Message::Offer { collection, update: manifest(), inline: inline() },
         Message::Declined { collection, reason: "no data set `scans`".into() },
         Message::Attached { cloud: key().id(), upstreams: upstreams() },
-        Message::Task { collection, spec: spec(), model: manifest(), inline: None, deadline_ms: 60_000 },
+        Message::Task { collection, spec: spec(), model: manifest(), inline: None, deadline_ms: 60_000, counted: 16 },
         Message::Absorbed { collection },
         Message::Refused { collection, reason: "12 words expected, got 11".into() },
         Message::Told { verdict: verdict(false) },
@@ -254,7 +258,7 @@ pub fn messages() -> Vec<Message> {
             spec: spec(),
             model: manifest(),
             inline: inline(),
-            devices: devices(),
+            devices: asked(),
             deadline_ms: 60_000,
             words: 62,
             bits: 27,

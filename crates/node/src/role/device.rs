@@ -12,7 +12,7 @@ use super::{Effect, Event, LinkId, Millis, Peer, Report, Role, Row, RowKey, Tabl
 use crate::work::{Output, Work, WorkFault};
 use littoral_fed::included::{Included, check_verdict};
 use littoral_wire::codec::Wire;
-use littoral_wire::message::{DataOffer, Inline, Name, Reason, Verdict};
+use littoral_wire::message::{DataOffer, Inline, Name, Reason, Verdict, Work as Kind, version_number};
 use littoral_wire::object::{INLINE_BYTES_MAX, Manifest};
 use littoral_wire::{Blob, Collection, JobId, List, Message, NodeId, ObjectId};
 use std::collections::{BTreeMap, BTreeSet};
@@ -49,6 +49,8 @@ struct Sealed {
 struct Task {
     spec: Arc<[u8]>,
     model: Manifest,
+    /// The last version of training that counts this device, as the cloud knows it; 0: none.
+    counted: u32,
     stage: TaskStage,
 }
 
@@ -58,6 +60,15 @@ enum TaskStage {
     Unsettled,
     Fetching(Fetch),
     Working(WorkId),
+}
+
+/// What is known of a job's past; stored with what is kept of the job.
+#[derive(Clone, Copy, Debug)]
+struct Settled {
+    /// The last collection whose end is known: requests for it, or for older ones, come too late.
+    last: Collection,
+    /// The last version of training that counts this device; 0: none.
+    counted: u32,
 }
 
 pub struct Device {
@@ -72,13 +83,43 @@ pub struct Device {
     states: BTreeMap<JobId, Manifest>,
     /// Per job, the model object that is here.
     models: BTreeMap<JobId, ObjectId>,
-    /// Per job, the last collection whose end is known: requests for it, or for older ones, come too late.
-    settled: BTreeMap<JobId, Collection>,
+    settled: BTreeMap<JobId, Settled>,
     /// Sealed updates whose bytes are being read to be offered.
     offering: BTreeSet<(ObjectId, Collection)>,
     next_work: u64,
     /// Ticks with something sealed.
     ticks: u64,
+}
+
+impl Settled {
+    fn to_bytes(self) -> Vec<u8> {
+        let mut bytes = self.last.to_bytes();
+        self.counted.put(&mut bytes);
+        bytes
+    }
+}
+
+impl Task {
+    /// Why this device cannot take part: what it keeps of the job is not what the cloud has counted. `here`: the last
+    /// version of training that counts this device, as this device knows it.
+    ///
+    /// Who trains although its state was lost gives the sum of all states a wrong term for ever.
+    fn lacks(&self, collection: Collection, here: u32) -> Option<String> {
+        if collection.work != Kind::Train || here == self.counted {
+            return None;
+        }
+        // A job of another release is refused by the work.
+        let what = crate::job::Task::decode(&self.spec).ok()?.spec.algorithm().device_state()?;
+        let (counted, version) =
+            (self.counted, |n| if n == 0 { "none".into() } else { format!("that of version {n}") });
+        let set_back = if here < counted { "this device's folder" } else { "the cloud's folder" };
+        Some(format!(
+            "{what}: {} expected, since the cloud counts this device there last, got {}: {set_back} was lost or is an \
+             old copy; restore a newer one, or enrol this machine anew in an empty folder under another name",
+            version(counted),
+            version(here),
+        ))
+    }
 }
 
 impl Device {
@@ -99,8 +140,9 @@ impl Device {
                     }
                 }
                 Table::DeviceState if row.key.item == SETTLED => {
-                    if let Ok(collection) = Collection::from_bytes(&row.value) {
-                        settled.insert(row.key.job, collection);
+                    let mut reader = littoral_wire::codec::Reader::new(&row.value);
+                    if let (Ok(last), Ok(counted)) = (Wire::take(&mut reader), Wire::take(&mut reader)) {
+                        settled.insert(row.key.job, Settled { last, counted });
                     }
                 }
                 Table::DeviceState => {
@@ -153,8 +195,8 @@ impl Device {
                 let held: Vec<Collection> = self.sealed.keys().copied().collect();
                 held.into_iter().for_each(|collection| self.offer(collection, effects));
             }
-            Message::Task { collection, spec, model, inline, .. } => {
-                self.task(now, link, collection, &spec, model, inline, effects);
+            Message::Task { collection, spec, model, inline, counted, .. } => {
+                self.task(now, link, collection, &spec, model, inline, counted, effects);
             }
             Message::GetChunk { object, index } => {
                 // Only what was sealed leaves this device.
@@ -205,6 +247,7 @@ impl Device {
         spec: &[u8],
         model: Manifest,
         inline: Inline,
+        counted: u32,
         effects: &mut Vec<Effect>,
     ) {
         if let Some(sealed) = self.sealed.get_mut(&collection) {
@@ -213,7 +256,7 @@ impl Device {
             return self.offer(collection, effects);
         }
         // Nothing is sealed twice for one collection: this request was overtaken by the verdict.
-        if self.settled.get(&collection.job).is_some_and(|settled| collection <= *settled) {
+        if self.settled.get(&collection.job).is_some_and(|settled| collection <= settled.last) {
             return;
         }
         if let Some(task) = self.tasks.get_mut(&collection) {
@@ -234,7 +277,7 @@ impl Device {
         {
             effects.push(Effect::Put { manifest: model.clone(), bytes: bytes.into_vec() });
         }
-        let task = Task { spec: spec.into(), model, stage: TaskStage::Unsettled };
+        let task = Task { spec: spec.into(), model, counted, stage: TaskStage::Unsettled };
         self.tasks.insert(collection, task);
         self.start(link, collection, effects);
         if matches!(self.tasks.get(&collection), Some(Task { stage: TaskStage::Unsettled, .. })) {
@@ -242,12 +285,18 @@ impl Device {
         }
     }
 
-    /// Fetches the model, unless an older update of the job still waits for its verdict.
+    /// Fetches the model, unless an older update of the job still waits for its verdict, or what that verdict settled
+    /// is not here any more.
     fn start(&mut self, link: LinkId, collection: Collection, effects: &mut Vec<Effect>) {
         if self.sealed.keys().any(|c| c.job == collection.job) {
             return;
         }
+        let here = self.settled.get(&collection.job).map_or(0, |settled| settled.counted);
         let Some(task) = self.tasks.get_mut(&collection) else { return };
+        if let Some(why) = task.lacks(collection, here) {
+            self.tasks.remove(&collection);
+            return self.decline(collection, why, effects);
+        }
         let fetch = Fetch::begin(task.model.clone(), link, FETCH_WINDOW, effects);
         task.stage = TaskStage::Fetching(fetch);
     }
@@ -301,13 +350,15 @@ impl Device {
                 self.offer(collection, effects);
             }
             Ok(_) => {}
-            Err(fault) => {
-                effects.push(Effect::Report(Report::Warning { what: format!("{}: {fault}", describe(collection)) }));
-                if let Some(link) = self.edge {
-                    let reason = Reason::new(fault.to_string());
-                    effects.push(Effect::Send { link, message: Message::Declined { collection, reason } });
-                }
-            }
+            Err(fault) => self.decline(collection, fault.to_string(), effects),
+        }
+    }
+
+    fn decline(&self, collection: Collection, why: String, effects: &mut Vec<Effect>) {
+        effects.push(Effect::Report(Report::Warning { what: format!("{}: {why}", describe(collection)) }));
+        if let Some(link) = self.edge {
+            let message = Message::Declined { collection, reason: Reason::new(why) };
+            effects.push(Effect::Send { link, message });
         }
     }
 
@@ -353,11 +404,14 @@ impl Device {
         };
         self.tasks.remove(&collection);
         let Some(sealed) = self.sealed.remove(&collection) else { return };
-        let last = self.settled.entry(collection.job).or_insert(collection);
-        *last = collection.max(*last);
+        let settled = self.settled.entry(collection.job).or_insert(Settled { last: collection, counted: 0 });
+        settled.last = collection.max(settled.last);
+        if let (true, Kind::Train, Some(announcement)) = (included, collection.work, &verdict.announcement) {
+            settled.counted = version_number(announcement.version);
+        }
         let mut writes = vec![
             Write::Delete { key: sealed_key(collection) },
-            Write::Put { key: settled_key(collection.job), value: last.to_bytes() },
+            Write::Put { key: settled_key(collection.job), value: settled.to_bytes() },
         ];
         let mut forgotten = vec![sealed.update.id()];
         if let Some(pending) = sealed.pending {
@@ -491,7 +545,7 @@ fn state_key(job: JobId) -> RowKey {
     RowKey { table: Table::DeviceState, job, version: 0, item: Vec::new() }
 }
 
-/// The item of the row that names the last settled collection.
+/// The item of the row that holds [`Settled`].
 const SETTLED: &[u8] = b"settled";
 
 fn settled_key(job: JobId) -> RowKey {

@@ -27,6 +27,8 @@ pub enum Seen<'a> {
     Started,
     /// It stopped without warning.
     Stopped,
+    /// All that it had stored is gone.
+    Lost,
     Sent {
         to: NodeId,
         message: &'a Message,

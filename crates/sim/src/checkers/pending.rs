@@ -28,6 +28,8 @@ struct Pending {
 #[derive(Default)]
 pub struct PendingState {
     pending: BTreeMap<(NodeId, Collection), Pending>,
+    /// What waited for its verdict when the device's store was lost.
+    lost: Vec<(NodeId, Collection, Pending)>,
     /// The last collection of each job that a device gave up or committed.
     settled: BTreeMap<(NodeId, JobId), Collection>,
     /// Devices of the partials kept, by collection.
@@ -63,8 +65,7 @@ impl PendingState {
             let settled = self.settled.entry((device.id, collection.job)).or_insert(collection);
             *settled = collection.max(*settled);
             let Some(pending) = self.pending.remove(&(device.id, collection)) else { continue };
-            let included = self.applied.contains(&collection)
-                && self.counted.get(&collection).is_some_and(|counted| counted.contains(&device.id));
+            let included = self.included(device.id, collection);
             let current = states.get(&collection.job);
             let name = &device.name;
             match (included, current) {
@@ -79,6 +80,11 @@ impl PendingState {
                 (false, None) => {}
             }
         }
+    }
+
+    fn included(&self, device: NodeId, collection: Collection) -> bool {
+        self.applied.contains(&collection)
+            && self.counted.get(&collection).is_some_and(|counted| counted.contains(&device))
     }
 
     /// A state became current: for SCAFFOLD it is the one before plus the integers that were sent.
@@ -114,6 +120,15 @@ impl PendingState {
                 _ => {}
             }
         }
+    }
+
+    /// A device's store is gone. What is counted of it stays counted, like that of a device that left.
+    fn device_lost(&mut self, device: NodeId) {
+        let (gone, rest) = std::mem::take(&mut self.pending).into_iter().partition(|((of, _), _)| *of == device);
+        self.pending = rest;
+        let gone: BTreeMap<(NodeId, Collection), Pending> = gone;
+        self.lost.extend(gone.into_iter().map(|((device, collection), pending)| (device, collection, pending)));
+        self.settled.retain(|(of, _), _| *of != device);
     }
 
     /// The cloud's integers against the devices'.
@@ -158,6 +173,7 @@ impl Checker for PendingState {
         match seen {
             Seen::Stored { writes } if machine.kind == Kind::Device => self.device_stored(machine, writes),
             Seen::Stored { writes } if machine.kind == Kind::Cloud => self.cloud_stored(writes),
+            Seen::Lost if machine.kind == Kind::Device => self.device_lost(machine.id),
             Seen::Worked { work: Work::Apply { spec, collection, .. }, .. } => {
                 self.jobs.entry(collection.job).or_insert_with(|| Arc::clone(spec));
             }
@@ -177,6 +193,11 @@ impl Checker for PendingState {
             self.findings
                 .add(|| format!("{count} devices still wait for a verdict after all has healed, {first} is one"));
             return;
+        }
+        for (device, collection, pending) in std::mem::take(&mut self.lost) {
+            if self.included(device, collection) {
+                self.committed.insert((collection.job, device), pending.state_bytes);
+            }
         }
         if let Some(cloud) = machines.iter().find(|m| m.kind == Kind::Cloud) {
             let jobs: Vec<JobId> = self.finished.iter().copied().collect();

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::drill;
+use crate::faults::Every;
 use crate::synthetic::Synthetic;
 
 /// A softmax on four inputs: tiny.
@@ -59,6 +60,17 @@ fn faults_break_no_check_and_threads_do_not_show() {
     assert_eq!(outcome.checks_broken, [] as [String; 0]);
     assert!(outcome.counts(10), "{outcome:?}");
     assert!(outcome.faults_injected.total() > 20, "{:?}", outcome.faults_injected);
+}
+
+#[test]
+fn a_device_that_lost_its_store_breaks_no_sum() {
+    let lose = Every { device_ms: 40_000, edge_ms: 10_000, ..Every::default() };
+    let faults = Faults { lose, restart_ms: 200, ..Faults::default() };
+    let outcome = run(fleet(5, 20, 2, job("scaffold", 20, 8), faults, 1));
+    assert_eq!(outcome.checks_broken, [] as [String; 0], "{outcome:?}");
+    assert_eq!(outcome.rounds_completed, 20, "{outcome:?}");
+    assert!(outcome.faults_injected.of("store lost") >= 5, "{:?}", outcome.faults_injected);
+    assert!(outcome.last_warning.as_ref().is_some_and(|w| w.contains("control variate")), "{:?}", outcome.last_warning);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use super::{Happening, World};
 use crate::checkers::Seen;
+use crate::disk::Disk;
 use crate::faults::{Blow, Kind};
 use crate::network::{Cut, NodeIndex};
 use crate::queue::Micros;
@@ -49,6 +50,14 @@ impl World {
                 if out {
                     self.network.cut(now, Cut { from: Some(node), to: other, until });
                 }
+            }
+            Blow::Lose { down_us } => {
+                self.injected.count("store lost");
+                if up {
+                    self.crash(node, down_us, false);
+                }
+                self.machines[node as usize].disk = Disk::default();
+                self.show(node, Seen::Lost);
             }
             Blow::DiskFull { for_us } => {
                 self.injected.count("disk full");

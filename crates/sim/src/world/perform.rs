@@ -171,7 +171,7 @@ fn size_hint(message: &Message) -> usize {
             Message::Task { spec, inline: bytes, model, .. } => {
                 spec.len() + inline(bytes) + 32 * model.chunks() as usize
             }
-            Message::Open { spec, inline: bytes, devices, .. } => spec.len() + inline(bytes) + 32 * devices.len(),
+            Message::Open { spec, inline: bytes, devices, .. } => spec.len() + inline(bytes) + 36 * devices.len(),
             Message::Partial { inline: bytes, devices, .. } => inline(bytes) + 32 * devices.len(),
             Message::Announce { included, .. } => 200 + 32 * included.len(),
             Message::Told { verdict } | Message::Tell { verdict, .. } => {

@@ -47,6 +47,10 @@ pub fn manifest() -> BoxedStrategy<Manifest> {
         .boxed()
 }
 
+fn asked() -> BoxedStrategy<Asked> {
+    (node(), any::<u32>()).prop_map(|(device, counted)| Asked { device, counted }).boxed()
+}
+
 fn collection() -> BoxedStrategy<Collection> {
     let work = prop_oneof![Just(Work::Statistics), Just(Work::Train), Just(Work::Evaluate)];
     (any::<u64>(), any::<u64>(), work, any::<u32>())
@@ -128,7 +132,14 @@ variants! {
     Offer { collection: collection(), update: manifest(), inline: inline(), }
     Declined { collection: collection(), reason: text(), }
     Attached { cloud: node(), upstreams: upstreams(), }
-    Task { collection: collection(), spec: blob(), model: manifest(), inline: inline(), deadline_ms: any::<u64>(), }
+    Task {
+        collection: collection(),
+        spec: blob(),
+        model: manifest(),
+        inline: inline(),
+        deadline_ms: any::<u64>(),
+        counted: any::<u32>(),
+    }
     Absorbed { collection: collection(), }
     Refused { collection: collection(), reason: text(), }
     Told { verdict: verdict(), }
@@ -144,7 +155,7 @@ variants! {
         spec: blob(),
         model: manifest(),
         inline: inline(),
-        devices: list(node()),
+        devices: list(asked()),
         deadline_ms: any::<u64>(),
         words: any::<u64>(),
         bits: 1..=64u8,

@@ -18,6 +18,15 @@ pub struct Machine {
     pub name: String,
     pub revoked: bool,
     pub since_ms: Millis,
+    /// Keys that this machine had before, by rotation.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub replaced: Vec<String>,
+}
+
+impl Machine {
+    fn new(role: Role, name: &str, since_ms: Millis) -> Self {
+        Self { role: role_name(role).into(), name: name.into(), revoked: false, since_ms, replaced: Vec::new() }
+    }
 }
 
 /// A ticket that can still be used, as stored.
@@ -112,8 +121,13 @@ impl Fleet {
         self.machines.get(&node).map_or_else(|| node.short(), |m| m.name.clone())
     }
 
+    /// Keys that this machine had before.
+    pub(super) fn replaced_by(&self, node: NodeId) -> impl Iterator<Item = NodeId> + '_ {
+        self.machines.get(&node).into_iter().flat_map(|m| &m.replaced).filter_map(|key| key.parse().ok())
+    }
+
     pub(super) fn install(&mut self, key: NodeId, role: Role, name: &str) {
-        let machine = Machine { role: role_name(role).into(), name: name.into(), revoked: false, since_ms: 0 };
+        let machine = Machine::new(role, name, 0);
         self.machines.insert(key, machine);
     }
 
@@ -237,7 +251,7 @@ impl Cloud {
         let taken = |name: &str| self.fleet.machines.iter().any(|(id, m)| m.name == name && *id != peer);
         let wanted = if name.is_empty() { format!("{}-{}", role_name(role), peer.short()) } else { name.to_string() };
         let name = if taken(&wanted) { format!("{wanted}-{}", peer.short()) } else { wanted };
-        let machine = Machine { role: role_name(role).into(), name: name.clone(), revoked: false, since_ms: now };
+        let machine = Machine::new(role, &name, now);
         let mut writes = vec![Write::Put {
             key: fleet_row(Table::Node, &peer.0),
             value: serde_json::to_vec(&machine).unwrap_or_default(),
@@ -281,7 +295,9 @@ impl Cloud {
             let message = denied("the new key's signature over the old key", "another signature");
             return effects.push(Effect::Send { link, message });
         }
-        let mut old = machine.clone();
+        let (mut old, mut machine) = (machine.clone(), machine);
+        // What is counted under the old key is counted for this machine.
+        machine.replaced.push(peer.to_string());
         old.revoked = true;
         old.name = format!("{} (replaced)", machine.name);
         let row = |id: NodeId, m: &Machine| Write::Put {

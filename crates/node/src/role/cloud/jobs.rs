@@ -9,7 +9,9 @@ use crate::work::{Output, Work, WorkFault};
 use littoral_fed::included::{self, Tree};
 use littoral_fed::round::{self, Kept, Outcome, Record, Round, Stage};
 use littoral_wire::codec::Wire;
-use littoral_wire::message::{Announcement, COHORT_MAX, Incarnation, Inline, SPEC_BYTES_MAX, Verdict, Work as Kind};
+use littoral_wire::message::{
+    Announcement, Asked, COHORT_MAX, Incarnation, Inline, SPEC_BYTES_MAX, Verdict, Work as Kind, version_number,
+};
 use littoral_wire::object::{INLINE_BYTES_MAX, Manifest};
 use littoral_wire::{Blob, Collection, JobId, List, Message, NodeId, ObjectId, SecretKey};
 use serde::{Deserialize, Serialize};
@@ -71,6 +73,8 @@ pub struct Job {
     records: Vec<Record>,
     stored: u64,
     pub made: BTreeMap<Collection, Made>,
+    /// The last version of training that counts each key, of those that any counts.
+    counted: BTreeMap<NodeId, u32>,
     /// The current model, if it is small enough to ride along.
     inline: Option<(ObjectId, Vec<u8>)>,
     /// The encoded task, and the population that it tells.
@@ -171,6 +175,7 @@ impl Jobs {
                 stored: records.len() as u64,
                 records,
                 made: BTreeMap::new(),
+                counted: BTreeMap::new(),
                 inline: None,
                 task: None,
                 waiting: Vec::new(),
@@ -252,7 +257,7 @@ impl Jobs {
                 if let Some(key) = &self.key {
                     let made = if cfg!(feature = "broken-one-model-per-version") { first } else { model.id() };
                     let announcement = announce(key, *collection, *version, made, &included);
-                    job.made.insert(*collection, Made { announcement, included, line });
+                    job.note_made(Made { announcement, included, line });
                 }
             }
             if let Record::Aborted { .. } = record {
@@ -490,7 +495,8 @@ impl Jobs {
         job.task = Some((population, encoded.clone()));
         let Ok(spec) = Blob::<SPEC_BYTES_MAX>::new(encoded) else { return };
         let plan = job.spec.plan(incarnation.collection.work);
-        let Ok(devices) = List::new(devices) else { return };
+        let asked = |device: NodeId| Asked { device, counted: job.last_counted(device, fleet) };
+        let Ok(devices) = List::new(devices.into_iter().map(asked).collect()) else { return };
         let deadline_ms = job.spec.settings().deadline_ms;
         let (words, bits) = (plan.format().words(), plan.bits() as u8);
         effects.push(Effect::Send {
@@ -620,7 +626,7 @@ impl Jobs {
         let before = job.made.values().next_back().map(|made| made.announcement.model).filter(|old| *old != model);
         let stale = before.and_then(|before| job.previous.replace(before));
         let made = Made { announcement: announcement.clone(), included: included.clone(), line: line.clone() };
-        job.made.insert(collection, made);
+        job.note_made(made);
         if let Ok(list) = List::<NodeId, COHORT_MAX>::new(included.clone()) {
             for link in fleet.edge_links() {
                 let message = Message::Announce { announcement: announcement.clone(), included: list.clone() };
@@ -840,6 +846,21 @@ impl Jobs {
 }
 
 impl Job {
+    fn note_made(&mut self, made: Made) {
+        let Announcement { collection, version, .. } = made.announcement;
+        if collection.work == Kind::Train {
+            let counted = version_number(version);
+            self.counted.extend(made.included.iter().map(|device| (*device, counted)));
+        }
+        self.made.insert(collection, made);
+    }
+
+    /// The last version of training that counts this machine, under this key or one that it replaced; 0: none.
+    fn last_counted(&self, device: NodeId, fleet: &Fleet) -> u32 {
+        let keys = std::iter::once(device).chain(fleet.replaced_by(device));
+        keys.filter_map(|key| self.counted.get(&key)).max().copied().unwrap_or(0)
+    }
+
     fn note(&mut self, what: String) {
         // Enough to explain a stall; the log has the rest.
         if self.notes.len() >= 20 {

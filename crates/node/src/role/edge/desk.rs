@@ -10,7 +10,10 @@ use std::collections::BTreeMap;
 /// A device's place in a partial.
 #[derive(Clone, Debug)]
 pub(super) enum Seat {
-    Asked,
+    /// `counted`: as in the cloud's request, for the device.
+    Asked {
+        counted: u32,
+    },
     /// Its update is whole, on disk.
     Ready(ObjectId),
     /// Its update is being added.

@@ -16,8 +16,8 @@ use super::{Effect, Event, LinkId, Millis, Peer, Report, Role, Timer};
 use desk::{Desk, Seat};
 use littoral_fed::included::Tree;
 use littoral_wire::message::{
-    Announcement, COHORT_MAX, DataOffer, Fate, Incarnation, Inline, Name, OFFERS_MAX, OpenState, Reason, SocketName,
-    UPSTREAMS_MAX, Upstream, Verdict,
+    Announcement, Asked, COHORT_MAX, DataOffer, Fate, Incarnation, Inline, Name, OFFERS_MAX, OpenState, Reason,
+    SocketName, UPSTREAMS_MAX, Upstream, Verdict,
 };
 use littoral_wire::object::{INLINE_BYTES_MAX, Manifest};
 use littoral_wire::{Blob, Collection, List, Message, NodeId, ObjectId};
@@ -217,7 +217,7 @@ impl Edge {
         spec: Vec<u8>,
         model: Manifest,
         inline: Inline,
-        devices: Vec<NodeId>,
+        devices: Vec<Asked>,
         words: u64,
         bits: u8,
         effects: &mut Vec<Effect>,
@@ -247,13 +247,14 @@ impl Edge {
                 self.models.insert(object, Model { manifest: model, inline, fetch });
             }
         }
-        for device in devices {
-            self.ask(incarnation, device, effects);
+        for asked in devices {
+            self.ask(incarnation, asked, effects);
         }
     }
 
     /// The cloud wants this device's work in this partial.
-    fn ask(&mut self, incarnation: Incarnation, device: NodeId, effects: &mut Vec<Effect>) {
+    fn ask(&mut self, incarnation: Incarnation, asked: Asked, effects: &mut Vec<Effect>) {
+        let Asked { device, counted } = asked;
         let Some(desk) = self.desks.get_mut(&incarnation) else { return };
         match desk.seats.get(&device) {
             Some(Seat::Absorbed) => self.progress(incarnation, device, Fate::Absorbed, Reason::default(), effects),
@@ -263,10 +264,10 @@ impl Edge {
             }
             // Coming: the device is reminded, in case it never heard of it.
             Some(Seat::Ready(_) | Seat::Absorbing) => {}
-            Some(Seat::Asked) => self.task(incarnation, device, effects),
+            Some(Seat::Asked { .. }) => self.task(incarnation, device, effects),
             None if desk.closed => self.progress(incarnation, device, Fate::Released, Reason::default(), effects),
             None => {
-                desk.seats.insert(device, Seat::Asked);
+                desk.seats.insert(device, Seat::Asked { counted });
                 self.task(incarnation, device, effects);
             }
         }
@@ -275,6 +276,7 @@ impl Edge {
     fn task(&self, incarnation: Incarnation, device: NodeId, effects: &mut Vec<Effect>) {
         let (Some(desk), Some(guest)) = (self.desks.get(&incarnation), self.guests.get(&device)) else { return };
         let Some(model) = self.models.get(&desk.model) else { return };
+        let Some(Seat::Asked { counted }) = desk.seats.get(&device) else { return };
         if !guest.admitted || model.fetch.is_some() {
             return;
         }
@@ -287,6 +289,7 @@ impl Edge {
                 model: model.manifest.clone(),
                 inline: model.inline.clone(),
                 deadline_ms: 0,
+                counted: *counted,
             },
         });
     }
@@ -294,7 +297,7 @@ impl Edge {
     /// Everything that this device is asked for.
     fn tasks_for(&self, device: NodeId, effects: &mut Vec<Effect>) {
         for (incarnation, desk) in &self.desks {
-            if !desk.closed && matches!(desk.seats.get(&device), Some(Seat::Asked)) {
+            if !desk.closed {
                 self.task(*incarnation, device, effects);
             }
         }
@@ -418,7 +421,8 @@ impl Edge {
                 let asked: Vec<Incarnation> = self
                     .desks
                     .iter()
-                    .filter(|(i, d)| i.collection == collection && matches!(d.seats.get(&device), Some(Seat::Asked)))
+                    .filter(|(i, _)| i.collection == collection)
+                    .filter(|(_, d)| matches!(d.seats.get(&device), Some(Seat::Asked { .. })))
                     .map(|(i, _)| *i)
                     .collect();
                 for incarnation in asked {

@@ -37,12 +37,12 @@ impl Edge {
     ) {
         // The one that still asks, if any: after a restart the cloud may ask again under another number.
         let of_it = |(i, d): &(&Incarnation, &Desk)| i.collection == collection && d.seats.contains_key(&device);
-        let asks = |d: &Desk| !d.closed && matches!(d.seats.get(&device), Some(Seat::Asked));
+        let asks = |d: &Desk| !d.closed && matches!(d.seats.get(&device), Some(Seat::Asked { .. }));
         let found = self.desks.iter().filter(of_it).max_by_key(|(_, d)| asks(d)).map(|(incarnation, _)| *incarnation);
         let Some(incarnation) = found else { return };
         let Some(desk) = self.desks.get_mut(&incarnation) else { return };
         match desk.seats.get(&device) {
-            Some(Seat::Asked) if !desk.closed => {}
+            Some(Seat::Asked { .. }) if !desk.closed => {}
             Some(Seat::Absorbed | Seat::Absorbing | Seat::Ready(_)) => {
                 return effects.push(Effect::Send { link, message: Message::Absorbed { collection } });
             }
@@ -141,7 +141,7 @@ impl Edge {
         let mut incarnations = Vec::new();
         for (incarnation, device) in upload.senders {
             if let Some(desk) = self.desks.get_mut(&incarnation)
-                && matches!(desk.seats.get(&device), Some(Seat::Asked))
+                && matches!(desk.seats.get(&device), Some(Seat::Asked { .. }))
             {
                 desk.seats.insert(device, Seat::Ready(object));
                 incarnations.push(incarnation);
