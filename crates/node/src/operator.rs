@@ -1,16 +1,15 @@
 //! An operator's side of a cloud: signed commands, their replies, models chunk by chunk.
 //!
 //! A command is signed for one cloud, once, now; see [`crate::role::cloud::command`] for how it is checked. What is
-//! fetched is checked against the manifest that the cloud's reply gave.
+//! fetched is checked against the manifest that the cloud gave.
 
 use crate::config::Network;
 use crate::deploy::{Session, SessionError};
 use crate::role::cloud::command::Command;
 use crate::transport::Address;
-use littoral_wire::codec::Wire;
 use littoral_wire::message::{COMMAND_DOMAIN, command_bytes};
 use littoral_wire::object::{ChunkError, Manifest};
-use littoral_wire::{Blob, Message, NodeId, SecretKey};
+use littoral_wire::{Blob, JobId, Message, NodeId, SecretKey};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -88,6 +87,21 @@ impl Operator {
         let body = Blob::new(body).map_err(|e| OperatorError::TooLong { max: e.maximum, got: e.got })?;
         self.session.send(&Message::Command { body, nonce, issued_at_ms, signature }).await?;
         Ok(nonce)
+    }
+
+    /// A job's current version: its number, and the manifest of its object.
+    pub async fn model(&mut self, job: JobId) -> Result<(u64, Manifest), OperatorError> {
+        self.session.send(&Message::GetModel { job }).await?;
+        match self.session.answer().await? {
+            Message::Model { job: of, version, model } if of == job => Ok((version, model)),
+            Message::Denied { what, place, expected, got } => Err(OperatorError::Refused {
+                what: what.to_string(),
+                place: place.to_string(),
+                expected: expected.to_string(),
+                got: got.to_string(),
+            }),
+            other => Err(self.session.unexpected(&other).into()),
+        }
     }
 
     /// Fetches an object into `out`, front to back; every chunk is checked.
@@ -172,14 +186,4 @@ fn checked(value: Value) -> Result<Value, OperatorError> {
         expected: part("expected"),
         got: part("got"),
     })
-}
-
-/// The manifest in a reply of `JobShow`: hexadecimal digits of its encoding.
-pub fn manifest_of(reply: &Value) -> Result<Manifest, OperatorError> {
-    let wrong = |got: String| OperatorError::Malformed { expected: "a model's manifest", got };
-    let digits = reply.get("model_manifest").and_then(Value::as_str).ok_or_else(|| wrong("none".into()))?;
-    let pair = |pair: &[u8]| std::str::from_utf8(pair).ok().and_then(|text| u8::from_str_radix(text, 16).ok());
-    let bytes: Option<Vec<u8>> = digits.as_bytes().chunks(2).map(pair).collect();
-    let bytes = bytes.ok_or_else(|| wrong("other than hexadecimal digits".into()))?;
-    Manifest::from_bytes(&bytes).map_err(|e| wrong(e.to_string()))
 }

@@ -366,6 +366,9 @@ messages! {
         body: Blob<BODY_BYTES_MAX>,
         last: bool,
     }
+    /// Which object is the job's current version? Answered by `Model` or `Denied`; its chunks by `GetChunk`.
+    62 GetModel { job: JobId, }
+    63 Model { job: JobId, version: u64, model: Manifest, }
 }
 
 impl Message {

@@ -278,5 +278,7 @@ pub fn messages() -> Vec<Message> {
             signature: key().sign(COMMAND_DOMAIN, &command_bytes(node(9), &body(), nonce, issued_at_ms)),
         },
         Message::Reply { nonce, body: body(), last: true },
+        Message::GetModel { job: collection.job },
+        Message::Model { job: collection.job, version: 18, model: manifest() },
     ]
 }

@@ -5,8 +5,8 @@ use crate::output::{self, Failure};
 use crate::reach::Reach;
 use littoral_node::deploy::safetensors;
 use littoral_node::job::JobSpec;
-use littoral_node::operator::manifest_of;
 use littoral_node::role::cloud::command::Command as Order;
+use littoral_wire::JobId;
 use serde_json::json;
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
@@ -38,15 +38,15 @@ fn export_by_way_of(
 ) -> Result<(u64, String), Failure> {
     let not_written =
         |e: &dyn std::fmt::Display| Failure::new("the model was not written", file.display().to_string(), "a file", e);
-    let reply = runtime()?.block_on(async {
+    let (reply, version, model) = runtime()?.block_on(async {
         let mut operator = reach.dial().await?;
         let reply = operator.ask(&Order::JobShow { job }).await?;
-        let manifest = manifest_of(&reply)?;
+        let (version, manifest) = operator.model(JobId(job)).await?;
         let mut out = BufWriter::new(File::create(fetched).map_err(|e| not_written(&e))?);
         operator.fetch(&manifest, &mut out).await?;
         out.flush().map_err(|e| not_written(&e))?;
         operator.close().await;
-        Ok::<_, Failure>(reply)
+        Ok::<_, Failure>((reply, version, manifest.id()))
     })?;
     let spec = JobSpec::parse(reply["spec"].as_str().unwrap_or_default())?;
     let mut object = File::open(fetched).map_err(|e| not_written(&e))?;
@@ -54,5 +54,5 @@ fn export_by_way_of(
     safetensors(&spec, &mut object, &mut out).map_err(|e| not_written(&e))?;
     out.flush().map_err(|e| not_written(&e))?;
     fs::rename(unfinished, file).map_err(|e| not_written(&e))?;
-    Ok((reply["version"].as_u64().unwrap_or_default(), reply["model"].as_str().unwrap_or_default().to_owned()))
+    Ok((version, model.to_string()))
 }

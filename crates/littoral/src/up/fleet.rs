@@ -11,11 +11,11 @@ use littoral_node::deploy::replay::{RunRecord, VersionRecord};
 use littoral_node::deploy::{self, OPERATOR_KEY_FILE, read_address};
 use littoral_node::host::keys;
 use littoral_node::job::JobSpec;
-use littoral_node::operator::{Operator, OperatorError, manifest_of};
+use littoral_node::operator::{Operator, OperatorError};
 use littoral_node::role::cloud::command::Command;
 use littoral_wire::message::Role;
 use littoral_wire::ticket::Ticket;
-use littoral_wire::{List, NodeId, Text};
+use littoral_wire::{JobId, List, NodeId, Text};
 use serde_json::Value;
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Cursor, Write};
@@ -198,12 +198,12 @@ impl Fleet {
     }
 
     /// Fetches the job's last version and writes it as safetensors.
-    pub async fn export(&self, spec: &JobSpec, details: &Value, path: &Path) -> Result<(), Failure> {
+    pub async fn export(&self, job: u64, spec: &JobSpec, path: &Path) -> Result<(), Failure> {
         let failed = |e: &dyn std::fmt::Display| Failure::new("no model", path.display().to_string(), "a file", e);
-        let manifest = manifest_of(details).map_err(|e| failed(&e))?;
         let object = self
             .persist(async || {
                 let (mut operator, mut object) = (self.dial().await?, Vec::new());
+                let (_, manifest) = operator.model(JobId(job)).await?;
                 operator.fetch(&manifest, &mut object).await?;
                 operator.close().await;
                 Ok(object)

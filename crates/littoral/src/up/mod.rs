@@ -205,7 +205,7 @@ impl Trial<'_> {
         let federated = federated.ok_or_else(|| Failure::new("no accuracy", spec.name(), "an evaluation", "none"))?;
         let test_rows = last.get("test_rows").and_then(Value::as_u64).unwrap_or(0);
         let (model_file, record_file) = (file(".safetensors"), file(".record.json"));
-        fleet.export(spec, &details, &model_file).await?;
+        fleet.export(job, spec, &model_file).await?;
         let record = fleet.record(job).await?;
         write(&record_file, &serde_json::to_vec_pretty(&record).unwrap_or_default())?;
         let baseline = Baseline { central: 0.0, local_mean: 0.0, test_rows };

@@ -170,6 +170,8 @@ variants! {
     Cut { node: node(), reason: text(), }
     Command { body: blob(), nonce: any::<u64>(), issued_at_ms: any::<u64>(), signature: any::<[u8; 64]>(), }
     Reply { nonce: any::<u64>(), body: blob(), last: any::<bool>(), }
+    GetModel { job: any::<u64>().prop_map(JobId), }
+    Model { job: any::<u64>().prop_map(JobId), version: any::<u64>(), model: manifest(), }
 }
 
 /// Any message; all variants are equally likely.

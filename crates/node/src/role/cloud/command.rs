@@ -6,7 +6,6 @@
 use super::jobs::{Job, kind_name};
 use super::{Cloud, Effect, LinkId, Millis, Table, fleet_row, put};
 use littoral_fed::round::Stage;
-use littoral_wire::codec::Wire;
 use littoral_wire::message::{COMMAND_DOMAIN, Role, command_bytes};
 use littoral_wire::{Blob, JobId, Message, NodeId};
 use serde::{Deserialize, Serialize};
@@ -17,6 +16,9 @@ use std::collections::BTreeMap;
 pub const FRESH_MS: u64 = 5 * 60_000;
 /// A page of a run's record.
 const VERSIONS_PER_PAGE: usize = 50;
+
+/// Devices that declined, in one reply: the first ones.
+const DECLINED_MAX: usize = 100;
 
 /// What an operator key may do; each right includes those before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -350,14 +352,42 @@ impl Cloud {
         fields.insert("plan".into(), job.spec.remarks().into());
         fields.insert("spec".into(), job.toml.clone().into());
         if let Some(round) = job.round() {
-            let declined: Vec<Value> =
-                round.declined().iter().map(|(name, why)| json!({"device": name, "why": why})).collect();
+            let declined: Vec<Value> = round
+                .declined()
+                .iter()
+                .take(DECLINED_MAX)
+                .map(|(name, why)| json!({"device": name, "why": why}))
+                .collect();
             fields.insert("declined".into(), declined.into());
-            let manifest: String = round.model().to_bytes().iter().map(|b| format!("{b:02x}")).collect();
-            // Models of up to some thousand chunks; the manifest is how the operator's machine checks what it fetches.
-            fields.insert("model_manifest".into(), manifest.into());
+            fields.insert("model_bytes".into(), round.model().bytes().into());
         }
         out
+    }
+
+    /// The manifest of a job's current version: how an operator's machine checks what it fetches. A message of its own,
+    /// since that of a big model is longer than a reply.
+    pub(super) fn tell_model(&self, link: LinkId, peer: NodeId, id: JobId, effects: &mut Vec<Effect>) {
+        let job = self.jobs.get(id);
+        let message = match job.and_then(Job::round).filter(|_| self.fleet.right(peer).is_some()) {
+            Some(round) => {
+                Message::Model { job: id, version: round.collection().version, model: round.model().clone() }
+            }
+            None => {
+                let (expected, got) = match (self.fleet.right(peer), job) {
+                    (None, _) => ("a key that an administrator let in (`littoral fleet operator add`)", "another"),
+                    (_, None) => ("a number that `littoral job ls` shows", "another"),
+                    (_, Some(_)) => ("a job with a model", "one that has not made its first"),
+                };
+                let place = format!("job {id}");
+                Message::Denied {
+                    what: "no model".into(),
+                    place: place.as_str().into(),
+                    expected: expected.into(),
+                    got: got.into(),
+                }
+            }
+        };
+        effects.push(Effect::Send { link, message });
     }
 
     fn record_page(&self, job: &Job, from: usize) -> Value {

@@ -118,6 +118,7 @@ impl Cloud {
                     effects.push(Effect::Send { link, message: Message::NoChunk { object, index } });
                 }
             }
+            Message::GetModel { job } => self.tell_model(link, peer, job, effects),
             Message::Bye { reason } => effects.push(Effect::Hangup { link, reason: reason.to_string() }),
             _ => {}
         }
