@@ -217,6 +217,10 @@ impl<R: Role> Role for Primed<R> {
         effects.append(&mut self.first);
         self.role.step(now, event, effects);
     }
+
+    fn needs(&self, object: ObjectId) -> bool {
+        self.role.needs(object)
+    }
 }
 
 async fn undisturbed(name: &str, toml: &str) -> (u64, ObjectId) {

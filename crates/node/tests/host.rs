@@ -6,7 +6,9 @@ use host_scratch::Scratch;
 use littoral_node::host::{self, Handle, HostError, Settings, World};
 use littoral_node::job::JobSpec;
 use littoral_node::role::fetch::Fetch;
-use littoral_node::role::{Effect, Event, LinkId, Millis, Peer, Report, Role, Row, RowKey, Table, Timer, Write};
+use littoral_node::role::{
+    Effect, Event, LinkId, Millis, Peer, Report, Role, Row, RowKey, Table, Timer, WorkId, Write,
+};
 use littoral_node::store::{FileObjects, Lease, SqliteStore, Store, StoreError, StoreFuture};
 use littoral_node::transport::{Address, Identity, TcpOptions, TcpTransport, Transport};
 use littoral_node::work::{LocalData, Objects, Output, Rows, Work};
@@ -25,6 +27,10 @@ struct Scripted<F>(F);
 impl<F: FnMut(Millis, Event, &mut Vec<Effect>) + Send> Role for Scripted<F> {
     fn step(&mut self, now: Millis, event: Event, effects: &mut Vec<Effect>) {
         (self.0)(now, event, effects);
+    }
+
+    fn needs(&self, _: ObjectId) -> bool {
+        false
     }
 }
 
@@ -287,6 +293,64 @@ async fn what_is_put_is_there_for_what_stands_behind() {
     assert_eq!(store.load().await.unwrap().len(), 1);
     let taken = store.acquire(JobId(1), "cloud", 0, 1, true).await.unwrap();
     assert_eq!(taken.token, 2, "the row was written under a lease");
+}
+
+/// One job drops an object that the work of another one is about to make again.
+struct TwoJobs {
+    spec: Arc<JobSpec>,
+    store: Arc<Gated>,
+    /// The object that the job under way refers to.
+    held: Option<ObjectId>,
+}
+
+impl Role for TwoJobs {
+    fn step(&mut self, _: Millis, event: Event, effects: &mut Vec<Effect>) {
+        let work = |id| Effect::Work { id: WorkId(id), work: Box::new(Work::Initial { spec: self.spec.clone() }) };
+        match event {
+            Event::Start => effects.push(work(1)),
+            Event::Worked { id: WorkId(1), result: Ok(Output::Initial { model, .. }) } => {
+                effects.push(work(2));
+                // Not durable before the second work has made the same bytes.
+                effects.push(Effect::Store(vec![row(1)]));
+                effects.push(Effect::Drop(model.id()));
+            }
+            Event::Worked { id: WorkId(2), result: Ok(Output::Initial { model, .. }) } => {
+                self.held = Some(model.id());
+                effects.push(Effect::Load { object: model.id(), index: 0 });
+                self.store.gate.add_permits(1);
+            }
+            Event::Worked { id: WorkId(3), result: Ok(Output::Initial { .. }) } => {
+                effects.push(note("made in vain"));
+                effects.push(Effect::Store(vec![row(2)]));
+                self.store.gate.add_permits(1);
+            }
+            Event::Loaded { bytes, .. } => {
+                effects.push(note(if bytes.is_some() { "here" } else { "gone" }));
+                self.held = None;
+                effects.push(work(3));
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn needs(&self, object: ObjectId) -> bool {
+        self.held == Some(object)
+    }
+}
+
+#[tokio::test]
+async fn a_drop_takes_nothing_that_is_needed_when_its_turn_comes() {
+    let dir = Scratch::new("equal");
+    let store = Gated::new(0);
+    let (world, mut reports) = world(dialler(1), store.clone(), dir.path());
+    let spec = Arc::new(JobSpec::parse(littoral_node::job::SAMPLE_TOML).unwrap());
+    let role = Box::new(TwoJobs { spec, store, held: None });
+    let handle = host::start(role, world, Settings::default());
+    assert_eq!(reports.recv().await.unwrap(), "here");
+    assert_eq!(reports.recv().await.unwrap(), "made in vain");
+    handle.stop().await.unwrap();
+    let left = std::fs::read_dir(dir.path().join("objects")).unwrap().count();
+    assert_eq!(left, 0, "what the role does not want goes");
 }
 
 #[tokio::test]

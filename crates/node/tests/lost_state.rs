@@ -140,6 +140,10 @@ fn a_device_takes_part_only_with_the_state_that_the_cloud_counts() {
     let waiting = rows.clone();
     step(&mut first, &mut rows, told(1));
 
+    let named = |what: &str| Manifest::of(what.as_bytes()).unwrap().id();
+    assert!(device(&rows).needs(named("state 1")) && !device(&rows).needs(named("state 0")));
+    assert!(device(&waiting).needs(named("update 1")) && !device(&rows).needs(named("update 1")));
+
     assert_eq!(declined(&mut device(&rows), task("scaffold", 2, 2)), None, "all is here");
     let why = declined(&mut device(&Rows::default()), task("scaffold", 2, 2)).expect("its store is lost");
     for part in ["control variate", "that of version 2 expected", "got none", "restore", "another name"] {
@@ -172,6 +176,9 @@ impl Scene {
     fn start(rows: Rows) -> Self {
         let identity = CloudIdentity { key: key("cloud"), name: "cloud".into(), listen: "cloud:1".into(), epoch: 1 };
         let mut cloud = Cloud::new(identity, rows.load());
+        // Before its first step, when a host asks what may go.
+        let made = |version: u8| cloud.needs(Manifest::of(&[version]).unwrap().id());
+        assert_eq!([1, 2, 3].map(made), [false, !rows.0.is_empty(), false]);
         cloud.install_machine(key("edge").id(), Kind::Edge, "edge");
         let mut scene = Self { cloud, rows, asked: None };
         if scene.rows.0.is_empty() {

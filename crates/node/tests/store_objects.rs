@@ -3,7 +3,7 @@
 mod host_scratch;
 
 use host_scratch::Scratch;
-use littoral_node::store::{FileObjects, KeepFault};
+use littoral_node::store::{FileObjects, KeepFault, Workshop};
 use littoral_node::work::{ObjectFault, Objects};
 use littoral_wire::object::{CHUNK_BYTES, Manifest};
 use std::collections::BTreeSet;
@@ -152,4 +152,29 @@ fn half_written_files_are_swept() {
     }
     drop(FileObjects::open(dir.path()).unwrap());
     assert!(!dir.path().join("arriving/new-3").exists() && !dir.path().join("objects/ab.manifest#1").exists());
+}
+
+#[test]
+fn what_a_work_made_gets_its_name_when_it_is_published() {
+    let dir = Scratch::new("made");
+    let objects = FileObjects::open(dir.path()).unwrap();
+    let make = |workshop: &Workshop<'_>| {
+        let mut writer = workshop.create().unwrap();
+        writer.append(b"equal").unwrap();
+        writer.finish().unwrap().id()
+    };
+    let workshop = Workshop::new(&objects);
+    let id = make(&workshop);
+    // The drop of another job's equal bytes, ordered before.
+    objects.remove(id).unwrap();
+    assert_eq!(objects.chunk(id, 0), Err(ObjectFault::Missing(id)));
+    for made in workshop.into_made() {
+        objects.publish_made(&made).unwrap();
+    }
+    assert_eq!(objects.chunk(id, 0).unwrap(), b"equal");
+
+    let unwanted = Workshop::new(&objects);
+    make(&unwanted);
+    drop(unwanted);
+    assert_eq!(std::fs::read_dir(dir.path().join("arriving")).unwrap().count(), 0);
 }

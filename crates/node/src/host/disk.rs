@@ -5,7 +5,7 @@ use super::OnReport;
 use super::machine::Input;
 use super::pool::Pool;
 use crate::role::{Event, Report};
-use crate::store::{FileObjects, KeepFault};
+use crate::store::{FileObjects, KeepFault, Made};
 use crate::work::ObjectFault;
 use littoral_wire::ObjectId;
 use littoral_wire::object::Manifest;
@@ -31,6 +31,8 @@ pub(super) enum Op {
         bytes: Vec<u8>,
         done: oneshot::Sender<()>,
     },
+    /// Gives an object that a work made its name.
+    Publish(Made),
     Load {
         object: ObjectId,
         index: u32,
@@ -61,6 +63,7 @@ impl Disk {
     pub(super) fn order(&self, op: Op) {
         let object = match &op {
             Op::Begin(manifest) | Op::Put { manifest, .. } => manifest.id(),
+            Op::Publish(made) => made.manifest.id(),
             Op::Keep { object, .. } | Op::Load { object, .. } | Op::Drop(object) | Op::Fence { object, .. } => *object,
         };
         let mut lanes = self.lanes();
@@ -121,6 +124,7 @@ impl Disk {
                 self.insist(|| self.objects.put(&manifest, bytes.clone()));
                 let _ = done.send(());
             }
+            Op::Publish(made) => drop(self.insist(|| self.objects.publish_made(&made))),
             Op::Load { object, index } => {
                 let read = self.objects.chunk(object, index);
                 if let Err(e) = &read

@@ -7,10 +7,10 @@ use super::journal::Journal;
 use super::link::{FromLink, Link};
 use super::pool::Pool;
 use super::{Clock, HostError, Settings, Traffic, World};
-use crate::role::{Effect, Event, LinkId, Report, Role, Write};
-use crate::store::StoreError;
-use crate::work::{self, Work, WorkFault};
-use littoral_wire::NodeId;
+use crate::role::{Effect, Event, LinkId, Report, Role, WorkId, Write};
+use crate::store::{Made, StoreError, Workshop};
+use crate::work::{self, Output, Work, WorkFault};
+use littoral_wire::{NodeId, ObjectId};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -31,6 +31,12 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 #[allow(clippy::large_enum_variant, reason = "nearly all of them are events")]
 pub(super) enum Input {
     Event(Event),
+    /// `made`: what the work made, if it came to its end.
+    Worked {
+        id: WorkId,
+        result: Result<Output, WorkFault>,
+        made: Vec<Made>,
+    },
     Up(Box<Greeted>),
     /// The barrier is passed.
     Stored(Result<(), StoreError>),
@@ -144,6 +150,7 @@ impl Machine {
                     }
                     _ if stopping => {}
                     Input::Event(event) => self.step(event),
+                    Input::Worked { id, result, made } => self.worked(id, result, made),
                     Input::Up(greeted) => self.link_up(*greeted),
                 },
                 Some(event) = self.messages.recv(), if listening => match event {
@@ -206,6 +213,7 @@ impl Machine {
                 });
             }
             Effect::Load { object, index } => self.disk.order(Op::Load { object, index }),
+            Effect::Drop(object) if self.role.needs(object) => {}
             Effect::Drop(object) => {
                 // What stands behind may make the same bytes again, under the same name.
                 self.disk.order(Op::Drop(object));
@@ -248,11 +256,22 @@ impl Machine {
     fn work(&self, id: crate::role::WorkId, work: Box<Work>) {
         let (objects, data, inputs) = (self.world.objects.clone(), self.world.data.clone(), self.inputs.clone());
         self.works.run(move || {
-            let run = AssertUnwindSafe(|| work::run(&work, &*objects, &*data));
+            let workshop = Workshop::new(&objects);
+            let run = AssertUnwindSafe(|| work::run(&work, &workshop, &*data));
             let result = catch_unwind(run)
                 .unwrap_or_else(|_| Err(WorkFault::Failed("the work panicked, which is a bug; see the log".into())));
-            let _ = inputs.send(Input::Event(Event::Worked { id, result }));
+            let made = if result.is_ok() { workshop.into_made() } else { Vec::new() };
+            let _ = inputs.send(Input::Worked { id, result, made });
         });
+    }
+
+    /// What was made gets its name behind all drops that were ordered before, and in front of the role's answer.
+    fn worked(&mut self, id: WorkId, result: Result<Output, WorkFault>, made: Vec<Made>) {
+        let objects: Vec<ObjectId> = made.iter().map(|made| made.manifest.id()).collect();
+        made.into_iter().for_each(|made| self.disk.order(Op::Publish(made)));
+        self.step(Event::Worked { id, result });
+        // Nobody would come to drop what the role does not want. Asked again when its turn comes.
+        self.effects.extend(objects.into_iter().filter(|object| !self.role.needs(*object)).map(Effect::Drop));
     }
 
     fn link_up(&mut self, greeted: Greeted) {

@@ -345,7 +345,7 @@ impl Device {
                 effects.push(Effect::Store(writes));
                 self.sealed.insert(collection, Sealed { update, pending: state, absorbed: false });
                 if let Some(old) = self.models.insert(collection.job, task.model.id()) {
-                    self.forget(old, effects);
+                    effects.push(Effect::Drop(old));
                 }
                 self.offer(collection, effects);
             }
@@ -435,7 +435,7 @@ impl Device {
         }
         effects.push(Effect::Store(writes));
         effects.push(Effect::Report(Report::Settled { collection, included }));
-        forgotten.into_iter().for_each(|object| self.forget(object, effects));
+        effects.extend(forgotten.into_iter().map(Effect::Drop));
         // Tasks that waited for this verdict can start.
         if let Some(link) = self.edge {
             let waiting: Vec<Collection> = self
@@ -445,17 +445,6 @@ impl Device {
                 .map(|(c, _)| *c)
                 .collect();
             waiting.into_iter().for_each(|c| self.start(link, c, effects));
-        }
-    }
-
-    /// Equal bytes have equal names: an object goes only when nothing here refers to it.
-    fn forget(&self, object: ObjectId, effects: &mut Vec<Effect>) {
-        let sealed = self.sealed.values().flat_map(|s| std::iter::once(&s.update).chain(&s.pending));
-        let tasks = self.tasks.values().map(|t| &t.model);
-        let needed = sealed.chain(tasks).chain(self.states.values()).any(|m| m.id() == object)
-            || self.models.values().any(|m| *m == object);
-        if !needed {
-            effects.push(Effect::Drop(object));
         }
     }
 }
@@ -534,6 +523,13 @@ impl Role for Device {
             Event::Loaded { object, bytes, .. } => self.loaded(object, bytes, effects),
             Event::Worked { id, result } => self.worked(id, result, effects),
         }
+    }
+
+    fn needs(&self, object: ObjectId) -> bool {
+        let sealed = self.sealed.values().flat_map(|s| std::iter::once(&s.update).chain(&s.pending));
+        let tasks = self.tasks.values().map(|t| &t.model);
+        sealed.chain(tasks).chain(self.states.values()).any(|m| m.id() == object)
+            || self.models.values().any(|m| *m == object)
     }
 }
 

@@ -13,6 +13,9 @@
 //!   was not yet performed, and all state of the role but what was stored.
 //! - [`Effect::Work`], [`Effect::Load`], [`Effect::Begin`] and [`Effect::Keep`] are answered by events, in any order;
 //!   the host may run works in parallel.
+//! - What a work makes is here from its [`Event::Worked`] on, and goes again unless the role needs it after that step.
+//! - Equal bytes are one object, and two jobs may come to have the same. So a host asks [`Role::needs`] when the turn of
+//!   an [`Effect::Drop`] comes, not when it was added, and drops nothing that is needed.
 //! - A link delivers messages in order or dies; after [`Event::Disconnected`] nothing arrives on it. Roles do not rely
 //!   on more: what is outstanding is sent again on a timer, and every message may come twice.
 //! - Bytes of objects go through the host ([`Effect::SendChunk`], [`Effect::Keep`]): a role holds manifests.
@@ -145,7 +148,7 @@ pub enum Effect {
         object: ObjectId,
         index: u32,
     },
-    /// Forget an object, whole or in part.
+    /// Forget an object, whole or in part, unless [`Role::needs`] it by then.
     Drop(ObjectId),
     Work {
         id: WorkId,
@@ -279,4 +282,8 @@ pub enum Report {
 
 pub trait Role: Send {
     fn step(&mut self, now: Millis, event: Event, effects: &mut Vec<Effect>);
+
+    /// Does the role refer to this object, by what it stored or has in hand? What no role needs may be dropped, at a
+    /// start too: then all else in the folder is what a crash left.
+    fn needs(&self, object: ObjectId) -> bool;
 }

@@ -6,7 +6,7 @@
 use super::cloud::Cloud;
 use super::edge::{Edge, EdgeIdentity};
 use super::{Effect, Event, LinkId, Millis, Peer, Role, Timer};
-use littoral_wire::{Message, NodeId};
+use littoral_wire::{Message, NodeId, ObjectId};
 use std::collections::{BTreeMap, VecDeque};
 
 /// The link between the two: a number that no host comes to.
@@ -68,8 +68,6 @@ impl WholeCloud {
                     // The inner link is up as long as the process is.
                     Effect::Hangup { link: INNER, .. } => {}
                     Effect::Dial(_) if part == Part::Edge => {}
-                    // Both parts share one folder: what one drops, the other may need.
-                    Effect::Drop(object) if self.cloud.needs(object) || self.edge.needs(object) => {}
                     Effect::SendChunk { link: INNER, object, index } => {
                         // Everything that the cloud could send is in the folder already.
                         let message = Message::NoChunk { object, index };
@@ -145,5 +143,10 @@ impl Role for WholeCloud {
             }
             Event::Worked { id, result } => self.run(now, Part::Cloud, Event::Worked { id, result }, effects),
         }
+    }
+
+    /// Both parts share one folder.
+    fn needs(&self, object: ObjectId) -> bool {
+        self.cloud.needs(object) || self.edge.needs(object)
     }
 }

@@ -13,11 +13,13 @@ mod lock;
 mod objects;
 mod schema;
 mod sqlite;
+mod workshop;
 mod writer;
 
 pub use lock::DirectoryLock;
 pub use objects::{FileObjects, KeepFault};
 pub use sqlite::SqliteStore;
+pub use workshop::{Made, Workshop};
 
 use crate::role::{Millis, Row, Write};
 use crate::work::ObjectFault;

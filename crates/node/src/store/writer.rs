@@ -27,6 +27,20 @@ impl<'a> FileWriter<'a> {
         Ok(Self { objects, path, file, chunk: Vec::with_capacity(CHUNK_BYTES), bytes: 0, hashes: Vec::new() })
     }
 
+    /// All is written; nothing may follow.
+    pub(super) fn close(&mut self) -> Result<Manifest, ObjectFault> {
+        if !self.chunk.is_empty() {
+            self.flush_chunk()?;
+        }
+        let hashes = std::mem::take(&mut self.hashes);
+        Manifest::from_hashes(self.bytes, hashes).map_err(|e| ObjectFault::Disk(e.to_string()))
+    }
+
+    /// The file, which the caller looks after from now on.
+    pub(super) fn keep(&mut self) -> PathBuf {
+        std::mem::take(&mut self.path)
+    }
+
     fn flush_chunk(&mut self) -> Result<(), ObjectFault> {
         self.hashes.push(chunk_hash(&self.chunk));
         self.file.write_all(&self.chunk).map_err(|e| disk(&self.path, &e))?;
@@ -50,11 +64,7 @@ impl ObjectWriter for FileWriter<'_> {
     }
 
     fn finish(mut self: Box<Self>) -> Result<Manifest, ObjectFault> {
-        if !self.chunk.is_empty() {
-            self.flush_chunk()?;
-        }
-        let hashes = std::mem::take(&mut self.hashes);
-        let manifest = Manifest::from_hashes(self.bytes, hashes).map_err(|e| ObjectFault::Disk(e.to_string()))?;
+        let manifest = self.close()?;
         self.objects.publish(&manifest, &self.path)?;
         Ok(manifest)
     }
@@ -62,7 +72,7 @@ impl ObjectWriter for FileWriter<'_> {
 
 impl Drop for FileWriter<'_> {
     fn drop(&mut self) {
-        // Nothing is there after `finish`.
+        // Nothing is there after `finish` and `keep`.
         let _ = fs::remove_file(&self.path);
     }
 }

@@ -7,7 +7,7 @@ use crate::stream::derive;
 use crate::workers::Ticket;
 use littoral_node::role::{Effect, Millis, Role, Row, Timer, WorkId, Write};
 use littoral_node::work::LocalData;
-use littoral_wire::{NodeId, SecretKey};
+use littoral_wire::{NodeId, ObjectId, SecretKey};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -118,6 +118,10 @@ impl Machine {
 
     pub fn is_up(&self) -> bool {
         self.role.is_some()
+    }
+
+    pub(super) fn needs(&self, object: ObjectId) -> bool {
+        self.role.as_ref().is_some_and(|role| role.needs(object))
     }
 
     pub(super) fn boot(&mut self, now: Millis, seed: u64, node: u32) -> Result<(), String> {

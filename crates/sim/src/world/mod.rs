@@ -26,7 +26,7 @@ use crate::queue::{Micros, Queue};
 use crate::stream::{Stream, derive};
 use crate::workers::{Runner, Workers};
 use littoral_node::role::{Effect, Event, LinkId, Millis, Peer, Report, Timer, WorkId};
-use littoral_wire::{Message, NodeId, SecretKey, Wire};
+use littoral_wire::{Message, NodeId, ObjectId, SecretKey, Wire};
 use machine::Pending;
 use std::collections::HashMap;
 
@@ -360,11 +360,18 @@ impl World {
         let Some(place) = machine.works.iter().position(|(work, _)| *work == id) else { return };
         let (_, ticket) = machine.works.swap_remove(place);
         let done = self.workers.collect(ticket);
+        let made: Vec<ObjectId> = done.made.iter().map(|(manifest, _)| manifest.id()).collect();
         for (manifest, bytes) in done.made {
             machine.disk.put(manifest.id(), manifest, bytes);
         }
         self.show(node, Seen::Worked { work: &done.work, result: &done.result });
         self.feed(node, Event::Worked { id, result: done.result });
+        let machine = &mut self.machines[node as usize];
+        if machine.is_up() {
+            let unwanted = made.into_iter().filter(|object| !machine.needs(*object)).collect::<Vec<_>>();
+            machine.pending.extend(unwanted.into_iter().map(|object| Pending::Effect(Effect::Drop(object))));
+            self.flow(node);
+        }
     }
 
     fn synced(&mut self, node: NodeIndex, life: u32) {

@@ -52,7 +52,12 @@ impl World {
                 let bytes = self.machines[node as usize].disk.chunk(object, index).map(<[u8]>::to_vec);
                 self.answer_soon(node, life, Event::Loaded { object, index, bytes });
             }
-            Effect::Drop(object) => self.machines[node as usize].disk.forget(object),
+            Effect::Drop(object) => {
+                let machine = &mut self.machines[node as usize];
+                if !machine.needs(object) {
+                    machine.disk.forget(object);
+                }
+            }
             Effect::Work { id, work } => {
                 let costs = self.settings.costs;
                 let machine = &mut self.machines[node as usize];

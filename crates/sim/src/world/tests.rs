@@ -23,6 +23,10 @@ impl<F: FnMut(Millis, Event, &mut Vec<Effect>) + Send> Role for Script<F> {
     fn step(&mut self, now: Millis, event: Event, effects: &mut Vec<Effect>) {
         (self.0)(now, event, effects);
     }
+
+    fn needs(&self, _: ObjectId) -> bool {
+        false
+    }
 }
 
 fn machine(seed: u64, kind: Kind, number: usize, factory: Factory) -> MachineSpec {

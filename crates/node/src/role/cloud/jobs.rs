@@ -119,6 +119,8 @@ pub struct Jobs {
     epoch: u32,
     key: Option<SecretKey>,
     jobs: BTreeMap<JobId, Job>,
+    /// Records of jobs that this release does not understand: perhaps the next one does, so what they name stays.
+    unread: Vec<Vec<Record>>,
     next_work: u64,
     ticks: u64,
     /// The hash tree that was asked for last.
@@ -127,7 +129,7 @@ pub struct Jobs {
 
 impl Jobs {
     pub(super) fn new(epoch: u32) -> Self {
-        Self { epoch, key: None, jobs: BTreeMap::new(), next_work: 0, ticks: 0, tree: None }
+        Self { epoch, key: None, jobs: BTreeMap::new(), unread: Vec::new(), next_work: 0, ticks: 0, tree: None }
     }
 
     /// The key that announcements are signed with.
@@ -210,13 +212,13 @@ impl Jobs {
             }
         }
         for (job, stored) in stored {
-            let records = records.remove(&job).unwrap_or_default().into_values().collect();
-            match JobSpec::parse(&stored.toml) {
+            if let Ok(spec) = JobSpec::parse(&stored.toml) {
+                let records = records.remove(&job).unwrap_or_default().into_values().collect();
                 // The work's effect is thrown away here; `start` orders it again.
-                Ok(spec) => self.insert(job, spec, stored, records, &mut Vec::new()),
-                Err(_) => continue,
+                self.insert(job, spec, stored, records, &mut Vec::new());
             }
         }
+        self.unread = records.into_values().map(|records| records.into_values().collect()).collect();
     }
 
     /// Orders what was under way.
@@ -405,13 +407,7 @@ impl Jobs {
                     self.announce(id, collection, version, model, included, fleet, effects);
                     self.load_model(id, effects);
                 }
-                round::Effect::Discard { objects } => {
-                    for object in objects {
-                        if !self.needs(object) {
-                            effects.push(Effect::Drop(object));
-                        }
-                    }
-                }
+                round::Effect::Discard { objects } => effects.extend(objects.into_iter().map(Effect::Drop)),
                 round::Effect::Aborted { collection, why } => {
                     if let Some(job) = self.jobs.get_mut(&id) {
                         job.aborts += 1;
@@ -633,11 +629,7 @@ impl Jobs {
                 effects.push(Effect::Send { link, message });
             }
         }
-        if let Some(stale) = stale
-            && !self.needs(stale)
-        {
-            effects.push(Effect::Drop(stale));
-        }
+        effects.extend(stale.map(Effect::Drop));
         effects.push(Effect::Report(Report::Version { collection, version, model, included, line: Box::new(line) }));
     }
 
@@ -828,12 +820,14 @@ impl Jobs {
     // ---- objects ----
 
     /// Is this object still needed by any job?
-    pub fn needs(&self, object: ObjectId) -> bool {
-        self.jobs.values().any(|job| {
-            job.round().is_some_and(|round| round.needs(object))
-                || job.incoming.iter().any(|incoming| incoming.fetch.object() == object)
-                || job.previous == Some(object)
-        })
+    pub(super) fn needs(&self, object: ObjectId) -> bool {
+        self.unread.iter().any(|records| recorded(records, object))
+            || self.jobs.values().any(|job| {
+                job.round().is_some_and(|round| round.needs(object))
+                    || recorded(&job.records, object)
+                    || job.incoming.iter().any(|incoming| incoming.fetch.object() == object)
+                    || job.previous == Some(object)
+            })
     }
 
     /// Models that operators may fetch.
@@ -878,6 +872,17 @@ fn send(fleet: &Fleet, edge: NodeId, message: Message, effects: &mut Vec<Effect>
     if let Some(link) = fleet.edge_link(edge) {
         effects.push(Effect::Send { link, message });
     }
+}
+
+/// Does a round that is restored from these records need the object? Its last version, and the partials kept since.
+fn recorded(records: &[Record], object: ObjectId) -> bool {
+    let made = |record: &Record| match record {
+        Record::Applied { model, state, .. } => Some(std::iter::once(model).chain(state).any(|m| m.id() == object)),
+        _ => None,
+    };
+    let since = records.iter().rev().take_while(|record| !matches!(record, Record::Opened { .. }));
+    let kept = |record: &Record| matches!(record, Record::Kept(kept) if kept.sum.id() == object);
+    records.iter().rev().find_map(made).unwrap_or(false) || since.into_iter().any(kept)
 }
 
 /// The devices of the partials that were kept for this collection, sorted.

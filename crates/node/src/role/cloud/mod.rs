@@ -90,11 +90,6 @@ impl Cloud {
         &self.jobs
     }
 
-    /// Objects that must stay on disk.
-    pub fn needs(&self, object: ObjectId) -> bool {
-        self.jobs.needs(object)
-    }
-
     fn received(&mut self, now: Millis, link: LinkId, message: Message, effects: &mut Vec<Effect>) {
         let Some(peer) = self.links.peer(link) else { return };
         match message {
@@ -207,6 +202,10 @@ impl Role for Cloud {
         if !self.watchers.is_empty() {
             self.tell_watchers(effects);
         }
+    }
+
+    fn needs(&self, object: ObjectId) -> bool {
+        self.jobs.needs(object)
     }
 }
 

@@ -88,13 +88,6 @@ impl Edge {
         }
     }
 
-    /// Objects that must stay on disk.
-    pub fn needs(&self, object: ObjectId) -> bool {
-        self.models.contains_key(&object)
-            || self.uploads.contains_key(&object)
-            || self.desks.values().any(|desk| desk.spooled().contains(&object))
-    }
-
     // ---- towards the cloud ----
 
     fn tell(&self, message: Message, effects: &mut Vec<Effect>) {
@@ -332,7 +325,7 @@ impl Edge {
         self.stop_uploads(incarnation, effects);
         if let Some(desk) = self.desks.remove(&incarnation) {
             let ready: Vec<ObjectId> = desk.spooled();
-            ready.into_iter().for_each(|object| self.forget_spool(object, effects));
+            effects.extend(ready.into_iter().map(Effect::Drop));
             self.forget_model(desk.model, effects);
         }
     }
@@ -457,8 +450,6 @@ impl Edge {
     fn forget_model(&mut self, object: ObjectId, effects: &mut Vec<Effect>) {
         if self.desks.values().all(|desk| desk.model != object)
             && self.models.remove(&object).is_some_and(|m| m.inline.is_none())
-            // Inside the cloud the object belongs to the cloud.
-            && self.identity.id != self.identity.cloud.id
         {
             effects.push(Effect::Drop(object));
         }
@@ -562,5 +553,11 @@ impl Role for Edge {
             Event::Loaded { object, index, bytes } => self.loaded(object, index, bytes, effects),
             Event::Worked { .. } => {}
         }
+    }
+
+    fn needs(&self, object: ObjectId) -> bool {
+        self.models.contains_key(&object)
+            || self.uploads.contains_key(&object)
+            || self.desks.values().any(|desk| desk.spooled().contains(&object))
     }
 }

@@ -149,7 +149,7 @@ impl Edge {
         }
         incarnations.dedup();
         if incarnations.is_empty() {
-            self.forget_spool(object, effects);
+            effects.push(Effect::Drop(object));
         }
         incarnations.into_iter().for_each(|incarnation| self.next_batch(incarnation, effects));
     }
@@ -250,7 +250,7 @@ impl Edge {
         }
         for (device, object) in batch.devices {
             self.absorbed(incarnation, device, effects);
-            self.forget_spool(object, effects);
+            effects.push(Effect::Drop(object));
         }
         self.next_batch(incarnation, effects);
     }
@@ -269,16 +269,6 @@ impl Edge {
         let idle: Vec<ObjectId> = self.uploads.iter().filter(|(_, u)| u.senders.is_empty()).map(|(o, _)| *o).collect();
         for object in idle {
             self.uploads.remove(&object);
-            self.forget_spool(object, effects);
-        }
-    }
-
-    pub(super) fn forget_spool(&self, object: ObjectId, effects: &mut Vec<Effect>) {
-        let waiting = |desk: &Desk| desk.spooled().contains(&object);
-        if !self.uploads.contains_key(&object)
-            && !self.models.contains_key(&object)
-            && !self.desks.values().any(waiting)
-        {
             effects.push(Effect::Drop(object));
         }
     }
