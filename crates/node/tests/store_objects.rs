@@ -3,10 +3,9 @@
 mod host_scratch;
 
 use host_scratch::Scratch;
-use littoral_node::store::{FileObjects, KeepFault, Workshop};
+use littoral_node::store::{Collected, FileObjects, KeepFault, Workshop};
 use littoral_node::work::{ObjectFault, Objects};
 use littoral_wire::object::{CHUNK_BYTES, Manifest};
-use std::collections::BTreeSet;
 use std::os::unix::fs::FileExt;
 
 /// Bytes that differ from chunk to chunk.
@@ -132,7 +131,6 @@ fn put_refuses_other_bytes_and_remove_leaves_nothing() {
     let (other, _) = object(2, 0);
     objects.begin(&other).unwrap();
     let (kept, garbage) = (manifest.id(), other.id());
-    assert_eq!(objects.garbage(&BTreeSet::from([kept])).unwrap(), [garbage]);
     objects.remove(kept).unwrap();
     objects.remove(garbage).unwrap();
     objects.remove(garbage).unwrap();
@@ -152,6 +150,35 @@ fn half_written_files_are_swept() {
     }
     drop(FileObjects::open(dir.path()).unwrap());
     assert!(!dir.path().join("arriving/new-3").exists() && !dir.path().join("objects/ab.manifest#1").exists());
+}
+
+#[test]
+fn a_start_collects_what_nobody_needs_and_what_partly_arrived_can_be_resumed_once() {
+    let dir = Scratch::new("collect");
+    let (needed, old, partial) = (object(1, 0), object(1, 1), object(3, 0));
+    let objects = FileObjects::open(dir.path()).unwrap();
+    for (manifest, bytes) in [&needed, &old] {
+        objects.put(manifest, bytes.clone()).unwrap();
+    }
+    objects.begin(&partial.0).unwrap();
+    objects.keep(partial.0.id(), 1, chunk(&partial.1, 1)).unwrap();
+    // A crash, and the next start.
+    let start = || {
+        let objects = FileObjects::open(dir.path()).unwrap();
+        let collected = objects.collect(|object| object == needed.0.id()).unwrap();
+        (objects, collected)
+    };
+    let (objects, collected) = start();
+    assert_eq!(collected, Collected { dropped: 1, left: 1 });
+    assert_eq!(objects.chunk(old.0.id(), 0), Err(ObjectFault::Missing(old.0.id())));
+    assert_eq!(objects.begin(&partial.0).unwrap(), [0, 2], "the chunk that had come is found again");
+    let (objects, collected) = start();
+    assert_eq!(collected, Collected { dropped: 0, left: 1 }, "asked for in the last run");
+    drop(objects);
+    let (objects, collected) = start();
+    assert_eq!(collected, Collected { dropped: 1, left: 0 }, "not asked for");
+    assert_eq!(std::fs::read_dir(dir.path().join("arriving")).unwrap().count(), 0);
+    assert_eq!(objects.chunk(needed.0.id(), 0).unwrap(), needed.1);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use super::data::NoData;
 use super::listen::listen;
-use super::running::host_settings;
+use super::running::{collect, host_settings};
 use super::{DeployError, KEY_FILE, Running};
 use crate::config::CloudConfig;
 use crate::host::{self, Clock, OnReport, World, keys};
@@ -49,6 +49,7 @@ pub async fn start_cloud(config: &CloudConfig, on_report: OnReport) -> Result<Ru
     }
     let role: Box<dyn Role> = Box::new(WholeCloud::new(id, &listening.advertised, cloud));
     let objects = store.objects();
+    collect(&objects, &*role, &on_report);
     let (store, data) = (Arc::new(store), Arc::new(NoData));
     let world = World { transport: listening.transport, store, objects, data, on_report };
     let handle = host::start(role, world, settings);

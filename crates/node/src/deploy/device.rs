@@ -4,7 +4,7 @@ use super::data::{DeviceData, offers};
 use super::edge::peer;
 use super::enrol::Enrolment;
 use super::listen::dialler;
-use super::running::host_settings;
+use super::running::{collect, host_settings};
 use super::{DeployError, KEY_FILE, Running};
 use crate::config::DeviceConfig;
 use crate::host::{self, OnReport, World, keys};
@@ -49,6 +49,7 @@ pub async fn start_device(config: &DeviceConfig, base: &Path, on_report: OnRepor
     let role = Device::new(identity, store.load().await?);
     let transport = dialler(&key, &config.network).await?;
     let objects = store.objects();
+    collect(&objects, &role, &on_report);
     let (store, data) = (Arc::new(store), Arc::new(DeviceData::new(sources, base, limits)));
     let world = World { transport, store, objects, data, on_report };
     let handle = host::start(Box::new(role), world, host_settings(config.threads, &config.limits.of_links(), None));

@@ -3,7 +3,7 @@
 use super::data::NoData;
 use super::enrol::Enrolment;
 use super::listen::listen;
-use super::running::host_settings;
+use super::running::{collect, host_settings};
 use super::{DeployError, KEY_FILE, Running};
 use crate::config::EdgeConfig;
 use crate::host::{self, OnReport, World, keys};
@@ -33,10 +33,12 @@ pub async fn start_edge(config: &EdgeConfig, on_report: OnReport) -> Result<Runn
     let listening = listen(dir, &key, &config.listen, &config.advertise, &config.network).await?;
     let id = key.id();
     let identity = EdgeIdentity { id, name: name.clone(), cloud, listen: listening.advertised.clone() };
+    let role = Edge::new(identity);
     let objects = store.objects();
+    collect(&objects, &role, &on_report);
     let (store, data) = (Arc::new(store), Arc::new(NoData));
     let world = World { transport: listening.transport, store, objects, data, on_report };
-    let handle = host::start(Box::new(Edge::new(identity)), world, host_settings(config.threads, &config.limits, None));
+    let handle = host::start(Box::new(role), world, host_settings(config.threads, &config.limits, None));
     Ok(Running { id, name, address: Some(listening.advertised), handle })
 }
 

@@ -3,7 +3,8 @@
 use super::DeployError;
 use crate::config::{DeviceLimits, Limits};
 use crate::host::{self, Handle, HostError, OnReport, PeerBytes, Traffic};
-use crate::role::Report;
+use crate::role::{Report, Role};
+use crate::store::{Collected, FileObjects};
 use littoral_wire::NodeId;
 use std::sync::Arc;
 
@@ -65,6 +66,22 @@ pub fn log_report() -> OnReport {
         }
         Report::Finished { job, why } => tracing::info!("job {job} is at its end: {why}"),
     })
+}
+
+/// What a crash left in the folder and the role does not need goes, before the role starts. A disk that refuses is no
+/// reason not to start.
+pub(super) fn collect(objects: &FileObjects, role: &dyn Role, on_report: &OnReport) {
+    match objects.collect(|object| role.needs(object)) {
+        Ok(Collected { dropped: 0, left: 0 }) => {}
+        Ok(Collected { dropped, left }) => {
+            let what = format!(
+                "objects of the last run that nothing refers to: {dropped} were dropped, {left} that had partly arrived \
+                 stay until the next start"
+            );
+            on_report(Report::Note { what });
+        }
+        Err(e) => on_report(Report::Warning { what: format!("objects that nothing refers to were not dropped: {e}") }),
+    }
 }
 
 /// The host's settings. `threads` 0: one per core. `holder`: who leases jobs; devices and edges lease none.

@@ -17,7 +17,7 @@ mod workshop;
 mod writer;
 
 pub use lock::DirectoryLock;
-pub use objects::{FileObjects, KeepFault};
+pub use objects::{Collected, FileObjects, KeepFault};
 pub use sqlite::SqliteStore;
 pub use workshop::{Made, Workshop};
 

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! DIR/arriving/ID            a sparse file with chunks at their offsets; which are there is found by hashing
+//! DIR/arriving/ID.left       as ID, but nobody has asked for it in this run; swept at the next start
 //! DIR/arriving/new-N         an object that is being written here, or a damaged one; swept at the next start
 //! DIR/objects/ID             a whole body
 //! DIR/objects/ID.manifest    its manifest, which hashes to ID
@@ -60,6 +61,15 @@ struct Arriving {
     missing: Mutex<BTreeSet<u32>>,
 }
 
+/// What a start found that nobody needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Collected {
+    /// Objects that are gone.
+    pub dropped: usize,
+    /// Partly arrived ones that stay for this run.
+    pub left: usize,
+}
+
 /// Why a chunk was not kept.
 #[derive(Clone, Debug, PartialEq, Error)]
 pub enum KeepFault {
@@ -110,7 +120,10 @@ impl FileObjects {
             let (from, to) = (self.body_path(object), self.arriving_path(object));
             fs::rename(&from, &to).map_err(|e| disk(&from, &e))?;
         }
-        let path = self.arriving_path(object);
+        let (path, left) = (self.arriving_path(object), self.left_path(object));
+        if !path.exists() && left.exists() {
+            fs::rename(&left, &path).map_err(|e| disk(&left, &e))?;
+        }
         let fresh = !path.exists();
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false).mode(0o600);
@@ -229,7 +242,8 @@ impl FileObjects {
         lock(&self.checked).remove(&object);
         lock(&self.manifests).remove(&object);
         // The body first: a manifest without one says nothing.
-        for path in [self.body_path(object), self.manifest_path(object), self.arriving_path(object)] {
+        let arriving = [self.arriving_path(object), self.left_path(object)];
+        for path in [self.body_path(object), self.manifest_path(object)].into_iter().chain(arriving) {
             match fs::remove_file(&path) {
                 Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(disk(&path, &e)),
                 _ => {}
@@ -238,15 +252,29 @@ impl FileObjects {
         Ok(())
     }
 
-    /// Everything here, whole or in part, that is not in `live`: what a caller may [`remove`](Self::remove).
-    pub fn garbage(&self, live: &BTreeSet<ObjectId>) -> Result<Vec<ObjectId>, ObjectFault> {
-        let mut found = BTreeSet::new();
-        for folder in ["objects", "arriving"] {
-            for name in self.names(folder)? {
-                found.extend(name.strip_suffix(".manifest").unwrap_or(&name).parse::<ObjectId>().ok());
+    /// At a start: removes what the last run left and nobody needs. What had partly arrived may be asked for again by
+    /// somebody who does not know it yet, so it stays for this run; the next start removes it if nobody did.
+    pub fn collect(&self, needed: impl Fn(ObjectId) -> bool) -> Result<Collected, ObjectFault> {
+        let (mut unneeded, mut partial) = (BTreeSet::new(), BTreeSet::new());
+        for name in self.names("objects")? {
+            unneeded.extend(name.strip_suffix(".manifest").unwrap_or(&name).parse::<ObjectId>().ok());
+        }
+        for name in self.names("arriving")? {
+            match name.strip_suffix(".left") {
+                Some(left) => unneeded.extend(left.parse::<ObjectId>().ok()),
+                None => partial.extend(name.parse::<ObjectId>().ok()),
             }
         }
-        Ok(found.difference(live).copied().collect())
+        unneeded.retain(|object| !partial.contains(object) && !needed(*object));
+        partial.retain(|object| !needed(*object));
+        for object in &unneeded {
+            self.remove(*object)?;
+        }
+        for object in &partial {
+            let from = self.arriving_path(*object);
+            fs::rename(&from, self.left_path(*object)).map_err(|e| disk(&from, &e))?;
+        }
+        Ok(Collected { dropped: unneeded.len(), left: partial.len() })
     }
 
     pub(super) fn new_path(&self) -> PathBuf {
@@ -325,6 +353,10 @@ impl FileObjects {
 
     fn manifest_path(&self, object: ObjectId) -> PathBuf {
         self.dir.join(format!("objects/{object}.manifest"))
+    }
+
+    fn left_path(&self, object: ObjectId) -> PathBuf {
+        self.dir.join(format!("arriving/{object}.left"))
     }
 
     fn arriving_path(&self, object: ObjectId) -> PathBuf {
