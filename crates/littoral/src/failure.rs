@@ -127,6 +127,12 @@ impl From<DeployError> for Failure {
                 Failure::new("this machine is not enrolled", dir.display().to_string(), expected, "none")
                     .hint("ask for a ticket (`littoral fleet ticket --role device`) and run `littoral join TICKET`")
             }
+            DeployError::NotWhole { dir, missing, beside } => {
+                let (place, expected) = (dir.display().to_string(), format!("{missing} beside {beside}"));
+                Failure::new("this state folder is not whole", place, expected, "none: it was lost").hint(
+                    "restore the folder from a copy; or start anew in an empty one, a device or an edge with a new ticket",
+                )
+            }
             DeployError::File { path, expected, got } => {
                 Failure::new("a file cannot be used", path.display().to_string(), expected, got)
             }

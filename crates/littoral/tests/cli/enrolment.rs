@@ -76,6 +76,15 @@ fn tickets_let_machines_in_once_and_revocation_cuts_them_off() {
     let rejoin = json(&["join", &ticket("device", "1"), "--dir", device_dir]);
     assert_eq!(rejoin["error"]["got"], "a revoked key");
 
+    // A key that was lost is not replaced by another one.
+    std::fs::remove_file(dirs[2].join("key")).unwrap();
+    for command in [&["device"][..], &["fleet", "rotate"], &["join", &ticket("device", "1")]] {
+        let refused = json(&[command, &["--dir", device_dir]].concat());
+        assert_eq!(refused["error"]["what"], "this state folder is not whole", "{command:?}");
+        assert_eq!(refused["error"]["expected"], "key beside littoral.sqlite");
+    }
+    assert!(!dirs[2].join("key").exists());
+
     // The cloud comes back on its port with what it knew.
     let address = cloud.ready["address"].clone();
     assert_eq!(cloud.terminate(), 0);

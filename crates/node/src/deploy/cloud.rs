@@ -3,14 +3,14 @@
 use super::data::NoData;
 use super::listen::listen;
 use super::running::{collect, host_settings};
-use super::{DeployError, KEY_FILE, Running};
+use super::{DeployError, Running, folder};
 use crate::config::CloudConfig;
 use crate::host::{self, Clock, OnReport, World, keys};
 use crate::role::cloud::command::Right;
 use crate::role::cloud::{Cloud, CloudIdentity};
 use crate::role::whole_cloud::WholeCloud;
 use crate::role::{Effect, Role};
-use crate::store::{SqliteStore, Store};
+use crate::store::Store;
 use littoral_wire::JobId;
 use std::sync::Arc;
 
@@ -22,8 +22,7 @@ const HOLDER: &str = "cloud";
 /// Starts the cloud of `config.dir`, which is made if it is missing.
 pub async fn start_cloud(config: &CloudConfig, on_report: OnReport) -> Result<Running, DeployError> {
     let dir = &config.dir;
-    let store = SqliteStore::open(dir).await?;
-    let key = keys::load_or_create(&dir.join(KEY_FILE))?;
+    let (store, key) = folder::open(dir).await?;
     let rows = store.load().await?;
     let settings = host_settings(config.threads, &config.limits, Some(HOLDER.into()));
     // Job 0 is the fleet: its token counts the cloud's starts. The folder's lock is ours, so nobody else holds it.

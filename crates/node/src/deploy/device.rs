@@ -5,12 +5,12 @@ use super::edge::peer;
 use super::enrol::Enrolment;
 use super::listen::dialler;
 use super::running::{collect, host_settings};
-use super::{DeployError, KEY_FILE, Running};
+use super::{DeployError, Running, folder};
 use crate::config::DeviceConfig;
-use crate::host::{self, OnReport, World, keys};
+use crate::host::{self, OnReport, World};
 use crate::role::Peer;
 use crate::role::device::{Device, DeviceIdentity};
-use crate::store::{SqliteStore, Store};
+use crate::store::Store;
 use crate::transport::Address;
 use littoral_wire::NodeId;
 use std::path::Path;
@@ -29,8 +29,7 @@ pub async fn start_device(config: &DeviceConfig, base: &Path, on_report: OnRepor
     if config.upstreams.is_empty() && enrolment.is_none() {
         return Err(not_enrolled());
     }
-    let store = SqliteStore::open(dir).await?;
-    let key = keys::load_or_create(&dir.join(KEY_FILE))?;
+    let (store, key) = folder::open(dir).await?;
     let id = key.id();
     let upstreams = match &config.upstreams[..] {
         [] => enrolment.as_ref().map(|e| e.upstreams.clone()).unwrap_or_default(),

@@ -4,12 +4,11 @@ use super::data::NoData;
 use super::enrol::Enrolment;
 use super::listen::listen;
 use super::running::{collect, host_settings};
-use super::{DeployError, KEY_FILE, Running};
+use super::{DeployError, Running, folder};
 use crate::config::EdgeConfig;
-use crate::host::{self, OnReport, World, keys};
+use crate::host::{self, OnReport, World};
 use crate::role::Peer;
 use crate::role::edge::{Edge, EdgeIdentity};
-use crate::store::SqliteStore;
 use crate::transport::Address;
 use littoral_wire::NodeId;
 use std::sync::Arc;
@@ -24,8 +23,7 @@ pub async fn start_edge(config: &EdgeConfig, on_report: OnReport) -> Result<Runn
         "" => enrolment.as_ref().and_then(Enrolment::cloud_peer).ok_or_else(not_enrolled)?,
         text => peer(&text.parse::<Address>()?),
     };
-    let store = SqliteStore::open(dir).await?;
-    let key = keys::load_or_create(&dir.join(KEY_FILE))?;
+    let (store, key) = folder::open(dir).await?;
     let name = match enrolment.map(|e| e.name).unwrap_or_else(|| config.name.clone()) {
         name if name.is_empty() => format!("edge-{}", key.id().short()),
         name => name,

@@ -2,7 +2,7 @@
 
 use super::edge::peer;
 use super::listen::write_atomically;
-use super::{DeployError, KEY_FILE, Session};
+use super::{DeployError, KEY_FILE, Session, folder};
 use crate::config::Network;
 use crate::host::keys;
 use crate::role::Peer;
@@ -10,7 +10,7 @@ use crate::store::DirectoryLock;
 use crate::transport::Address;
 use littoral_wire::message::{Name, ROTATE_DOMAIN, Role};
 use littoral_wire::ticket::Ticket;
-use littoral_wire::{Message, NodeId};
+use littoral_wire::{Message, NodeId, SecretKey};
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::io;
@@ -77,7 +77,6 @@ impl Enrolment {
 /// Spends a ticket for the machine of `dir`; a key is made if it has none. The same key spends a ticket once, however
 /// often it asks.
 pub async fn join(ticket: &Ticket, name: &str, dir: &Path, network: &Network) -> Result<Joining, DeployError> {
-    let _lock = DirectoryLock::take(dir)?;
     // What a device keeps of a job belongs to one cloud's job of that number.
     if let Some(before) = Enrolment::load(dir)?
         && before.cloud != ticket.cloud.to_string()
@@ -89,11 +88,24 @@ pub async fn join(ticket: &Ticket, name: &str, dir: &Path, network: &Network) ->
             got: format!("one that cloud {} let in", before.cloud.get(..8).unwrap_or(&before.cloud)),
         });
     }
-    let key = keys::load_or_create(&dir.join(KEY_FILE))?;
+    let (store, key) = folder::open(dir).await?;
+    let joined = spend(ticket, name, dir, &key, network).await;
+    // The folder is free for whoever runs the machine next.
+    store.close().await;
+    joined
+}
+
+async fn spend(
+    ticket: &Ticket,
+    name: &str,
+    dir: &Path,
+    key: &SecretKey,
+    network: &Network,
+) -> Result<Joining, DeployError> {
     let mut unreached = None;
     for place in ticket.addresses.iter() {
         let address: Address = format!("{}@{}", ticket.cloud, &**place).parse()?;
-        let mut session = match Session::dial(&key, &address, network).await {
+        let mut session = match Session::dial(key, &address, network).await {
             Ok(session) => session,
             Err(e) => {
                 unreached = Some(e);
@@ -140,6 +152,7 @@ pub async fn join(ticket: &Ticket, name: &str, dir: &Path, network: &Network) ->
 /// Returns the new key's public half.
 pub async fn rotate(dir: &Path, network: &Network) -> Result<NodeId, DeployError> {
     let _lock = DirectoryLock::take(dir)?;
+    folder::check_whole(dir)?;
     let not_enrolled = || DeployError::NotEnrolled { dir: dir.to_owned() };
     let enrolment = Enrolment::load(dir)?.ok_or_else(not_enrolled)?;
     let cloud = enrolment.cloud_peer().ok_or_else(not_enrolled)?;
@@ -161,12 +174,7 @@ pub async fn rotate(dir: &Path, network: &Network) -> Result<NodeId, DeployError
     Ok(new.id())
 }
 
-async fn ask_rotation(
-    by: &littoral_wire::SecretKey,
-    to: &littoral_wire::SecretKey,
-    address: &Address,
-    network: &Network,
-) -> Result<(), DeployError> {
+async fn ask_rotation(by: &SecretKey, to: &SecretKey, address: &Address, network: &Network) -> Result<(), DeployError> {
     let mut session = Session::dial(by, address, network).await?;
     let signature = to.sign(ROTATE_DOMAIN, &by.id().0);
     session.send(&Message::Rotate { to: to.id(), signature }).await?;

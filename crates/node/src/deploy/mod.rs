@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! DIR/lock              one process per folder
+//! DIR/unfinished         only while a new folder is made
 //! DIR/key               who this machine is (0600)
 //! DIR/enrolment.toml    which cloud let it in, under which name, whom to dial (devices and edges)
 //! DIR/address           key@host:port of a cloud or edge that runs here
@@ -18,6 +19,7 @@ mod device;
 mod edge;
 mod enrol;
 mod export;
+mod folder;
 mod listen;
 pub mod replay;
 mod running;
@@ -61,6 +63,12 @@ pub enum DeployError {
     Denied { what: String, place: String, expected: String, got: String },
     #[error("{dir}: this machine is not enrolled")]
     NotEnrolled { dir: PathBuf },
+    /// A file that the machine cannot be without is gone, and others are here. Nothing was made in its place.
+    #[error(
+        "{dir}: {missing} expected beside {beside}, got none: it was lost; restore the folder from a copy, or start anew \
+         in an empty one"
+    )]
+    NotWhole { dir: PathBuf, missing: String, beside: &'static str },
     #[error("{path}: {expected} expected, got {got}")]
     File { path: PathBuf, expected: String, got: String },
     /// A field that only shows to be wrong when it is used.

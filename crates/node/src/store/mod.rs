@@ -18,7 +18,7 @@ mod writer;
 
 pub use lock::DirectoryLock;
 pub use objects::{Collected, FileObjects, KeepFault};
-pub use sqlite::SqliteStore;
+pub use sqlite::{DATABASE_FILE, SqliteStore};
 pub use workshop::{Made, Workshop};
 
 use crate::role::{Millis, Row, Write};

@@ -11,6 +11,8 @@ use std::path::Path;
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 
+/// The database in its directory.
+pub const DATABASE_FILE: &str = "littoral.sqlite";
 /// Commits that share one transaction at most.
 const GROUP_MAX: usize = 256;
 /// Commands that wait; more make their callers wait.
@@ -45,9 +47,13 @@ impl SqliteStore {
     /// # Errors
     /// [`StoreError::InUse`], [`StoreError::Corrupt`], [`StoreError::Newer`], or the disk's. Nothing is overwritten.
     pub async fn open(dir: &Path) -> Result<Self, StoreError> {
-        let lock = DirectoryLock::take(dir)?;
+        Self::open_locked(dir, DirectoryLock::take(dir)?).await
+    }
+
+    /// As [`Self::open`], for who has taken the directory already.
+    pub async fn open_locked(dir: &Path, lock: DirectoryLock) -> Result<Self, StoreError> {
         let objects = Arc::new(FileObjects::open(dir)?);
-        let database = Database::open(&dir.join("littoral.sqlite")).await?;
+        let database = Database::open(&dir.join(DATABASE_FILE)).await?;
         let (commands, queue) = mpsc::channel(QUEUE_MAX);
         let desk = Desk { database, objects: objects.clone(), lock };
         tokio::spawn(desk.serve(queue));
