@@ -1,10 +1,57 @@
-//! The bytes of a [`Record`]: what is stored, and what a run's record file holds.
+//! What a round makes durable, and its bytes: what is stored, and what a run's record file holds.
 
-use super::{Kept, Record};
 use littoral_wire::bounded::Blob;
 use littoral_wire::codec::{DecodeError, Reader, Wire};
-use littoral_wire::message::{COHORT_MAX, Name};
+use littoral_wire::message::{COHORT_MAX, Collection, Incarnation, Name};
+use littoral_wire::object::Manifest;
 use littoral_wire::{List, NodeId, Text};
+
+/// A partial that is durable at the cloud.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Kept {
+    pub incarnation: Incarnation,
+    pub edge: NodeId,
+    /// Sorted.
+    pub devices: Vec<NodeId>,
+    pub sum: Manifest,
+}
+
+/// A durable step. The record of a run is the list of these.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Record {
+    /// `population`: devices seen so far that offer the data set.
+    Opened {
+        collection: Collection,
+        population: u64,
+        cohort: Vec<(NodeId, String)>,
+    },
+    /// Others that were asked in place of devices that declined.
+    Joined {
+        collection: Collection,
+        cohort: Vec<(NodeId, String)>,
+    },
+    Fenced {
+        incarnation: Incarnation,
+        edge: NodeId,
+    },
+    Kept(Kept),
+    Aborted {
+        collection: Collection,
+        why: String,
+    },
+    /// The collection made this version; `line` is the host's description of it.
+    Applied {
+        collection: Collection,
+        version: u64,
+        model: Manifest,
+        state: Option<Manifest>,
+        accuracy_ppm: Option<u32>,
+        line: Vec<u8>,
+    },
+    Finished {
+        why: String,
+    },
+}
 
 /// A description of a version.
 type LineBytes = Blob<65_536>;

@@ -1,82 +1,65 @@
-//! Choosing a cohort, and saying why a job waits.
+//! What a round shows of itself: to its host, and to people who want to know what it waits for.
 
 use super::members::MemberState;
-use super::{Attached, Effect, Millis, Round, Stage};
-use littoral_wire::NodeId;
+use super::{Round, Settings, Stage, Standing};
+use littoral_wire::message::{Collection, Incarnation};
+use littoral_wire::object::Manifest;
+use littoral_wire::{JobId, NodeId, ObjectId};
 use std::collections::BTreeMap;
 
-pub(super) enum Choice {
-    /// Key and name of each device chosen.
-    Cohort(Vec<(NodeId, String)>),
-    /// There would be enough, but more are expected.
-    WaitUntil(Millis),
-    TooFew,
-}
-
 impl Round {
-    /// Uniform among the eligible devices that are here. The draw is a hash of the job's seed, the collection and the
-    /// device's *name*, so that it depends neither on the order in which devices came nor on their keys.
-    pub(super) fn choose(&mut self, now: Millis, since: Millis) -> Choice {
-        let here = self.presence.eligible();
-        let wanted = self.settings.cohort_size();
-        if here < self.settings.cohort.min as usize {
-            return Choice::TooFew;
-        }
-        if here < wanted {
-            // Worth waiting for: the first devices after a start, and devices that left a moment ago.
-            let wait_ms = self.settings.wait_ms;
-            let first = self.trained == 0 && self.collection.attempt == 0;
-            let left = self.presence.last_left().map_or(0, |at| at + wait_ms);
-            let until = if first { since + wait_ms } else { left.min(since + wait_ms) };
-            if now < until {
-                return Choice::WaitUntil(until);
-            }
-        }
-        Choice::Cohort(self.draw(wanted, |_| true))
+    pub fn job(&self) -> JobId {
+        self.job
+    }
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+    pub fn stage(&self) -> &Stage {
+        &self.stage
+    }
+    /// What is being gathered, or will be next.
+    pub fn collection(&self) -> Collection {
+        self.collection
+    }
+    /// The current version's model.
+    pub fn model(&self) -> &Manifest {
+        &self.model
+    }
+    /// What the algorithm keeps beside the model.
+    pub fn state(&self) -> Option<&Manifest> {
+        self.state.as_ref()
+    }
+    /// Devices that offer the data set, as of the current collection.
+    pub fn population(&self) -> u64 {
+        self.population
+    }
+    /// Objects that this round still needs: the model, its state and kept partials.
+    pub fn needs(&self, object: ObjectId) -> bool {
+        self.model.id() == object
+            || self.state.as_ref().is_some_and(|s| s.id() == object)
+            || self.desks.values().filter_map(|d| d.kept.as_ref()).any(|k| k.sum.id() == object)
+    }
+    /// Versions made by training so far.
+    pub fn trained(&self) -> u64 {
+        self.trained
+    }
+    /// Is this incarnation still good for something?
+    pub fn expects(&self, incarnation: Incarnation) -> bool {
+        incarnation.collection == self.collection
+            && matches!(self.stage, Stage::Collect { .. } | Stage::Close { .. })
+            && self.desks.get(&incarnation.number).is_some_and(|d| d.standing != Standing::Kept)
     }
 
-    fn draw(&self, wanted: usize, allowed: impl Fn(&NodeId) -> bool) -> Vec<(NodeId, String)> {
-        let mut drawn: Vec<([u8; 32], NodeId, String)> = self
-            .presence
-            .iter()
-            .filter(|(device, a)| a.eligible && allowed(device))
-            .map(|(device, a)| (self.lot(a), *device, a.name.clone()))
-            .collect();
-        drawn.sort_unstable();
-        drawn.truncate(wanted);
-        let mut cohort: Vec<(NodeId, String)> = drawn.into_iter().map(|(_, device, name)| (device, name)).collect();
-        cohort.sort_unstable();
-        cohort
+    /// Is this partial durable here?
+    pub fn kept(&self, incarnation: Incarnation) -> bool {
+        incarnation.collection == self.collection
+            && self.desks.get(&incarnation.number).is_some_and(|d| d.standing == Standing::Kept)
     }
-
-    fn lot(&self, attached: &Attached) -> [u8; 32] {
-        let mut hash = blake3::Hasher::new();
-        hash.update(b"littoral/cohort\0");
-        for number in
-            [self.settings.seed, self.collection.version, self.collection.work as u64, self.collection.attempt.into()]
-        {
-            hash.update(&number.to_le_bytes());
-        }
-        hash.update(attached.name.as_bytes());
-        *hash.finalize().as_bytes()
+    pub fn edge_of(&self, incarnation: Incarnation) -> Option<NodeId> {
+        (incarnation.collection == self.collection).then(|| self.desks.get(&incarnation.number).map(|d| d.edge))?
     }
-
-    /// Somebody will not take part: ask as many others, while there are any.
-    pub(super) fn top_up(&mut self, effects: &mut Vec<Effect>) {
-        if !matches!(self.stage, Stage::Collect { .. }) {
-            return;
-        }
-        let (absorbed, open) = self.members.tally();
-        let missing = self.settings.cohort_size().saturating_sub(absorbed + open);
-        let added = self.draw(missing, |device| self.members.get(device).is_none());
-        if added.is_empty() {
-            return;
-        }
-        for (device, name) in &added {
-            self.members.join(*device, name.clone());
-        }
-        effects.push(Effect::Record(super::Record::Joined { collection: self.collection, cohort: added }));
-        self.ask_adrift(effects);
+    pub fn incarnations_of(&self, edge: NodeId) -> Vec<Incarnation> {
+        self.desks.iter().filter(|(_, d)| d.edge == edge).map(|(number, _)| self.incarnation(*number)).collect()
     }
 
     /// One sentence on what the job waits for, or `None` if it does not wait.

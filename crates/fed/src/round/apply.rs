@@ -1,0 +1,96 @@
+//! Apply → announce → the next version, or the end.
+
+use super::{Effect, Millis, Outcome, Record, Round, Stage};
+use littoral_wire::message::{Collection, Work};
+use littoral_wire::object::Manifest;
+use littoral_wire::{NodeId, ObjectId};
+
+impl Round {
+    pub(super) fn apply(&mut self, effects: &mut Vec<Effect>) {
+        self.stage = Stage::Apply;
+        effects.push(Effect::Apply { collection: self.collection, partials: self.kept_partials() });
+    }
+
+    pub(super) fn applied(
+        &mut self,
+        now: Millis,
+        model: Manifest,
+        state: Option<Manifest>,
+        outcome: Outcome,
+        line: Vec<u8>,
+        effects: &mut Vec<Effect>,
+    ) {
+        if self.stage != Stage::Apply {
+            return;
+        }
+        let collection = self.collection;
+        let kept = self.kept_partials();
+        let mut included: Vec<NodeId> = kept.iter().flat_map(|k| k.devices.iter().copied()).collect();
+        included.sort_unstable();
+        let version = match collection.work {
+            Work::Evaluate => collection.version,
+            Work::Statistics | Work::Train => collection.version + 1,
+        };
+        let accuracy_ppm = outcome.accuracy.map(|a| (a * 1e6).round() as u32);
+        effects.push(Effect::Record(Record::Applied {
+            collection,
+            version,
+            model: model.clone(),
+            state: state.clone(),
+            accuracy_ppm,
+            line,
+        }));
+        let mut objects: Vec<ObjectId> = kept.iter().map(|k| k.sum.id()).collect();
+        if let (Some(old), Some(new)) = (&self.state, &state)
+            && old != new
+        {
+            objects.push(old.id());
+        }
+        effects.push(Effect::Announce { collection, version, model: model.id(), included });
+        effects.push(Effect::Discard { objects });
+        // Through parts per million, so that a restored machine decides on the same number.
+        let accuracy = accuracy_ppm.map(|ppm| f64::from(ppm) / 1e6);
+        self.advance(now, model, state, Outcome { accuracy });
+        if let Some(why) = self.reached_end(collection.work) {
+            self.finish(why, effects);
+        }
+    }
+
+    /// The collection is applied: what is next?
+    pub(super) fn advance(&mut self, now: Millis, model: Manifest, state: Option<Manifest>, outcome: Outcome) {
+        let done = self.collection;
+        self.model = model;
+        self.state = state;
+        if outcome.accuracy.is_some() {
+            self.last = outcome;
+        }
+        if done.work == Work::Train {
+            self.trained += 1;
+        }
+        let version = if done.work == Work::Evaluate { done.version } else { done.version + 1 };
+        let work = if self.trained >= self.settings.rounds || self.on_target() { Work::Evaluate } else { Work::Train };
+        self.collection = Collection { job: self.job, version, work, attempt: 0 };
+        self.clear();
+        self.stage = Stage::Wait { since: now };
+    }
+
+    fn on_target(&self) -> bool {
+        matches!((self.settings.target_accuracy, self.last.accuracy), (Some(target), Some(got)) if got >= target)
+    }
+
+    fn reached_end(&self, done: Work) -> Option<String> {
+        (done == Work::Evaluate).then(|| {
+            if self.trained >= self.settings.rounds {
+                format!("{} rounds are done", self.trained)
+            } else {
+                format!("the target accuracy is reached after {} rounds", self.trained)
+            }
+        })
+    }
+
+    pub(super) fn finish(&mut self, why: String, effects: &mut Vec<Effect>) {
+        effects.push(Effect::Record(Record::Finished { why: why.clone() }));
+        effects.push(Effect::Finished { why: why.clone() });
+        self.stage = Stage::Finished { why };
+    }
+}

@@ -1,0 +1,71 @@
+//! Collect → close → apply: enough is in, or the time is up.
+
+use super::desk::Standing;
+use super::{Effect, Kept, Millis, Record, Round, Stage};
+use littoral_wire::message::Incarnation;
+
+impl Round {
+    pub(super) fn try_close(&mut self, now: Millis, until: Millis, effects: &mut Vec<Effect>) {
+        let (absorbed, open) = self.members.tally();
+        let target = self.settings.cohort.target as usize;
+        let min = self.settings.cohort.min as usize;
+        if absorbed >= target || (open == 0 && absorbed >= min) || (now >= until && absorbed >= min) {
+            self.stage = Stage::Close { until: until.max(now + self.settings.close_ms) };
+            effects.push(Effect::Wake { at: until.max(now + self.settings.close_ms) });
+            for (number, desk) in &mut self.desks {
+                if desk.standing == Standing::Open {
+                    desk.standing = Standing::Closing;
+                    let incarnation = Incarnation { collection: self.collection, number: *number };
+                    effects.push(Effect::Close { edge: desk.edge, incarnation });
+                }
+            }
+        } else if now >= until {
+            let why = format!(
+                "{absorbed} of the {min} updates needed at least had come after {} ms",
+                self.settings.deadline_ms
+            );
+            self.abort(now, why, effects);
+        }
+    }
+
+    pub(super) fn try_apply(&mut self, now: Millis, until: Millis, effects: &mut Vec<Effect>) {
+        if self.desks.values().any(|d| d.standing == Standing::Closing) {
+            if now >= until {
+                // Edges that do not send what they have: what is kept must do.
+                let late: Vec<u64> =
+                    self.desks.iter().filter(|(_, d)| d.standing == Standing::Closing).map(|(n, _)| *n).collect();
+                late.into_iter().for_each(|number| self.fence(number, effects));
+            }
+            return;
+        }
+        let kept: usize = self.desks.values().filter_map(|d| d.kept.as_ref()).map(|k| k.devices.len()).sum();
+        if kept >= self.settings.cohort.min as usize {
+            self.apply(effects);
+        } else if now >= until {
+            self.abort(now, format!("only {kept} updates were left after edges were lost"), effects);
+        } else {
+            // An edge was lost with what it had: its devices still keep their updates, so collect them again.
+            self.stage = Stage::Collect { phase: self.settings.phases()[0], until };
+            self.ask_adrift(effects);
+        }
+    }
+
+    pub(super) fn kept_partials(&self) -> Vec<Kept> {
+        self.desks.values().filter_map(|d| d.kept.clone()).collect()
+    }
+
+    fn abort(&mut self, now: Millis, why: String, effects: &mut Vec<Effect>) {
+        let objects = self.kept_partials().iter().map(|k| k.sum.id()).collect();
+        self.fence_all(effects);
+        effects.push(Effect::Record(Record::Aborted { collection: self.collection, why: why.clone() }));
+        effects.push(Effect::Aborted { collection: self.collection, why });
+        effects.push(Effect::Discard { objects });
+        self.retry(now);
+    }
+
+    pub(super) fn retry(&mut self, now: Millis) {
+        self.collection.attempt += 1;
+        self.clear();
+        self.stage = Stage::Wait { since: now };
+    }
+}

@@ -1,0 +1,120 @@
+//! What a round is told, and what it decides.
+
+use super::{Kept, Millis, Record};
+use littoral_wire::message::{Collection, Fate, Incarnation};
+use littoral_wire::object::Manifest;
+use littoral_wire::{NodeId, ObjectId};
+
+/// What the sums of a collection said, for stopping rules and people.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Outcome {
+    /// Fraction of held-out rows answered right by the version that the collection started from; `None` if none were.
+    pub accuracy: Option<f64>,
+}
+
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// A device is attached at an edge. `eligible`: it offers the job's data set.
+    Device {
+        device: NodeId,
+        name: String,
+        edge: NodeId,
+        eligible: bool,
+    },
+    DeviceLeft {
+        device: NodeId,
+    },
+    /// An edge (re)attached, holding these incarnations of this job's current collection with these devices absorbed.
+    Edge {
+        edge: NodeId,
+        holds: Vec<(Incarnation, Vec<NodeId>)>,
+    },
+    /// An edge has been away for so long that it is given up.
+    EdgeLost {
+        edge: NodeId,
+    },
+    Progress {
+        incarnation: Incarnation,
+        device: NodeId,
+        fate: Fate,
+        reason: String,
+    },
+    /// An edge says that it has no such incarnation.
+    NoPartial {
+        incarnation: Incarnation,
+    },
+    /// A partial is here, whole and checked.
+    Partial {
+        incarnation: Incarnation,
+        devices: Vec<NodeId>,
+        sum: Manifest,
+    },
+    Applied {
+        model: Manifest,
+        state: Option<Manifest>,
+        outcome: Outcome,
+        line: Vec<u8>,
+    },
+    ApplyFailed {
+        why: String,
+    },
+    /// The time given by [`Effect::Wake`] has come, or may have.
+    Tick,
+    Stop {
+        why: String,
+    },
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Effect {
+    /// Make durable before performing anything behind it.
+    Record(Record),
+    /// Ask these devices for their work, through this edge. Said again, it adds devices.
+    Open {
+        edge: NodeId,
+        incarnation: Incarnation,
+        devices: Vec<NodeId>,
+    },
+    /// Ask the edge to forget the device unless it is absorbed already.
+    Release {
+        edge: NodeId,
+        incarnation: Incarnation,
+        device: NodeId,
+    },
+    /// Send the partial, absorb no more.
+    Close {
+        edge: NodeId,
+        incarnation: Incarnation,
+    },
+    Fence {
+        edge: NodeId,
+        incarnation: Incarnation,
+    },
+    /// Merge these partials and take the algorithm's cloud half.
+    Apply {
+        collection: Collection,
+        partials: Vec<Kept>,
+    },
+    /// A version is current. `included` is sorted.
+    Announce {
+        collection: Collection,
+        version: u64,
+        model: ObjectId,
+        included: Vec<NodeId>,
+    },
+    /// These objects are needed no more.
+    Discard {
+        objects: Vec<ObjectId>,
+    },
+    /// An attempt was given up.
+    Aborted {
+        collection: Collection,
+        why: String,
+    },
+    Wake {
+        at: Millis,
+    },
+    Finished {
+        why: String,
+    },
+}

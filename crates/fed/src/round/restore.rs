@@ -1,0 +1,52 @@
+//! The cloud is back: the records are folded into a machine that goes on where they end.
+
+use super::members::Members;
+use super::{Millis, Outcome, Record, Round, Settings, Stage};
+use littoral_wire::JobId;
+use littoral_wire::object::Manifest;
+
+impl Round {
+    /// A job that went on before the cloud stopped: folds its records.
+    pub fn restore(
+        job: JobId,
+        settings: Settings,
+        model: Manifest,
+        state: Option<Manifest>,
+        epoch: u32,
+        now: Millis,
+        records: &[Record],
+    ) -> Self {
+        let mut round = Self::new(job, settings, model, state, epoch, now);
+        for record in records {
+            round.replay(now, record.clone());
+        }
+        round
+    }
+
+    fn replay(&mut self, now: Millis, record: Record) {
+        match record {
+            Record::Opened { collection, population, cohort } => {
+                self.population = population;
+                self.collection = collection;
+                self.clear();
+                self.members = Members::new(cohort);
+                self.stage =
+                    Stage::Collect { phase: self.settings.phases()[0], until: now + self.settings.deadline_ms };
+            }
+            Record::Joined { cohort, .. } => {
+                cohort.into_iter().for_each(|(device, name)| self.members.join(device, name));
+            }
+            Record::Fenced { incarnation, .. } => {
+                self.fenced.insert(incarnation.number);
+            }
+            Record::Kept(kept) => self.seat(kept),
+            Record::Aborted { .. } => self.retry(now),
+            Record::Applied { model, state, accuracy_ppm, .. } => {
+                let accuracy = accuracy_ppm.map(|ppm| f64::from(ppm) / 1e6);
+                let model = if cfg!(feature = "broken-served-model") { self.model.clone() } else { model };
+                self.advance(now, model, state, Outcome { accuracy });
+            }
+            Record::Finished { why } => self.stage = Stage::Finished { why },
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! Wait → collect: choosing a cohort when enough devices are here.
+
+use super::members::Members;
+use super::presence::Attached;
+use super::{Effect, Millis, Record, Round, Stage};
+use littoral_wire::NodeId;
+
+enum Choice {
+    /// Key and name of each device chosen.
+    Cohort(Vec<(NodeId, String)>),
+    /// There would be enough, but more are expected.
+    WaitUntil(Millis),
+    TooFew,
+}
+
+impl Round {
+    pub(super) fn try_open(&mut self, now: Millis, since: Millis, effects: &mut Vec<Effect>) {
+        match self.choose(now, since) {
+            Choice::Cohort(cohort) => {
+                self.clear();
+                self.population = self.population.max(self.seen.len() as u64);
+                effects.push(Effect::Record(Record::Opened {
+                    collection: self.collection,
+                    population: self.population,
+                    cohort: cohort.clone(),
+                }));
+                self.members = Members::new(cohort);
+                let until = now + self.settings.deadline_ms;
+                self.stage = Stage::Collect { phase: self.settings.phases()[0], until };
+                effects.push(Effect::Wake { at: until });
+                self.ask_adrift(effects);
+            }
+            Choice::WaitUntil(at) => effects.push(Effect::Wake { at }),
+            Choice::TooFew => {}
+        }
+    }
+
+    /// Uniform among the eligible devices that are here. The draw is a hash of the job's seed, the collection and the
+    /// device's *name*, so that it depends neither on the order in which devices came nor on their keys.
+    fn choose(&mut self, now: Millis, since: Millis) -> Choice {
+        let here = self.presence.eligible();
+        let wanted = self.settings.cohort_size();
+        if here < self.settings.cohort.min as usize {
+            return Choice::TooFew;
+        }
+        if here < wanted {
+            // Worth waiting for: the first devices after a start, and devices that left a moment ago.
+            let wait_ms = self.settings.wait_ms;
+            let first = self.trained == 0 && self.collection.attempt == 0;
+            let left = self.presence.last_left().map_or(0, |at| at + wait_ms);
+            let until = if first { since + wait_ms } else { left.min(since + wait_ms) };
+            if now < until {
+                return Choice::WaitUntil(until);
+            }
+        }
+        Choice::Cohort(self.draw(wanted, |_| true))
+    }
+
+    fn draw(&self, wanted: usize, allowed: impl Fn(&NodeId) -> bool) -> Vec<(NodeId, String)> {
+        let mut drawn: Vec<([u8; 32], NodeId, String)> = self
+            .presence
+            .iter()
+            .filter(|(device, a)| a.eligible && allowed(device))
+            .map(|(device, a)| (self.lot(a), *device, a.name.clone()))
+            .collect();
+        drawn.sort_unstable();
+        drawn.truncate(wanted);
+        let mut cohort: Vec<(NodeId, String)> = drawn.into_iter().map(|(_, device, name)| (device, name)).collect();
+        cohort.sort_unstable();
+        cohort
+    }
+
+    fn lot(&self, attached: &Attached) -> [u8; 32] {
+        let mut hash = blake3::Hasher::new();
+        hash.update(b"littoral/cohort\0");
+        for number in
+            [self.settings.seed, self.collection.version, self.collection.work as u64, self.collection.attempt.into()]
+        {
+            hash.update(&number.to_le_bytes());
+        }
+        hash.update(attached.name.as_bytes());
+        *hash.finalize().as_bytes()
+    }
+
+    /// Somebody will not take part: ask as many others, while there are any.
+    pub(super) fn top_up(&mut self, effects: &mut Vec<Effect>) {
+        if !matches!(self.stage, Stage::Collect { .. }) {
+            return;
+        }
+        let (absorbed, open) = self.members.tally();
+        let missing = self.settings.cohort_size().saturating_sub(absorbed + open);
+        let added = self.draw(missing, |device| self.members.get(device).is_none());
+        if added.is_empty() {
+            return;
+        }
+        for (device, name) in &added {
+            self.members.join(*device, name.clone());
+        }
+        effects.push(Effect::Record(Record::Joined { collection: self.collection, cohort: added }));
+        self.ask_adrift(effects);
+    }
+}
