@@ -66,10 +66,10 @@ impl Round {
             }
         }
         for (device, member) in self.members.iter() {
-            if let MemberState::Releasing(number) = member.state
-                && let Some(desk) = self.desks.get(&number)
+            if let MemberState::Releasing(number) | MemberState::Expelling { number, .. } = &member.state
+                && let Some(desk) = self.desks.get(number)
             {
-                let incarnation = self.incarnation(number);
+                let incarnation = self.incarnation(*number);
                 effects.push(Effect::Release { edge: desk.edge, incarnation, device: *device });
             }
         }

@@ -25,6 +25,10 @@ impl Round {
                 self.settings.deadline_ms
             );
             self.abort(now, why, effects);
+        } else if absorbed + open < min && !self.top_up(effects) {
+            // Nobody who is here could fill it: better to wait for others than for the deadline.
+            let why = format!("{} of the {min} updates needed at least can come{}", absorbed + open, self.who_is_out());
+            self.abort(now, why, effects);
         }
     }
 

@@ -3,7 +3,7 @@
 use super::desk::{Desk, Standing};
 use super::members::MemberState;
 use super::presence::Attached;
-use super::{Effect, Kept, Record, Round, Stage};
+use super::{Effect, Kept, Millis, Record, Round, Stage};
 use littoral_wire::NodeId;
 use littoral_wire::message::{Fate, Incarnation};
 use littoral_wire::object::Manifest;
@@ -25,14 +25,7 @@ impl Round {
         if !matches!(self.stage, Stage::Collect { .. }) {
             return;
         }
-        let Some(member) = self.members.get(&device) else {
-            // Somebody new: wanted if so many declined that the rest are too few.
-            let (absorbed, open) = self.members.tally();
-            if absorbed + open < self.settings.cohort.min as usize {
-                self.top_up(effects);
-            }
-            return;
-        };
+        let Some(member) = self.members.get(&device) else { return };
         match member.state {
             MemberState::Adrift => self.ask(device, edge, effects),
             // It moved: nothing may be sent to the new edge while the old one could still count it.
@@ -52,11 +45,39 @@ impl Round {
             // The broken build asks again for what is counted. Merely leaving the release out shows too rarely: not once in
             // the checker's hundred seeds.
             MemberState::In(_) if cfg!(feature = "broken-counted-once") => self.ask(device, edge, effects),
-            MemberState::In(_) | MemberState::Out { .. } => {}
+            MemberState::Expelling { .. } | MemberState::In(_) | MemberState::Out { .. } => {}
         }
     }
 
-    pub(super) fn edge(&mut self, edge: NodeId, holds: Vec<(Incarnation, Vec<NodeId>)>, effects: &mut Vec<Effect>) {
+    /// The device's key is not let in any more: what is not in a partial yet shall not come. Until the edge has let it go
+    /// it may be in one all the same, so its machine is not asked under another key before.
+    pub(super) fn expelled(&mut self, device: NodeId, why: String, effects: &mut Vec<Effect>) {
+        self.presence.forget(device);
+        let Some(member) = self.members.get(&device) else { return };
+        match member.state {
+            MemberState::Asked(number) | MemberState::Releasing(number) => {
+                self.set(device, MemberState::Expelling { number, why });
+                if let Some(desk) = self.desks.get(&number) {
+                    effects.push(Effect::Release { edge: desk.edge, incarnation: self.incarnation(number), device });
+                }
+            }
+            MemberState::Adrift => self.is_out(device, why, effects),
+            MemberState::Expelling { .. } | MemberState::In(_) | MemberState::Out { .. } => {}
+        }
+    }
+
+    fn is_out(&mut self, device: NodeId, why: String, effects: &mut Vec<Effect>) {
+        self.set(device, MemberState::Out { why });
+        self.top_up(effects);
+    }
+
+    pub(super) fn edge(
+        &mut self,
+        now: Millis,
+        edge: NodeId,
+        holds: Vec<(Incarnation, Vec<NodeId>)>,
+        effects: &mut Vec<Effect>,
+    ) {
         let collecting = matches!(self.stage, Stage::Collect { .. } | Stage::Close { .. });
         let mut held = BTreeSet::new();
         for (incarnation, absorbed) in holds {
@@ -80,16 +101,12 @@ impl Round {
                 self.desks.insert(number, Desk::new(edge));
             }
             for device in absorbed {
-                self.progress(number, device, Fate::Absorbed, String::new(), effects);
+                self.progress(now, number, device, Fate::Absorbed, String::new(), effects);
             }
         }
         // What it should have and has not, it has lost.
-        let lost: Vec<u64> = self
-            .desks
-            .iter()
-            .filter(|(n, d)| d.edge == edge && d.live() && !held.contains(n))
-            .map(|(n, _)| *n)
-            .collect();
+        let mut lost = self.live(|desk| desk.edge == edge);
+        lost.retain(|number| !held.contains(number));
         lost.into_iter().for_each(|number| self.fence(number, effects));
         // Ask again for what it has not answered.
         for number in held {
@@ -109,6 +126,7 @@ impl Round {
 
     pub(super) fn progress(
         &mut self,
+        now: Millis,
         number: u64,
         device: NodeId,
         fate: Fate,
@@ -116,35 +134,39 @@ impl Round {
         effects: &mut Vec<Effect>,
     ) {
         let Some(member) = self.members.get(&device) else { return };
-        let here = match member.state {
-            MemberState::Asked(n) | MemberState::Releasing(n) | MemberState::In(n) => n == number,
+        let here = match &member.state {
             // After a restart of the cloud the edges tell where devices are.
             MemberState::Adrift => self.desks.contains_key(&number),
-            MemberState::Out { .. } => false,
+            // Counted: what else is said of it was said before.
+            MemberState::In(_) => false,
+            state => state.number() == Some(number),
         };
         if !here {
             return;
         }
-        let name = member.name.clone();
         match fate {
             Fate::Absorbed => self.set(device, MemberState::In(number)),
             Fate::Declined | Fate::Refused => {
-                self.declined.push((name, reason.clone()));
-                self.set(device, MemberState::Out { why: reason });
-                self.top_up(effects);
+                self.presence.rest(now + self.settings.deadline_ms, device);
+                if self.declines.add(&member.name, self.collection, &reason) {
+                    let (collection, name, why) = (self.collection, member.name.clone(), reason.clone());
+                    effects.push(Effect::Record(Record::Declined { collection, name, why }));
+                }
+                self.is_out(device, reason, effects);
             }
+            // Said to a request too, by an edge that let the device go or closed before: it will never absorb it
+            // under this number.
             Fate::Released => {
-                // Said to a request too, by an edge that let the device go or closed before: it will never absorb it
-                // under this number.
-                if matches!(member.state, MemberState::Asked(_) | MemberState::Releasing(_)) {
-                    if let Some(desk) = self.desks.get_mut(&number) {
-                        desk.released.insert(device);
-                    }
-                    self.set(device, MemberState::Adrift);
-                    let edge = self.presence.get(&device).map(|attached| attached.edge);
-                    if let (Stage::Collect { .. }, Some(edge)) = (&self.stage, edge) {
-                        self.ask(device, edge, effects);
-                    }
+                if let Some(desk) = self.desks.get_mut(&number) {
+                    desk.released.insert(device);
+                }
+                if let MemberState::Out { why } = member.state.let_go() {
+                    return self.is_out(device, why, effects);
+                }
+                self.set(device, MemberState::Adrift);
+                let edge = self.presence.get(&device).map(|attached| attached.edge);
+                if let (Stage::Collect { .. }, Some(edge)) = (&self.stage, edge) {
+                    self.ask(device, edge, effects);
                 }
             }
             // It may come back to the same edge; until it shows elsewhere nothing changes.
@@ -168,9 +190,9 @@ impl Round {
         let edge = self.desks[&number].edge;
         // Each device must be a member and counted nowhere else; a partial that says otherwise is of no use.
         let foreign = devices.iter().any(|d| match self.members.get(d).map(|m| &m.state) {
-            Some(MemberState::In(n) | MemberState::Asked(n) | MemberState::Releasing(n)) => *n != number,
             Some(MemberState::Adrift) => false,
-            Some(MemberState::Out { .. }) | None => true,
+            Some(state) => state.number() != Some(number),
+            None => true,
         });
         if (foreign && !cfg!(feature = "broken-counted-once")) || devices.is_empty() {
             self.fence(number, effects);
@@ -188,7 +210,7 @@ impl Round {
             self.set(*device, MemberState::In(number));
         }
         // Whoever was asked through this incarnation and is not in it was too late.
-        self.set_adrift(number, |state| !matches!(state, MemberState::In(_)));
+        self.let_go(number, |state| !matches!(state, MemberState::In(_)));
         let desk = self.desks.entry(number).or_insert_with(|| Desk::new(kept.edge));
         desk.standing = Standing::Kept;
         desk.kept = Some(kept);

@@ -24,6 +24,11 @@ pub enum Event {
     DeviceLeft {
         device: NodeId,
     },
+    /// The device's key is not let in any more.
+    Expelled {
+        device: NodeId,
+        why: String,
+    },
     /// An edge (re)attached, holding these incarnations of this job's current collection with these devices absorbed.
     Edge {
         edge: NodeId,

@@ -2,7 +2,7 @@
 //! about one of them asks how many are in: so they are counted as they move.
 
 use littoral_wire::NodeId;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A device of the current cohort.
 #[derive(Clone, Debug, PartialEq)]
@@ -19,6 +19,8 @@ pub(super) enum MemberState {
     Asked(u64),
     /// The incarnation was asked to let it go, so that it can send elsewhere.
     Releasing(u64),
+    /// The incarnation was asked to let it go, because its key is not let in any more.
+    Expelling { number: u64, why: String },
     /// In the partial of this incarnation.
     In(u64),
     /// Will not take part in this collection.
@@ -30,7 +32,16 @@ impl MemberState {
     pub fn number(&self) -> Option<u64> {
         match self {
             Self::Asked(number) | Self::Releasing(number) | Self::In(number) => Some(*number),
+            Self::Expelling { number, .. } => Some(*number),
             Self::Adrift | Self::Out { .. } => None,
+        }
+    }
+
+    /// What becomes of it once its incarnation can no longer count it.
+    pub fn let_go(&self) -> Self {
+        match self {
+            Self::Expelling { why, .. } | Self::Out { why } => Self::Out { why: why.clone() },
+            _ => Self::Adrift,
         }
     }
 }
@@ -84,5 +95,19 @@ impl Members {
     /// Members in a partial, and members that may still come.
     pub fn tally(&self) -> (usize, usize) {
         (self.absorbed, self.open)
+    }
+
+    /// Those who will not take part, and why.
+    pub fn out(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.all.values().filter_map(|member| match &member.state {
+            MemberState::Out { why } => Some((member.name.as_str(), why.as_str())),
+            _ => None,
+        })
+    }
+
+    /// Names of machines that are in or may still come: under another key they would count twice.
+    pub fn names(&self) -> BTreeSet<&str> {
+        let may_count = |m: &&Member| !matches!(m.state, MemberState::Out { .. });
+        self.all.values().filter(may_count).map(|m| m.name.as_str()).collect()
     }
 }

@@ -34,6 +34,7 @@ mod apply;
 mod ask;
 mod close;
 mod collect;
+mod declines;
 mod desk;
 mod event;
 mod fence;
@@ -47,11 +48,13 @@ mod show;
 mod tests;
 mod wait;
 
+pub use declines::Decline;
 pub use desk::Standing;
 pub use event::{Effect, Event, Outcome};
 pub use record::{Kept, Record};
 pub use settings::{Cohort, Pace, Phase, Settings, SettingsError};
 
+use declines::Declines;
 use desk::Desk;
 use littoral_wire::message::{Collection, Incarnation, Work};
 use littoral_wire::object::Manifest;
@@ -109,7 +112,7 @@ pub struct Round {
     population: u64,
     /// Numbers for incarnations: those of two runs of the cloud never meet.
     next_number: u64,
-    declined: Vec<(String, String)>,
+    declines: Declines,
 }
 
 impl Round {
@@ -139,7 +142,7 @@ impl Round {
             seen: BTreeSet::new(),
             population: 0,
             next_number: u64::from(epoch) << 32,
-            declined: Vec::new(),
+            declines: Declines::default(),
         }
     }
 
@@ -149,18 +152,13 @@ impl Round {
         }
         match event {
             Event::Device { device, name, edge, eligible } => self.device(device, name, edge, eligible, effects),
-            Event::DeviceLeft { device } => {
-                self.presence.went(now, device);
-            }
-            Event::Edge { edge, holds } => self.edge(edge, holds, effects),
-            Event::EdgeLost { edge } => {
-                let numbers: Vec<u64> =
-                    self.desks.iter().filter(|(_, d)| d.edge == edge && d.live()).map(|(n, _)| *n).collect();
-                numbers.into_iter().for_each(|number| self.fence(number, effects));
-            }
+            Event::DeviceLeft { device } => self.presence.went(now, device),
+            Event::Expelled { device, why } => self.expelled(device, why, effects),
+            Event::Edge { edge, holds } => self.edge(now, edge, holds, effects),
+            Event::EdgeLost { edge } => self.edge_lost(edge, effects),
             Event::Progress { incarnation, device, fate, reason } => {
                 if self.expects(incarnation) {
-                    self.progress(incarnation.number, device, fate, reason, effects);
+                    self.progress(now, incarnation.number, device, fate, reason, effects);
                 }
             }
             Event::NoPartial { incarnation } => {
@@ -207,7 +205,6 @@ impl Round {
         self.members = Members::default();
         self.desks.clear();
         self.fenced.clear();
-        self.declined.clear();
     }
 
     fn set(&mut self, device: NodeId, state: MemberState) {

@@ -30,6 +30,12 @@ pub enum Record {
         collection: Collection,
         cohort: Vec<(NodeId, String)>,
     },
+    /// A machine declined, for a reason that it did not give the last time.
+    Declined {
+        collection: Collection,
+        name: String,
+        why: String,
+    },
     Fenced {
         incarnation: Incarnation,
         edge: NodeId,
@@ -105,6 +111,12 @@ impl Wire for Record {
                 out.push(6);
                 Why::new(why.as_str()).put(out);
             }
+            Record::Declined { collection, name, why } => {
+                out.push(7);
+                collection.put(out);
+                Name::new(name.as_str()).put(out);
+                Why::new(why.as_str()).put(out);
+            }
         }
     }
 
@@ -134,6 +146,11 @@ impl Wire for Record {
                 line: LineBytes::take(reader)?.into_vec(),
             },
             6 => Record::Finished { why: Why::take(reader)?.to_string() },
+            7 => Record::Declined {
+                collection: Wire::take(reader)?,
+                name: Name::take(reader)?.to_string(),
+                why: Why::take(reader)?.to_string(),
+            },
             got => return Err(DecodeError::UnknownTag { what: "record", offset, got }),
         })
     }

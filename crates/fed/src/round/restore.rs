@@ -36,6 +36,10 @@ impl Round {
             Record::Joined { cohort, .. } => {
                 cohort.into_iter().for_each(|(device, name)| self.members.join(device, name));
             }
+            // It is asked again all the same: it may have been mended while the cloud was away.
+            Record::Declined { collection, name, why } => {
+                self.declines.add(&name, collection, &why);
+            }
             Record::Fenced { incarnation, .. } => {
                 self.fenced.insert(incarnation.number);
             }

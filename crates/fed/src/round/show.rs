@@ -1,7 +1,8 @@
 //! What a round shows of itself: to its host, and to people who want to know what it waits for.
 
-use super::members::MemberState;
-use super::{Round, Settings, Stage, Standing};
+use super::members::{Member, MemberState};
+use super::presence::Attached;
+use super::{Decline, Round, Settings, Stage, Standing};
 use littoral_wire::message::{Collection, Incarnation};
 use littoral_wire::object::Manifest;
 use littoral_wire::{JobId, NodeId, ObjectId};
@@ -64,68 +65,84 @@ impl Round {
 
     /// One sentence on what the job waits for, or `None` if it does not wait.
     pub fn why(&self, data_set: &str) -> Option<String> {
-        let count = |eligible: bool| self.presence.iter().filter(|(_, a)| a.eligible == eligible).count();
         match &self.stage {
-            Stage::Wait { .. } => {
-                let (need, here) = (self.settings.cohort.min, count(true));
-                let others: Vec<&str> =
-                    self.presence.iter().filter(|(_, a)| !a.eligible).map(|(_, a)| a.name.as_str()).take(8).collect();
-                let have: Vec<&str> =
-                    self.presence.iter().filter(|(_, a)| a.eligible).map(|(_, a)| a.name.as_str()).take(8).collect();
-                let mut text = format!("needs {need} devices with data set `{data_set}`, {here} are here");
-                if !have.is_empty() {
-                    text += &format!(": {}", have.join(", "));
-                }
-                if !others.is_empty() {
-                    text += &format!("; without that data set: {}", others.join(", "));
-                }
-                if here >= need as usize {
-                    text += "; waiting a little for more";
-                }
-                Some(text)
-            }
-            Stage::Collect { .. } | Stage::Close { .. } => {
-                let mut by_state: BTreeMap<&str, Vec<String>> = BTreeMap::new();
-                for (device, member) in self.members.iter() {
-                    let away = self.presence.get(device).is_none();
-                    let state = match &member.state {
-                        MemberState::Adrift if away => "away",
-                        MemberState::Asked(_) if away => "away since it was asked",
-                        MemberState::Adrift => "not asked yet",
-                        MemberState::Asked(_) => "working",
-                        MemberState::Releasing(_) => "moving to another edge",
-                        MemberState::In(_) => continue,
-                        MemberState::Out { .. } => "not taking part",
-                    };
-                    let reason = match &member.state {
-                        MemberState::Out { why } => format!("{} ({why})", member.name),
-                        _ => member.name.clone(),
-                    };
-                    by_state.entry(state).or_default().push(reason);
-                }
-                let (absorbed, _) = self.members.tally();
-                let mut text = format!("{absorbed} of {} updates are in", self.settings.cohort.target);
-                for (state, names) in by_state {
-                    text += &format!("; {state}: {}", names[..names.len().min(8)].join(", "));
-                    if names.len() > 8 {
-                        text += &format!(" and {} more", names.len() - 8);
-                    }
-                }
-                Some(text)
-            }
-            Stage::Apply => None,
+            Stage::Wait { .. } => Some(self.why_wait(data_set)),
+            Stage::Collect { .. } | Stage::Close { .. } => Some(self.why_collect()),
             Stage::Stuck { why, .. } => Some(format!("the sum could not be applied, it will be tried again: {why}")),
-            Stage::Finished { .. } => None,
+            Stage::Apply | Stage::Finished { .. } => None,
         }
     }
 
-    /// Names and reasons of devices that declined the current collection.
-    pub fn declined(&self) -> &[(String, String)] {
-        &self.declined
+    fn why_wait(&self, data_set: &str) -> String {
+        let (mut have, mut resting, mut others) = (Vec::new(), Vec::new(), Vec::new());
+        for (device, Attached { name, eligible, .. }) in self.presence.iter() {
+            match eligible {
+                false => others.push(name.clone()),
+                true => have.push(name.clone()),
+            }
+            if let (true, Some(decline)) = (self.presence.rests(device), self.declines.get(name)) {
+                resting.push(format!("{name} declined version {}: {}", decline.collection.version, decline.why));
+            }
+        }
+        let (need, here) = (self.settings.cohort.min, have.len());
+        let mut text = format!("needs {need} devices with data set `{data_set}`, {here} are here");
+        if !have.is_empty() {
+            text += &format!(": {}", listed(&have));
+        }
+        if !resting.is_empty() {
+            text += &format!("; of which {}", listed(&resting));
+        }
+        if !others.is_empty() {
+            text += &format!("; without that data set: {}", listed(&others));
+        }
+        if self.presence.count_willing() >= need as usize {
+            text += "; waiting a little for more";
+        }
+        text
+    }
+
+    fn why_collect(&self) -> String {
+        let mut by_state: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+        for (device, Member { name, state }) in self.members.iter() {
+            let away = self.presence.get(device).is_none();
+            let state = match state {
+                MemberState::Adrift if away => "away",
+                MemberState::Asked(_) if away => "away since it was asked",
+                MemberState::Adrift => "not asked yet",
+                MemberState::Asked(_) => "working",
+                MemberState::Releasing(_) => "moving to another edge",
+                MemberState::Expelling { .. } => "being cut off",
+                MemberState::In(_) | MemberState::Out { .. } => continue,
+            };
+            by_state.entry(state).or_default().push(name.clone());
+        }
+        let mut text = format!("{} of {} updates are in", self.members.tally().0, self.settings.cohort.target);
+        for (state, names) in by_state {
+            text += &format!("; {state}: {}", listed(&names));
+        }
+        text + &self.who_is_out()
+    }
+
+    /// "; not taking part: …", or nothing.
+    pub(super) fn who_is_out(&self) -> String {
+        let out: Vec<String> = self.members.out().map(|(name, why)| format!("{name} ({why})")).collect();
+        if out.is_empty() { String::new() } else { format!("; not taking part: {}", listed(&out)) }
+    }
+
+    /// Machines that declined, by name: the latest of each, whatever has become of the collection.
+    pub fn declines(&self) -> impl Iterator<Item = (&str, &Decline)> {
+        self.declines.iter()
     }
 
     /// Updates in, and updates wanted.
     pub fn progress_of_collection(&self) -> (usize, usize) {
         (self.members.tally().0, self.settings.cohort.target as usize)
     }
+}
+
+/// The first few, and how many more.
+fn listed(names: &[String]) -> String {
+    let shown = names.len().min(8);
+    let more = if names.len() > shown { format!(" and {} more", names.len() - shown) } else { String::new() };
+    names[..shown].join(", ") + &more
 }

@@ -1,20 +1,26 @@
 //! Short scenes, each with one point. Random schedules with crashes are the simulator's.
 
 use super::*;
+use littoral_wire::codec::Wire;
 use littoral_wire::message::Fate;
 
 const A: NodeId = NodeId([0xa; 32]);
 const B: NodeId = NodeId([0xb; 32]);
+const DEADLINE_MS: Millis = 1_000;
 
 fn device(i: u8) -> NodeId {
     NodeId([i; 32])
+}
+
+fn manifest(bytes: &[u8]) -> Manifest {
+    Manifest::of(bytes).expect("small")
 }
 
 fn settings(target: u32, min: u32) -> Settings {
     Settings {
         cohort: Cohort { target, min, over_select: 1.0 },
         pace: Pace::default(),
-        deadline_ms: 1_000,
+        deadline_ms: DEADLINE_MS,
         wait_ms: 100,
         close_ms: 500,
         retry_ms: 50,
@@ -27,48 +33,53 @@ fn settings(target: u32, min: u32) -> Settings {
     .expect("runs")
 }
 
-/// A round and everything that it has decided since last asked.
+/// A round and everything that it has decided. Device `i` is named `d<i>`.
 struct Scene {
     round: Round,
     decided: Vec<Effect>,
-    records: Vec<Record>,
 }
 
 impl Scene {
-    fn new(target: u32, min: u32) -> Self {
+    /// At time 0 these devices are here, each at its edge.
+    fn new(target: u32, min: u32, devices: &[(u8, NodeId)]) -> Self {
         let round = Round::new(JobId(1), settings(target, min), manifest(b"w0"), None, 1, 0);
-        Self { round, decided: Vec::new(), records: Vec::new() }
+        let mut scene = Self { round, decided: Vec::new() };
+        devices.iter().for_each(|(i, edge)| drop(scene.here(0, *i, *edge)));
+        scene
+    }
+
+    /// The cloud died and is back: records survive, through their bytes.
+    fn restored(&self, now: Millis) -> Self {
+        let records: Vec<Record> =
+            self.records().map(|r| Record::from_bytes(&r.to_bytes()).expect("its own bytes")).collect();
+        let settings = self.round.settings.clone();
+        let round = Round::restore(JobId(1), settings, manifest(b"w0"), None, 2, now, &records);
+        Self { round, decided: Vec::new() }
     }
 
     fn step(&mut self, now: Millis, event: Event) -> Vec<Effect> {
         let mut decided = Vec::new();
         self.round.step(now, event, &mut decided);
-        self.records.extend(decided.iter().filter_map(|e| match e {
-            Effect::Record(record) => Some(record.clone()),
-            _ => None,
-        }));
         self.decided.extend(decided.clone());
         decided
     }
 
     fn here(&mut self, now: Millis, i: u8, edge: NodeId) -> Vec<Effect> {
-        let event = Event::Device { device: device(i), name: format!("d{i}"), edge, eligible: true };
-        self.step(now, event)
+        self.named(now, i, &format!("d{i}"), edge)
     }
 
-    /// The incarnation under which this edge was last asked for the device.
-    fn asked(&self, i: u8, at: NodeId) -> Incarnation {
-        let found = self.decided.iter().rev().find_map(|e| match e {
-            Effect::Open { edge, incarnation, devices } if *edge == at && devices.contains(&device(i)) => {
-                Some(*incarnation)
-            }
-            _ => None,
-        });
-        found.expect("asked")
+    fn named(&mut self, now: Millis, i: u8, name: &str, edge: NodeId) -> Vec<Effect> {
+        self.step(now, Event::Device { device: device(i), name: name.into(), edge, eligible: true })
     }
 
-    fn says(&mut self, now: Millis, incarnation: Incarnation, i: u8, fate: Fate) -> Vec<Effect> {
-        self.step(now, Event::Progress { incarnation, device: device(i), fate, reason: String::new() })
+    /// The device's edge says this of it, under the incarnation under which it was last asked.
+    fn says(&mut self, now: Millis, i: u8, fate: Fate, reason: &str) -> Vec<Effect> {
+        let incarnation = self.asked(i);
+        self.step(now, Event::Progress { incarnation, device: device(i), fate, reason: reason.into() })
+    }
+
+    fn absorbed(&mut self, now: Millis, i: u8) -> Vec<Effect> {
+        self.says(now, i, Fate::Absorbed, "")
     }
 
     fn hands_in(&mut self, now: Millis, incarnation: Incarnation, devices: &[u8]) -> Vec<Effect> {
@@ -80,162 +91,308 @@ impl Scene {
         let outcome = Outcome::default();
         self.step(now, Event::Applied { model: manifest(model), state: None, outcome, line: Vec::new() })
     }
+
+    /// A whole version of what these devices were asked for, all at one edge.
+    fn version(&mut self, now: Millis, devices: &[u8], model: &[u8]) -> Vec<Effect> {
+        let incarnation = self.asked(devices[0]);
+        devices.iter().for_each(|i| drop(self.absorbed(now, *i)));
+        self.hands_in(now, incarnation, devices);
+        self.applied(now, model)
+    }
+
+    /// The incarnation under which the device was last asked.
+    fn asked(&self, i: u8) -> Incarnation {
+        self.ever_asked(i).expect("asked")
+    }
+
+    fn ever_asked(&self, i: u8) -> Option<Incarnation> {
+        self.decided.iter().rev().find_map(|e| match e {
+            Effect::Open { incarnation, devices, .. } if devices.contains(&device(i)) => Some(*incarnation),
+            _ => None,
+        })
+    }
+
+    fn records(&self) -> impl Iterator<Item = &Record> {
+        self.decided.iter().filter_map(|e| match e {
+            Effect::Record(record) => Some(record),
+            _ => None,
+        })
+    }
+
+    fn opened(&self) -> usize {
+        self.records().filter(|r| matches!(r, Record::Opened { .. })).count()
+    }
+
+    fn why(&self) -> String {
+        self.round.why("scans").expect("it waits")
+    }
 }
 
-fn manifest(bytes: &[u8]) -> Manifest {
-    Manifest::of(bytes).expect("small")
+/// Where the first effect of this kind stands.
+fn place(decided: &[Effect], fits: impl Fn(&Effect) -> bool) -> usize {
+    decided.iter().position(fits).unwrap_or_else(|| panic!("{decided:?}"))
+}
+
+fn aborted(decided: &[Effect]) -> Option<&str> {
+    decided.iter().find_map(|e| match e {
+        Effect::Aborted { why, .. } => Some(why.as_str()),
+        _ => None,
+    })
 }
 
 #[test]
 fn a_version_is_made_and_announced_with_the_devices_of_its_partials() {
-    let mut scene = Scene::new(2, 2);
-    scene.here(0, 1, A);
-    scene.here(0, 2, B);
-    let (a, b) = (scene.asked(1, A), scene.asked(2, B));
-    scene.says(1, a, 1, Fate::Absorbed);
-    let decided = scene.says(1, b, 2, Fate::Absorbed);
+    let mut scene = Scene::new(2, 2, &[(1, A), (2, B)]);
+    let (a, b) = (scene.asked(1), scene.asked(2));
+    scene.absorbed(1, 1);
+    let decided = scene.absorbed(1, 2);
     assert!(decided.contains(&Effect::Close { edge: A, incarnation: a }));
     scene.hands_in(2, a, &[1]);
     let decided = scene.hands_in(2, b, &[2]);
     assert!(matches!(&decided[1], Effect::Apply { partials, .. } if partials.len() == 2), "{decided:?}");
     let decided = scene.applied(3, b"w1");
-    let announced = decided.iter().position(
-        |e| matches!(e, Effect::Announce { version: 1, included, .. } if *included == [device(1), device(2)]),
-    );
-    let recorded = decided.iter().position(|e| matches!(e, Effect::Record(Record::Applied { version: 1, .. })));
-    assert!(recorded < announced && recorded.is_some(), "durable before it is announced");
+    let recorded = place(&decided, |e| matches!(e, Effect::Record(Record::Applied { version: 1, .. })));
+    let both = [device(1), device(2)];
+    let announced =
+        place(&decided, |e| matches!(e, Effect::Announce { version: 1, included, .. } if *included == both));
+    assert!(recorded < announced, "durable before it is announced");
 }
 
 #[test]
 fn a_device_that_moved_is_asked_elsewhere_only_when_it_was_let_go() {
-    let mut scene = Scene::new(1, 1);
-    scene.here(0, 1, A);
-    let a = scene.asked(1, A);
-    let decided = scene.here(1, 1, B);
-    assert_eq!(decided, [Effect::Release { edge: A, incarnation: a, device: device(1) }]);
-    let decided = scene.says(2, a, 1, Fate::Released);
+    let moved = || {
+        let mut scene = Scene::new(1, 1, &[(1, A)]);
+        let a = scene.asked(1);
+        let decided = scene.here(1, 1, B);
+        assert_eq!(decided, [Effect::Release { edge: A, incarnation: a, device: device(1) }]);
+        (scene, a)
+    };
+    let (mut scene, _) = moved();
+    let decided = scene.says(2, 1, Fate::Released, "");
     assert!(matches!(&decided[..], [Effect::Open { edge: B, .. }]), "{decided:?}");
     // And if the old edge had it already, it stays there.
-    let mut scene = Scene::new(1, 1);
-    scene.here(0, 1, A);
-    let a = scene.asked(1, A);
-    scene.here(1, 1, B);
-    let decided = scene.says(2, a, 1, Fate::Absorbed);
+    let (mut scene, a) = moved();
+    let decided = scene.absorbed(2, 1);
     assert_eq!(decided.last(), Some(&Effect::Close { edge: A, incarnation: a }));
 }
 
 #[test]
 fn a_lost_edge_is_fenced_durably_before_its_devices_are_asked_again() {
-    let mut scene = Scene::new(2, 2);
-    scene.here(0, 1, A);
-    scene.here(0, 2, A);
-    let a = scene.asked(1, A);
-    scene.says(1, a, 1, Fate::Absorbed);
+    let mut scene = Scene::new(2, 2, &[(1, A), (2, A)]);
+    let a = scene.asked(1);
+    scene.absorbed(1, 1);
     scene.here(2, 1, B);
     let decided = scene.step(3, Event::EdgeLost { edge: A });
-    let fenced = decided
-        .iter()
-        .position(|e| matches!(e, Effect::Record(Record::Fenced { incarnation, .. }) if *incarnation == a));
-    let asked = decided.iter().position(|e| matches!(e, Effect::Open { edge: B, .. }));
-    assert!(fenced < asked && fenced.is_some(), "{decided:?}");
+    let fenced =
+        place(&decided, |e| matches!(e, Effect::Record(Record::Fenced { incarnation, .. }) if *incarnation == a));
+    let asked = place(&decided, |e| matches!(e, Effect::Open { edge: B, .. }));
+    assert!(fenced < asked, "{decided:?}");
     // Whatever comes of the fenced one now is of no use.
     assert_eq!(scene.hands_in(4, a, &[1]), []);
 }
 
 #[test]
 fn a_restarted_edge_has_lost_what_it_does_not_hold() {
-    let mut scene = Scene::new(2, 2);
-    scene.here(0, 1, A);
-    scene.here(0, 2, A);
-    let old = scene.asked(1, A);
-    scene.says(1, old, 1, Fate::Absorbed);
+    let mut scene = Scene::new(2, 2, &[(1, A), (2, A)]);
+    let old = scene.asked(1);
+    scene.absorbed(1, 1);
     scene.step(2, Event::Edge { edge: A, holds: Vec::new() });
-    let new = scene.asked(1, A);
-    assert_ne!(old, new);
-    assert!(scene.records.contains(&Record::Fenced { incarnation: old, edge: A }));
+    assert_ne!(old, scene.asked(1));
+    assert!(scene.records().any(|r| *r == Record::Fenced { incarnation: old, edge: A }));
 }
 
 #[test]
 fn partials_whose_devices_overlap_never_both_count() {
-    let mut scene = Scene::new(2, 2);
-    scene.here(0, 1, A);
-    scene.here(0, 2, B);
-    let (a, b) = (scene.asked(1, A), scene.asked(2, B));
-    scene.says(1, a, 1, Fate::Absorbed);
-    scene.says(1, b, 2, Fate::Absorbed);
+    let mut scene = Scene::new(2, 2, &[(1, A), (2, B)]);
+    let (a, b) = (scene.asked(1), scene.asked(2));
+    scene.absorbed(1, 1);
+    scene.absorbed(1, 2);
     scene.hands_in(2, a, &[1]);
     scene.hands_in(2, b, &[1, 2]);
-    let kept: Vec<_> = scene.records.iter().filter(|r| matches!(r, Record::Kept(_))).collect();
-    assert_eq!(kept.len(), 1);
+    assert_eq!(scene.records().filter(|r| matches!(r, Record::Kept(_))).count(), 1);
 }
 
 #[test]
 fn too_few_at_the_deadline_is_a_new_attempt() {
-    let mut scene = Scene::new(2, 2);
-    scene.here(0, 1, A);
-    scene.here(0, 2, A);
-    let first = scene.asked(1, A);
-    scene.says(1, first, 1, Fate::Absorbed);
-    let decided = scene.step(1_001, Event::Tick);
-    assert!(decided.iter().any(|e| matches!(e, Effect::Aborted { .. })), "{decided:?}");
-    let second = scene.asked(1, A);
-    assert_eq!((second.collection.version, second.collection.attempt), (0, 1));
+    let mut scene = Scene::new(2, 2, &[(1, A), (2, A)]);
+    scene.absorbed(1, 1);
+    let decided = scene.step(DEADLINE_MS, Event::Tick);
+    assert!(aborted(&decided).is_some(), "{decided:?}");
+    let second = scene.asked(1).collection;
+    assert_eq!((second.version, second.attempt), (0, 1));
 }
 
 #[test]
 fn a_restored_round_goes_on_where_the_records_end() {
-    let mut scene = Scene::new(2, 2);
-    scene.here(0, 1, A);
-    scene.here(0, 2, B);
-    let (a, b) = (scene.asked(1, A), scene.asked(2, B));
-    scene.says(1, a, 1, Fate::Absorbed);
-    scene.says(1, b, 2, Fate::Absorbed);
+    let mut scene = Scene::new(2, 2, &[(1, A), (2, B)]);
+    let (a, b) = (scene.asked(1), scene.asked(2));
+    scene.absorbed(1, 1);
+    scene.absorbed(1, 2);
     scene.hands_in(2, a, &[1]);
-    // The cloud dies here. Records survive, through their bytes.
-    use littoral_wire::codec::Wire;
-    let records: Vec<Record> =
-        scene.records.iter().map(|r| Record::from_bytes(&r.to_bytes()).expect("its own bytes")).collect();
-    let round = Round::restore(JobId(1), settings(2, 2), manifest(b"w0"), None, 2, 10, &records);
-    let mut scene = Scene { round, decided: Vec::new(), records };
-    scene.step(10, Event::Edge { edge: B, holds: vec![(b, vec![device(2)])] });
-    assert!(scene.decided.contains(&Effect::Close { edge: B, incarnation: b }), "{:?}", scene.decided);
+    let mut scene = scene.restored(10);
+    let decided = scene.step(10, Event::Edge { edge: B, holds: vec![(b, vec![device(2)])] });
+    assert!(decided.contains(&Effect::Close { edge: B, incarnation: b }), "{decided:?}");
     let decided = scene.hands_in(11, b, &[2]);
     assert!(matches!(&decided[1], Effect::Apply { partials, .. } if partials.len() == 2), "{decided:?}");
 }
 
+// ---- devices that decline ----
+
 #[test]
-fn whoever_comes_takes_the_place_of_one_that_declined() {
-    let mut scene = Scene::new(2, 2);
-    scene.here(0, 1, A);
-    scene.here(0, 2, A);
-    let first = scene.asked(1, A);
-    scene.says(1, first, 1, Fate::Declined);
-    scene.here(2, 3, B);
-    let joined = Record::Joined { collection: first.collection, cohort: vec![(device(3), "d3".into())] };
-    assert!(scene.records.contains(&joined), "{:?}", scene.records);
-    assert_eq!(scene.asked(3, B).collection, first.collection);
+fn whoever_is_counted_has_not_declined() {
+    let mut scene = Scene::new(2, 2, &[(1, A), (2, A)]);
+    scene.absorbed(1, 1);
+    assert_eq!(scene.says(2, 1, Fate::Declined, "too late"), []);
 }
 
 #[test]
+fn another_takes_the_place_of_one_that_declined() {
+    let mut scene = Scene::new(2, 2, &[(1, A), (2, A)]);
+    scene.here(0, 3, B);
+    let first = scene.asked(1).collection;
+    scene.says(1, 1, Fate::Declined, "no");
+    let joined = Record::Joined { collection: first, cohort: vec![(device(3), "d3".into())] };
+    assert!(scene.records().any(|r| *r == joined), "{:?}", scene.decided);
+    assert_eq!(scene.asked(3).collection, first);
+}
+
+#[test]
+fn a_collection_that_nobody_here_can_fill_is_given_up_at_once() {
+    let mut scene = Scene::new(2, 2, &[(1, A), (2, A)]);
+    scene.absorbed(1, 2);
+    let decided = scene.says(1, 1, Fate::Declined, "no column `age`");
+    let why = "1 of the 2 updates needed at least can come; not taking part: d1 (no column `age`)";
+    assert_eq!(aborted(&decided), Some(why));
+    assert_eq!(
+        scene.why(),
+        "needs 2 devices with data set `scans`, 2 are here: d1, d2; of which d1 declined version 0: no column `age`"
+    );
+    // It does not spin: nothing more is recorded until somebody else comes.
+    scene.step(2, Event::Tick);
+    scene.here(3, 1, A);
+    assert_eq!(scene.opened(), 1, "the same device over the same connection");
+    scene.here(4, 3, B);
+    assert_eq!((scene.opened(), scene.asked(3).collection.attempt), (2, 1));
+}
+
+#[test]
+fn whoever_declined_is_asked_again_over_a_new_connection_or_after_a_rounds_time() {
+    let declined = || {
+        let mut scene = Scene::new(1, 1, &[(1, A)]);
+        scene.says(1, 1, Fate::Declined, "no");
+        assert_eq!(scene.opened(), 1);
+        scene
+    };
+    let mut scene = declined();
+    scene.step(2, Event::DeviceLeft { device: device(1) });
+    scene.here(3, 1, A);
+    assert_eq!(scene.opened(), 2);
+
+    let mut scene = declined();
+    scene.here(2, 1, B);
+    assert_eq!(scene.opened(), 2);
+
+    let mut scene = declined();
+    assert!(scene.decided.contains(&Effect::Wake { at: DEADLINE_MS + 1 }), "{:?}", scene.decided);
+    scene.step(DEADLINE_MS, Event::Tick);
+    assert_eq!(scene.opened(), 1);
+    scene.step(DEADLINE_MS + 1, Event::Tick);
+    assert_eq!(scene.opened(), 2);
+}
+
+#[test]
+fn a_decline_is_remembered_when_its_collection_is_over_and_recorded_once_per_reason() {
+    let mut scene = Scene::new(1, 1, &[(1, A)]);
+    for (attempt, why) in [(0, "no"), (1, "no"), (2, "never")] {
+        assert_eq!(scene.asked(1).collection.attempt, attempt);
+        scene.says(1, 1, Fate::Declined, why);
+        scene.step(2, Event::DeviceLeft { device: device(1) });
+        scene.here(3, 1, A);
+        let times = scene.round.declines().map(|(_, decline)| decline.times).collect::<Vec<_>>();
+        assert_eq!(times, [[1, 2, 1][attempt as usize]]);
+    }
+    assert_eq!(scene.records().filter(|r| matches!(r, Record::Declined { .. })).count(), 2);
+    scene.version(4, &[1], b"w1");
+    for round in [&scene.round, &scene.restored(10).round] {
+        let all: Vec<_> = round.declines().map(|(name, d)| (name, d.collection.attempt, d.why.as_str())).collect();
+        assert_eq!(all, [("d1", 2, "never")]);
+    }
+}
+
+// ---- keys that are cut off or replaced ----
+
+#[test]
+fn of_a_key_that_was_cut_off_only_what_is_in_a_partial_counts() {
+    let mut scene = Scene::new(3, 1, &[(1, A), (2, A), (3, A)]);
+    let a = scene.asked(1);
+    scene.absorbed(1, 1);
+    let expelled = |i| Event::Expelled { device: device(i), why: "its key was revoked".into() };
+    assert_eq!(scene.step(2, expelled(1)), []);
+    assert_eq!(scene.step(2, expelled(2)), [Effect::Release { edge: A, incarnation: a, device: device(2) }]);
+    scene.says(3, 2, Fate::Released, "");
+    assert!(scene.why().ends_with("not taking part: d2 (its key was revoked)"), "{}", scene.why());
+    scene.absorbed(4, 3);
+    // An edge that counts it all the same is not believed.
+    let mut lying = Scene { round: scene.restored(5).round, decided: scene.decided.clone() };
+    lying.step(5, expelled(2));
+    lying.step(5, Event::Edge { edge: A, holds: vec![(a, vec![device(1), device(2)])] });
+    assert_eq!(lying.hands_in(6, a, &[1, 2]), []);
+    // The next collection goes without both.
+    scene.hands_in(6, a, &[1, 3]);
+    scene.applied(7, b"w1");
+    scene.step(7 + DEADLINE_MS, Event::Tick);
+    let Some(Record::Opened { cohort, .. }) = scene.records().last() else { panic!("{:?}", scene.decided) };
+    assert_eq!(*cohort, [(device(3), "d3".to_string())]);
+}
+
+#[test]
+fn a_machine_with_a_new_key_joins_only_when_its_old_one_cannot_count() {
+    // Device 9 is device 1 under a new key.
+    let rotated = |absorbed_before: bool| {
+        let mut scene = Scene::new(2, 1, &[(1, A), (2, A)]);
+        if absorbed_before {
+            scene.absorbed(1, 1);
+        }
+        scene.step(2, Event::Expelled { device: device(1), why: "its key was replaced".into() });
+        scene.named(3, 9, "d1", B);
+        scene
+    };
+    // Absorbed already: when another is wanted, the machine is not.
+    let mut scene = rotated(true);
+    scene.says(4, 2, Fate::Declined, "no");
+    assert_eq!(scene.ever_asked(9), None);
+    // Not yet: first the old edge lets go of the old key.
+    let mut scene = rotated(false);
+    assert_eq!(scene.ever_asked(9), None);
+    scene.says(4, 1, Fate::Released, "");
+    assert_eq!(scene.asked(9).collection.attempt, 0);
+    scene.absorbed(5, 9);
+    assert!(scene.decided.contains(&Effect::Open { edge: B, incarnation: scene.asked(9), devices: vec![device(9)] }));
+}
+
+#[test]
+fn a_machine_that_is_here_under_two_keys_is_drawn_once() {
+    let mut scene = Scene::new(2, 2, &[(1, A)]);
+    scene.named(1, 9, "d1", B);
+    scene.step(DEADLINE_MS, Event::Tick);
+    assert_eq!(scene.opened(), 0);
+}
+
+// ---- what a job says and how it ends ----
+
+#[test]
 fn waiting_says_why() {
-    let mut scene = Scene::new(4, 4);
-    scene.here(0, 1, A);
-    let event = Event::Device { device: device(2), name: "d2".into(), edge: A, eligible: false };
-    scene.step(0, event);
-    let why = scene.round.why("scans").expect("it waits");
-    assert_eq!(why, "needs 4 devices with data set `scans`, 1 are here: d1; without that data set: d2");
+    let mut scene = Scene::new(4, 4, &[(1, A)]);
+    scene.step(0, Event::Device { device: device(2), name: "d2".into(), edge: A, eligible: false });
+    assert_eq!(scene.why(), "needs 4 devices with data set `scans`, 1 are here: d1; without that data set: d2");
 }
 
 #[test]
 fn after_the_last_round_comes_an_evaluation_and_the_end() {
-    let mut scene = Scene::new(1, 1);
-    scene.here(0, 1, A);
+    let mut scene = Scene::new(1, 1, &[(1, A)]);
     for (version, model) in [(0, &b"w1"[..]), (1, b"w2"), (2, b"w2")] {
-        let incarnation = scene.asked(1, A);
-        assert_eq!(incarnation.collection.version, version);
-        scene.says(1, incarnation, 1, Fate::Absorbed);
-        scene.hands_in(1, incarnation, &[1]);
-        scene.applied(1, model);
+        assert_eq!(scene.asked(1).collection.version, version);
+        scene.version(1, &[1], model);
     }
     assert_eq!(*scene.round.stage(), Stage::Finished { why: "2 rounds are done".into() });
 }

@@ -8,7 +8,7 @@ use littoral_wire::NodeId;
 enum Choice {
     /// Key and name of each device chosen.
     Cohort(Vec<(NodeId, String)>),
-    /// There would be enough, but more are expected.
+    /// More are expected, or some will have rested.
     WaitUntil(Millis),
     TooFew,
 }
@@ -35,13 +35,14 @@ impl Round {
         }
     }
 
-    /// Uniform among the eligible devices that are here. The draw is a hash of the job's seed, the collection and the
+    /// Uniform among the eligible devices that are here and have not declined lately. The draw is a hash of the job's seed, the collection and the
     /// device's *name*, so that it depends neither on the order in which devices came nor on their keys.
     fn choose(&mut self, now: Millis, since: Millis) -> Choice {
-        let here = self.presence.eligible();
+        self.presence.wake(now);
+        let here = self.presence.count_willing();
         let wanted = self.settings.cohort_size();
         if here < self.settings.cohort.min as usize {
-            return Choice::TooFew;
+            return self.presence.first_awake().map_or(Choice::TooFew, Choice::WaitUntil);
         }
         if here < wanted {
             // Worth waiting for: the first devices after a start, and devices that left a moment ago.
@@ -53,17 +54,22 @@ impl Round {
                 return Choice::WaitUntil(until);
             }
         }
-        Choice::Cohort(self.draw(wanted, |_| true))
+        let cohort = self.draw(wanted, |_, _| true);
+        // Fewer are drawn than are here if a machine is here under two keys.
+        if cohort.len() < self.settings.cohort.min as usize { Choice::TooFew } else { Choice::Cohort(cohort) }
     }
 
-    fn draw(&self, wanted: usize, allowed: impl Fn(&NodeId) -> bool) -> Vec<(NodeId, String)> {
+    /// `allowed`: of this key and name.
+    fn draw(&self, wanted: usize, allowed: impl Fn(&NodeId, &str) -> bool) -> Vec<(NodeId, String)> {
         let mut drawn: Vec<([u8; 32], NodeId, String)> = self
             .presence
-            .iter()
-            .filter(|(device, a)| a.eligible && allowed(device))
+            .willing()
+            .filter(|(device, a)| allowed(device, &a.name))
             .map(|(device, a)| (self.lot(a), *device, a.name.clone()))
             .collect();
         drawn.sort_unstable();
+        // A machine whose key was replaced may be here under both; equal names draw equal lots.
+        drawn.dedup_by(|a, b| a.2 == b.2);
         drawn.truncate(wanted);
         let mut cohort: Vec<(NodeId, String)> = drawn.into_iter().map(|(_, device, name)| (device, name)).collect();
         cohort.sort_unstable();
@@ -82,21 +88,23 @@ impl Round {
         *hash.finalize().as_bytes()
     }
 
-    /// Somebody will not take part: ask as many others, while there are any.
-    pub(super) fn top_up(&mut self, effects: &mut Vec<Effect>) {
+    /// Somebody will not take part: ask as many others, while there are any. Returns whether there were.
+    pub(super) fn top_up(&mut self, effects: &mut Vec<Effect>) -> bool {
         if !matches!(self.stage, Stage::Collect { .. }) {
-            return;
+            return false;
         }
         let (absorbed, open) = self.members.tally();
         let missing = self.settings.cohort_size().saturating_sub(absorbed + open);
-        let added = self.draw(missing, |device| self.members.get(device).is_none());
+        let names = self.members.names();
+        let added = self.draw(missing, |device, name| self.members.get(device).is_none() && !names.contains(name));
         if added.is_empty() {
-            return;
+            return false;
         }
         for (device, name) in &added {
             self.members.join(*device, name.clone());
         }
         effects.push(Effect::Record(Record::Joined { collection: self.collection, cohort: added }));
         self.ask_adrift(effects);
+        true
     }
 }

@@ -90,7 +90,10 @@ pub fn details(job: &Value) {
         line(&format!("  {:<13}{}", "note", note.as_str().unwrap_or_default()));
     }
     for declined in items(job, "declined") {
-        line(&format!("  {:<13}{}: {}", "declined", text(declined, "device"), text(declined, "why")));
+        let (device, why, version) = (text(declined, "device"), text(declined, "why"), &declined["version"]);
+        let again = declined["times"].as_u64().filter(|times| *times > 1);
+        let again = again.map_or(String::new(), |times| format!(" ({times} times)"));
+        line(&format!("  {:<13}{device}, version {version}: {why}{again}", "declined"));
     }
     let versions = items(job, "versions");
     if versions.is_empty() {

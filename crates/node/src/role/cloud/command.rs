@@ -5,20 +5,20 @@
 
 use super::jobs::{Job, kind_name};
 use super::{Cloud, Effect, LinkId, Millis, Table, fleet_row, put};
-use littoral_fed::round::Stage;
+use littoral_fed::round::{Decline, Stage};
 use littoral_wire::message::{COMMAND_DOMAIN, Role, command_bytes};
 use littoral_wire::{Blob, JobId, Message, NodeId};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 /// How far an operator's clock and the cloud's may differ.
 pub const FRESH_MS: u64 = 5 * 60_000;
 /// A page of a run's record.
 const VERSIONS_PER_PAGE: usize = 50;
-
-/// Devices that declined, in one reply: the first ones.
-const DECLINED_MAX: usize = 100;
+/// Of each device the latest decline is kept; a job shows the latest of them.
+const DECLINES_SHOWN: usize = 20;
 
 /// What an operator key may do; each right includes those before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -352,11 +352,21 @@ impl Cloud {
         fields.insert("plan".into(), job.spec.remarks().into());
         fields.insert("spec".into(), job.toml.clone().into());
         if let Some(round) = job.round() {
-            let declined: Vec<Value> = round
-                .declined()
+            let mut declines: Vec<_> = round.declines().collect();
+            declines.sort_unstable_by_key(|(_, decline)| Reverse(decline.collection));
+            let declined: Vec<Value> = declines
                 .iter()
-                .take(DECLINED_MAX)
-                .map(|(name, why)| json!({"device": name, "why": why}))
+                .take(DECLINES_SHOWN)
+                .map(|(name, decline)| {
+                    let Decline { collection, why, times } = decline;
+                    json!({
+                        "device": name,
+                        "version": collection.version,
+                        "work": kind_name(collection.work),
+                        "why": why,
+                        "times": times,
+                    })
+                })
                 .collect();
             fields.insert("declined".into(), declined.into());
             fields.insert("model_bytes".into(), round.model().bytes().into());

@@ -451,6 +451,12 @@ impl Jobs {
             }
             Record::Fenced { incarnation, .. } => version = incarnation.collection.version,
             Record::Joined { collection, .. } | Record::Aborted { collection, .. } => version = collection.version,
+            Record::Declined { collection, name, why } => {
+                version = collection.version;
+                // Recorded, and so said, once for each reason; `job show` counts on.
+                let what = format!("job {id}: {name} declined version {version}: {why}");
+                effects.push(Effect::Report(Report::Warning { what }));
+            }
             Record::Finished { .. } => {}
         }
         let item = job.stored.to_be_bytes().to_vec();

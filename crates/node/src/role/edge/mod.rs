@@ -395,6 +395,7 @@ impl Edge {
                     Some(old) => {
                         let reason = "the same machine has connected again".into();
                         effects.push(Effect::Hangup { link: old.link, reason });
+                        self.leave(device, old.link, effects);
                         old.admitted
                     }
                     None => false,
