@@ -59,9 +59,6 @@ impl Round {
     pub fn edge_of(&self, incarnation: Incarnation) -> Option<NodeId> {
         (incarnation.collection == self.collection).then(|| self.desks.get(&incarnation.number).map(|d| d.edge))?
     }
-    pub fn incarnations_of(&self, edge: NodeId) -> Vec<Incarnation> {
-        self.desks.iter().filter(|(_, d)| d.edge == edge).map(|(number, _)| self.incarnation(*number)).collect()
-    }
 
     /// One sentence on what the job waits for, or `None` if it does not wait.
     pub fn why(&self, data_set: &str) -> Option<String> {

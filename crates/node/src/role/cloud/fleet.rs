@@ -62,6 +62,8 @@ pub struct DeviceHere {
 #[derive(Debug, Default)]
 pub struct Fleet {
     machines: BTreeMap<NodeId, Machine>,
+    /// The key that a machine has now, by those it had before.
+    current: BTreeMap<NodeId, NodeId>,
     tickets: BTreeMap<Vec<u8>, Unspent>,
     operators: BTreeMap<NodeId, Operator>,
     pub(super) edges: BTreeMap<NodeId, EdgeHere>,
@@ -88,7 +90,7 @@ impl Fleet {
         match row.key.table {
             Table::Node => {
                 if let (Some(id), Ok(machine)) = (id(), serde_json::from_slice(&row.value)) {
-                    self.machines.insert(id, machine);
+                    self.insert(id, machine);
                 }
             }
             Table::Ticket => {
@@ -103,6 +105,12 @@ impl Fleet {
             }
             _ => {}
         }
+    }
+
+    fn insert(&mut self, key: NodeId, machine: Machine) {
+        let before = machine.replaced.iter().filter_map(|old| old.parse().ok());
+        self.current.extend(before.map(|old: NodeId| (old, key)));
+        self.machines.insert(key, machine);
     }
 
     pub fn machines(&self) -> impl Iterator<Item = (&NodeId, &Machine)> {
@@ -127,8 +135,7 @@ impl Fleet {
     }
 
     pub(super) fn install(&mut self, key: NodeId, role: Role, name: &str) {
-        let machine = Machine::new(role, name, 0);
-        self.machines.insert(key, machine);
+        self.insert(key, Machine::new(role, name, 0));
     }
 
     pub(super) fn may(&self, node: NodeId, role: Role) -> bool {
@@ -137,6 +144,20 @@ impl Fleet {
 
     pub(super) fn revoked(&self, node: NodeId) -> bool {
         self.machines.get(&node).is_some_and(|m| m.revoked)
+    }
+
+    /// The key under which a machine is known now: this one, unless it was replaced.
+    pub(super) fn current(&self, key: NodeId) -> NodeId {
+        self.current.get(&key).copied().unwrap_or(key)
+    }
+
+    /// Why a key is not let in.
+    pub(super) fn why_cut(&self, key: NodeId) -> &'static str {
+        match self.revoked(key) {
+            true if self.current(key) != key => "this key was replaced by another",
+            true => "this key was revoked",
+            false => "this key is not enrolled; get a ticket and run `littoral join TICKET`",
+        }
     }
 
     pub(super) fn right(&self, operator: NodeId) -> Option<Right> {
@@ -256,7 +277,7 @@ impl Cloud {
             key: fleet_row(Table::Node, &peer.0),
             value: serde_json::to_vec(&machine).unwrap_or_default(),
         }];
-        self.fleet.machines.insert(peer, machine);
+        self.fleet.insert(peer, machine);
         if let Some(ticket) = self.fleet.tickets.get_mut(&item) {
             ticket.uses -= 1;
             let key = fleet_row(Table::Ticket, &item);
@@ -272,8 +293,10 @@ impl Cloud {
         effects.push(Effect::Send { link, message: Message::Joined { name: Name::new(name), upstreams } });
     }
 
+    /// A machine's key is replaced: the new one has its name and what it is owed, the old one is cut off.
     pub(super) fn rotate(
         &mut self,
+        now: Millis,
         link: LinkId,
         peer: NodeId,
         to: NodeId,
@@ -295,9 +318,17 @@ impl Cloud {
             let message = denied("the new key's signature over the old key", "another signature");
             return effects.push(Effect::Send { link, message });
         }
+        // Asked again after an interruption: it is done.
+        if to == peer {
+            return effects.push(Effect::Send { link, message: Message::Rotated { to } });
+        }
+        if self.fleet.machines.contains_key(&to) {
+            let message = denied("a new key", "one that is or was enrolled");
+            return effects.push(Effect::Send { link, message });
+        }
         let (mut old, mut machine) = (machine.clone(), machine);
-        // What is counted under the old key is counted for this machine.
         machine.replaced.push(peer.to_string());
+        old.replaced.clear();
         old.revoked = true;
         old.name = format!("{} (replaced)", machine.name);
         let row = |id: NodeId, m: &Machine| Write::Put {
@@ -305,43 +336,39 @@ impl Cloud {
             value: serde_json::to_vec(m).unwrap_or_default(),
         };
         effects.push(Effect::Store(vec![row(peer, &old), row(to, &machine)]));
-        self.fleet.machines.insert(peer, old);
-        self.fleet.machines.insert(to, machine);
+        self.fleet.insert(peer, old);
+        self.fleet.insert(to, machine);
+        self.expel(now, peer, effects);
+        self.jobs.rotated(peer, to);
         effects.push(Effect::Send { link, message: Message::Rotated { to } });
     }
 
-    /// Cuts a key off: wherever it is connected, it is hung up, and rounds go on without it.
+    /// Cuts a key off for good.
     pub(super) fn revoke(&mut self, now: Millis, node: NodeId, effects: &mut Vec<Effect>) -> bool {
         let Some(machine) = self.fleet.machines.get_mut(&node) else { return false };
         machine.revoked = true;
         let value = serde_json::to_vec(machine).unwrap_or_default();
         effects.push(put(fleet_row(Table::Node, &node.0), value));
-        let reason = Reason::new("this key was revoked");
+        self.expel(now, node, effects);
+        true
+    }
+
+    /// Rounds go on without this key, and wherever it is connected it is hung up.
+    fn expel(&mut self, now: Millis, node: NodeId, effects: &mut Vec<Effect>) {
+        self.fleet.devices.remove(&node);
+        // Before its link is cut: what an edge has not absorbed by now it refuses, over whatever link it comes.
+        let why = self.fleet.why_cut(node).to_string();
+        self.jobs.each_round(now, round::Event::Expelled { device: node, why: why.clone() }, &self.fleet, effects);
+        let reason = Reason::new(why);
         for link in self.fleet.edge_links() {
             effects.push(Effect::Send { link, message: Message::Cut { node, reason: reason.clone() } });
         }
-        if let Some(here) = self.fleet.devices.remove(&node) {
-            let incarnations = self.jobs.incarnations_of(here.edge);
-            self.jobs.each_round(now, round::Event::DeviceLeft { device: node }, &self.fleet, effects);
-            // What it has not sent yet shall not come any more.
-            for incarnation in incarnations {
-                let event = round::Event::Progress {
-                    incarnation,
-                    device: node,
-                    fate: littoral_wire::message::Fate::Declined,
-                    reason: "its key was revoked".into(),
-                };
-                self.jobs.round(now, incarnation.collection.job, event, &self.fleet, effects);
-            }
-        }
         if let Some(edge) = self.fleet.edges.remove(&node) {
             if let Some(link) = edge.link {
-                effects.push(Effect::Send { link, message: Message::Cut { node, reason: reason.clone() } });
                 effects.push(Effect::Hangup { link, reason: reason.to_string() });
             }
             self.edge_is_lost(now, node, effects);
         }
-        true
     }
 
     #[allow(clippy::too_many_arguments)] // The fields of one message.
@@ -404,10 +431,7 @@ impl Cloud {
         effects: &mut Vec<Effect>,
     ) {
         if !self.fleet.may(device, Role::Device) {
-            let reason = Reason::new(match self.fleet.revoked(device) {
-                true => "this key was revoked",
-                false => "this key is not enrolled; get a ticket and run `littoral join TICKET`",
-            });
+            let reason = Reason::new(self.fleet.why_cut(device));
             return effects.push(Effect::Send { link, message: Message::Cut { node: device, reason } });
         }
         self.fleet.devices.insert(device, DeviceHere { edge, data: data.clone() });

@@ -254,7 +254,7 @@ impl Jobs {
         let first = model.id();
         for record in &records {
             if let Record::Applied { collection, version, model, line, .. } = record {
-                let included = included_of(&records, *collection);
+                let included = under_current_keys(included_of(&records, *collection), fleet);
                 let line = serde_json::from_slice(line).unwrap_or_default();
                 if let Some(key) = &self.key {
                     let made = if cfg!(feature = "broken-one-model-per-version") { first } else { model.id() };
@@ -269,6 +269,11 @@ impl Jobs {
         let round = Round::restore(id, job.spec.settings().clone(), model, state, self.epoch, now, &records);
         job.state = State::Running(Box::new(round));
         self.load_model(id, effects);
+        // A key that was cut off stays so, whatever an edge still holds of it.
+        for (device, _) in fleet.machines().filter(|(_, machine)| machine.revoked) {
+            let why = fleet.why_cut(*device).into();
+            self.round(now, id, round::Event::Expelled { device: *device, why }, fleet, effects);
+        }
         // Who came while version 0 was being made: first what edges hold, then where devices are.
         for (edge, here) in fleet.edges.iter().filter(|(_, here)| here.link.is_some()) {
             let holds = here.holds.iter().filter(|(i, _)| i.collection.job == id).cloned().collect();
@@ -368,10 +373,6 @@ impl Jobs {
                 }
             }
         }
-    }
-
-    pub(super) fn incarnations_of(&self, edge: NodeId) -> Vec<Incarnation> {
-        self.jobs.values().filter_map(Job::round).flat_map(|round| round.incarnations_of(edge)).collect()
     }
 
     // ---- decisions become effects ----
@@ -623,6 +624,7 @@ impl Jobs {
         effects: &mut Vec<Effect>,
     ) {
         let (Some(key), Some(job)) = (&self.key, self.jobs.get_mut(&id)) else { return };
+        let included = under_current_keys(included, fleet);
         let announcement = announce(key, collection, version, model, &included);
         let line = std::mem::take(&mut job.line);
         let before = job.made.values().next_back().map(|made| made.announcement.model).filter(|old| *old != model);
@@ -637,6 +639,21 @@ impl Jobs {
         }
         effects.extend(stale.map(Effect::Drop));
         effects.push(Effect::Report(Report::Version { collection, version, model, included, line: Box::new(line) }));
+    }
+
+    /// A machine's key was replaced. What its old key was counted for the machine is told under its new one: versions
+    /// that list the old key are announced anew, to whoever asks from now on.
+    pub(super) fn rotated(&mut self, from: NodeId, to: NodeId) {
+        let Some(key) = &self.key else { return };
+        for (collection, made) in self.jobs.values_mut().flat_map(|job| &mut job.made) {
+            if let Ok(at) = made.included.binary_search(&from) {
+                made.included[at] = to;
+                made.included.sort_unstable();
+                let Announcement { version, model, .. } = made.announcement;
+                made.announcement = announce(key, *collection, version, model, &made.included);
+                self.tree = None;
+            }
+        }
     }
 
     /// How a collection ended for a device, if it has ended.
@@ -901,6 +918,13 @@ fn included_of(records: &[Record], collection: Collection) -> Vec<NodeId> {
         })
         .flatten()
         .collect();
+    devices.sort_unstable();
+    devices
+}
+
+/// The same machines, each by the key that it has now. Its update may have been counted under an earlier one.
+fn under_current_keys(mut devices: Vec<NodeId>, fleet: &Fleet) -> Vec<NodeId> {
+    devices.iter_mut().for_each(|device| *device = fleet.current(*device));
     devices.sort_unstable();
     devices
 }

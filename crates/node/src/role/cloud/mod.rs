@@ -94,7 +94,7 @@ impl Cloud {
         let Some(peer) = self.links.peer(link) else { return };
         match message {
             Message::Join { secret, role, name } => self.join(now, link, peer, secret, role, &name, effects),
-            Message::Rotate { to, signature } => self.rotate(link, peer, to, &signature, effects),
+            Message::Rotate { to, signature } => self.rotate(now, link, peer, to, &signature, effects),
             Message::Command { body, nonce, issued_at_ms, signature } => {
                 self.command(now, link, peer, &body, nonce, issued_at_ms, &signature, effects);
             }
@@ -120,10 +120,7 @@ impl Cloud {
     }
 
     fn cut(&self, link: LinkId, node: NodeId, effects: &mut Vec<Effect>) {
-        let reason = Reason::new(match self.fleet.revoked(node) {
-            true => "this key was revoked",
-            false => "this key is not enrolled; get a ticket and run `littoral join TICKET`",
-        });
+        let reason = Reason::new(self.fleet.why_cut(node));
         effects.push(Effect::Send { link, message: Message::Cut { node, reason: reason.clone() } });
         effects.push(Effect::Hangup { link, reason: reason.to_string() });
     }

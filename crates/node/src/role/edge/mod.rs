@@ -29,6 +29,9 @@ const FENCED_MAX: usize = 1024;
 /// Chunks of a model in flight from the cloud.
 const FETCH_WINDOW: usize = 16;
 
+/// What devices are told by an edge that may not work.
+const CUT_OFF: &str = "this edge was cut off by its cloud";
+
 /// What an edge is, from its configuration.
 #[derive(Clone, Debug)]
 pub struct EdgeIdentity {
@@ -63,6 +66,8 @@ pub struct Edge {
     redial: Redial,
     links: Links,
     cloud: Option<LinkId>,
+    /// The cloud does not let this edge in.
+    cut_off: bool,
     guests: BTreeMap<NodeId, Guest>,
     /// Open and closed partials.
     desks: BTreeMap<Incarnation, Desk>,
@@ -79,6 +84,7 @@ impl Edge {
             identity,
             links: Links::default(),
             cloud: None,
+            cut_off: false,
             guests: BTreeMap::new(),
             desks: BTreeMap::new(),
             fenced: VecDeque::new(),
@@ -139,6 +145,7 @@ impl Edge {
         match message {
             Message::EdgeAttached { upstreams, .. } => {
                 self.redial.succeeded();
+                self.cut_off = false;
                 self.upstreams = upstreams;
             }
             Message::Open { incarnation, spec, model, inline, devices, words, bits, .. } => {
@@ -187,7 +194,7 @@ impl Edge {
                     effects.push(Effect::Hangup { link: guest.link, reason: "the cloud cut this key off".into() });
                     self.leave(node, guest.link, effects);
                 } else if node == self.identity.id {
-                    effects.push(Effect::Report(Report::Warning { what: format!("this edge was cut off: {reason}") }));
+                    self.send_guests_away(&reason, effects);
                 }
             }
             Message::GetChunk { object, index } => self.send_sum(link, object, index, effects),
@@ -312,6 +319,18 @@ impl Edge {
         }
     }
 
+    /// The cloud does not let this edge in: its devices shall find another.
+    fn send_guests_away(&mut self, reason: &str, effects: &mut Vec<Effect>) {
+        effects.push(Effect::Report(Report::Warning { what: format!("this edge was cut off: {reason}") }));
+        self.redial.refused();
+        self.cut_off = true;
+        for guest in std::mem::take(&mut self.guests).into_values() {
+            effects.push(Effect::Hangup { link: guest.link, reason: CUT_OFF.into() });
+        }
+        let open: Vec<Incarnation> = self.desks.keys().copied().collect();
+        open.into_iter().for_each(|incarnation| self.drop_desk(incarnation, effects));
+    }
+
     fn remember_fenced(&mut self, incarnation: Incarnation) {
         if !self.fenced.contains(&incarnation) {
             self.fenced.push_back(incarnation);
@@ -389,6 +408,9 @@ impl Edge {
 
     fn hear_device(&mut self, link: LinkId, device: NodeId, message: Message, effects: &mut Vec<Effect>) {
         match message {
+            Message::Attach { .. } if self.cut_off => {
+                effects.push(Effect::Hangup { link, reason: CUT_OFF.into() });
+            }
             Message::Attach { name, data, held } => {
                 let admitted = match self.guests.remove(&device) {
                     Some(old) if old.link == link => old.admitted,
