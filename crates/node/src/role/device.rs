@@ -8,6 +8,7 @@
 use super::fetch::Fetch;
 use super::links::{Links, TICK_MS};
 use super::redial::Redial;
+use super::said::Said;
 use super::{Effect, Event, LinkId, Millis, Peer, Report, Role, Row, RowKey, Table, Timer, WorkId, Write};
 use crate::work::{Output, Work, WorkFault};
 use littoral_fed::included::{Included, check_verdict};
@@ -86,6 +87,8 @@ pub struct Device {
     settled: BTreeMap<JobId, Settled>,
     /// Sealed updates whose bytes are being read to be offered.
     offering: BTreeSet<(ObjectId, Collection)>,
+    /// Why work failed, by job.
+    said: Said<JobId>,
     next_work: u64,
     /// Ticks with something sealed.
     ticks: u64,
@@ -164,6 +167,7 @@ impl Device {
             models: BTreeMap::new(),
             settled,
             offering: BTreeSet::new(),
+            said: Said::default(),
             next_work: 0,
             ticks: 0,
         }
@@ -354,8 +358,10 @@ impl Device {
         }
     }
 
-    fn decline(&self, collection: Collection, why: String, effects: &mut Vec<Effect>) {
-        effects.push(Effect::Report(Report::Warning { what: format!("{}: {why}", describe(collection)) }));
+    fn decline(&mut self, collection: Collection, why: String, effects: &mut Vec<Effect>) {
+        if let Some(said) = self.said.say(collection.job, why.clone()) {
+            effects.push(Effect::Report(Report::Warning { what: format!("{}: {said}", describe(collection)) }));
+        }
         if let Some(link) = self.edge {
             let message = Message::Declined { collection, reason: Reason::new(why) };
             effects.push(Effect::Send { link, message });

@@ -26,6 +26,7 @@ pub mod edge;
 pub mod fetch;
 mod links;
 mod redial;
+mod said;
 pub mod whole_cloud;
 
 use crate::work::{Output, Work, WorkFault};
