@@ -7,12 +7,7 @@
 //! A coordinate that has moved much moves ever less.
 //! The rest of the step, and where the moments start, is in `fedopt`.
 
-use super::fedopt::{Step, moments};
-use super::{Algorithm, ApplyError, Chunk, LocalError, SpecError, Start, StateVector, above_zero, fedavg, zero_to_one};
-use crate::learner::Learner;
-use crate::open::Totals;
-use crate::plan::Plan;
-use crate::seal::Raw;
+use super::fedopt::{FedOpt, Rates};
 use serde::{Deserialize, Serialize};
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -32,27 +27,14 @@ impl Default for FedAdagrad {
     }
 }
 
-impl Algorithm for FedAdagrad {
-    fn name(&self) -> &'static str {
-        "fedadagrad"
+impl FedOpt for FedAdagrad {
+    const NAME: &'static str = "fedadagrad";
+
+    fn rates(&self) -> Rates {
+        Rates { learning_rate: self.learning_rate, beta1: self.beta1, tau: self.tau }
     }
 
-    fn check(&self) -> Result<(), SpecError> {
-        above_zero("learning_rate", self.learning_rate)?;
-        zero_to_one("beta1", self.beta1)?;
-        above_zero("tau", self.tau)
-    }
-
-    fn cloud_state(&self) -> Vec<StateVector> {
-        moments(self.tau)
-    }
-
-    fn local(&self, start: &Start<'_>, learner: &mut dyn Learner) -> Result<Raw, LocalError> {
-        Ok(fedavg::local(start, learner))
-    }
-
-    fn apply(&self, plan: &Plan, totals: &Totals, section: usize, chunk: &mut Chunk<'_>) -> Result<(), ApplyError> {
-        let step = Step { algorithm: self.name(), learning_rate: self.learning_rate, beta1: self.beta1, tau: self.tau };
-        step.apply(totals.mean(plan, section)?, chunk, |v, delta2| v + delta2)
+    fn second(&self, v: f32, delta2: f32) -> f32 {
+        v + delta2
     }
 }

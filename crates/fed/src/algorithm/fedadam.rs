@@ -7,55 +7,26 @@
 //! Old deltas are forgotten, so a coordinate can speed up again.
 //! The rest of the step, and where the moments start, is in `fedopt`.
 
-use super::fedopt::{Step, moments};
-use super::{Algorithm, ApplyError, Chunk, LocalError, SpecError, Start, StateVector, above_zero, fedavg, zero_to_one};
-use crate::learner::Learner;
-use crate::open::Totals;
-use crate::plan::Plan;
-use crate::seal::Raw;
+use super::SpecError;
+use super::fedopt::{FedOpt, Forgetting, Rates};
 use serde::{Deserialize, Serialize};
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct FedAdam {
-    /// η > 0. A coordinate moves by about η per version, whatever the size of the deltas.
-    pub learning_rate: f32,
-    /// 0 ≤ β1 < 1, momentum.
-    pub beta1: f32,
-    /// 0 ≤ β2 < 1, how slowly the second moment forgets.
-    pub beta2: f32,
-    /// τ > 0, the degree of adaptivity: deltas well below τ move the model by η Δ / τ, as FedAvg does with that rate.
-    pub tau: f32,
-}
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct FedAdam(pub Forgetting);
 
-impl Default for FedAdam {
-    fn default() -> Self {
-        Self { learning_rate: 0.01, beta1: 0.9, beta2: 0.99, tau: 1e-3 }
-    }
-}
+impl FedOpt for FedAdam {
+    const NAME: &'static str = "fedadam";
 
-impl Algorithm for FedAdam {
-    fn name(&self) -> &'static str {
-        "fedadam"
+    fn rates(&self) -> Rates {
+        self.0.rates()
     }
 
-    fn check(&self) -> Result<(), SpecError> {
-        above_zero("learning_rate", self.learning_rate)?;
-        zero_to_one("beta1", self.beta1)?;
-        zero_to_one("beta2", self.beta2)?;
-        above_zero("tau", self.tau)
+    fn check_second(&self) -> Result<(), SpecError> {
+        self.0.check()
     }
 
-    fn cloud_state(&self) -> Vec<StateVector> {
-        moments(self.tau)
-    }
-
-    fn local(&self, start: &Start<'_>, learner: &mut dyn Learner) -> Result<Raw, LocalError> {
-        Ok(fedavg::local(start, learner))
-    }
-
-    fn apply(&self, plan: &Plan, totals: &Totals, section: usize, chunk: &mut Chunk<'_>) -> Result<(), ApplyError> {
-        let step = Step { algorithm: self.name(), learning_rate: self.learning_rate, beta1: self.beta1, tau: self.tau };
-        step.apply(totals.mean(plan, section)?, chunk, |v, delta2| self.beta2 * v + (1.0 - self.beta2) * delta2)
+    fn second(&self, v: f32, delta2: f32) -> f32 {
+        self.0.beta2 * v + (1.0 - self.0.beta2) * delta2
     }
 }

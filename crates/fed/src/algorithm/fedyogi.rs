@@ -7,56 +7,27 @@
 //! As FedAdam, but v moves by no more than (1 − β2) Δ², so that a few small deltas do not make the next step large.
 //! The rest of the step, and where the moments start, is in `fedopt`.
 
-use super::fedopt::{Step, moments};
-use super::{Algorithm, ApplyError, Chunk, LocalError, SpecError, Start, StateVector, above_zero, fedavg, zero_to_one};
-use crate::learner::Learner;
-use crate::open::Totals;
-use crate::plan::Plan;
-use crate::seal::Raw;
+use super::SpecError;
+use super::fedopt::{FedOpt, Forgetting, Rates};
 use serde::{Deserialize, Serialize};
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct FedYogi {
-    /// η > 0. A coordinate moves by about η per version, whatever the size of the deltas.
-    pub learning_rate: f32,
-    /// 0 ≤ β1 < 1, momentum.
-    pub beta1: f32,
-    /// 0 ≤ β2 < 1, how slowly the second moment forgets.
-    pub beta2: f32,
-    /// τ > 0, the degree of adaptivity: deltas well below τ move the model by η Δ / τ, as FedAvg does with that rate.
-    pub tau: f32,
-}
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct FedYogi(pub Forgetting);
 
-impl Default for FedYogi {
-    fn default() -> Self {
-        Self { learning_rate: 0.01, beta1: 0.9, beta2: 0.99, tau: 1e-3 }
-    }
-}
+impl FedOpt for FedYogi {
+    const NAME: &'static str = "fedyogi";
 
-impl Algorithm for FedYogi {
-    fn name(&self) -> &'static str {
-        "fedyogi"
+    fn rates(&self) -> Rates {
+        self.0.rates()
     }
 
-    fn check(&self) -> Result<(), SpecError> {
-        above_zero("learning_rate", self.learning_rate)?;
-        zero_to_one("beta1", self.beta1)?;
-        zero_to_one("beta2", self.beta2)?;
-        above_zero("tau", self.tau)
+    fn check_second(&self) -> Result<(), SpecError> {
+        self.0.check()
     }
 
-    fn cloud_state(&self) -> Vec<StateVector> {
-        moments(self.tau)
-    }
-
-    fn local(&self, start: &Start<'_>, learner: &mut dyn Learner) -> Result<Raw, LocalError> {
-        Ok(fedavg::local(start, learner))
-    }
-
-    fn apply(&self, plan: &Plan, totals: &Totals, section: usize, chunk: &mut Chunk<'_>) -> Result<(), ApplyError> {
-        let step = Step { algorithm: self.name(), learning_rate: self.learning_rate, beta1: self.beta1, tau: self.tau };
-        step.apply(totals.mean(plan, section)?, chunk, |v, delta2| v - (1.0 - self.beta2) * delta2 * sign(v - delta2))
+    fn second(&self, v: f32, delta2: f32) -> f32 {
+        v - (1.0 - self.0.beta2) * delta2 * sign(v - delta2)
     }
 }
 
