@@ -4,7 +4,7 @@
 
 use littoral_node::work::LocalData;
 use littoral_sim::drill;
-use littoral_sim::faults::Faults;
+use littoral_sim::faults::{Faults, LinkShape};
 use littoral_sim::fleet::{self, Fleet, FleetSpec};
 use littoral_sim::report::Outcome;
 use littoral_sim::synthetic::Synthetic;
@@ -14,7 +14,7 @@ use std::sync::Arc;
 const ROUNDS: u64 = 10;
 const SEEDS: u64 = 100;
 
-fn spec(seed: u64, threads: usize) -> FleetSpec {
+fn spec(seed: u64, threads: usize, faults: Faults) -> FleetSpec {
     let job_toml = format!(
         r#"
         name = "drill"
@@ -34,12 +34,26 @@ fn spec(seed: u64, threads: usize) -> FleetSpec {
         edges: 3,
         job_toml,
         data: Arc::new(move |device| (Arc::new(Synthetic::new(seed, device, 8)) as Arc<dyn LocalData>, 8)),
-        faults: Faults::profile("default").unwrap(),
+        faults,
         costs: Costs::default(),
         runner: drill::run,
         threads,
         check: true,
         limit_ms: 1_800_000,
+    }
+}
+
+fn usual() -> Faults {
+    Faults::profile("default").unwrap()
+}
+
+/// Devices move to another edge right after they were absorbed, and the cloud hears of the absorbing late.
+fn moves() -> Faults {
+    let usual = usual();
+    Faults {
+        device_link: LinkShape { death: 0.03, ..usual.device_link },
+        edge_link: LinkShape { loss: 0.2, retransmit_us: 3_000_000, ..usual.edge_link },
+        ..usual
     }
 }
 
@@ -62,10 +76,10 @@ const BROKEN: Option<&str> = if cfg!(feature = "broken-counted-once") {
 
 #[test]
 fn a_broken_build_is_caught_and_a_sound_one_is_not() {
-    let run = |seed| -> Outcome {
+    let run = |seed, faults: Faults| -> Outcome {
         match BROKEN {
-            Some("same seed") => fleet::run_twice(|threads| spec(seed, threads), &mut |_| {}).unwrap(),
-            _ => Fleet::new(spec(seed, 1)).unwrap().run(&mut |_| {}),
+            Some("same seed") => fleet::run_twice(|threads| spec(seed, threads, faults.clone()), &mut |_| {}).unwrap(),
+            _ => Fleet::new(spec(seed, 1, faults)).unwrap().run(&mut |_| {}),
         }
     };
     match BROKEN {
@@ -73,16 +87,20 @@ fn a_broken_build_is_caught_and_a_sound_one_is_not() {
             let caught = |outcome: &Outcome| {
                 outcome.counts(ROUNDS) && outcome.checks_broken.iter().any(|finding| finding.starts_with(name))
             };
-            assert!((0..SEEDS).any(|seed| caught(&run(seed))), "`{name}` was not noticed in {SEEDS} seeds");
+            let faults = if name == "counted once" { moves() } else { usual() };
+            let noticed = (0..SEEDS).any(|seed| caught(&run(seed, faults.clone())));
+            assert!(noticed, "`{name}` was not noticed in {SEEDS} seeds");
         }
         None => {
-            let mut counted = 0;
-            for seed in 0..SEEDS / 4 {
-                let outcome = run(seed);
-                assert_eq!(outcome.checks_broken, [] as [String; 0], "seed {seed}");
-                counted += usize::from(outcome.counts(ROUNDS));
+            for faults in [usual(), moves()] {
+                let mut counted = 0;
+                for seed in 0..SEEDS / 4 {
+                    let outcome = run(seed, faults.clone());
+                    assert_eq!(outcome.checks_broken, [] as [String; 0], "seed {seed} of {faults:?}");
+                    counted += usize::from(outcome.counts(ROUNDS));
+                }
+                assert!(counted >= 20, "only {counted} seeds count");
             }
-            assert!(counted >= 20, "only {counted} seeds count");
         }
     }
 }
