@@ -5,7 +5,7 @@
 //! ```text
 //!   wait ── enough devices ──> collect ── enough updates, or the deadline ──> close ── all partials kept ──> apply ──> announce
 //!    ^                            |                                             |                                        |
-//!    └──── too few at the deadline: a new attempt ──────────────────────────────┘         next version <────────────────┘
+//!    └──── too few at the deadline, or too few left: a new attempt ─────────────┘         next version <────────────────┘
 //! ```
 //!
 //! and so do the files: `wait`, `collect`, `close`, `apply`. Beside them, `ask` sends requests to devices, `fence`
@@ -24,9 +24,12 @@
 //! and their devices are asked no more. So the kept partials of a collection have disjoint devices, and their sum
 //! counts each once.
 //!
+//! A device is a key. A machine whose key was replaced may join under the new one only when its old one is out, so its
+//! name counts once too.
+//!
 //! # What survives a crash
 //!
-//! The [`Record`]s. [`Effect::Record`] must be durable before any later effect is performed; [`Round::restore`] folds
+//! The [`Record`]s. [`Effect::Record`] must be durable before any later effect is performed; [`Round::after`] folds
 //! the records back into a machine that goes on. What is not recorded (who was asked, how far an edge is) is learnt
 //! again from edges and devices as they attach.
 

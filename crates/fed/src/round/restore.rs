@@ -1,26 +1,13 @@
 //! The cloud is back: the records are folded into a machine that goes on where they end.
 
 use super::members::Members;
-use super::{Millis, Outcome, Record, Round, Settings, Stage};
-use littoral_wire::JobId;
-use littoral_wire::object::Manifest;
+use super::{Millis, Outcome, Record, Round, Stage};
 
 impl Round {
-    /// A job that went on before the cloud stopped: folds its records.
-    pub fn restore(
-        job: JobId,
-        settings: Settings,
-        model: Manifest,
-        state: Option<Manifest>,
-        epoch: u32,
-        now: Millis,
-        records: &[Record],
-    ) -> Self {
-        let mut round = Self::new(job, settings, model, state, epoch, now);
-        for record in records {
-            round.replay(now, record.clone());
-        }
-        round
+    /// The new machine of a job that went on before the cloud stopped, after all that was recorded.
+    pub fn after(mut self, now: Millis, records: &[Record]) -> Self {
+        records.iter().for_each(|record| self.replay(now, record.clone()));
+        self
     }
 
     fn replay(&mut self, now: Millis, record: Record) {

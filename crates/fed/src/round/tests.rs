@@ -53,8 +53,8 @@ impl Scene {
         let records: Vec<Record> =
             self.records().map(|r| Record::from_bytes(&r.to_bytes()).expect("its own bytes")).collect();
         let settings = self.round.settings.clone();
-        let round = Round::restore(JobId(1), settings, manifest(b"w0"), None, 2, now, &records);
-        Self { round, decided: Vec::new() }
+        let round = Round::new(JobId(1), settings, manifest(b"w0"), None, 2, now);
+        Self { round: round.after(now, &records), decided: Vec::new() }
     }
 
     fn step(&mut self, now: Millis, event: Event) -> Vec<Effect> {

@@ -266,7 +266,7 @@ impl Jobs {
                 job.aborts += 1;
             }
         }
-        let round = Round::restore(id, job.spec.settings().clone(), model, state, self.epoch, now, &records);
+        let round = Round::new(id, job.spec.settings().clone(), model, state, self.epoch, now).after(now, &records);
         job.state = State::Running(Box::new(round));
         self.load_model(id, effects);
         // A key that was cut off stays so, whatever an edge still holds of it.
