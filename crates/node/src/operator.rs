@@ -7,6 +7,7 @@ use crate::config::Network;
 use crate::deploy::{Session, SessionError};
 use crate::role::cloud::command::Command;
 use crate::transport::Address;
+use littoral_wire::bounded::printable;
 use littoral_wire::message::{COMMAND_DOMAIN, command_bytes};
 use littoral_wire::object::{ChunkError, Manifest};
 use littoral_wire::{Blob, JobId, Message, NodeId, SecretKey};
@@ -179,7 +180,7 @@ fn reply(message: Message, session: &Session) -> Result<(u64, bool, Value), Oper
 /// An error in the reply is an error here.
 fn checked(value: Value) -> Result<Value, OperatorError> {
     let Some(error) = value.get("error") else { return Ok(value) };
-    let part = |name: &str| error.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let part = |name: &str| error.get(name).and_then(Value::as_str).map(printable).unwrap_or_default().into_owned();
     Err(OperatorError::Refused {
         what: part("what"),
         place: part("where"),

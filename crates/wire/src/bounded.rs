@@ -2,6 +2,7 @@
 //! can be read off its declaration.
 
 use crate::codec::{DecodeError, Reader, SWELL_MAX, Wire};
+use std::borrow::Cow;
 use std::fmt;
 use std::ops::Deref;
 
@@ -32,6 +33,13 @@ impl<const MAX: usize> From<String> for Text<MAX> {
     }
 }
 
+/// The exact text, unlike what is displayed.
+impl<const MAX: usize> From<Text<MAX>> for String {
+    fn from(text: Text<MAX>) -> Self {
+        text.0
+    }
+}
+
 impl<const MAX: usize> Deref for Text<MAX> {
     type Target = str;
     fn deref(&self) -> &str {
@@ -43,15 +51,20 @@ impl<const MAX: usize> Deref for Text<MAX> {
 /// text is what this type dereferences to.
 impl<const MAX: usize> fmt::Display for Text<MAX> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if !self.0.contains(char::is_control) {
-            return f.pad(&self.0);
-        }
-        let mut shown = String::with_capacity(2 * self.0.len());
-        for c in self.0.chars() {
-            if c.is_control() { shown.extend(c.escape_default()) } else { shown.push(c) }
-        }
-        f.pad(&shown)
+        f.pad(&printable(&self.0))
     }
+}
+
+/// A text as it may stand in a line for people: control characters escaped.
+pub fn printable(text: &str) -> Cow<'_, str> {
+    if !text.contains(char::is_control) {
+        return Cow::Borrowed(text);
+    }
+    let mut shown = String::with_capacity(2 * text.len());
+    for c in text.chars() {
+        if c.is_control() { shown.extend(c.escape_default()) } else { shown.push(c) }
+    }
+    Cow::Owned(shown)
 }
 
 impl<const MAX: usize> fmt::Debug for Text<MAX> {

@@ -1,5 +1,6 @@
 //! What is wrong in a configuration file, and where.
 
+use littoral_wire::bounded::printable;
 use thiserror::Error;
 
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -15,6 +16,12 @@ pub struct ConfigError {
 }
 
 impl ConfigError {
+    /// Control characters that stand in the file are escaped: an error is one line.
+    pub(super) fn new(file: &str, line: usize, field: &str, expected: &str, got: &str) -> Self {
+        let [file, field, expected, got] = [file, field, expected, got].map(|part| printable(part).into_owned());
+        Self { file, line, field, expected, got }
+    }
+
     /// File, line and field in one phrase.
     pub fn place(&self) -> String {
         let mut place = self.file.clone();
@@ -41,7 +48,7 @@ impl ConfigError {
             Some(field) => field,
             None => field_at(text, start),
         };
-        Self { file: file.into(), line, field, expected, got: got.replace('`', "") }
+        Self::new(file, line, &field, &expected, &got.replace('`', ""))
     }
 }
 

@@ -41,12 +41,8 @@ pub trait Config: DeserializeOwned + Default {
     /// From a text; `file` is for messages.
     fn parse(toml: &str, file: &str) -> Result<Self, ConfigError> {
         let config: Self = toml::from_str(toml).map_err(|e| ConfigError::of_toml(&e, toml, file))?;
-        config.check().map_err(|(field, expected, got)| ConfigError {
-            file: file.into(),
-            line: error::line_of_field(toml, field),
-            field: field.into(),
-            expected,
-            got,
+        config.check().map_err(|(field, expected, got)| {
+            ConfigError::new(file, error::line_of_field(toml, field), field, &expected, &got)
         })?;
         Ok(config)
     }
@@ -73,13 +69,7 @@ pub trait Config: DeserializeOwned + Default {
 }
 
 fn read(path: &Path) -> Result<String, ConfigError> {
-    let unreadable = |expected: &str, got: String| ConfigError {
-        file: path.display().to_string(),
-        line: 0,
-        field: String::new(),
-        expected: expected.into(),
-        got,
-    };
+    let unreadable = |expected: &str, got: String| ConfigError::new(&path.display().to_string(), 0, "", expected, &got);
     let bytes = std::fs::metadata(path).map_err(|e| unreadable("a readable file", e.to_string()))?.len();
     if bytes > FILE_BYTES_MAX {
         return Err(unreadable("at most 4 MiB", format!("{bytes} bytes")));

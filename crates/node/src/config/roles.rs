@@ -381,6 +381,14 @@ mod tests {
     }
 
     #[test]
+    fn an_error_is_one_line() {
+        for toml in ["\0name = [\"", "\"a\\nb\" = 1", "[network]\nproxy = \"a\\u001b[2J\"", "cloud = \"\\r\""] {
+            let error = DeviceConfig::parse(toml, "d.toml").unwrap_err();
+            assert!(!error.to_string().contains(char::is_control), "{error:?}");
+        }
+    }
+
+    #[test]
     fn an_open_door_needs_a_name() {
         let refused = CloudConfig::parse("listen = \"0.0.0.0:7400\"", "c").unwrap_err();
         assert_eq!(refused.field, "advertise");

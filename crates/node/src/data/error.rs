@@ -6,6 +6,8 @@
 use std::fmt;
 use std::io;
 
+use littoral_wire::bounded::printable;
+
 use super::limits::TOO_LONG;
 
 /// The kinds of problem, for programs that decide on them.
@@ -89,16 +91,17 @@ pub struct DataError {
 }
 
 impl DataError {
-    /// A problem without a place; `expected`, `got` and `hint` are sentences' parts without a final dot.
+    /// A problem without a place; `expected`, `got` and `hint` are sentences' parts without a final dot. Control
+    /// characters of a file are escaped.
     pub fn new(problem: Problem, expected: impl Into<String>, got: impl Into<String>, hint: impl Into<String>) -> Self {
         Self {
             problem,
             file: "".into(),
             column: None,
             row: None,
-            expected: expected.into().into(),
-            got: got.into().into(),
-            hint: hint.into().into(),
+            expected: printable(&expected.into()).into(),
+            got: printable(&got.into()).into(),
+            hint: printable(&hint.into()).into(),
         }
     }
 
@@ -123,7 +126,7 @@ impl DataError {
     #[must_use]
     pub fn in_file(mut self, file: &str) -> Self {
         if self.file.is_empty() {
-            self.file = file.into();
+            self.file = printable(file).into();
         }
         self
     }
@@ -191,7 +194,9 @@ pub struct Invalid {
 
 impl Invalid {
     pub(super) fn new(field: impl Into<String>, value: impl fmt::Display, allowed: impl Into<String>) -> Self {
-        Self { field: field.into(), value: value.to_string(), allowed: allowed.into() }
+        let [field, value, allowed] =
+            [field.into(), value.to_string(), allowed.into()].map(|s| printable(&s).into_owned());
+        Self { field, value, allowed }
     }
 }
 
@@ -213,5 +218,17 @@ pub(super) fn listed<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
     match names.count() {
         0 => first.join(", "),
         more => format!("{} and {more} more", first.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_is_one_line() {
+        let error = DataError::new(Problem::Malformed, "a", "b\nc", "d\u{1b}[2J").in_file("e\r.csv");
+        assert_eq!(error.to_string(), "e\\r.csv: malformed: expected a, got b\\nc; hint: d\\u{1b}[2J");
+        assert_eq!(Invalid::new("a\n", "b\n", "c\n").to_string(), "a\\n: got b\\n, allowed: c\\n");
     }
 }

@@ -8,6 +8,7 @@ use crate::host::keys;
 use crate::role::Peer;
 use crate::store::DirectoryLock;
 use crate::transport::Address;
+use littoral_wire::bounded::printable;
 use littoral_wire::message::{Name, ROTATE_DOMAIN, Role};
 use littoral_wire::ticket::Ticket;
 use littoral_wire::{Message, NodeId, SecretKey};
@@ -49,7 +50,7 @@ impl Enrolment {
         let wrong = |got: String| DeployError::File {
             path: path.clone(),
             expected: "an enrolment as `littoral join` writes it".into(),
-            got,
+            got: printable(&got).into_owned(),
         };
         match fs::metadata(&path) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),

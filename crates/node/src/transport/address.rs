@@ -1,6 +1,7 @@
 //! Where a machine listens and which key it must show: `hex-id@host:port`.
 
 use super::{NodeId, Result, TransportError};
+use littoral_wire::bounded::printable;
 use std::{fmt, net::Ipv6Addr, net::SocketAddr, str::FromStr};
 
 /// A machine's key and the place where it listens; the same port for UDP (QUIC) and TCP.
@@ -71,8 +72,10 @@ fn is_host(host: &str) -> bool {
         || (1..=253).contains(&host.len()) && host.bytes().all(name) && !host.starts_with(['-', '.'])
 }
 
+/// What stands there is repeated in part, without control characters: a file or a flag may hold anything.
 fn refused(expected: &'static str, got: &str) -> TransportError {
-    TransportError::InvalidAddress { expected, got: got.chars().take(400).collect() }
+    let start: String = got.chars().take(400).collect();
+    TransportError::InvalidAddress { expected, got: printable(&start).into_owned() }
 }
 
 #[cfg(test)]
@@ -80,6 +83,12 @@ mod tests {
     use super::*;
 
     const ID: &str = "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a";
+
+    #[test]
+    fn an_error_is_one_line() {
+        let error = "a\nb".parse::<Address>().unwrap_err();
+        assert_eq!(error.to_string(), "address `a\\nb`: expected hex-id@host:port");
+    }
 
     #[test]
     fn prints_what_it_parses() {

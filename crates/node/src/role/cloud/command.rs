@@ -6,6 +6,7 @@
 use super::jobs::{Job, kind_name};
 use super::{Cloud, Effect, LinkId, Millis, Table, fleet_row, put};
 use littoral_fed::round::{Decline, Stage};
+use littoral_wire::bounded::printable;
 use littoral_wire::message::{COMMAND_DOMAIN, Role, command_bytes};
 use littoral_wire::{Blob, JobId, Message, NodeId};
 use serde::{Deserialize, Serialize};
@@ -88,9 +89,9 @@ impl Command {
     }
 }
 
-/// A refusal in the form that the command line prints.
+/// A refusal in the form that the command line prints: control characters of the command are escaped.
 fn refusal(what: &str, place: &str, expected: &str, got: &str) -> Value {
-    json!({"error": {"what": what, "where": place, "expected": expected, "got": got}})
+    json!({"error": {"what": what, "where": place, "expected": printable(expected), "got": printable(got)}})
 }
 
 /// Those who watch a job: link and nonce, and what they were told last.
@@ -463,4 +464,17 @@ fn reply(link: LinkId, nonce: u64, body: &Value, last: bool, effects: &mut Vec<E
         Blob::new(serde_json::to_vec(&error).unwrap_or_default()).unwrap_or_default()
     });
     effects.push(Effect::Send { link, message: Message::Reply { nonce, body, last } });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_is_one_line() {
+        let error = serde_json::from_str::<Command>("{\"command\": \"job\\nls\"}").unwrap_err();
+        let refused = refusal("command refused", "body", "a command", &error.to_string());
+        let got = refused["error"]["got"].as_str().unwrap();
+        assert!(got.starts_with("unknown variant `job\\nls`"), "{got:?}");
+    }
 }
