@@ -82,7 +82,9 @@ impl Round {
         let mut held = BTreeSet::new();
         for (incarnation, absorbed) in holds {
             let number = incarnation.number;
-            if !collecting || incarnation.collection != self.collection || self.fenced.contains(&number) {
+            // Numbers are given here; one that never was is a lie.
+            let known = number < self.next_number && !self.fenced.contains(&number);
+            if !collecting || incarnation.collection != self.collection || !known {
                 effects.push(Effect::Fence { edge, incarnation });
                 continue;
             }

@@ -124,35 +124,57 @@ impl Wire for Record {
         let offset = reader.offset();
         Ok(match u8::take(reader)? {
             0 => Record::Opened {
-                collection: Wire::take(reader)?,
+                collection: take_collection(reader)?,
                 population: Wire::take(reader)?,
                 cohort: take_cohort(reader)?,
             },
-            1 => Record::Joined { collection: Wire::take(reader)?, cohort: take_cohort(reader)? },
-            2 => Record::Fenced { incarnation: Wire::take(reader)?, edge: Wire::take(reader)? },
+            1 => Record::Joined { collection: take_collection(reader)?, cohort: take_cohort(reader)? },
+            2 => Record::Fenced { incarnation: take_incarnation(reader)?, edge: Wire::take(reader)? },
             3 => Record::Kept(Kept {
-                incarnation: Wire::take(reader)?,
+                incarnation: take_incarnation(reader)?,
                 edge: Wire::take(reader)?,
                 devices: List::<NodeId, COHORT_MAX>::take(reader)?.into_vec(),
                 sum: Wire::take(reader)?,
             }),
-            4 => Record::Aborted { collection: Wire::take(reader)?, why: Why::take(reader)?.to_string() },
+            4 => Record::Aborted { collection: take_collection(reader)?, why: Why::take(reader)?.into() },
             5 => Record::Applied {
-                collection: Wire::take(reader)?,
+                collection: take_collection(reader)?,
                 version: Wire::take(reader)?,
                 model: Wire::take(reader)?,
                 state: Wire::take(reader)?,
                 accuracy_ppm: Wire::take(reader)?,
                 line: LineBytes::take(reader)?.into_vec(),
             },
-            6 => Record::Finished { why: Why::take(reader)?.to_string() },
+            6 => Record::Finished { why: Why::take(reader)?.into() },
             7 => Record::Declined {
-                collection: Wire::take(reader)?,
-                name: Name::take(reader)?.to_string(),
-                why: Why::take(reader)?.to_string(),
+                collection: take_collection(reader)?,
+                name: Name::take(reader)?.into(),
+                why: Why::take(reader)?.into(),
             },
             got => return Err(DecodeError::UnknownTag { what: "record", offset, got }),
         })
+    }
+}
+
+/// Rounds count on from here: a damaged row must not bring a number that has no next one.
+fn take_collection(reader: &mut Reader<'_>) -> Result<Collection, DecodeError> {
+    let offset = reader.offset();
+    let collection = Collection::take(reader)?;
+    match collection.version <= u64::MAX / 2 && collection.attempt <= u32::MAX / 2 {
+        true => Ok(collection),
+        false => Err(DecodeError::Invalid { what: "collection", offset, why: "numbers that can be reached expected" }),
+    }
+}
+
+fn take_incarnation(reader: &mut Reader<'_>) -> Result<Incarnation, DecodeError> {
+    let collection = take_collection(reader)?;
+    let offset = reader.offset();
+    let number = u64::take(reader)?;
+    match number <= u64::MAX / 2 {
+        true => Ok(Incarnation { collection, number }),
+        false => {
+            Err(DecodeError::Invalid { what: "incarnation", offset, why: "a number that can be reached expected" })
+        }
     }
 }
 
@@ -168,7 +190,7 @@ fn take_cohort(reader: &mut Reader<'_>) -> Result<Vec<(NodeId, String)>, DecodeE
     let count = reader.count("cohort", COHORT_MAX * 4, NodeId::BYTES_MIN + Name::BYTES_MIN)?;
     let mut cohort = Vec::with_capacity(count);
     for _ in 0..count {
-        cohort.push((NodeId::take(reader)?, Name::take(reader)?.to_string()));
+        cohort.push((NodeId::take(reader)?, Name::take(reader)?.into()));
     }
     Ok(cohort)
 }

@@ -126,7 +126,7 @@ impl Settings {
             return wrong("pace.staleness_max", self.pace.staleness_max, "0: this release runs synchronous rounds");
         }
         self.pace = Pace { pool: asked, buffer: target, dispatch: asked, staleness_max: 0 };
-        for (field, ms) in [("deadline_ms", self.deadline_ms), ("wait_ms", self.wait_ms)] {
+        for (field, ms) in [("deadline_ms", self.deadline_ms), ("wait_ms", self.wait_ms), ("close_ms", self.close_ms)] {
             if !(1..=30 * 86_400_000).contains(&ms) {
                 return wrong(field, ms, "1 ms to 30 days");
             }

@@ -396,3 +396,52 @@ fn after_the_last_round_comes_an_evaluation_and_the_end() {
     }
     assert_eq!(*scene.round.stage(), Stage::Finished { why: "2 rounds are done".into() });
 }
+
+/// A name is stored as it is: what messages show escaped must not come back as another name.
+#[test]
+fn a_record_keeps_names_to_the_letter() {
+    use littoral_wire::codec::Wire;
+    let collection = Scene::new(1, 1).round.collection();
+    for record in [
+        Record::Joined { collection, cohort: vec![(device(1), "a\u{5}b".into())] },
+        Record::Aborted { collection, why: "a\nb".into() },
+        Record::Finished { why: "a\nb".into() },
+    ] {
+        assert_eq!(Record::from_bytes(&record.to_bytes()), Ok(record));
+    }
+}
+
+#[test]
+fn no_time_of_a_job_goes_beyond_the_clock() {
+    for field in ["deadline_ms", "wait_ms", "close_ms"] {
+        let mut wrong = settings(1, 1);
+        match field {
+            "deadline_ms" => wrong.deadline_ms = u64::MAX,
+            "wait_ms" => wrong.wait_ms = u64::MAX,
+            _ => wrong.close_ms = u64::MAX,
+        }
+        assert_eq!(wrong.checked().unwrap_err().field, field);
+    }
+}
+
+/// Neither a damaged row nor an edge that lies brings a number that cannot be counted on from.
+#[test]
+fn numbers_that_nobody_gave_are_refused() {
+    use littoral_wire::codec::Wire;
+    let mut scene = Scene::new(1, 1);
+    scene.here(0, 1, A);
+    let asked = scene.asked(1, A);
+    let collection = asked.collection;
+    for record in [
+        Record::Aborted { collection: Collection { attempt: u32::MAX, ..collection }, why: String::new() },
+        Record::Aborted { collection: Collection { version: u64::MAX, ..collection }, why: String::new() },
+        Record::Fenced { incarnation: Incarnation { number: u64::MAX, collection }, edge: A },
+    ] {
+        assert!(Record::from_bytes(&record.to_bytes()).is_err(), "{record:?}");
+    }
+    for number in [asked.number + 1, u64::MAX] {
+        let lie = Incarnation { number, collection };
+        let said = scene.step(1, Event::Edge { edge: B, holds: vec![(lie, vec![])] });
+        assert_eq!(said, [Effect::Fence { edge: B, incarnation: lie }]);
+    }
+}
