@@ -21,7 +21,7 @@ fn every_reader(bytes: &[u8]) {
     let _ = npy::read(bytes, &TIGHT);
     let _ = npz::read(Cursor::new(bytes), "a", &TIGHT);
     let _ = gunzip(bytes).map(|unpacked| idx::read(unpacked, &TIGHT));
-    let _ = image::read(bytes, &TIGHT);
+    let _ = image::read(bytes, (3, 4), &TIGHT);
     let _ = text::read(bytes, &TIGHT).map(|play| text::by_speaker(&play).len());
     if let Ok(toml) = std::str::from_utf8(bytes) {
         let _ = Schema::from_toml(toml);
@@ -64,7 +64,7 @@ fn the_whole_files_are_whole() {
     assert!(npy::read(files[0].as_slice(), &TIGHT).is_ok());
     assert!(npz::read(Cursor::new(&files[1]), "a", &TIGHT).is_ok());
     assert!(idx::read(gunzip(files[3].as_slice()).expect("sniffs"), &TIGHT).is_ok());
-    assert!(image::read(&files[4], &TIGHT).is_ok() && image::read(&files[5], &TIGHT).is_ok());
+    assert!(image::read(&files[4], (3, 4), &TIGHT).is_ok() && image::read(&files[5], (3, 4), &TIGHT).is_ok());
 }
 
 proptest! {

@@ -199,7 +199,7 @@ impl Opening<'_> {
                 }
                 let pixels = self
                     .bytes(&file)
-                    .and_then(|bytes| image::read(&bytes, self.limits))
+                    .and_then(|bytes| image::read(&bytes, (images.height, images.width), self.limits))
                     .and_then(|image| apply::image::pixels(image, images))
                     .map_err(|error| error.in_file(&shown(&file)))?;
                 if (values.len() + width) as u64 > self.limits.file_bytes {
