@@ -14,6 +14,7 @@ use littoral_fed::algorithm::Algorithm;
 use littoral_fed::plan::{Plan, Resolution, Weighting};
 use littoral_fed::round::{Pace, Settings};
 use littoral_model::{Loss, Model, Shape};
+use littoral_wire::bounded::printable;
 use littoral_wire::message::{SPEC_BYTES_MAX, Work};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -63,8 +64,11 @@ pub struct JobError {
 }
 
 impl JobError {
+    /// Control characters that stand in the job are escaped: an error is one line.
     pub fn new(place: impl Into<String>, expected: impl Into<String>, got: impl ToString) -> Self {
-        Self { place: place.into(), expected: expected.into(), got: got.to_string() }
+        let [place, expected, got] =
+            [place.into(), expected.into(), got.to_string()].map(|part| printable(&part).into_owned());
+        Self { place, expected, got }
     }
 
     /// As the command line prints it.
@@ -174,7 +178,14 @@ impl JobSpec {
         let kept = algorithm.cloud_state().len() - broadcast;
         let version = VersionLayout { params, broadcast, kept, inputs: width };
         let inner = Inner { text, model, algorithm, settings, train, statistics: statistics_plan, evaluate, version };
-        Ok(Self { inner: Arc::new(inner) })
+        let spec = Self { inner: Arc::new(inner) };
+        // Written as JSON a job may be much longer than its text.
+        let told = Task { spec: spec.clone(), population: u64::MAX }.encode().len();
+        if told > SPEC_BYTES_MAX {
+            let expected = format!("at most {SPEC_BYTES_MAX} bytes as devices are told it");
+            return Err(JobError::new("job", expected, format!("{told} bytes")));
+        }
+        Ok(spec)
     }
 
     pub fn text(&self) -> &JobText {
@@ -246,7 +257,7 @@ struct EncodedTask {
 }
 
 impl Task {
-    /// JSON. At most 64 KiB, since a job's text has at most half of that.
+    /// JSON. At most [`SPEC_BYTES_MAX`] bytes: [`JobSpec::check`] refuses a job that takes more.
     pub fn encode(&self) -> Vec<u8> {
         let encoded = EncodedTask { job: self.spec.text().clone(), population: self.population };
         serde_json::to_vec(&encoded).unwrap_or_default()
@@ -316,5 +327,48 @@ impl Line {
             took_ms,
             at_ms,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_is_one_line() {
+        let task = Task::decode(b"{\"j\\nb\": 1}").unwrap_err();
+        assert!(task.got.starts_with("unknown field `j\\nb`"), "{task}");
+        let text = JobSpec::parse("\"a\\u001b[2J\" = 1").unwrap_err();
+        assert!(!text.to_string().contains(char::is_control), "{text:?}");
+    }
+
+    /// Numbers are read from TOML at the cloud and from JSON on devices.
+    #[test]
+    fn devices_reckon_with_the_same_numbers() {
+        let mut x = 0.3_f64;
+        for _ in 0..2000 {
+            x = (x * 3.9 * (1.0 - x)).clamp(0.01, 0.99);
+            let toml = SAMPLE_TOML.replace("held_out = 0.2", &format!("held_out = {x}"));
+            let spec = JobSpec::parse(&toml).unwrap();
+            let told = Task::decode(&Task { spec: spec.clone(), population: 1 }.encode()).unwrap();
+            assert_eq!(told.spec.text(), spec.text());
+        }
+    }
+
+    /// A text may have 32 KiB, a task 64: what is short in TOML may be long in JSON.
+    #[test]
+    fn a_job_that_no_device_can_be_told_is_refused() {
+        let job = |count: usize| {
+            let fields: Vec<String> = (0..count).map(|i| format!("{{name=\"{i}\"}}")).collect();
+            let (start, rest) = SAMPLE_TOML.split_once("fields = [").unwrap();
+            let (_, end) = rest.split_once("\n]\n").unwrap();
+            JobSpec::parse(&format!("{start}fields = [{}]\n{end}", fields.join(",")))
+        };
+        assert!(job(1_500).is_ok());
+        let refused = job(2_200).unwrap_err();
+        assert_eq!(
+            (refused.place.as_str(), refused.expected.as_str()),
+            ("job", "at most 65536 bytes as devices are told it")
+        );
     }
 }
