@@ -15,6 +15,8 @@ mod reach;
 mod roles;
 mod serve;
 mod sim_cmd;
+mod sim_data;
+mod sites;
 mod up;
 
 use clap::{Parser, Subcommand};

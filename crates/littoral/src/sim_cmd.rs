@@ -2,28 +2,21 @@
 
 use crate::memory::peak_rss_mb;
 use crate::output::{self, Failure};
-use crate::up::dataset::{DataSet, Shipped};
+use crate::sim_data::Source;
 use littoral_fed::algorithm::{AlgorithmSpec, NAMES};
-use littoral_node::data::{Prepared, partition};
-use littoral_node::deploy::data::rows as split_rows;
 use littoral_node::job::{JobSpec, JobText};
-use littoral_node::work::{self, LocalData, Rows};
+use littoral_node::work;
 use littoral_sim::faults::Faults;
 use littoral_sim::fleet::{Fleet, FleetSpec};
 use littoral_sim::report::{Outcome, accuracy_svg, csv, replay_command};
-use littoral_sim::synthetic::Synthetic;
 use littoral_sim::world::Costs;
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-/// Label skew of a shared-out table, as in `littoral up`.
-const ALPHA: f64 = 0.5;
-/// Fewest rows of a device when a table is shared out.
-const ROWS_MIN: usize = 10;
 /// A week of virtual time: a job that has not ended by then will not.
 const LIMIT_MS: u64 = 7 * 86_400_000;
 
@@ -54,6 +47,9 @@ pub struct Args {
     /// Rows of each device, where data is made up or a table is too small to be shared out.
     #[arg(long, default_value_t = 32)]
     pub rows: usize,
+    /// Simulate the devices in the folders of this one (`up --dir`): their names, their files, the bits that they would make
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["devices", "rows"])]
+    pub fleet: Option<PathBuf>,
     #[arg(from_global)]
     pub json: bool,
     /// Write each version's line here.
@@ -71,12 +67,16 @@ pub fn run(args: Args) -> Result<(), Failure> {
         .ok_or_else(|| Failure::new("sim does not run", "--faults", "none, default or harsh", &args.faults))?;
     // How many devices a cohort may need is the job's to say; a fleet that is too small would wait for ever.
     let min = job.settings().cohort.min as usize;
-    if args.devices < min {
-        let hint = "lower cohort.target and cohort.min in the job, or raise --devices";
-        return Err(Failure::new("sim does not run", "--devices", format!("at least cohort.min, {min}"), args.devices)
-            .hint(hint));
+    let source = Source::new(&job, args.fleet.as_deref())?;
+    let names = source.names();
+    let (place, devices) = match &args.fleet {
+        Some(_) => ("--fleet", names.len()),
+        None => ("--devices", args.devices),
+    };
+    if devices < min {
+        return Err(Failure::new("sim does not run", place, format!("at least cohort.min, {min} devices"), devices)
+            .hint("lower cohort.target and cohort.min in the job, or simulate more devices"));
     }
-    let table = Table::for_job(&job)?;
     let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
     let threads = if args.threads == 0 { cores } else { args.threads };
     let runs: Vec<(u64, &str)> = (args.seed..args.seed + args.seeds.max(1))
@@ -86,10 +86,11 @@ pub fn run(args: Args) -> Result<(), Failure> {
         let started = Instant::now();
         let spec = FleetSpec {
             seed,
-            devices: args.devices,
+            devices,
+            names: names.clone(),
             edges: args.edges,
             job_toml: toml.to_string(),
-            data: table.shares(args.devices, args.rows, seed),
+            data: source.data(&job, devices, args.rows, seed),
             faults: faults.clone(),
             costs: Costs::default(),
             runner: work::run,
@@ -119,8 +120,12 @@ pub fn run(args: Args) -> Result<(), Failure> {
             person(&outcome, elapsed_s);
         }
         if !outcome.checks_broken.is_empty() {
-            let job = args.job.display().to_string();
-            output::talk(&format!("replay: {}", replay_command(&job, args.devices, args.edges, seed, &args.faults)));
+            let who = match &args.fleet {
+                Some(folder) => format!("--fleet {}", folder.display()),
+                None => format!("--devices {devices}"),
+            };
+            let again = replay_command(&args.job.display().to_string(), &who, args.edges, seed, &args.faults);
+            output::talk(&format!("replay: {again}"));
         }
         Ok(outcome)
     };
@@ -231,74 +236,4 @@ fn write(path: Option<&Path>, content: impl FnOnce() -> String) -> Result<(), Fa
     let Some(path) = path else { return Ok(()) };
     std::fs::write(path, content())
         .map_err(|e| Failure::new("not written", path.display().to_string(), "a file that can be written", e))
-}
-
-/// Where simulated devices take their rows from: a shipped table that the job's schema fits, or nothing but a seed.
-struct Table(Option<Prepared>);
-
-impl Table {
-    fn for_job(job: &JobSpec) -> Result<Self, Failure> {
-        for which in [Shipped::BreastCancer, Shipped::Digits] {
-            let shipped = DataSet::shipped(which)?;
-            if shipped.schema == job.text().data.schema {
-                return Ok(Self(Some(shipped.rows)));
-            }
-        }
-        Ok(Self(None))
-    }
-
-    /// A share for each device: the table cut by a Dirichlet distribution over labels; or, if it is too small for so
-    /// many, some of its rows each, mostly of one class.
-    fn shares(&self, devices: usize, rows: usize, seed: u64) -> littoral_sim::fleet::DeviceData {
-        let Some(table) = self.0.clone() else {
-            return Arc::new(move |device| (Arc::new(Synthetic::new(seed, device, rows)) as _, rows as u64));
-        };
-        let classes = table.classes().unwrap_or_default().to_vec();
-        let cut = partition::dirichlet(&classes, devices, ALPHA, ROWS_MIN, seed).ok();
-        let table = Arc::new(table);
-        Arc::new(move |device| {
-            let mine = match &cut {
-                Some(cut) => cut[device].clone(),
-                None => drawn(&classes, device, rows, seed),
-            };
-            let count = mine.len() as u64;
-            (Arc::new(Share { table: table.clone(), mine, split: OnceLock::new() }) as Arc<dyn LocalData>, count)
-        })
-    }
-}
-
-/// Rows of a table for one of very many devices: half of them from the device's favourite class.
-fn drawn(classes: &[u32], device: usize, rows: usize, seed: u64) -> Vec<usize> {
-    let count = classes.iter().max().map_or(1, |class| *class as usize + 1);
-    let favourite = (device % count) as u32;
-    let of_favourite: Vec<usize> = (0..classes.len()).filter(|row| classes[*row] == favourite).collect();
-    let mut state = seed ^ (device as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    let mut below = |n: usize| {
-        // SplitMix64 (Steele, Lea and Flood 2014).
-        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = state;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((z ^ (z >> 31)) % n.max(1) as u64) as usize
-    };
-    let pick = |i: usize, below: &mut dyn FnMut(usize) -> usize| match i % 2 {
-        0 if !of_favourite.is_empty() => of_favourite[below(of_favourite.len())],
-        _ => below(classes.len()),
-    };
-    (0..rows).map(|i| pick(i, &mut below)).collect()
-}
-
-/// One device's rows of a table, split as a real device splits them.
-struct Share {
-    table: Arc<Prepared>,
-    mine: Vec<usize>,
-    /// Of the first job; a device of a simulated fleet has one.
-    split: OnceLock<Result<Rows, String>>,
-}
-
-impl LocalData for Share {
-    fn rows(&self, spec: &JobSpec) -> Result<Rows, String> {
-        let split = || split_rows(self.table.select(&self.mine), spec.text().data.held_out, spec.seed());
-        self.split.get_or_init(split).clone()
-    }
 }

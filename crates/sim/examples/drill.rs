@@ -57,6 +57,7 @@ fn main() {
         let spec = FleetSpec {
             seed,
             devices,
+            names: Vec::new(),
             edges,
             job_toml,
             data: Arc::new(move |device| (Arc::new(Synthetic::new(seed, device, 20)) as _, 20)),

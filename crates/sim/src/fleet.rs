@@ -32,6 +32,8 @@ pub type DeviceData = Arc<dyn Fn(usize) -> (Arc<dyn LocalData>, u64)>;
 pub struct FleetSpec {
     pub seed: u64,
     pub devices: usize,
+    /// What devices are called; without names, device-1 and so on. What a device trains depends on its name.
+    pub names: Vec<String>,
     /// 0: devices come straight to the cloud.
     pub edges: usize,
     /// The job, as it is submitted.
@@ -66,9 +68,11 @@ impl LocalData for NoData {
     }
 }
 
-fn name_of(kind: Kind, number: usize) -> String {
-    match kind {
-        Kind::Cloud => "cloud".into(),
+/// `names`: of devices.
+fn name_of(names: &[String], kind: Kind, number: usize) -> String {
+    match (kind, names.get(number)) {
+        (Kind::Cloud, _) => "cloud".into(),
+        (Kind::Device, Some(name)) => name.clone(),
         _ => format!("{}-{}", kind.name(), number + 1),
     }
 }
@@ -89,16 +93,16 @@ impl Fleet {
         let (cloud_keys, edge_keys) = (keys(Kind::Cloud, 1), keys(Kind::Edge, fleet.edges));
         let device_keys = keys(Kind::Device, fleet.devices);
         let ids = |kind, part, keys: &[SecretKey]| {
-            let name = |(number, key): (usize, &SecretKey)| (key.id(), part, name_of(kind, number));
+            let name = |(number, key): (usize, &SecretKey)| (key.id(), part, name_of(&fleet.names, kind, number));
             keys.iter().enumerate().map(name).collect::<Vec<_>>()
         };
-        let cloud = Peer { id: cloud_keys[0].id(), address: name_of(Kind::Cloud, 0) };
+        let cloud = Peer { id: cloud_keys[0].id(), address: name_of(&fleet.names, Kind::Cloud, 0) };
         let mut machines = ids(Kind::Edge, Part::Edge, &edge_keys);
         let edges: Vec<Peer> = machines.iter().map(|(id, _, name)| Peer { id: *id, address: name.clone() }).collect();
         machines.extend(ids(Kind::Device, Part::Device, &device_keys));
         let mut add = |kind, number, secret: &SecretKey, rows, data, factory| {
             let secret = secret.clone();
-            let name = name_of(kind, number);
+            let name = name_of(&fleet.names, kind, number);
             world.add(MachineSpec { kind, address: name.clone(), name, secret, rows, data, factory })
         };
         let first_row = vec![submitted(&fleet.job_toml)];
@@ -160,12 +164,12 @@ impl Fleet {
     fn listen(&mut self, outcome: &mut Outcome, progress: &mut dyn FnMut(&VersionLine)) {
         for said in self.world.take_reports() {
             match said.report {
-                Report::Version { collection, version, included, line, .. } => {
+                Report::Version { collection, version, model, included, line } => {
                     if collection.work == Work::Train {
                         outcome.rounds_completed += 1;
                         outcome.device_rounds += included.len() as u64;
                     }
-                    let line = VersionLine { work: collection.work, version, at_ms: said.at, line: *line };
+                    let line = VersionLine { work: collection.work, version, model, at_ms: said.at, line: *line };
                     outcome.accuracy = line.line.accuracy.or(outcome.accuracy);
                     progress(&line);
                     outcome.lines.push(line);

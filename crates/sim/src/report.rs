@@ -3,6 +3,7 @@
 use crate::faults::Injected;
 use crate::svg::{self, Curve};
 use littoral_node::job::Line;
+use littoral_wire::ObjectId;
 use littoral_wire::message::Work;
 use serde_json::{Value, json};
 use std::fmt::Write;
@@ -12,6 +13,7 @@ use std::fmt::Write;
 pub struct VersionLine {
     pub work: Work,
     pub version: u64,
+    pub model: ObjectId,
     /// Virtual time.
     pub at_ms: u64,
     pub line: Line,
@@ -79,6 +81,7 @@ impl VersionLine {
         let mut value = serde_json::to_value(&self.line).unwrap_or_default();
         value["version"] = json!(self.version);
         value["work"] = json!(work_name(self.work));
+        value["model"] = json!(self.model.to_string());
         value["virtual_ms"] = json!(self.at_ms);
         value
     }
@@ -94,15 +97,15 @@ fn work_name(work: Work) -> &'static str {
 
 /// A header and one row per version of every run. What was not measured is an empty cell.
 pub fn csv(outcomes: &[Outcome]) -> String {
-    let mut out =
-        String::from("job,algorithm,seed,version,work,virtual_ms,devices,train_loss,accuracy,test_loss,test_rows\n");
+    let columns = "job,algorithm,seed,version,work,virtual_ms,devices,train_loss,accuracy,test_loss,test_rows,model";
+    let mut out = format!("{columns}\n");
     for outcome in outcomes {
-        for VersionLine { work, version, at_ms, line } in &outcome.lines {
+        for VersionLine { work, version, model, at_ms, line } in &outcome.lines {
             let number = |value: Option<f64>| value.map(|v| v.to_string()).unwrap_or_default();
             // Writing to a String does not fail.
             let _ = writeln!(
                 out,
-                "{},{},{},{version},{},{at_ms},{},{},{},{},{}",
+                "{},{},{},{version},{},{at_ms},{},{},{},{},{},{model}",
                 quoted(&outcome.job),
                 outcome.algorithm,
                 outcome.seed,
@@ -139,10 +142,10 @@ pub fn accuracy_svg(title: &str, outcomes: &[Outcome]) -> String {
     svg::plot(title, "version", "accuracy on held-out rows", &curves)
 }
 
-/// The command that does the same again.
-pub fn replay_command(job_path: &str, devices: usize, edges: usize, seed: u64, faults: &str) -> String {
+/// The command that does the same again. `who`: the option that says which devices.
+pub fn replay_command(job_path: &str, who: &str, edges: usize, seed: u64, faults: &str) -> String {
     let path = if job_path.contains(' ') { format!("'{job_path}'") } else { job_path.into() };
-    format!("littoral sim {path} --devices {devices} --edges {edges} --seed {seed} --faults {faults}")
+    format!("littoral sim {path} {who} --edges {edges} --seed {seed} --faults {faults}")
 }
 
 #[cfg(test)]
@@ -151,8 +154,10 @@ mod tests {
 
     fn outcome() -> Outcome {
         let line = Line { devices: 3, accuracy: Some(0.5), ..Line::default() };
-        let versions =
-            [1, 2].map(|version| VersionLine { work: Work::Train, version, at_ms: 10 * version, line: line.clone() });
+        let versions = [1, 2].map(|version| {
+            let model = ObjectId([version as u8; 32]);
+            VersionLine { work: Work::Train, version, model, at_ms: 10 * version, line: line.clone() }
+        });
         Outcome {
             job: "a, \"b\"".into(),
             algorithm: "fedavg",
@@ -166,9 +171,12 @@ mod tests {
 
     #[test]
     fn a_row_per_version() {
-        let expected = "job,algorithm,seed,version,work,virtual_ms,devices,train_loss,accuracy,test_loss,test_rows\n\
-                        \"a, \"\"b\"\"\",fedavg,7,1,train,10,3,,0.5,,0\n\
-                        \"a, \"\"b\"\"\",fedavg,7,2,train,20,3,,0.5,,0\n";
+        let (one, two) = (ObjectId([1; 32]), ObjectId([2; 32]));
+        let expected = format!(
+            "job,algorithm,seed,version,work,virtual_ms,devices,train_loss,accuracy,test_loss,test_rows,model\n\
+             \"a, \"\"b\"\"\",fedavg,7,1,train,10,3,,0.5,,0,{one}\n\
+             \"a, \"\"b\"\"\",fedavg,7,2,train,20,3,,0.5,,0,{two}\n"
+        );
         assert_eq!(csv(&[outcome()]), expected);
         assert_eq!(outcome().lines[0].json()["virtual_ms"], 10);
         assert!(accuracy_svg("x", &[outcome()]).contains("fedavg"));

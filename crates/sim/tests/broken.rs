@@ -31,6 +31,7 @@ fn spec(seed: u64, threads: usize, faults: Faults) -> FleetSpec {
     FleetSpec {
         seed,
         devices: 20,
+        names: Vec::new(),
         edges: 3,
         job_toml,
         data: Arc::new(move |device| (Arc::new(Synthetic::new(seed, device, 8)) as Arc<dyn LocalData>, 8)),

@@ -27,6 +27,7 @@ pub fn fleet(seed: u64, devices: usize, edges: usize, job_toml: String, faults: 
     FleetSpec {
         seed,
         devices,
+        names: Vec::new(),
         edges,
         job_toml,
         data: Arc::new(move |device| (Arc::new(Synthetic::new(seed, device, 40)) as Arc<dyn LocalData>, 40)),

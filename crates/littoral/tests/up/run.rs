@@ -1,87 +1,8 @@
-//! `littoral up` as a user runs it: real processes, real sockets, the shipped data.
+//! `littoral up` as a user runs it.
 
-use serde_json::Value;
-use std::collections::BTreeMap;
-use std::fs;
+use super::trial::{Folder, RECORD, follow, kill, lives, pids, record, up};
 use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
-
-/// A folder of a test, which goes with it.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("littoral-test-{name}-{}", std::process::id()));
-        let _ = fs::remove_dir_all(&path);
-        Self(path)
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
-
-fn up(dir: &Path, args: &[&str]) -> Child {
-    Command::new(env!("CARGO_BIN_EXE_littoral"))
-        .args(["up", "--devices", "4", "--edges", "2", "--json", "--dir"])
-        .arg(dir)
-        .args(args)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap()
-}
-
-/// Process numbers of a fleet by machine.
-fn pids(dir: &Path) -> BTreeMap<String, u32> {
-    serde_json::from_slice(&fs::read(dir.join("pids.json")).unwrap()).unwrap()
-}
-
-fn kill(pid: u32) {
-    assert!(Command::new("sh").args(["-c", &format!("kill -9 {pid}")]).status().unwrap().success());
-}
-
-fn lives(pid: u32) -> bool {
-    // A process that has ended but was not waited for yet is a zombie, `Z`.
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'))
-}
-
-/// Follows a run to its end; `on_round` hears of each round that is reported. Returns stdout and stderr.
-fn follow(mut run: Child, mut on_round: impl FnMut(u64)) -> (Value, String) {
-    let mut said = String::new();
-    for line in BufReader::new(run.stderr.take().unwrap()).lines() {
-        let line = line.unwrap();
-        if let Some((round, _)) = line.strip_prefix("round ").and_then(|rest| rest.split_once('/')) {
-            on_round(round.parse().unwrap());
-        }
-        said += &line;
-        said.push('\n');
-    }
-    let out = run.wait_with_output().unwrap();
-    assert!(out.status.success(), "{said}{}", String::from_utf8_lossy(&out.stdout));
-    let text = String::from_utf8(out.stdout).unwrap();
-    assert_eq!(text.lines().count(), 1, "one object on one line: {text}");
-    (serde_json::from_str(&text).unwrap(), said)
-}
-
-/// Version, included devices and model of each step of the run.
-fn record(dir: &Path) -> Vec<(u64, Vec<String>, String)> {
-    let record: Value = serde_json::from_slice(&fs::read(dir.join("hospitals.record.json")).unwrap()).unwrap();
-    let versions = record["versions"].as_array().unwrap().iter();
-    let names = |version: &Value| -> Vec<String> { serde_json::from_value(version["included"].clone()).unwrap() };
-    versions
-        .map(|version| {
-            let mut included = names(version);
-            included.sort();
-            (version["version"].as_u64().unwrap(), included, version["model"].as_str().unwrap().to_owned())
-        })
-        .collect()
-}
 
 #[test]
 fn a_fleet_trains_reports_and_leaves_nothing_behind() {
@@ -112,7 +33,7 @@ fn a_fleet_trains_reports_and_leaves_nothing_behind() {
     assert!((1_000..100_000).contains(&sent), "{sent}");
     assert!(folder.0.join("hospitals.safetensors").metadata().unwrap().len() > 62 * 4);
     // Statistics, three rounds, and the evaluation of the last version.
-    assert_eq!(record(&folder.0).len(), 5);
+    assert_eq!(record(&folder.0.join(RECORD)).len(), 5);
     assert!(pids(&folder.0).values().all(|pid| !lives(*pid)));
 }
 
@@ -130,12 +51,12 @@ fn killed_machines_change_no_bit() {
     let (_, said) = follow(up(&rough.0, &rounds), |round| {
         // One at a time: the next only after a round that was made since.
         if let Some((_, victim)) = victims.pop_if(|(at, _)| *at <= round) {
-            kill(pids(&rough.0)[victim]);
+            assert!(kill(pids(&rough.0)[victim]));
         }
     });
     assert!(victims.is_empty(), "the run was over before {victims:?}: {said}");
     assert_eq!(said.matches("was killed by signal 9; it runs again").count(), killed, "{said}");
-    let (calm, rough) = (record(&calm.0), record(&rough.0));
+    let (calm, rough) = (record(&calm.0.join(RECORD)), record(&rough.0.join(RECORD)));
     assert!(calm.iter().all(|(_, included, _)| included.len() == 4));
     assert_eq!(calm, rough);
 }
@@ -150,7 +71,7 @@ fn no_process_outlives_its_parent() {
     let pids = pids(&folder.0);
     assert_eq!(pids.len(), 7);
     assert!(pids.values().all(|pid| lives(*pid)));
-    kill(run.id());
+    assert!(kill(run.id()));
     run.wait().unwrap();
     // Goodbyes take milliseconds; a loaded machine may need seconds.
     let until = Instant::now() + Duration::from_secs(30);

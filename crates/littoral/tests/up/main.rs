@@ -1,0 +1,6 @@
+//! Whole fleets on this machine: real processes, real sockets, the shipped data.
+
+mod deployed;
+mod kills;
+mod run;
+mod trial;
