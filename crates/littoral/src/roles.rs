@@ -6,6 +6,7 @@ use crate::serve::serve;
 use littoral_node::config::{CloudConfig, Config, DeviceConfig, EdgeConfig};
 use littoral_node::data::SAMPLE_TOML as DATA_SAMPLE_TOML;
 use littoral_node::deploy::{self, Running, log_report};
+use littoral_tensor::share_one_heap;
 use serde_json::json;
 use std::path::{Path, PathBuf};
 
@@ -82,6 +83,7 @@ pub fn cloud(args: ListenerArgs, json: bool) -> Result<(), Failure> {
     args.over(&mut config.listen, &mut config.advertise);
     recheck(&config)?;
     start_log(&config.log);
+    share_one_heap();
     run(config.threads, async {
         let running = deploy::start_cloud(&config, log_report()).await?;
         announce("cloud", &running, &config.dir, json);
@@ -97,6 +99,7 @@ pub fn edge(args: ListenerArgs, json: bool) -> Result<(), Failure> {
     args.over(&mut config.listen, &mut config.advertise);
     recheck(&config)?;
     start_log(&config.log);
+    share_one_heap();
     run(config.threads, async {
         let running = deploy::start_edge(&config, log_report()).await?;
         announce("edge", &running, &config.dir, json);

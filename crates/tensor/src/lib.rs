@@ -5,10 +5,11 @@
 //! [`fixed`] turns floats into the integers that a federation adds, and packs them at exactly the agreed width.
 //!
 //! This crate knows no networks, no files and no federation. It is the only one with `unsafe`: each use stands in
-//! a module that says why, and calls code chosen for the processor it runs on.
+//! a module that says why, and calls code chosen for the processor it runs on, or the C library's allocator.
 
 #![deny(unsafe_code)]
 
+mod allocator;
 pub mod bytes;
 mod elementary;
 pub mod fixed;
@@ -18,6 +19,7 @@ mod processor;
 mod real;
 mod tile;
 
+pub use allocator::share_one_heap;
 pub use elementary::{sigmoid, tanh};
 pub use gemm::{Matrix, gemm};
 pub use params::{Layout, Params, ParamsError, Segment};

@@ -1,4 +1,4 @@
-//! What this machine is, and how much memory this process takes. From /proc, so on Linux only; elsewhere memory is
+//! What this machine is, and how much memory processes take. From /proc, so on Linux only; elsewhere memory is
 //! an error and facts are fewer.
 
 use crate::output::Failure;
@@ -29,17 +29,34 @@ pub fn keep_freed_memory() {
 
 /// Bytes of this process that are in memory now.
 pub fn rss_bytes() -> Result<u64, Failure> {
-    status("VmRSS")
+    rss_of(std::process::id())
 }
 
 /// The most that it ever had.
 pub fn peak_rss_bytes() -> Result<u64, Failure> {
-    status("VmHWM")
+    peak_rss_of(std::process::id())
 }
 
-fn status(name: &'static str) -> Result<u64, Failure> {
-    let found = field("/proc/self/status", name).and_then(|text| kib(&text));
-    found.ok_or_else(|| Failure::new("memory is not known", "/proc/self/status", name, "no such line"))
+/// Bytes of a process that are in memory now.
+pub fn rss_of(pid: u32) -> Result<u64, Failure> {
+    status(pid, "VmRSS")
+}
+
+/// The most that it had since [`forget_peak`].
+pub fn peak_rss_of(pid: u32) -> Result<u64, Failure> {
+    status(pid, "VmHWM")
+}
+
+/// From now on the peak is counted anew.
+pub fn forget_peak(pid: u32) -> Result<(), Failure> {
+    let path = format!("/proc/{pid}/clear_refs");
+    fs::write(&path, "5").map_err(|e| Failure::new("memory is not known", path, "room for `5`", e))
+}
+
+fn status(pid: u32, name: &'static str) -> Result<u64, Failure> {
+    let path = format!("/proc/{pid}/status");
+    let found = field(&path, name).and_then(|text| kib(&text));
+    found.ok_or_else(|| Failure::new("memory is not known", path, name, "no such line"))
 }
 
 fn field(path: &str, name: &str) -> Option<String> {

@@ -8,14 +8,17 @@
 //! | `round` | what a round costs per device when training costs nothing |
 //! | `aggregate` | how fast updates are summed, and in how much memory |
 //! | `deployed` | seconds and bytes of a round between real processes |
+//! | `edge` | memory of an edge and of the cloud while large updates arrive |
 //!
-//! Peers written by others are measured by `bench/peers/compare.py`. `team`, `machine` and `mnist` are shared.
+//! Peers written by others are measured by `bench/peers/compare.py`. `team`, `machine`, `processes` and `mnist` are shared.
 
 mod aggregate;
 mod deployed;
+mod edge;
 mod fedavg;
 mod machine;
 mod mnist;
+mod processes;
 mod round;
 mod team;
 
@@ -40,6 +43,8 @@ enum What {
     Aggregate(aggregate::Args),
     /// A round between real processes over loopback sockets: seconds, bytes.
     Deployed(deployed::Args),
+    /// Memory of an edge process and of the cloud while devices send large updates.
+    Edge(edge::Args),
 }
 
 /// What was measured: numbers by name for programs, and what people read, line by line.
@@ -55,6 +60,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
         What::Round(args) => round::run(args),
         What::Aggregate(args) => aggregate::run(args),
         What::Deployed(args) => deployed::run(args),
+        What::Edge(args) => edge::run(args),
     }?;
     if args.json {
         output::object(&report.numbers);

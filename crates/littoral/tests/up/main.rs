@@ -2,5 +2,6 @@
 
 mod deployed;
 mod kills;
+mod memory;
 mod run;
 mod trial;

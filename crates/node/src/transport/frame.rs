@@ -27,6 +27,8 @@ pub const CLOSE_REASON_BYTES_MAX: usize = 1024;
 
 /// Frames are gathered up to this size, so that many small ones leave in one write.
 const WRITE_BYTES: usize = 64 << 10;
+/// A TLS record's worth.
+const RECORD_BYTES: usize = 16 << 10;
 /// Kept by a flushed writer.
 const WRITE_BYTES_IDLE: usize = 4 << 10;
 /// Headers and small frames are read through a buffer of this size, longer payloads straight into the frame.
@@ -58,11 +60,13 @@ impl<W: AsyncWrite + Unpin> FrameWriter<W> {
             return Err(TransportError::FrameTooLarge { at, expected_max: FRAME_BYTES_MAX, got: frame.len() });
         }
         self.refuse_if_closed()?;
-        if !self.rest.is_empty() || self.buffer.len() + 4 + frame.len().min(WRITE_BYTES / 4) > WRITE_BYTES {
+        if !self.rest.is_empty() || self.buffer.len() + 4 + frame.len().min(RECORD_BYTES) > WRITE_BYTES {
             self.write_out().await?;
         }
         self.buffer.put_u32_le(frame.len() as u32);
-        let gathered = frame.len().min(WRITE_BYTES - self.buffer.len());
+        // Of a frame that does not fit, only enough for one record: a chunk need not be in memory one and a half times.
+        let fits = frame.len() <= WRITE_BYTES - self.buffer.len();
+        let gathered = if fits { frame.len() } else { RECORD_BYTES.saturating_sub(self.buffer.len()) };
         self.buffer.extend_from_slice(&frame[..gathered]);
         if gathered < frame.len() {
             self.rest = frame.slice(gathered..);

@@ -1,0 +1,17 @@
+//! How much memory an edge takes, in a real process.
+
+use super::trial::ask;
+
+/// What the code itself takes when it runs for the first time: pages of the program, statements of the database.
+const FIRST_RUN_MB: f64 = 3.0;
+
+/// Eight updates of 4 MB pass through an edge that holds no more than one and a half of them; the cloud applies block by
+/// block and makes version 0 in one piece.
+#[test]
+fn an_edge_holds_one_update_and_a_little_per_connection() {
+    let said = ask(&["bench", "edge", "--nodes", "8", "--params", "1000000"]).unwrap();
+    let number = |name: &str| said[name].as_f64().unwrap();
+    assert_eq!(number("update_mb").round(), 4.0);
+    assert!(number("peak_mb") < number("allowed_mb") + FIRST_RUN_MB, "{said}");
+    assert!(number("cloud_peak_mb") < number("cloud_baseline_mb") + 1.5 * number("update_mb") + FIRST_RUN_MB, "{said}");
+}
