@@ -517,11 +517,10 @@ impl Role for Edge {
                 self.links.connected(now, link, peer);
                 if dialled {
                     self.cloud = Some(link);
-                    self.models
-                        .values_mut()
-                        .filter_map(|m| m.fetch.as_mut())
-                        .for_each(|f| f.resume(now, link, effects));
+                    // First who we are: the cloud has chunks for edges only.
                     self.attach(effects);
+                    let fetches = self.models.values_mut().filter_map(|model| model.fetch.as_mut());
+                    fetches.for_each(|fetch| fetch.resume(now, link, effects));
                 }
             }
             Event::DialFailed { .. } => self.redial.failed(now, effects),
