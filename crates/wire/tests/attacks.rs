@@ -1,9 +1,5 @@
 //! What a hostile peer may try. Each test is named after the attack.
 
-#[path = "../vectors/vectors.rs"]
-#[allow(dead_code)]
-mod vectors;
-
 use littoral_wire::bounded::{Blob, List, Text};
 use littoral_wire::codec::Reader;
 use littoral_wire::message::*;
@@ -14,12 +10,23 @@ fn decode(parts: &[&[u8]]) -> Result<Message, DecodeError> {
     Message::from_bytes(&parts.concat())
 }
 
+/// One of each, as published.
+fn messages() -> Vec<Message> {
+    let lines =
+        include_str!("../vectors/message.txt").lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
+    lines.map(|digits| Message::from_bytes(&unhex(digits)).unwrap()).collect()
+}
+
+fn unhex(digits: &str) -> Vec<u8> {
+    (0..digits.len()).step_by(2).map(|i| u8::from_str_radix(&digits[i..i + 2], 16).unwrap()).collect()
+}
+
 fn open() -> Message {
-    vectors::messages().into_iter().find(|message| message.name() == "Open").unwrap()
+    messages().into_iter().find(|message| message.name() == "Open").unwrap()
 }
 
 fn announcement() -> Announcement {
-    let mut found = vectors::messages().into_iter().filter_map(|message| match message {
+    let mut found = messages().into_iter().filter_map(|message| match message {
         Message::Announce { announcement, .. } => Some(announcement),
         _ => None,
     });
@@ -67,7 +74,7 @@ fn count_times_size_overflows() {
 
 #[test]
 fn truncated_at_every_byte() {
-    for message in vectors::messages() {
+    for message in messages() {
         let bytes = message.to_bytes();
         for len in 0..bytes.len() {
             let short = Message::from_bytes(&bytes[..len]);
@@ -78,7 +85,7 @@ fn truncated_at_every_byte() {
 
 #[test]
 fn bytes_left_over() {
-    for message in vectors::messages() {
+    for message in messages() {
         let bytes = message.to_bytes();
         let error = DecodeError::LeftOver { offset: bytes.len(), got: 1 };
         assert_eq!(decode(&[&bytes, &[0]]), Err(error), "{}", message.name());
