@@ -3,13 +3,16 @@
 //! Each case is an async function over a [`World`]: a listening transport, a dialling one and the address to dial.
 //! Worlds: memory, TCP, TCP through an HTTP CONNECT proxy, TCP and QUIC through a shaped line, QUIC, Auto.
 
+mod connect_proxy;
+mod loopback;
 mod transport_world;
 
 use bytes::Bytes;
 use littoral_node::transport::{Address, Connection, FRAME_BYTES_MAX, FrameReceiver, FrameSender, TransportError};
+use loopback::identity;
 use std::time::Duration;
 use tokio::time::timeout;
-use transport_world::{Kind, World, identity};
+use transport_world::{Kind, World};
 
 /// Nothing here takes long; a hang becomes a failure with the name of the case.
 const LIMIT: Duration = Duration::from_secs(120);
@@ -68,6 +71,10 @@ async fn identities_are_right_on_both_ends(world: &World) {
     assert_eq!(far.peer(), world.dialler_id);
     assert_eq!((near.kind(), far.kind()), (world.kind.name(), world.kind.name()));
     assert!(world.listener.local_addresses().iter().all(|address| address.id == world.listener_id));
+    assert!(
+        world.proxy.as_ref().is_none_or(|proxy| proxy.tunnels().len() == 1),
+        "through the proxy, where there is one"
+    );
 }
 
 async fn echoes_every_size(world: &World) {

@@ -1,35 +1,29 @@
 //! What only one transport can get wrong: proxies that refuse, blocked UDP, silent strangers, partitions.
 
-mod transport_world;
+mod blocked_port;
+mod connect_proxy;
+mod loopback;
 
+use blocked_port::blocked_port;
 use bytes::Bytes;
+use connect_proxy::ConnectProxy;
 use littoral_node::transport::forwarder::{Forwarder, Passing};
 use littoral_node::transport::shaper::Shape;
 use littoral_node::transport::{
-    Address, AutoOptions, AutoTransport, Mode, Proxy, QuicOptions, QuicTransport, TcpOptions, TcpTransport, Transport,
-    TransportError,
+    ALPN, Address, AutoOptions, AutoTransport, Mode, Proxy, QuicOptions, QuicTransport, TcpOptions, TcpTransport,
+    Transport, TransportError,
 };
+use loopback::{anywhere_v4, anywhere_v6, identity};
 use std::net::SocketAddr;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
-use transport_world::{ConnectProxy, anywhere_v4, anywhere_v6, identity};
 
 async fn tcp_listener() -> (TcpTransport, Address) {
     let listener = TcpTransport::listen(&identity(1), anywhere_v4(), TcpOptions::default()).await.unwrap();
     let address = listener.local_addresses()[0].clone();
     (listener, address)
-}
-
-/// A port that refuses TCP and swallows UDP for as long as the sockets are held.
-fn closed_port() -> (SocketAddr, (std::net::UdpSocket, tokio::net::TcpSocket)) {
-    let udp = std::net::UdpSocket::bind(anywhere_v4()).unwrap();
-    let at = udp.local_addr().unwrap();
-    let tcp = tokio::net::TcpSocket::new_v4().unwrap();
-    tcp.bind(at).unwrap();
-    (at, (udp, tcp))
 }
 
 fn proxied(proxy: Proxy) -> TcpTransport {
@@ -39,18 +33,21 @@ fn proxied(proxy: Proxy) -> TcpTransport {
 #[tokio::test]
 async fn a_proxy_that_refuses_is_quoted_in_one_line_without_the_password() {
     let (_listener, address) = tcp_listener().await;
-    let proxy = ConnectProxy::start("ward", "s3cret").await;
-    let error = proxied(proxy.login("ward", "wr0ng")).connect(&address).await.unwrap_err().to_string();
-    assert!(error.contains("407 Proxy Authentication Required") && error.contains(&proxy.at.to_string()), "{error}");
+    let proxy = ConnectProxy::start(&[]).await;
+    let error = proxied(proxy.login("wr0ng")).connect(&address).await.unwrap_err().to_string();
+    assert!(
+        error.contains("407 Proxy Authentication Required") && error.contains(&proxy.login("").host_port),
+        "{error}"
+    );
     assert!(!error.contains('\n') && !error.contains("wr0ng"), "{error}");
 
     let nowhere = Address { port: 1, ..address.clone() };
-    let error = proxied(proxy.login("ward", "s3cret")).connect(&nowhere).await.unwrap_err().to_string();
+    let error = proxied(proxy.login("s3cret")).connect(&nowhere).await.unwrap_err().to_string();
     assert!(error.contains("502 Bad Gateway") && error.contains("127.0.0.1:1"), "{error}");
-    assert_eq!(proxy.tunnels.load(Ordering::Relaxed), 0);
+    assert!(proxy.tunnels().is_empty());
 
-    let (closed, _held) = closed_port();
-    let proxy = Proxy { host_port: closed.to_string(), login: None };
+    let (blocked, _held) = blocked_port();
+    let proxy = Proxy { host_port: blocked.to_string(), login: None };
     let error = proxied(proxy).connect(&address).await.unwrap_err();
     assert!(matches!(error, TransportError::Proxy { .. }), "{error}");
 }
@@ -58,11 +55,11 @@ async fn a_proxy_that_refuses_is_quoted_in_one_line_without_the_password() {
 #[tokio::test]
 async fn a_proxy_is_really_used() {
     let (listener, address) = tcp_listener().await;
-    let proxy = ConnectProxy::start("ward", "s3cret").await;
-    let dialler = proxied(proxy.login("ward", "s3cret"));
+    let proxy = ConnectProxy::start(&[]).await;
+    let dialler = proxied(proxy.login("s3cret"));
     let (near, far) = tokio::join!(dialler.connect(&address), listener.accept());
     assert_eq!((near.unwrap().peer(), far.unwrap().peer()), (identity(1).id(), identity(2).id()));
-    assert_eq!(proxy.tunnels.load(Ordering::Relaxed), 1);
+    assert_eq!(proxy.tunnels(), [address.host_port().unwrap()]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -90,10 +87,10 @@ async fn auto_falls_back_to_tcp_when_udp_is_swallowed_and_remembers() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn auto_names_both_failures() {
-    let (closed, _held) = closed_port();
+    let (blocked, _held) = blocked_port();
     let options = AutoOptions { quic_timeout_ms: 500, ..AutoOptions::default() };
     let dialler = AutoTransport::dialler(&identity(2), Some(anywhere_v4()), options).await.unwrap();
-    let error = dialler.connect(&Address::new(identity(1).id(), closed)).await.unwrap_err();
+    let error = dialler.connect(&Address::new(identity(1).id(), blocked)).await.unwrap_err();
     assert!(matches!(error, TransportError::NoWay { .. }), "{error}");
     let text = error.to_string();
     assert!(text.contains("quic: ") && text.contains("tcp: ") && text.contains("500 ms"), "{text}");
@@ -114,6 +111,63 @@ async fn silent_strangers_make_room_for_a_peer() {
     // The oldest were shown the door, long before the time-out of ten seconds.
     let end = timeout(Duration::from_secs(5), strangers[0].read(&mut [0])).await.expect("hung up");
     assert!(matches!(end, Ok(0) | Err(_)));
+}
+
+/// Opened from another address before the flood: driven out if age alone counted.
+#[tokio::test]
+async fn a_flood_from_one_address_drives_out_nobody_but_itself() {
+    let options = TcpOptions { half_open_max: 4, ..TcpOptions::default() };
+    let listener = TcpTransport::listen(&identity(1), anywhere_v4(), options).await.unwrap();
+    let at = SocketAddr::new("127.0.0.1".parse().unwrap(), listener.local_addresses()[0].port);
+    let slow = tokio::net::TcpSocket::new_v4().unwrap();
+    slow.bind("127.0.0.2:0".parse().unwrap()).unwrap();
+    let mut slow = slow.connect(at).await.unwrap();
+    let mut flood = Vec::new();
+    for _ in 0..20 {
+        flood.push(TcpStream::connect(at).await.unwrap());
+    }
+    for stranger in &mut flood[..17] {
+        assert!(matches!(stranger.read(&mut [0]).await, Ok(0) | Err(_)), "only three places are left for them");
+    }
+    // Now the slow one's handshake, through a pipe to the socket that is already there.
+    let pipe = tokio::net::TcpListener::bind(anywhere_v4()).await.unwrap();
+    let address = Address::new(identity(1).id(), pipe.local_addr().unwrap());
+    tokio::spawn(async move {
+        let (mut near, _) = pipe.accept().await.unwrap();
+        let _ = tokio::io::copy_bidirectional(&mut near, &mut slow).await;
+    });
+    let dialler = TcpTransport::dialler(&identity(2), TcpOptions::default()).unwrap();
+    let (near, far) = tokio::join!(async { dialler.connect(&address).await.unwrap() }, listener.accept());
+    assert_eq!((near.peer(), far.unwrap().peer()), (identity(1).id(), identity(2).id()));
+}
+
+/// The same over QUIC, with strangers that finish their handshake and then open no stream.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flood_of_silent_quic_connections_drives_out_nobody_but_itself() {
+    let options = QuicOptions { half_open_max: 4, ..QuicOptions::default() };
+    let listener = QuicTransport::listen(&identity(1), anywhere_v4(), options).await.unwrap();
+    let at = SocketAddr::new("127.0.0.1".parse().unwrap(), listener.local_addresses()[0].port);
+    let id = iroh::PublicKey::from_bytes(&identity(1).id().0).unwrap();
+    let to = iroh::EndpointAddr::new(id).with_ip_addr(at);
+    let endpoint = async |ip: &str, secret| {
+        let builder = iroh::Endpoint::builder(iroh::endpoint::presets::Minimal)
+            .secret_key(iroh::SecretKey::from_bytes(&[secret; 32]))
+            .relay_mode(iroh::RelayMode::Disabled)
+            .clear_ip_transports();
+        builder.bind_addr(SocketAddr::new(ip.parse().unwrap(), 0)).unwrap().bind().await.unwrap()
+    };
+    let (slow, flooding) = (endpoint("127.0.0.2", 2).await, endpoint("127.0.0.1", 3).await);
+    let slow = slow.connect(to.clone(), ALPN).await.unwrap();
+    let mut flood = Vec::new();
+    for _ in 0..12 {
+        flood.push(flooding.connect(to.clone(), ALPN).await.unwrap());
+    }
+    for stranger in &flood[..9] {
+        stranger.closed().await;
+    }
+    let (mut send, _receive) = slow.open_bi().await.unwrap();
+    send.write_all(&[1]).await.unwrap();
+    assert_eq!(listener.accept().await.unwrap().peer(), identity(2).id());
 }
 
 /// From half of its places on, a QUIC listener asks diallers to prove their address (Retry); they do so by themselves.
@@ -207,20 +261,22 @@ async fn a_partition_that_heals_loses_nothing() {
     }
 }
 
-/// QUIC through a line that goes silent: the idle time-out notices, nothing else can.
+/// QUIC through a line that goes silent, as when a peer is killed: the idle time-out notices, nothing else can.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn quic_notices_a_silent_line() {
-    let options = QuicOptions { idle_timeout_ms: 2_000, keep_alive_ms: 500, ..QuicOptions::default() };
-    let listener = QuicTransport::listen(&identity(1), anywhere_v6(), options.clone()).await.unwrap();
-    let dialler = QuicTransport::dialler(&identity(2), Some(anywhere_v4()), options).await.unwrap();
+    let listener = QuicTransport::listen(&identity(1), anywhere_v6(), QuicOptions::default()).await.unwrap();
+    let dialler = QuicTransport::dialler(&identity(2), Some(anywhere_v4()), QuicOptions::default()).await.unwrap();
     let target = &listener.local_addresses()[0];
     let target = SocketAddr::new(target.host.parse().unwrap(), target.port);
     let line = Forwarder::start(target, Shape::default(), Shape::default(), 5).await.unwrap();
     let address = Address::new(identity(1).id(), line.local_address());
     let (near, far) = tokio::join!(dialler.connect(&address), listener.accept());
     let ((_near_sender, mut near), (_far_sender, mut far)) = (near.unwrap().split(), far.unwrap().split());
+    // Idle, but alive: longer than the idle time-out, and nobody has gone.
+    let quiet = timeout(Duration::from_secs(6), async { tokio::join!(near.recv(), far.recv()) }).await;
+    assert!(quiet.is_err(), "kept alive");
     line.set_passing(Passing { udp: false, tcp: true });
-    let heard = timeout(Duration::from_secs(30), async { tokio::join!(near.recv(), far.recv()) }).await;
+    let heard = timeout(Duration::from_secs(12), async { tokio::join!(near.recv(), far.recv()) }).await;
     let (near, far) = heard.expect("both ends notice");
     assert!(
         matches!((&near, &far), (Err(TransportError::Lost { .. }), Err(TransportError::Lost { .. }))),

@@ -7,14 +7,16 @@
 //! iroh tells an authenticated peer this endpoint's local addresses and moves to a better path when it finds one; a
 //! forwarder between two endpoints on the same network is therefore bypassed (see [`super::forwarder`]).
 //!
-//! A peer that vanishes without a word is noticed after [`QuicOptions::idle_timeout_ms`].
+//! A peer that vanishes without a word (killed, unplugged) is noticed after [`QuicOptions::idle_timeout_ms`]: 5 s, in
+//! which three probes may get lost. The price is a probe and its answer per idle connection every 1.5 s: about 65 us of
+//! one core per second and end, two thirds of a core for an edge with 10,000 devices (28 us at 4 s and 15 s).
 
-use super::backlog::Backlog;
+use super::backlog::{Backlog, Source};
 use super::frame::{FrameReader, FrameWriter};
 use super::{ALPN, Address, BoxFuture, Connection, Counters, FrameReceiver, FrameSender, Identity, NodeId, SeenKey};
 use super::{Receiver as AnyReceiver, Result, Sender as AnySender, Transport, TransportError};
 use bytes::Bytes;
-use iroh::endpoint::{Incoming, QuicTransportConfig, RecvStream, SendStream, VarInt, presets};
+use iroh::endpoint::{Incoming, IncomingAddr, QuicTransportConfig, RecvStream, SendStream, VarInt, presets};
 use iroh::{Endpoint, EndpointAddr, PublicKey, RelayMode, RelayUrl, TransportAddr};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -43,7 +45,7 @@ pub struct QuicOptions {
     /// Probes on an idle connection; at most 5,000.
     pub keep_alive_ms: u64,
     /// Handshakes under way at a listener; from half of them on, strangers must prove their address first (QUIC
-    /// Retry), one more than all drops the oldest.
+    /// Retry), one more than all drops the oldest of the address that has most.
     pub half_open_max: usize,
 }
 
@@ -52,8 +54,8 @@ impl Default for QuicOptions {
         Self {
             relay: None,
             handshake_timeout_ms: 10_000,
-            idle_timeout_ms: 15_000,
-            keep_alive_ms: 4_000,
+            idle_timeout_ms: 5_000,
+            keep_alive_ms: 1_500,
             half_open_max: 1024,
         }
     }
@@ -84,7 +86,11 @@ impl QuicTransport {
                     let _ = incoming.retry();
                     continue;
                 }
-                half_open.admit(answer(incoming, limit_ms));
+                let source = match incoming.remote_addr() {
+                    IncomingAddr::Ip(at) => at.into(),
+                    _ => Source::Relayed,
+                };
+                half_open.admit(source, answer(incoming, limit_ms));
             }
         }));
         Ok(transport)

@@ -44,7 +44,7 @@ pub struct TcpOptions {
     pub proxy: Option<Proxy>,
     /// For the whole way from the first packet to an authenticated connection.
     pub handshake_timeout_ms: u64,
-    /// Handshakes under way at a listener; one more drops the oldest.
+    /// Handshakes under way at a listener; one more drops the oldest of the address that has most.
     pub half_open_max: usize,
 }
 
@@ -82,7 +82,9 @@ impl TcpTransport {
         let backlog = Backlog::spawn(half_open_max, |mut half_open| async move {
             loop {
                 match listener.accept().await {
-                    Ok((socket, from)) => half_open.admit(answer(acceptor.clone(), socket, from, limit_ms)),
+                    Ok((socket, from)) => {
+                        half_open.admit(from.into(), answer(acceptor.clone(), socket, from, limit_ms))
+                    }
                     Err(error) => {
                         tracing::warn!("accepting at {bound} over tcp: {error}");
                         tokio::time::sleep(ACCEPT_PAUSE).await;

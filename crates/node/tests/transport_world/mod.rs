@@ -1,19 +1,15 @@
-//! The worlds of the conformance suite, and a small but real HTTP CONNECT proxy.
-#![allow(dead_code)] // each test file uses its part
+//! The worlds of the conformance suite.
 
+use crate::connect_proxy::ConnectProxy;
+use crate::loopback::{anywhere_v4, anywhere_v6, identity};
 use littoral_node::transport::forwarder::Forwarder;
 use littoral_node::transport::memory::{MemoryNetwork, MemoryTransport};
 use littoral_node::transport::shaper::Shape;
 use littoral_node::transport::{
-    Address, AutoOptions, AutoTransport, Identity, NodeId, Proxy, ProxyLogin, QuicOptions, QuicTransport, TcpOptions,
-    TcpTransport, Transport,
+    Address, AutoOptions, AutoTransport, NodeId, QuicOptions, QuicTransport, TcpOptions, TcpTransport, Transport,
 };
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinSet;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -49,20 +45,12 @@ pub struct World {
     pub listener_id: NodeId,
     pub dialler_id: NodeId,
     _forwarder: Option<Forwarder>,
-    _proxy: Option<ConnectProxy>,
+    pub proxy: Option<ConnectProxy>,
 }
 
-pub fn identity(seed: u8) -> Identity {
-    Identity::from_secret(&[seed; 32])
-}
-
-pub fn anywhere_v4() -> SocketAddr {
-    "127.0.0.1:0".parse().unwrap()
-}
-
-/// For QUIC behind a forwarder: a dialler bound to IPv4 has no other path to it.
-pub fn anywhere_v6() -> SocketAddr {
-    "[::1]:0".parse().unwrap()
+/// Silence is not what ends a connection here: a peer that is noticed promptly was noticed otherwise.
+fn patient() -> QuicOptions {
+    QuicOptions { idle_timeout_ms: 15_000, keep_alive_ms: 4_000, ..QuicOptions::default() }
 }
 
 impl World {
@@ -79,25 +67,31 @@ impl World {
             Kind::Tcp | Kind::TcpProxied | Kind::TcpShaped => {
                 Arc::new(TcpTransport::listen(&server, anywhere_v4(), TcpOptions::default()).await.unwrap())
             }
-            Kind::Quic => {
-                Arc::new(QuicTransport::listen(&server, anywhere_v4(), QuicOptions::default()).await.unwrap())
-            }
-            Kind::QuicShaped => {
-                Arc::new(QuicTransport::listen(&server, anywhere_v6(), QuicOptions::default()).await.unwrap())
-            }
-            Kind::Auto => {
-                Arc::new(AutoTransport::listen(&server, anywhere_v4(), AutoOptions::default()).await.unwrap())
-            }
+            Kind::Quic => Arc::new(QuicTransport::listen(&server, anywhere_v4(), patient()).await.unwrap()),
+            Kind::QuicShaped => Arc::new(QuicTransport::listen(&server, anywhere_v6(), patient()).await.unwrap()),
+            Kind::Auto => Arc::new(
+                AutoTransport::listen(
+                    &server,
+                    anywhere_v4(),
+                    AutoOptions { quic: patient(), ..AutoOptions::default() },
+                )
+                .await
+                .unwrap(),
+            ),
         };
         let bind_at = Some(anywhere_v4());
         let dialler: Arc<dyn Transport> = match kind {
             Kind::Quic | Kind::QuicShaped => {
-                Arc::new(QuicTransport::dialler(&client, bind_at, QuicOptions::default()).await.unwrap())
+                Arc::new(QuicTransport::dialler(&client, bind_at, patient()).await.unwrap())
             }
-            Kind::Auto => Arc::new(AutoTransport::dialler(&client, bind_at, AutoOptions::default()).await.unwrap()),
+            Kind::Auto => Arc::new(
+                AutoTransport::dialler(&client, bind_at, AutoOptions { quic: patient(), ..AutoOptions::default() })
+                    .await
+                    .unwrap(),
+            ),
             Kind::TcpProxied => {
-                let running = ConnectProxy::start("ward", "s3cret").await;
-                let options = TcpOptions { proxy: Some(running.login("ward", "s3cret")), ..TcpOptions::default() };
+                let running = ConnectProxy::start(&[]).await;
+                let options = TcpOptions { proxy: Some(running.login("s3cret")), ..TcpOptions::default() };
                 proxy = Some(running);
                 Arc::new(TcpTransport::dialler(&client, options).unwrap())
             }
@@ -128,64 +122,6 @@ impl World {
             Some(forwarder) => Address::new(listener_id, forwarder.local_address()),
             None => listener.local_addresses()[0].clone(),
         };
-        Self { kind, listener, dialler, address, listener_id, dialler_id, _forwarder: forwarder, _proxy: proxy }
+        Self { kind, listener, dialler, address, listener_id, dialler_id, _forwarder: forwarder, proxy }
     }
-}
-
-/// Answers `CONNECT host:port` for one user; everything else gets the status that RFC 9110 has for it.
-pub struct ConnectProxy {
-    pub at: SocketAddr,
-    pub tunnels: Arc<AtomicUsize>,
-    _tasks: JoinSet<()>,
-}
-
-impl ConnectProxy {
-    /// `user:password` must be one of the pairs whose base64 form stands below: a proxy of its own arithmetic.
-    pub async fn start(user: &str, password: &str) -> Self {
-        assert_eq!((user, password), ("ward", "s3cret"));
-        let expected = "Proxy-Authorization: Basic d2FyZDpzM2NyZXQ=";
-        let listener = TcpListener::bind(anywhere_v4()).await.unwrap();
-        let (at, tunnels) = (listener.local_addr().unwrap(), Arc::new(AtomicUsize::new(0)));
-        let mut tasks = JoinSet::new();
-        let count = tunnels.clone();
-        tasks.spawn(async move {
-            let mut running = JoinSet::new();
-            while let Ok((socket, _)) = listener.accept().await {
-                let count = count.clone();
-                running.spawn(async move { serve(socket, expected, count).await.unwrap_or_default() });
-            }
-        });
-        Self { at, tunnels, _tasks: tasks }
-    }
-
-    pub fn login(&self, user: &str, password: &str) -> Proxy {
-        let login = Some(ProxyLogin { user: user.into(), password: password.into() });
-        Proxy { host_port: self.at.to_string(), login }
-    }
-}
-
-async fn serve(socket: TcpStream, expected: &str, tunnels: Arc<AtomicUsize>) -> Option<()> {
-    let mut near = BufReader::new(socket);
-    let mut lines = Vec::new();
-    loop {
-        let mut line = String::new();
-        near.read_line(&mut line).await.ok()?;
-        if line.trim_end().is_empty() {
-            break;
-        }
-        lines.push(line.trim_end().to_owned());
-    }
-    let target = lines.first()?.strip_prefix("CONNECT ")?.strip_suffix(" HTTP/1.1")?.to_owned();
-    let answer = if !lines.iter().any(|line| line == expected) {
-        "HTTP/1.1 407 Proxy Authentication Required\r\nProxy-Authenticate: Basic\r\n\r\n"
-    } else if let Ok(mut far) = TcpStream::connect(&target).await {
-        near.write_all(b"HTTP/1.1 200 Connection established\r\nVia: a test\r\n\r\n").await.ok()?;
-        tunnels.fetch_add(1, Ordering::Relaxed);
-        tokio::io::copy_bidirectional(&mut near, &mut far).await.ok()?;
-        return None;
-    } else {
-        "HTTP/1.1 502 Bad Gateway\r\n\r\n"
-    };
-    near.write_all(answer.as_bytes()).await.ok()?;
-    None
 }
