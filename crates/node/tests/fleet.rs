@@ -1,5 +1,10 @@
 //! A cloud, edges and devices over real sockets, each with its own store, train to the end; machines die on the way.
 
+mod blocked_port;
+mod connect_proxy;
+
+use blocked_port::blocked_port;
+use connect_proxy::ConnectProxy;
 use littoral_model::{Examples, Features, Labels};
 use littoral_node::host::{self, Handle, World};
 use littoral_node::job::JobSpec;
@@ -9,7 +14,7 @@ use littoral_node::role::edge::{Edge, EdgeIdentity};
 use littoral_node::role::whole_cloud::WholeCloud;
 use littoral_node::role::{Effect, Peer, Report, Role};
 use littoral_node::store::{SqliteStore, Store};
-use littoral_node::transport::{Identity, TcpOptions, TcpTransport, Transport};
+use littoral_node::transport::{AutoOptions, AutoTransport, Identity, TcpOptions, TcpTransport, Transport};
 use littoral_node::work::{LocalData, Rows};
 use littoral_wire::message::{DataOffer, Name, Role as Kind};
 use littoral_wire::{JobId, ObjectId, SecretKey};
@@ -55,10 +60,19 @@ struct Fleet {
     dir: PathBuf,
     cloud_at: SocketAddr,
     edges_at: Vec<SocketAddr>,
+    site: Option<Site>,
     toml: String,
     reports: mpsc::UnboundedSender<Report>,
     reported: mpsc::UnboundedReceiver<Report>,
     log: Arc<Mutex<Vec<String>>>,
+}
+
+/// Where the devices are, if not in the open: a proxy is the only way out.
+struct Site {
+    proxy: ConnectProxy,
+    /// What the devices are told of edge 0 and of the cloud: dialled directly, nobody answers.
+    edge_shown: SocketAddr,
+    cloud_shown: SocketAddr,
 }
 
 async fn free_address() -> SocketAddr {
@@ -72,7 +86,7 @@ impl Fleet {
         let _ = std::fs::remove_dir_all(&dir);
         let (reports, reported) = mpsc::unbounded_channel();
         let edges_at = vec![free_address().await, free_address().await];
-        Self { dir, cloud_at: free_address().await, edges_at, toml, reports, reported, log: Arc::default() }
+        Self { dir, cloud_at: free_address().await, edges_at, toml, site: None, reports, reported, log: Arc::default() }
     }
 
     async fn host(
@@ -83,9 +97,17 @@ impl Fleet {
         role: impl FnOnce(Vec<littoral_node::role::Row>) -> Box<dyn Role>,
     ) -> Handle {
         let identity = Identity::from_secret(&key(name).to_bytes());
-        let transport: Arc<dyn Transport> = match listen {
-            Some(at) => Arc::new(listen_again(&identity, at).await),
-            None => Arc::new(TcpTransport::dialler(&identity, TcpOptions::default()).expect("dials")),
+        let transport: Arc<dyn Transport> = match (listen, &self.site) {
+            (Some(at), None) => Arc::new(listen_again(&identity, at).await),
+            (None, None) => Arc::new(TcpTransport::dialler(&identity, TcpOptions::default()).expect("dials")),
+            (Some(at), Some(_)) => {
+                Arc::new(AutoTransport::listen(&identity, at, AutoOptions::default()).await.expect("listens"))
+            }
+            (None, Some(site)) => {
+                let tcp = TcpOptions { proxy: Some(site.proxy.login("s3cret")), ..TcpOptions::default() };
+                let options = AutoOptions { tcp, ..AutoOptions::default() };
+                Arc::new(AutoTransport::dialler(&identity, None, options).await.expect("dials"))
+            }
         };
         let dir: PathBuf = Path::new(&self.dir).join(name);
         let store = open(&dir).await;
@@ -103,7 +125,7 @@ impl Fleet {
 
     async fn cloud(&self, epoch: u32) -> Handle {
         let toml = self.toml.clone();
-        let listen = self.cloud_at.to_string();
+        let listen = self.site.as_ref().map_or(self.cloud_at, |site| site.cloud_shown).to_string();
         self.host("cloud", Some(self.cloud_at), 0, move |rows| {
             let identity = CloudIdentity { key: key("cloud"), name: "cloud".into(), listen: listen.clone(), epoch };
             let fresh = rows.is_empty();
@@ -130,18 +152,22 @@ impl Fleet {
             id: key(&name).id(),
             name: name.clone(),
             cloud: Peer { id: key("cloud").id(), address: self.cloud_at.to_string() },
-            listen: self.edges_at[i].to_string(),
+            listen: self.site.as_ref().map_or(self.edges_at[i], |site| site.edge_shown).to_string(),
         };
         self.host(&name, Some(self.edges_at[i]), 0, |_| Box::new(Edge::new(identity))).await
     }
 
     async fn device(&self, i: u8) -> Handle {
-        let name = format!("device-{i}");
         let mut upstreams: Vec<Peer> = (0..2)
             .map(|e| Peer { id: key(&format!("edge-{e}")).id(), address: self.edges_at[e].to_string() })
             .collect();
         upstreams.rotate_left(usize::from(i) % 2);
         upstreams.push(Peer { id: key("cloud").id(), address: self.cloud_at.to_string() });
+        self.device_of(i, upstreams).await
+    }
+
+    async fn device_of(&self, i: u8, upstreams: Vec<Peer>) -> Handle {
+        let name = format!("device-{i}");
         let identity = DeviceIdentity {
             id: key(&name).id(),
             name: name.clone(),
@@ -273,6 +299,32 @@ async fn machines_that_stop_and_come_back_change_no_bit() {
     assert_eq!(model, expected);
     fleet.finished().await;
     for handle in devices.into_iter().chain(edges).chain([cloud]) {
+        handle.stop().await.expect("stops");
+    }
+    let _ = std::fs::remove_dir_all(&fleet.dir);
+}
+
+/// A hospital's firewall: UDP is swallowed, TCP refused, `Auto` finds the way through the proxy by
+/// itself, for devices of an edge and for those of the cloud.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn devices_that_only_a_proxy_lets_out_train_to_the_end() {
+    let mut fleet = Fleet::new("proxy", job("fedavg", 1)).await;
+    let ((edge_shown, _edge_held), (cloud_shown, _cloud_held)) = (blocked_port(), blocked_port());
+    let proxy = ConnectProxy::start(&[(edge_shown, fleet.edges_at[0]), (cloud_shown, fleet.cloud_at)]).await;
+    fleet.site = Some(Site { proxy, edge_shown, cloud_shown });
+    let (cloud, edge) = (fleet.cloud(1).await, fleet.edge(0).await);
+    let mut devices = Vec::new();
+    for i in 0..DEVICES {
+        let (name, at) = if i % 2 == 0 { ("edge-0", edge_shown) } else { ("cloud", cloud_shown) };
+        devices.push(fleet.device_of(i, vec![Peer { id: key(name).id(), address: at.to_string() }]).await);
+    }
+    assert_eq!(fleet.finished().await, "1 rounds are done");
+    let tunnels = fleet.site.as_ref().expect("a site").proxy.tunnels();
+    for (shown, reached) in [(edge_shown, "an edge"), (cloud_shown, "the cloud")] {
+        let through = tunnels.iter().filter(|target| **target == shown.to_string()).count();
+        assert!(through >= usize::from(DEVICES) / 2, "{reached} only through the proxy, got {tunnels:?}");
+    }
+    for handle in devices.into_iter().chain([edge, cloud]) {
         handle.stop().await.expect("stops");
     }
     let _ = std::fs::remove_dir_all(&fleet.dir);

@@ -10,7 +10,7 @@ use littoral_node::role::{
     Effect, Event, LinkId, Millis, Peer, Report, Role, Row, RowKey, Table, Timer, WorkId, Write,
 };
 use littoral_node::store::{FileObjects, Lease, SqliteStore, Store, StoreError, StoreFuture};
-use littoral_node::transport::{Address, Identity, TcpOptions, TcpTransport, Transport};
+use littoral_node::transport::{Address, Identity, QuicOptions, QuicTransport, TcpOptions, TcpTransport, Transport};
 use littoral_node::work::{LocalData, Objects, Output, Rows, Work};
 use littoral_wire::hello::{Hello, PROTOCOL};
 use littoral_wire::object::{CHUNK_BYTES, Manifest};
@@ -410,25 +410,57 @@ async fn a_fenced_host_ends_and_does_nothing_more() {
 
 fn silent(_: Millis, _: Event, _: &mut Vec<Effect>) {}
 
+/// A listener and a dialler, over TCP and over QUIC.
+async fn both_ways() -> [(Arc<dyn Transport>, Arc<dyn Transport>); 2] {
+    let at = "127.0.0.1:0".parse().unwrap();
+    let (listens, dials) = (
+        QuicTransport::listen(&identity(1), at, QuicOptions::default()).await.unwrap(),
+        QuicTransport::dialler(&identity(2), Some(at), QuicOptions::default()).await.unwrap(),
+    );
+    [(listener(1).await, dialler(2)), (Arc::new(listens), Arc::new(dials))]
+}
+
 #[tokio::test]
-async fn a_peer_of_another_protocol_is_told_both_versions() {
-    let dir = Scratch::new("versions");
-    let (world, mut reports) = world(listener(1).await, Gated::new(0), dir.path());
-    let handle = start(silent, world, Settings::default());
-    let connection = dialler(2).connect(&handle.addresses()[0]).await.unwrap();
-    let (mut sender, mut receiver) = connection.split();
-    sender.send(Hello { protocol: 99, software: "littoral 9.9.9".into() }.encode().into()).await.unwrap();
-    sender.flush().await.unwrap();
-    assert!(receiver.recv().await.unwrap().is_some(), "its hello");
-    let goodbye = receiver.recv().await.unwrap_err().to_string();
-    let theirs = reports.recv().await.unwrap();
-    for text in [goodbye, theirs] {
-        assert!(
-            text.contains(&format!("speaks {PROTOCOL}")) && text.contains("99") && text.contains("littoral 9.9.9"),
-            "{text}"
-        );
+async fn an_old_client_and_a_new_server_name_both_versions() {
+    for (listener, dialler) in both_ways().await {
+        let dir = Scratch::new("versions");
+        let (world, mut reports) = world(listener, Gated::new(0), dir.path());
+        let handle = start(silent, world, Settings::default());
+        let connection = dialler.connect(&handle.addresses()[0]).await.unwrap();
+        let (mut sender, mut receiver) = connection.split();
+        sender.send(Hello { protocol: 0, software: "littoral 0.0.9".into() }.encode().into()).await.unwrap();
+        sender.flush().await.unwrap();
+        assert!(receiver.recv().await.unwrap().is_some(), "its hello");
+        let goodbye = receiver.recv().await.unwrap_err().to_string();
+        let theirs = reports.recv().await.unwrap();
+        for text in [goodbye, theirs] {
+            assert!(text.contains(&format!("speaks {PROTOCOL}")) && text.contains("(littoral 0.0.9) speaks 0"), "{text}");
+        }
+        handle.stop().await.unwrap();
     }
-    handle.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_new_client_of_an_old_server_names_both_versions() {
+    for (listener, dialler) in both_ways().await {
+        let dir = Scratch::new("versions");
+        let (world, mut reports) = world(dialler, Gated::new(0), dir.path());
+        let Address { id, host, port } = listener.local_addresses().remove(0);
+        let role = move |_, event: Event, effects: &mut Vec<Effect>| match event {
+            Event::Start => effects.push(Effect::Dial(Peer { id, address: format!("{host}:{port}") })),
+            Event::DialFailed { reason, .. } => effects.push(note(&reason)),
+            _ => {}
+        };
+        let handle = start(role, world, Settings::default());
+        let (mut sender, mut receiver) = listener.accept().await.unwrap().split();
+        sender.send(Hello { protocol: 0, software: "littoral 0.0.9".into() }.encode().into()).await.unwrap();
+        sender.flush().await.unwrap();
+        assert!(receiver.recv().await.unwrap().is_some(), "its hello");
+        for text in [receiver.recv().await.unwrap_err().to_string(), reports.recv().await.unwrap()] {
+            assert!(text.contains(&format!("speaks {PROTOCOL}")) && text.contains("(littoral 0.0.9) speaks 0"), "{text}");
+        }
+        handle.stop().await.unwrap();
+    }
 }
 
 #[tokio::test]
