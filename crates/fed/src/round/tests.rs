@@ -400,8 +400,7 @@ fn after_the_last_round_comes_an_evaluation_and_the_end() {
 /// A name is stored as it is: what messages show escaped must not come back as another name.
 #[test]
 fn a_record_keeps_names_to_the_letter() {
-    use littoral_wire::codec::Wire;
-    let collection = Scene::new(1, 1).round.collection();
+    let collection = Scene::new(1, 1, &[]).round.collection();
     for record in [
         Record::Joined { collection, cohort: vec![(device(1), "a\u{5}b".into())] },
         Record::Aborted { collection, why: "a\nb".into() },
@@ -427,10 +426,8 @@ fn no_time_of_a_job_goes_beyond_the_clock() {
 /// Neither a damaged row nor an edge that lies brings a number that cannot be counted on from.
 #[test]
 fn numbers_that_nobody_gave_are_refused() {
-    use littoral_wire::codec::Wire;
-    let mut scene = Scene::new(1, 1);
-    scene.here(0, 1, A);
-    let asked = scene.asked(1, A);
+    let mut scene = Scene::new(1, 1, &[(1, A)]);
+    let asked = scene.asked(1);
     let collection = asked.collection;
     for record in [
         Record::Aborted { collection: Collection { attempt: u32::MAX, ..collection }, why: String::new() },

@@ -415,6 +415,9 @@ impl Device {
         if let (true, Kind::Train, Some(announcement)) = (included, collection.work, &verdict.announcement) {
             settled.counted = version_number(announcement.version);
         }
+        // An edge that the cloud cannot reach may have asked for an older attempt in the meantime.
+        let last = settled.last;
+        self.tasks.retain(|task, _| task.job != collection.job || *task > last);
         let mut writes = vec![
             Write::Delete { key: sealed_key(collection) },
             Write::Put { key: settled_key(collection.job), value: settled.to_bytes() },
