@@ -434,7 +434,10 @@ async fn an_old_client_and_a_new_server_name_both_versions() {
         let goodbye = receiver.recv().await.unwrap_err().to_string();
         let theirs = reports.recv().await.unwrap();
         for text in [goodbye, theirs] {
-            assert!(text.contains(&format!("speaks {PROTOCOL}")) && text.contains("(littoral 0.0.9) speaks 0"), "{text}");
+            assert!(
+                text.contains(&format!("speaks {PROTOCOL}")) && text.contains("(littoral 0.0.9) speaks 0"),
+                "{text}"
+            );
         }
         handle.stop().await.unwrap();
     }
@@ -457,7 +460,10 @@ async fn a_new_client_of_an_old_server_names_both_versions() {
         sender.flush().await.unwrap();
         assert!(receiver.recv().await.unwrap().is_some(), "its hello");
         for text in [receiver.recv().await.unwrap_err().to_string(), reports.recv().await.unwrap()] {
-            assert!(text.contains(&format!("speaks {PROTOCOL}")) && text.contains("(littoral 0.0.9) speaks 0"), "{text}");
+            assert!(
+                text.contains(&format!("speaks {PROTOCOL}")) && text.contains("(littoral 0.0.9) speaks 0"),
+                "{text}"
+            );
         }
         handle.stop().await.unwrap();
     }
