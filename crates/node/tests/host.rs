@@ -353,6 +353,28 @@ async fn a_drop_takes_nothing_that_is_needed_when_its_turn_comes() {
     assert_eq!(left, 0, "what the role does not want goes");
 }
 
+/// One step drops the bytes, a later one has made them again and stores them, and before the drop's turn comes nobody needs
+/// them any more.
+#[tokio::test]
+async fn a_drop_takes_nothing_that_a_store_behind_relies_on() {
+    let dir = Scratch::new("relied-on");
+    let store = Arc::new(SqliteStore::open(&dir.path().join("store")).await.unwrap());
+    let objects = store.objects();
+    let (world, mut reports) = world(dialler(1), store, dir.path());
+    let manifest = Manifest::of(&[5; 1_000]).unwrap();
+    let role = move |_, event: Event, effects: &mut Vec<Effect>| {
+        if let Event::Start = event {
+            effects.push(Effect::Put { manifest: manifest.clone(), bytes: vec![5; 1_000] });
+            effects.push(Effect::Drop(manifest.id()));
+            effects.push(Effect::Store(vec![Write::Object(manifest.id())]));
+            effects.push(note("stored"));
+        }
+    };
+    let handle = start(role, World { objects, ..world }, Settings::default());
+    assert_eq!(reports.recv().await.as_deref(), Some("stored"));
+    handle.stop().await.unwrap();
+}
+
 #[tokio::test]
 async fn stop_performs_what_is_queued() {
     let (here, there) = (Scratch::new("stop"), Scratch::new("stop"));

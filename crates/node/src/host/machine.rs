@@ -214,6 +214,7 @@ impl Machine {
             }
             Effect::Load { object, index } => self.disk.order(Op::Load { object, index }),
             Effect::Drop(object) if self.role.needs(object) => {}
+            Effect::Drop(object) if self.effects.iter().any(|behind| behind.relies_on(object)) => {}
             Effect::Drop(object) => {
                 // What stands behind may make the same bytes again, under the same name.
                 self.disk.order(Op::Drop(object));

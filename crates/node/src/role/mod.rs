@@ -15,7 +15,7 @@
 //!   the host may run works in parallel.
 //! - What a work makes is here from its [`Event::Worked`] on, and goes again unless the role needs it after that step.
 //! - Equal bytes are one object, and two jobs may come to have the same. So a host asks [`Role::needs`] when the turn of
-//!   an [`Effect::Drop`] comes, not when it was added, and drops nothing that is needed.
+//!   an [`Effect::Drop`] comes, not when it was added, and drops nothing that is needed or that a store behind relies on.
 //! - A link delivers messages in order or dies; after [`Event::Disconnected`] nothing arrives on it. Roles do not rely
 //!   on more: what is outstanding is sent again on a timer, and every message may come twice.
 //! - Bytes of objects go through the host ([`Effect::SendChunk`], [`Effect::Keep`]): a role holds manifests.
@@ -161,6 +161,13 @@ pub enum Effect {
     },
     /// For people: progress and warnings. No decision depends on it.
     Report(Report),
+}
+
+impl Effect {
+    /// Must the object be here when this is performed? A drop in front of it would take it away.
+    pub fn relies_on(&self, object: ObjectId) -> bool {
+        matches!(self, Effect::Store(writes) if writes.contains(&Write::Object(object)))
+    }
 }
 
 /// A durable change.

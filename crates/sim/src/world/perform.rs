@@ -1,5 +1,6 @@
 //! Performing effects.
 
+use super::machine::Pending;
 use super::{Happening, Parcel, Reported, World, class_of};
 use crate::checkers::Seen;
 use crate::network::{End, NodeIndex, Sending};
@@ -54,7 +55,8 @@ impl World {
             }
             Effect::Drop(object) => {
                 let machine = &mut self.machines[node as usize];
-                if !machine.needs(object) {
+                let relied_on = machine.pending.iter().any(|p| matches!(p, Pending::Effect(e) if e.relies_on(object)));
+                if !relied_on && !machine.needs(object) {
                     machine.disk.forget(object);
                 }
             }

@@ -247,17 +247,13 @@ impl Jobs {
     ) {
         let Some(job) = self.jobs.get_mut(&id) else { return };
         let records = std::mem::take(&mut job.records);
-        // Version 0 can be made again from the job's text, so it needs no row; its bytes must be here all the same.
-        effects.push(Effect::Store(
-            std::iter::once(&model).chain(&state).map(|object| Write::Object(object.id())).collect(),
-        ));
-        let first = model.id();
+        let first: Vec<ObjectId> = std::iter::once(&model).chain(&state).map(Manifest::id).collect();
         for record in &records {
             if let Record::Applied { collection, version, model, line, .. } = record {
                 let included = under_current_keys(included_of(&records, *collection), fleet);
                 let line = serde_json::from_slice(line).unwrap_or_default();
                 if let Some(key) = &self.key {
-                    let made = if cfg!(feature = "broken-one-model-per-version") { first } else { model.id() };
+                    let made = if cfg!(feature = "broken-one-model-per-version") { first[0] } else { model.id() };
                     let announcement = announce(key, *collection, *version, made, &included);
                     job.note_made(Made { announcement, included, line });
                 }
@@ -267,6 +263,9 @@ impl Jobs {
             }
         }
         let round = Round::new(id, job.spec.settings().clone(), model, state, self.epoch, now).after(now, &records);
+        // Version 0 can be made again from the job's text, so it needs no row; while it is current, its bytes must be here.
+        let current = first.into_iter().filter(|object| round.needs(*object));
+        effects.push(Effect::Store(current.map(Write::Object).collect()));
         job.state = State::Running(Box::new(round));
         self.load_model(id, effects);
         // A key that was cut off stays so, whatever an edge still holds of it.
