@@ -12,5 +12,6 @@ pub mod job;
 pub mod operator;
 pub mod role;
 pub mod store;
+mod toml_text;
 pub mod transport;
 pub mod work;

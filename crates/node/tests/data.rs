@@ -196,6 +196,8 @@ fn every_mismatch_names_file_column_and_row_before_training() {
     };
     let error = check("height", "Height ", Problem::MissingColumn, "height", None);
     assert!(error.hint.contains("\"Height\" = \"height\""), "{error}");
+    let error = check("age,height", "years,size", Problem::MissingColumn, "age", None);
+    assert!(error.expected.contains("\"age\", and for \"height\""), "all that are missing: {error}");
     check("1.5,", "\"1,5\",", Problem::NotANumber, "height", Some(2));
     check("1.5,", "1e300,", Problem::OutOfRange, "height", Some(2));
     check(",male,", ",m,", Problem::UnknownCode, "sex", Some(2));
@@ -255,11 +257,11 @@ fn images_from_npy_npz_idx_and_a_folder_are_the_same_rows() {
     };
     gzipped("x-idx3-ubyte.gz", &[0, 0, 8, 3, 0, 0, 0, 3, 0, 0, 0, 1, 0, 0, 0, 2], &pixels);
     gzipped("y-idx1-ubyte.gz", &[0, 0, 8, 1, 0, 0, 0, 3], &labels);
-    for (class, name, index) in [("Katze", "a.png", 0), ("hund", "a.PNG", 1), ("hund", "b.png", 2)] {
+    for (class, name, index) in [("Katze", "a.png", 0), ("dog", "a.PNG", 1), ("dog", "b.png", 2)] {
         fs::create_dir_all(base.join("folder").join(class)).expect("folder");
         fs::write(base.join("folder").join(class).join(name), png(2, 1, &pixels[index * 2..][..2])).expect("writes");
     }
-    fs::write(base.join("folder/hund/notes.md"), "").expect("writes");
+    fs::write(base.join("folder/dog/notes.md"), "").expect("writes");
 
     let expected = loaded(&base, "files = [\"x.npy\"]\nlabels = [\"y.npy\"]", &schema);
     assert_eq!(expected.labels, Labels::Classes { ids: vec![0, 1, 1], classes: 2 });
@@ -268,15 +270,15 @@ fn images_from_npy_npz_idx_and_a_folder_are_the_same_rows() {
     assert_eq!(loaded(&base, npz, &schema), expected);
     let idx = "files = [\"x-idx3-ubyte.gz\"]\nlabels = [\"y-idx1-ubyte.gz\"]";
     assert_eq!(loaded(&base, idx, &schema), expected);
-    let images = "files = [\"folder\"]\nformat = \"images\"\nclasses = { Katze = \"cat\", hund = \"dog\" }";
+    let images = "files = [\"folder\"]\nformat = \"images\"\nclasses = { Katze = \"cat\" }";
     let (rows, report) = load("d", &source(images), &schema, &base, &Limits::default()).expect("images");
-    assert_eq!((rows, report.ignored), (expected, vec!["folder/hund/notes.md".to_owned()]));
+    assert_eq!((rows, report.ignored), (expected, vec!["folder/dog/notes.md".to_owned()]));
 
     // What does not fit is named.
     assert_eq!(refused(&base, "files = [\"folder\"]\nformat = \"images\"", &schema).problem, Problem::UnknownClass);
-    fs::write(base.join("folder/hund/c.png"), png(1, 2, &[0, 0])).expect("writes");
+    fs::write(base.join("folder/dog/c.png"), png(1, 2, &[0, 0])).expect("writes");
     let error = refused(&base, images, &schema);
-    assert_eq!((error.problem, &*error.file), (Problem::WrongShape, "folder/hund/c.png"), "{error}");
+    assert_eq!((error.problem, &*error.file), (Problem::WrongShape, "folder/dog/c.png"), "{error}");
     fs::write(base.join("y.npy"), npy("|u1", "(3,)", &[0, 1, 2])).expect("writes");
     let error = refused(&base, "files = [\"x.npy\"]\nlabels = [\"y.npy\"]", &schema);
     assert_eq!((error.problem, error.row, &*error.file), (Problem::UnknownClass, Some(3), "y.npy"), "{error}");

@@ -18,6 +18,7 @@ mod roles;
 pub use error::ConfigError;
 pub use roles::{CloudConfig, DeviceConfig, DeviceLimits, EdgeConfig, Limits, Network, TransportName};
 
+use crate::toml_text::line_of_field;
 use serde::de::DeserializeOwned;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -42,7 +43,7 @@ pub trait Config: DeserializeOwned + Default {
     fn parse(toml: &str, file: &str) -> Result<Self, ConfigError> {
         let config: Self = toml::from_str(toml).map_err(|e| ConfigError::of_toml(&e, toml, file))?;
         config.check().map_err(|(field, expected, got)| {
-            ConfigError::new(file, error::line_of_field(toml, field), field, &expected, &got)
+            ConfigError::new(file, line_of_field(toml, field), field, &expected, &got)
         })?;
         Ok(config)
     }

@@ -377,7 +377,7 @@ mod tests {
         let (line, field, ..) = place("[network]\n\nproxy = \"here\"\n");
         assert_eq!((line, field.as_str()), (3, "network.proxy"));
         let (line, field, ..) = place("[data.x]\nfiles = [\"a.csv\"]\ndelimeter = \";\"\n");
-        assert_eq!((line, field.as_str()), (3, "delimeter"));
+        assert_eq!((line, field.as_str()), (3, "data.x.delimeter"));
     }
 
     #[test]

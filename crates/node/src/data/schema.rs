@@ -24,6 +24,7 @@ use serde::{Deserialize, Serialize};
 
 use super::error::{Invalid, shown};
 use super::limits::{ALPHABET_MAX, CLASSES_MAX, COLUMNS_MAX, IMAGE_SIDE_MAX};
+use super::read::text::words_of;
 
 /// What a job trains on: exactly one of `fields` (with `label`), `image` and `text`.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -35,7 +36,7 @@ pub struct Schema {
     /// Images of one size.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<ImageSchema>,
-    /// Text for next-character prediction.
+    /// Text for next-character or next-word prediction.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text: Option<TextSchema>,
     /// A table's fields, in the model's order.
@@ -96,17 +97,71 @@ pub struct ImageSchema {
     pub classes: Vec<String>,
 }
 
-/// Text for a next-character model.
+/// Text for a next-character model (`alphabet`) or a next-word model (`words`); exactly one of the two is given.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TextSchema {
     /// Every character that the model knows; its place is its token id.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub alphabet: String,
-    /// Characters that the model sees in one example.
+    /// Every word that the model knows, as [`words_of`] cuts texts; its place is its token id.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub words: Vec<String>,
+    /// Characters or words that the model sees in one example.
     pub window: u32,
-    /// A character of the alphabet that stands for all that are not in it. Without it those are an error.
+    /// A character of the alphabet, or one of the words, that stands for all that are not known. Without it those are
+    /// an error.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub unknown: Option<char>,
+    pub unknown: Option<String>,
+}
+
+impl TextSchema {
+    /// Characters or words that the model tells apart.
+    pub fn tokens(&self) -> usize {
+        if self.words.is_empty() { self.alphabet.chars().count() } else { self.words.len() }
+    }
+
+    fn check(&self) -> Result<(), Invalid> {
+        if self.alphabet.is_empty() == self.words.is_empty() {
+            let value = if self.words.is_empty() { "neither" } else { "both" };
+            return Err(Invalid::new("text.alphabet", value, "text.alphabet or text.words"));
+        }
+        if self.words.is_empty() { self.check_alphabet() } else { self.check_words() }?;
+        if self.window == 0 || self.window > WINDOW_MAX {
+            return Err(Invalid::new("text.window", self.window, format!("1 to {WINDOW_MAX}")));
+        }
+        let known = |token: &String| match self.words.is_empty() {
+            true => token.chars().count() == 1 && self.alphabet.contains(token.as_str()),
+            false => self.words.contains(token),
+        };
+        match &self.unknown {
+            Some(unknown) if !known(unknown) => {
+                Err(Invalid::new("text.unknown", shown(unknown), "a character of text.alphabet, or one of text.words"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn check_alphabet(&self) -> Result<(), Invalid> {
+        let count = self.alphabet.chars().count();
+        let distinct = self.alphabet.chars().collect::<HashSet<char>>();
+        if !(2..=ALPHABET_MAX).contains(&count) || distinct.len() != count {
+            let value = format!("{count} characters, {} distinct", distinct.len());
+            return Err(Invalid::new("text.alphabet", value, format!("2 to {ALPHABET_MAX} characters, each once")));
+        }
+        Ok(())
+    }
+
+    fn check_words(&self) -> Result<(), Invalid> {
+        check_values("text.words", &self.words, 2, ALPHABET_MAX)?;
+        // The word for all others need not be one that texts have.
+        let usual = |word: &String| words_of(word) == [word.as_str()] || self.unknown.as_ref() == Some(word);
+        if let Some(index) = self.words.iter().position(|word| !usual(word)) {
+            let allowed = "one word in lower case, or one sign: letters, digits and apostrophes make words";
+            return Err(Invalid::new(format!("text.words[{index}]"), shown(&self.words[index]), allowed));
+        }
+        Ok(())
+    }
 }
 
 /// Longest text window: one example is one unrolled pass through a recurrent model.
@@ -161,18 +216,7 @@ impl Schema {
             check_values("image.classes", &image.classes, 2, CLASSES_MAX)?;
         }
         if let Some(text) = &self.text {
-            let count = text.alphabet.chars().count();
-            let distinct = text.alphabet.chars().collect::<HashSet<char>>().len();
-            if !(2..=ALPHABET_MAX).contains(&count) || distinct != count {
-                let value = format!("{count} characters, {distinct} distinct");
-                return Err(Invalid::new("text.alphabet", value, format!("2 to {ALPHABET_MAX} characters, each once")));
-            }
-            if text.window == 0 || text.window > WINDOW_MAX {
-                return Err(Invalid::new("text.window", text.window, format!("1 to {WINDOW_MAX}")));
-            }
-            if let Some(unknown) = text.unknown.filter(|unknown| !text.alphabet.contains(*unknown)) {
-                return Err(Invalid::new("text.unknown", format!("{unknown:?}"), "a character of text.alphabet"));
-            }
+            text.check()?;
         }
         Ok(())
     }
@@ -291,6 +335,12 @@ mod tests {
         refused("[text]\nalphabet = \"aa\"\nwindow = 4", "text.alphabet");
         refused("[text]\nalphabet = \"ab\"\nwindow = 0", "text.window");
         refused("[text]\nalphabet = \"ab\"\nwindow = 4\nunknown = \"c\"", "text.unknown");
+        refused("[text]\nalphabet = \"ab\"\nwindow = 4\nunknown = \"ab\"", "text.unknown");
+        refused("[text]\nwindow = 4", "text.alphabet");
+        refused("[text]\nalphabet = \"ab\"\nwords = [\"a\", \"b\"]\nwindow = 4", "text.alphabet");
+        refused("[text]\nwords = [\"to\", \"Be\"]\nwindow = 4", "text.words[1]");
+        refused("[text]\nwords = [\"to\", \"be\"]\nunknown = \"or\"\nwindow = 4", "text.unknown");
+        assert!(Schema::from_toml("[text]\nwords = [\"to\", \"<other>\"]\nunknown = \"<other>\"\nwindow = 4").is_ok());
     }
 
     #[test]

@@ -73,6 +73,14 @@ impl DeviceData {
         for (field, count) in &report.missing {
             tracing::info!("data set {}: {field}: {count} values are missing", wanted.set);
         }
+        // Standardisation puts the fleet's mean there.
+        if let Some((field, count)) = report.missing.first().filter(|_| !wanted.standardise) {
+            return Err(format!(
+                "data set {}: field {field}: a value in every row expected, since the job does not standardise, got \
+                 {count} missing; hint: fill them in, or set data.standardise = true in the job",
+                wanted.set
+            ));
+        }
         rows(prepared, wanted.held_out, spec.seed())
     }
 }

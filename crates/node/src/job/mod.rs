@@ -4,6 +4,7 @@
 //! out everything that follows from it: the model's size, the plan of fixed point, the settings of its rounds. The same
 //! text goes to devices inside a [`Task`], so that all sides reckon with the same numbers.
 
+mod check;
 mod text;
 mod version;
 
@@ -12,8 +13,8 @@ pub use version::{BLOCK, VersionLayout};
 
 use littoral_fed::algorithm::Algorithm;
 use littoral_fed::plan::{Plan, Resolution, Weighting};
-use littoral_fed::round::{Pace, Settings};
-use littoral_model::{Loss, Model, Shape};
+use littoral_fed::round::Settings;
+use littoral_model::{Model, Shape};
 use littoral_wire::bounded::printable;
 use littoral_wire::message::{SPEC_BYTES_MAX, Work};
 use serde::{Deserialize, Serialize};
@@ -21,7 +22,9 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 use thiserror::Error;
 
+use self::check::{Parts, unplanned};
 use crate::data::statistics::WORDS_PER_INPUT;
+use crate::toml_text::{Mistake, mistake};
 
 /// Exact integers that tell how well a version does on held-out rows: rows, right answers, loss in steps of 2^-20.
 pub const EVALUATION_WHOLES: usize = 3;
@@ -71,6 +74,12 @@ impl JobError {
         Self { place, expected, got }
     }
 
+    /// Several mistakes in one: places, what is allowed and what was found, each in the same order.
+    fn all(mistakes: &[Self]) -> Self {
+        let join = |part: fn(&Self) -> &str| mistakes.iter().map(part).collect::<Vec<_>>().join("; ");
+        Self::new(join(|e| &e.place), join(|e| &e.expected), join(|e| &e.got))
+    }
+
     /// As the command line prints it.
     pub fn parts(&self) -> Value {
         json!({"what": "the job was refused", "where": self.place, "expected": self.expected, "got": self.got})
@@ -87,73 +96,21 @@ impl JobSpec {
             ));
         }
         let text: JobText = toml::from_str(toml).map_err(|e| {
-            let line = e.span().map_or(1, |span| toml[..span.start].matches('\n').count() + 1);
-            JobError::new(format!("line {line}"), "a job as in `littoral job sample`", e.message())
+            let Mistake { line, field, expected, got } = mistake(&e, toml);
+            let place = if field.is_empty() { format!("line {line}") } else { format!("line {line}, {field}") };
+            JobError::new(place, expected, got)
         })?;
         Self::check(text)
     }
 
     pub fn check(text: JobText) -> Result<Self, JobError> {
-        for (field, value) in [("name", &text.name), ("data.set", &text.data.set)] {
-            if value.trim().is_empty() || value.len() > 64 {
-                return Err(JobError::new(field, "1 to 64 bytes that are not all blank", format!("{value:?}")));
-            }
-        }
-        let schema = &text.data.schema;
-        schema
-            .check()
-            .map_err(|e| JobError::new(format!("data.schema.{}", e.field), e.allowed.clone(), e.value.clone()))?;
-        let fraction = text.data.held_out;
-        if !(0.0..1.0).contains(&fraction) {
-            return Err(JobError::new("data.held_out", "a fraction of at least 0 and below 1", fraction));
-        }
-        text.local.check()?;
-        let (inputs, outputs) = (text.data.inputs(), text.data.outputs());
-        let model = Model::build(&text.model, inputs, outputs)
-            .map_err(|e| JobError::new(format!("model.{}", e.field), e.allowed, e.got))?;
-        let classifies = schema.label.as_ref().is_none_or(|label| label.classes.is_some());
-        if classifies != (model.loss() == Loss::CrossEntropy) {
-            let expected = if classifies {
-                "cross_entropy, since the label has classes"
-            } else {
-                "mse, since the label is a number"
-            };
-            return Err(JobError::new("model.loss", expected, format!("{:?}", model.loss())));
-        }
-        let algorithm =
-            text.algorithm.build().map_err(|e| JobError::new(format!("algorithm.{}", e.field), e.allowed, e.value))?;
-        // What these two reckon with is a number of plain steps.
-        let plain = matches!(text.local.optimiser, OptimiserText::Sgd { .. });
-        if !plain && matches!(algorithm.name(), "scaffold" | "fednova") {
-            let expected = format!("sgd, since {} counts plain steps", algorithm.name());
-            return Err(JobError::new("local.optimiser.name", expected, "adam"));
-        }
-        if algorithm.name() == "scaffold" && model.trained_len() < model.layout().len() {
-            let expected = "none or group: running statistics are not trained, so their control variate would drift";
-            return Err(JobError::new("model.norm", expected, "batch"));
-        }
-        let statistics = text.data.standardise && matches!(inputs, Shape::Values { .. }) && schema.image.is_none();
-        let settings = Settings {
-            cohort: text.cohort.clone(),
-            pace: Pace { ..text.pace.clone() },
-            deadline_ms: text.rounds.deadline_ms,
-            wait_ms: text.rounds.wait_ms,
-            close_ms: text.rounds.close_ms,
-            retry_ms: 5_000,
-            rounds: text.rounds.count,
-            target_accuracy: text.rounds.target_accuracy,
-            statistics,
-            seed: text.seed,
-        }
-        .checked()
-        .map_err(|e| JobError::new(e.field, e.allowed, e.got))?;
+        let Parts { model, algorithm, settings } = check::parts(&text)?;
         let cohort_max = settings.cohort_size() as u32;
         let params = model.layout().len();
-        let plan_error = |e: littoral_fed::plan::PlanError| JobError::new("precision", "a plan that fits", e);
         let plan = |resolution| {
             let sections = algorithm.sections(params, text.precision.range);
             let wholes = algorithm.wholes() + EVALUATION_WHOLES;
-            Plan::new(cohort_max, text.precision.weighting, resolution, sections, wholes).map_err(plan_error)
+            Plan::new(cohort_max, text.precision.weighting, resolution, sections, wholes).map_err(unplanned)
         };
         let mut train = plan(text.precision.resolution)?;
         // What devices keep in integers adds up at the cloud, over the whole population, in 32 bits.
@@ -166,10 +123,10 @@ impl JobSpec {
         // Counts and sums take words of 64 bits: they are few.
         let whole = |wholes| {
             let levels = Resolution::Levels(((1u64 << 30) / u64::from(cohort_max)).clamp(2, 1 << 30) as u32);
-            Plan::new(cohort_max, Weighting::Uniform, levels, Vec::new(), wholes).map_err(plan_error)
+            Plan::new(cohort_max, Weighting::Uniform, levels, Vec::new(), wholes).map_err(unplanned)
         };
-        let width = match inputs {
-            Shape::Values { width } if statistics => width,
+        let width = match text.data.inputs() {
+            Shape::Values { width } if settings.statistics => width,
             _ => 0,
         };
         let statistics_plan = whole(width * WORDS_PER_INPUT)?;

@@ -64,10 +64,15 @@ impl DataText {
         }
     }
 
-    /// What the model shall say: a class, a number, or a character.
+    /// Whether the job begins with a round of statistics.
+    pub fn has_statistics(&self) -> bool {
+        self.standardise && !self.schema.fields.is_empty()
+    }
+
+    /// What the model shall say: a class, a number, a character or a word.
     pub fn outputs(&self) -> usize {
         match &self.schema.text {
-            Some(text) => text.alphabet.chars().count(),
+            Some(text) => text.tokens(),
             None => self.schema.classes().map_or(1, <[String]>::len),
         }
     }

@@ -40,7 +40,7 @@ impl Database {
         let row = sqlx::query("PRAGMA quick_check(1)").fetch_one(&mut database.connection).await;
         let verdict: String = row.and_then(|row| row.try_get(0)).map_err(failed)?;
         if verdict != "ok" {
-            return Err(StoreError::Corrupt { path: path.to_owned(), why: verdict });
+            return Err(StoreError::Corrupt { path: path.to_owned(), why: verdict.replace('\n', " ") });
         }
         database.run("BEGIN IMMEDIATE").await?;
         let migrated = schema::migrate(&mut database.connection, path).await;

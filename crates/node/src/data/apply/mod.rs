@@ -47,7 +47,7 @@ impl Report {
 
 /// A text as tokens. It may be too short for a window, since another file's text may follow.
 pub fn text(text: &str, schema: &TextSchema) -> Result<(Prepared, Report), DataError> {
-    let (ids, replaced_characters) = encode(text, &schema.alphabet, schema.unknown)?;
+    let (ids, replaced_characters) = encode(text, schema)?;
     let features = Features::Tokens { ids, window: schema.window as usize };
     let prepared = Prepared { features, labels: Labels::NextToken };
     let report = Report { rows: prepared.rows() as u64, replaced_characters, ..Report::default() };
@@ -83,8 +83,8 @@ pub(in crate::data) fn wrong_form(got: &str, schema: &Schema) -> DataError {
     DataError::new(Problem::WrongForm, expected, got, hint)
 }
 
-/// The class of a folder's name or a label's number: through the mapping's `classes` if it has some, else by name.
+/// The class of a folder's name or a label's number: what the mapping's `classes` say it means, else by name.
 pub(super) fn class_id(code: &str, classes: &[String], source: &Source) -> Option<u32> {
-    let class = if source.classes.is_empty() { code } else { source.classes.get(code)? };
+    let class = source.classes.get(code).map_or(code, String::as_str);
     classes.iter().position(|known| known == class).map(|index| index as u32)
 }

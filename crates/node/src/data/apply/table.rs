@@ -13,8 +13,13 @@ pub fn rows(table: &Table, schema: &Schema, plan: &Plan, limits: &Limits) -> Res
     let label = schema.label.as_ref().zip(plan.label.as_ref());
     let (label, label_step) = label.ok_or_else(|| wrong_form("a table", schema))?;
     // Columns first: a missing one is said even if the file has no row.
-    let columns = plan.fields.iter().map(|step| column(table, step)).collect::<Result<Vec<_>, _>>()?;
-    let label_column = column(table, label_step)?;
+    let absent: Vec<&Step> =
+        plan.fields.iter().chain([label_step]).filter(|step| table.column(&step.column).is_none()).collect();
+    if let [first, others @ ..] = &absent[..] {
+        return Err(missing_columns(table, first, others));
+    }
+    let columns = plan.fields.iter().filter_map(|step| table.column(&step.column));
+    let label_column = table.column(&label_step.column).ok_or_else(|| missing_columns(table, label_step, &[]))?;
     if table.rows == 0 {
         return Err(no_rows());
     }
@@ -82,22 +87,25 @@ fn labels(column: &Column, label: &Label, rule: &Rule) -> Result<Labels, DataErr
     }
 }
 
-/// The column of a step, or what may have been meant.
-fn column<'a>(table: &'a Table, step: &Step) -> Result<&'a Column, DataError> {
-    table.column(&step.column).ok_or_else(|| {
-        let names = || table.ignored.iter().chain(table.columns.iter().map(|column| &column.name));
-        let plain = |name: &str| -> String {
-            name.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect()
-        };
-        let similar = table.ignored.iter().find(|name| plain(name) == plain(&step.column));
-        let target = step.rule.field.as_deref().unwrap_or(&step.column);
-        let hint = match similar {
-            Some(name) => format!("if {name:?} is meant, add {name:?} = {target:?} under `columns` of this data set"),
-            None => format!("say which column it is: COLUMN = {target:?} under `columns` of this data set"),
-        };
-        let got = format!("columns {}", listed(names().map(String::as_str)));
-        DataError::new(Problem::MissingColumn, format!("a column for {target:?}"), got, hint).in_column(&step.column)
-    })
+/// The columns that are not there, and what may have been meant by the first.
+fn missing_columns(table: &Table, step: &Step, others: &[&Step]) -> DataError {
+    let names = table.ignored.iter().chain(table.columns.iter().map(|column| &column.name));
+    let plain =
+        |name: &str| -> String { name.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect() };
+    let similar = table.ignored.iter().find(|name| plain(name) == plain(&step.column));
+    let target = |step: &Step| step.rule.field.clone().unwrap_or_else(|| step.column.clone());
+    let first = target(step);
+    let hint = match similar {
+        Some(name) => format!("if {name:?} is meant, add {name:?} = {first:?} under `columns` of this data set"),
+        None => format!("say which column it is: COLUMN = {first:?} under `columns` of this data set"),
+    };
+    let mut expected = format!("a column for {first:?}");
+    if !others.is_empty() {
+        let others: Vec<String> = others.iter().map(|step| target(step)).collect();
+        expected.push_str(&format!(", and for {}", listed(others.iter().map(String::as_str))));
+    }
+    let got = format!("columns {}", listed(names.map(String::as_str)));
+    DataError::new(Problem::MissingColumn, expected, got, hint).in_column(&step.column)
 }
 
 /// In the job's unit and precision.

@@ -1,10 +1,13 @@
-//! Plain UTF-8 text: characters to token ids, and a play cut into its speakers' parts.
+//! Plain UTF-8 text: characters or words to token ids, and a play cut into its speakers' parts.
 
 use std::collections::{BTreeMap, HashMap};
+use std::fmt::Debug;
+use std::hash::Hash;
 use std::io::Read;
 
 use crate::data::error::{DataError, Problem};
 use crate::data::limits::{Limits, bounded};
+use crate::data::schema::TextSchema;
 
 /// Reads a whole text. A byte-order mark is dropped, CRLF becomes LF: sites' line ends must not differ.
 pub fn read(input: impl Read, limits: &Limits) -> Result<String, DataError> {
@@ -21,31 +24,66 @@ pub fn read(input: impl Read, limits: &Limits) -> Result<String, DataError> {
     Ok(if text.contains('\r') { text.replace("\r\n", "\n") } else { text })
 }
 
-/// The token ids of a text and how many characters were replaced.
+/// The token ids of a text and how many of them stand for something else: of its characters, or of its words if the
+/// schema has some. An id is a place in the schema's alphabet or list; it has 16 bits, and
+/// [`crate::data::schema::Schema::check`] bounds both.
 ///
-/// A character's id is its place in `alphabet`. One that is not in it becomes `unknown` if that is given, else it is an
-/// error that names the line. An id has 16 bits; [`crate::data::schema::Schema::check`] bounds the alphabet.
-pub fn encode(text: &str, alphabet: &str, unknown: Option<char>) -> Result<(Vec<u16>, u64), DataError> {
-    let ids: HashMap<char, u16> = alphabet.chars().zip(0..=u16::MAX).collect();
-    let unknown = unknown.and_then(|character| ids.get(&character).copied());
-    let (mut tokens, mut replaced, mut line) = (Vec::with_capacity(text.len()), 0, 0);
-    for character in text.chars() {
-        match ids.get(&character).copied().or(unknown) {
-            Some(id) => {
-                tokens.push(id);
-                replaced += u64::from(!ids.contains_key(&character));
-            }
-            None => {
-                let hint = "remove it from the text, or set `unknown` in the job's schema to a character that stands for all others";
-                let expected = format!("one of the alphabet's {} characters", ids.len());
-                return Err(
-                    DataError::new(Problem::UnknownCharacter, expected, format!("{character:?}"), hint).in_row(line)
-                );
-            }
-        }
-        line += usize::from(character == '\n');
+/// What the schema does not know becomes its `unknown`; without one it is an error that names the line.
+pub fn encode(text: &str, schema: &TextSchema) -> Result<(Vec<u16>, u64), DataError> {
+    if schema.words.is_empty() {
+        let mut line = 0;
+        let characters = text.chars().map(|character| {
+            let here = line;
+            line += usize::from(character == '\n');
+            (here, character)
+        });
+        let unknown = schema.unknown.as_deref().and_then(|unknown| unknown.chars().next());
+        return ids_of(characters, schema.alphabet.chars(), unknown, "the alphabet's characters");
     }
-    Ok((tokens, replaced))
+    let words =
+        text.lines().enumerate().flat_map(|(line, text)| words_of(text).into_iter().map(move |word| (line, word)));
+    ids_of(words, schema.words.iter().cloned(), schema.unknown.clone(), "the schema's words")
+}
+
+fn ids_of<T: Hash + Eq + Debug>(
+    tokens: impl Iterator<Item = (usize, T)>,
+    known: impl Iterator<Item = T>,
+    unknown: Option<T>,
+    of: &str,
+) -> Result<(Vec<u16>, u64), DataError> {
+    let places: HashMap<T, u16> = known.zip(0..=u16::MAX).collect();
+    let unknown = unknown.and_then(|token| places.get(&token).copied());
+    let (mut ids, mut replaced) = (Vec::new(), 0);
+    for (line, token) in tokens {
+        let place = places.get(&token).copied();
+        let Some(id) = place.or(unknown) else {
+            let hint =
+                "remove it from the text, or set `unknown` in the job's schema to one that stands for all others";
+            let expected = format!("one of {of}, {} in all", places.len());
+            return Err(DataError::new(Problem::UnknownCharacter, expected, format!("{token:?}"), hint).in_row(line));
+        };
+        ids.push(id);
+        replaced += u64::from(place.is_none());
+    }
+    Ok((ids, replaced))
+}
+
+/// A text's words in lower case: runs of letters, digits and apostrophes. Every other visible character is a word by
+/// itself.
+pub fn words_of(text: &str) -> Vec<String> {
+    let mut words: Vec<String> = Vec::new();
+    let mut inside = false;
+    for character in text.chars() {
+        let letter = character.is_alphanumeric() || matches!(character, '\'' | '’');
+        let small = character.to_lowercase();
+        match words.last_mut() {
+            Some(word) if inside && letter => word.extend(small),
+            _ if letter || !(character.is_whitespace() || character.is_control()) => words.push(small.collect()),
+            _ => {}
+        }
+        inside = letter;
+    }
+    words
 }
 
 /// The characters of a text, each once, sorted: an alphabet for it.
@@ -89,10 +127,29 @@ mod tests {
 
     #[test]
     fn encodes_and_names_the_line_of_a_stranger() {
-        assert_eq!(encode("ba\n", "\nab", None), Ok((vec![2, 1, 0], 0)));
-        assert_eq!(encode("bäa", "ab·", Some('·')), Ok((vec![1, 2, 0], 1)));
-        let error = encode("a\naß", "\na", None).expect_err("ß");
+        let schema = |alphabet: &str, unknown: Option<&str>| TextSchema {
+            alphabet: alphabet.into(),
+            words: Vec::new(),
+            window: 1,
+            unknown: unknown.map(str::to_owned),
+        };
+        assert_eq!(encode("ba\n", &schema("\nab", None)), Ok((vec![2, 1, 0], 0)));
+        assert_eq!(encode("bäa", &schema("ab·", Some("·"))), Ok((vec![1, 2, 0], 1)));
+        let error = encode("a\naß", &schema("\na", None)).expect_err("ß");
         assert_eq!((error.problem, error.row), (Problem::UnknownCharacter, Some(2)));
+    }
+
+    #[test]
+    fn words_are_cut_at_signs_and_spaces() {
+        assert_eq!(
+            words_of(" To be, or not:\tthat's Ωmega7\n"),
+            ["to", "be", ",", "or", "not", ":", "that's", "ωmega7"]
+        );
+        let words = ["be", "to", "?"].map(str::to_owned).to_vec();
+        let mut schema = TextSchema { alphabet: String::new(), words, window: 1, unknown: Some("?".into()) };
+        assert_eq!(encode("To be\nor not to be?", &schema), Ok((vec![1, 0, 2, 2, 1, 0, 2], 2)));
+        schema.unknown = None;
+        assert_eq!(encode("to\nbe or", &schema).expect_err("or").row, Some(2));
     }
 
     #[test]

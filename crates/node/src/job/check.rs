@@ -1,0 +1,145 @@
+//! What a job may say. All that is wrong and can be seen by itself is said at once.
+
+use super::{JobError, JobText, OptimiserText};
+use littoral_fed::algorithm::Algorithm;
+use littoral_fed::plan::PlanError;
+use littoral_fed::round::{Pace, Settings};
+use littoral_model::{Loss, Model, ModelSpec};
+
+/// The parts of a job that was found good.
+pub(super) struct Parts {
+    pub model: Model,
+    pub algorithm: Box<dyn Algorithm>,
+    pub settings: Settings,
+}
+
+/// Pause before a sum that could not be applied is tried again.
+const RETRY_MS: u64 = 5_000;
+
+pub(super) fn parts(text: &JobText) -> Result<Parts, JobError> {
+    let mut wrong = Vec::new();
+    note(&mut wrong, name("name", &text.name));
+    note(&mut wrong, name("data.set", &text.data.set));
+    note(&mut wrong, held_out(text.data.held_out));
+    note(&mut wrong, text.local.check());
+    let algorithm = note(&mut wrong, algorithm(text));
+    let settings = note(&mut wrong, settings(text));
+    // A model is measured by the schema.
+    let model = note(&mut wrong, schema(text)).and_then(|()| note(&mut wrong, model(text)));
+    match (model, algorithm, settings) {
+        (Some(model), Some(algorithm), Some(settings)) if wrong.is_empty() => {
+            fit(text, &model, &*algorithm)?;
+            Ok(Parts { model, algorithm, settings })
+        }
+        _ => Err(JobError::all(&wrong)),
+    }
+}
+
+fn note<T>(wrong: &mut Vec<JobError>, part: Result<T, JobError>) -> Option<T> {
+    part.map_err(|error| wrong.push(error)).ok()
+}
+
+fn name(field: &str, value: &str) -> Result<(), JobError> {
+    match value.trim().is_empty() || value.len() > 64 {
+        true => Err(JobError::new(field, "1 to 64 bytes that are not all blank", format!("{value:?}"))),
+        false => Ok(()),
+    }
+}
+
+fn held_out(fraction: f64) -> Result<(), JobError> {
+    match (0.0..1.0).contains(&fraction) {
+        true => Ok(()),
+        false => Err(JobError::new("data.held_out", "a fraction of at least 0 and below 1", fraction)),
+    }
+}
+
+fn schema(text: &JobText) -> Result<(), JobError> {
+    text.data.schema.check().map_err(|e| JobError::new(format!("data.schema.{}", e.field), e.allowed, e.value))
+}
+
+fn algorithm(text: &JobText) -> Result<Box<dyn Algorithm>, JobError> {
+    text.algorithm.build().map_err(|e| JobError::new(format!("algorithm.{}", e.field), e.allowed, e.value))
+}
+
+fn settings(text: &JobText) -> Result<Settings, JobError> {
+    let rounds = &text.rounds;
+    let settings = Settings {
+        cohort: text.cohort.clone(),
+        pace: Pace { ..text.pace.clone() },
+        deadline_ms: rounds.deadline_ms,
+        wait_ms: rounds.wait_ms,
+        close_ms: rounds.close_ms,
+        retry_ms: RETRY_MS,
+        rounds: rounds.count,
+        target_accuracy: rounds.target_accuracy,
+        statistics: text.data.has_statistics(),
+        seed: text.seed,
+    };
+    let place = |field: &str| match field {
+        "rounds" => "rounds.count".to_owned(),
+        "deadline_ms" | "wait_ms" | "close_ms" | "target_accuracy" => format!("rounds.{field}"),
+        _ => field.to_owned(),
+    };
+    settings.checked().map_err(|e| JobError::new(place(e.field), e.allowed, e.got))
+}
+
+fn model(text: &JobText) -> Result<Model, JobError> {
+    let (spec, schema) = (&text.model, &text.data.schema);
+    let numbers = schema.label.as_ref().is_some_and(|label| label.classes.is_none());
+    match (numbers, spec, spec.loss()) {
+        (true, ModelSpec::Softmax {}, _) => {
+            let expected = "mlp or cnn with loss = \"mse\", since the label is a number";
+            return Err(JobError::new("model.kind", expected, "softmax"));
+        }
+        (true, _, Loss::CrossEntropy) => {
+            return Err(JobError::new("model.loss", "mse, since the label is a number", "cross_entropy"));
+        }
+        (false, _, Loss::Mse) => {
+            return Err(JobError::new("model.loss", "cross_entropy, since classes are predicted", "mse"));
+        }
+        _ => {}
+    }
+    if let (ModelSpec::Recurrent { vocabulary, .. }, Some(text)) = (spec, &schema.text)
+        && *vocabulary != text.tokens()
+    {
+        let of =
+            if text.words.is_empty() { "characters of data.schema.text.alphabet" } else { "data.schema.text.words" };
+        return Err(JobError::new("model.vocabulary", format!("{}, the number of {of}", text.tokens()), vocabulary));
+    }
+    let place = |field: &str| match field {
+        "inputs" => "data.schema.fields".to_owned(),
+        "outputs" => "data.schema".to_owned(),
+        "window" => "data.schema.text.window".to_owned(),
+        size if size.contains(' ') => format!("model, {size}"),
+        field => format!("model.{field}"),
+    };
+    Model::build(spec, text.data.inputs(), text.data.outputs())
+        .map_err(|e| JobError::new(place(&e.field), e.allowed, e.got))
+}
+
+/// Whether parts that are good by themselves go together.
+fn fit(text: &JobText, model: &Model, algorithm: &dyn Algorithm) -> Result<(), JobError> {
+    // What these two reckon with is a number of plain steps.
+    let plain = matches!(text.local.optimiser, OptimiserText::Sgd { .. });
+    if !plain && matches!(algorithm.name(), "scaffold" | "fednova") {
+        let expected = format!("sgd, since {} counts plain steps", algorithm.name());
+        return Err(JobError::new("local.optimiser.name", expected, "adam"));
+    }
+    if algorithm.name() == "scaffold" && model.trained_len() < model.layout().len() {
+        let expected = "none or group: running statistics are not trained, so their control variate would drift";
+        return Err(JobError::new("model.norm", expected, "batch"));
+    }
+    Ok(())
+}
+
+/// A plan of fixed point that cannot be made.
+pub(super) fn unplanned(error: PlanError) -> JobError {
+    match error {
+        PlanError::Range { got, .. } => JobError::new("precision.range", "a finite number above 0", got),
+        PlanError::Levels { got } => JobError::new("precision.resolution.levels", "2 to 2147483648", got),
+        PlanError::Weighting { field } => {
+            JobError::new(format!("precision.weighting.by_examples.{field}"), "1 or more", 0)
+        }
+        other => JobError::new("precision", "a plan that fits", other),
+    }
+}
