@@ -10,23 +10,6 @@ use littoral_node::operator::OperatorError;
 use littoral_node::store::StoreError;
 use littoral_node::transport::TransportError;
 
-pub fn of_usage(usage: &clap::Error) -> Failure {
-    use clap::error::{ContextKind, ContextValue};
-    let part = |kind| match usage.get(kind) {
-        Some(ContextValue::String(text)) => text.clone(),
-        Some(ContextValue::Strings(texts)) => texts.join(", "),
-        _ => String::new(),
-    };
-    let place = [ContextKind::InvalidArg, ContextKind::InvalidSubcommand].map(part).concat();
-    let got = part(ContextKind::InvalidValue);
-    let expected = match [ContextKind::ValidValue, ContextKind::ValidSubcommand].map(part).concat() {
-        none if none.is_empty() => "usage as in --help".to_owned(),
-        values => values,
-    };
-    let first = usage.to_string().lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
-    Failure::new("wrong usage", place, expected, if got.is_empty() { first } else { got })
-}
-
 impl From<ConfigError> for Failure {
     fn from(e: ConfigError) -> Self {
         Failure::new("the configuration was refused", e.place(), e.expected, e.got)
@@ -45,7 +28,9 @@ impl From<TransportError> for Failure {
     fn from(e: TransportError) -> Self {
         let what = e.to_string();
         match e {
-            TransportError::InvalidAddress { expected, got } => Failure::new("not an address", "", expected, got),
+            TransportError::InvalidAddress { expected, got } => {
+                Failure::new("not an address", "an address", expected, got)
+            }
             TransportError::Bind { kind, at, got } => {
                 Failure::new("nothing listens", format!("{at} ({kind})"), "an address that is free", got)
                     .hint("give another port with `listen`, or port 0 for a free one")
@@ -60,7 +45,18 @@ impl From<TransportError> for Failure {
                 Failure::new("no connection", address.to_string(), "an answer over TCP or QUIC", tcp)
                     .hint("is it running, and does a firewall let its port through?")
             }
-            _ => Failure { what, ..Failure::default() },
+            TransportError::Proxy { proxy, target, got } => {
+                Failure::new("no way through the proxy", proxy, format!("`200` to CONNECT {target}"), got)
+            }
+            TransportError::NotListening { id, .. } | TransportError::TransportClosed { id, .. } => {
+                Failure::new("no connection", id.to_string(), "an open transport", what)
+            }
+            TransportError::Handshake { at, .. }
+            | TransportError::Timeout { at, .. }
+            | TransportError::FrameTooLarge { at, .. }
+            | TransportError::BadClosing { at, .. }
+            | TransportError::Closed { at, .. }
+            | TransportError::Lost { at, .. } => Failure::new("the connection broke", at, "an answer", what),
         }
     }
 }
@@ -69,14 +65,14 @@ impl From<SessionError> for Failure {
     fn from(e: SessionError) -> Self {
         match e {
             SessionError::Transport(e) => e.into(),
-            SessionError::Hello { at, why } => Failure::new("no conversation", at, "", why),
+            SessionError::Hello { at, why } => Failure::new("no conversation", at, "a machine of this release", why),
             SessionError::Malformed { at, got } => {
                 Failure::new("no conversation", at, "a message of this release", got)
             }
             SessionError::Silent { at, limit_s } => {
                 Failure::new("no answer", at, format!("one within {limit_s} s"), "none")
             }
-            SessionError::HungUp { at, reason } => Failure::new("the other side hung up", at, "", reason),
+            SessionError::HungUp { at, reason } => Failure::new("no answer", at, "one", format!("a goodbye: {reason}")),
         }
     }
 }
@@ -89,7 +85,15 @@ impl From<KeyError> for Failure {
                 Failure::new("the key was not used", &place, "mode 600", format!("mode {got:03o}"))
                     .hint(format!("others may have read it; if not: chmod 600 {place}"))
             }
-            other => Failure { what: other.to_string(), ..Failure::default() },
+            KeyError::NotAKey { path, got } => {
+                let place = path.display().to_string();
+                Failure::new("the key was not used", place, "64 hexadecimal digits", format!("{got} bytes of others"))
+                    .hint("restore the file from a copy: a key cannot be made again")
+            }
+            KeyError::File { path, source } => {
+                Failure::new("the key was not used", path.display().to_string(), "a key file", source)
+            }
+            KeyError::Random(e) => Failure::new("no key was made", "the operating system", "random bytes", e),
         }
     }
 }
@@ -107,7 +111,25 @@ impl From<StoreError> for Failure {
                 Failure::new("the store is damaged", path.display().to_string(), "an intact database", why)
                     .hint("it was left as it is: restore a copy, or start in an empty folder")
             }
-            _ => Failure { what, ..Failure::default() },
+            StoreError::Newer { path, known, got } => {
+                let expected = format!("a schema of at most {known}");
+                Failure::new("the store is of a newer release", path.display().to_string(), expected, got)
+                    .hint("install the release that wrote it")
+            }
+            StoreError::DiskFull { path } => {
+                Failure::new("the disk is full", path.display().to_string(), "room to write", "none left")
+            }
+            StoreError::Disk { path, why } => {
+                Failure::new("the store cannot be used", path.display().to_string(), "a folder to write in", why)
+            }
+            StoreError::Fenced { .. } | StoreError::Held { .. } | StoreError::Object(_) | StoreError::Closed => {
+                Failure::new(
+                    "the store cannot be used",
+                    "the state folder",
+                    "this process alone, and whole files",
+                    what,
+                )
+            }
         }
     }
 }
@@ -120,7 +142,8 @@ impl From<DeployError> for Failure {
             DeployError::Key(e) => e.into(),
             DeployError::Transport(e) => e.into(),
             DeployError::Session(e) => e.into(),
-            DeployError::Host(_) => Failure { what, ..Failure::default() },
+            DeployError::Host(_) => Failure::new("the role ended", "this machine", "a run until it is stopped", what)
+                .hint("start it again: what it had promised is stored"),
             DeployError::Denied { what, place, expected, got } => Failure::new(what, place, expected, got),
             DeployError::NotEnrolled { dir } => {
                 let expected = "an enrolment, or `cloud` and `upstreams` in the configuration";
@@ -148,14 +171,27 @@ impl From<OperatorError> for Failure {
         match e {
             OperatorError::Session(e) => e.into(),
             OperatorError::Refused { what, place, expected, got } => Failure::new(what, place, expected, got),
-            other => Failure { what: other.to_string(), ..Failure::default() },
+            OperatorError::TooLong { max, got } => {
+                Failure::new("the command was not sent", "its text", format!("at most {max} bytes"), got)
+            }
+            OperatorError::Malformed { expected, got } => {
+                Failure::new("no answer that can be read", "the cloud's reply", expected, got)
+            }
+            OperatorError::Chunk(e) => {
+                Failure::new("the model did not arrive", "a chunk of it", "the bytes that its manifest names", e)
+            }
+            OperatorError::Gone { index } => {
+                Failure::new("the model did not arrive", format!("chunk {index}"), "one that the cloud has", "none")
+                    .hint("a newer version has taken its place: ask again")
+            }
+            OperatorError::Random(e) => Failure::new("no command was sent", "the operating system", "random bytes", e),
+            OperatorError::Write(e) => Failure::new("the model was not written", "the file", "room to write", e),
         }
     }
 }
 
 impl From<ReplayError> for Failure {
     fn from(e: ReplayError) -> Self {
-        let what = e.to_string();
         match e {
             ReplayError::Record { place, expected, got } => {
                 Failure::new("the record cannot be repeated", place, expected, got)
@@ -169,7 +205,21 @@ impl From<ReplayError> for Failure {
                     "none",
                 )
             }
-            _ => Failure { what, ..Failure::default() },
+            ReplayError::Device { version, device, fault } => {
+                let place = format!("version {version}, device {device}");
+                Failure::new("the record cannot be repeated", place, "the device's part as it was", fault)
+            }
+            ReplayError::Apply { version, fault } => {
+                let expected = "a sum that makes the next version";
+                Failure::new("the record cannot be repeated", format!("version {version}"), expected, fault)
+            }
+            ReplayError::Sum { version, device, why } => {
+                let place = format!("version {version}, device {device}");
+                Failure::new("the record cannot be repeated", place, "an update that fits into the sum", why)
+            }
+            ReplayError::Object(e) => {
+                Failure::new("the record cannot be repeated", "the temporary folder", "whole files", e)
+            }
         }
     }
 }

@@ -4,6 +4,8 @@ use crate::input::{dir_or_environment, duration_ms, runtime};
 use crate::output::{self, Failure};
 use crate::reach::Reach;
 use crate::roles::{DEVICE_DIR, EDGE_DIR};
+use crate::usage::name;
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Subcommand, ValueEnum};
 use littoral_node::config::{Config, DeviceConfig, EdgeConfig};
 use littoral_node::deploy;
@@ -25,6 +27,7 @@ pub enum Command {
     /// Cut a machine's key off, now.
     Revoke {
         /// A name, a key, or the beginning of a key.
+        #[arg(value_parser = NonEmptyStringValueParser::new())]
         node: String,
         #[command(flatten)]
         reach: Reach,
@@ -60,12 +63,12 @@ pub enum OperatorCommand {
     /// Let a key in.
     Add {
         /// 64 hexadecimal digits, as `operator new` printed them.
-        #[arg(value_name = "KEY")]
-        operator: String,
+        #[arg(value_name = "KEY", value_parser = public_key)]
+        operator: NodeId,
         #[arg(long)]
         right: RightName,
         /// For people.
-        #[arg(long, default_value = "operator")]
+        #[arg(long, default_value = "operator", value_parser = name)]
         name: String,
         #[command(flatten)]
         reach: Reach,
@@ -112,11 +115,15 @@ pub fn run(command: Command, json: bool) -> Result<(), Failure> {
                 RightName::Submit => Right::Submit,
                 RightName::Administer => Right::Administer,
             };
-            let reply = ask(&reach, &Order::OperatorAdd { key, name: name.clone(), right })?;
+            let reply = ask(&reach, &Order::OperatorAdd { key: key.to_string(), name: name.clone(), right })?;
             say(json, &reply, &format!("{name} may {right:?}").to_lowercase());
         }
     }
     Ok(())
+}
+
+fn public_key(text: &str) -> Result<NodeId, String> {
+    text.parse().map_err(|_| "64 hexadecimal digits, as `littoral fleet operator new` prints them".into())
 }
 
 /// One command, one reply.

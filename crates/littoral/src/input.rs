@@ -56,7 +56,7 @@ pub async fn stop_signal() {
 /// A runtime for a short conversation.
 pub fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
     let built = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-    built.map_err(|e| Failure::new("no threads", "", "", e))
+    built.map_err(|e| Failure::new("no threads", "the operating system", "threads", e))
 }
 
 /// Lines of the log go to stderr.

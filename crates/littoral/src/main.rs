@@ -11,6 +11,7 @@ mod job;
 mod join;
 mod memory;
 mod output;
+mod pending;
 mod reach;
 mod roles;
 mod serve;
@@ -18,9 +19,9 @@ mod sim_cmd;
 mod sim_data;
 mod sites;
 mod up;
+mod usage;
 
 use clap::{Parser, Subcommand};
-use output::Failure;
 use std::process::ExitCode;
 
 /// Trains models where the data lives, over devices, edge servers and a cloud.
@@ -70,41 +71,37 @@ fn main() -> ExitCode {
     };
     let json = cli.json;
     let done = match cli.command {
-        Command::Up(args) => outcome(up::run(args)),
+        Command::Up(args) => up::run(args),
         Command::Cloud(args) => roles::cloud(args, json),
         Command::Edge(args) => roles::edge(args, json),
         Command::Device(args) => roles::device(args, json),
         Command::Join(args) => join::run(args, json),
         Command::Fleet(command) => fleet::run(command, json),
         Command::Job(command) => job::run(command, json),
-        Command::Sim(args) => outcome(sim_cmd::run(args)),
-        Command::Bench(args) => outcome(bench::run(args)),
+        Command::Sim(args) => sim_cmd::run(args),
+        Command::Bench(args) => bench::run(args),
         Command::Doctor(args) => doctor::run(args, json),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             failure.print(json);
-            ExitCode::FAILURE
+            ExitCode::from(failure.exit_code())
         }
     }
 }
 
-/// Commands fail in their own ways, and all of them print alike.
-fn outcome<E: Into<Failure>>(done: Result<(), E>) -> Result<(), Failure> {
-    done.map_err(Into::into)
-}
-
-/// Help and version are answers; anything else is wrong usage: exit code 2, and with `--json` an object on stdout too.
+/// Help and version are answers; anything else is wrong usage, said to people and with `--json` to programs too.
 fn refuse(usage: &clap::Error) -> ExitCode {
     let _ = usage.print();
-    if usage.use_stderr() {
-        if std::env::args_os().any(|arg| arg == "--json") {
-            output::object(&failure::of_usage(usage).to_json());
-        }
-        return ExitCode::from(2);
+    if !usage.use_stderr() {
+        return ExitCode::SUCCESS;
     }
-    ExitCode::SUCCESS
+    let failure = usage::failure_of(usage);
+    if std::env::args_os().any(|arg| arg == "--json") {
+        failure.print(true);
+    }
+    ExitCode::from(failure.exit_code())
 }
 
 #[cfg(test)]

@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use std::fmt;
 use std::io::{self, Write};
 
-/// Why a command did not do what it was asked to.
-#[derive(Clone, Debug, Default, PartialEq)]
+/// Why a command did not do what it was asked to. Every part says something, on one line.
+#[derive(Clone, Debug, PartialEq)]
 pub struct Failure {
     /// What did not happen.
     pub what: String,
@@ -19,7 +19,13 @@ pub struct Failure {
     pub got: String,
     /// What to do next; for people.
     pub hint: Option<Box<str>>,
+    /// The words of the command line were wrong, before anything was done.
+    usage: bool,
 }
+
+/// Exit codes.
+pub const FAILED: u8 = 1;
+pub const WRONG_USAGE: u8 = 2;
 
 impl Failure {
     pub fn new(
@@ -29,18 +35,28 @@ impl Failure {
         got: impl ToString,
     ) -> Self {
         Self {
-            what: what.into(),
-            place: place.into(),
-            expected: expected.into(),
-            got: got.to_string(),
-            ..Self::default()
+            what: one_line(what.into()),
+            place: one_line(place.into()),
+            expected: one_line(expected.into()),
+            got: one_line(got.to_string()),
+            hint: None,
+            usage: false,
         }
+    }
+
+    /// A flag or value that cannot be meant: exit code 2.
+    pub fn usage(place: impl Into<String>, expected: impl Into<String>, got: impl ToString) -> Self {
+        Self { usage: true, ..Self::new("wrong usage", place, expected, got) }
     }
 
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into().into());
         self
+    }
+
+    pub fn exit_code(&self) -> u8 {
+        if self.usage { WRONG_USAGE } else { FAILED }
     }
 
     pub fn to_json(&self) -> Value {
@@ -59,33 +75,19 @@ impl Failure {
     }
 }
 
+/// Messages of the parts below may have several lines, or none.
+fn one_line(text: String) -> String {
+    let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    if lines.is_empty() { "nothing".to_owned() } else { lines.join("; ") }
+}
+
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.what)?;
-        if !self.place.is_empty() {
-            write!(f, ": {}", self.place)?;
-        }
-        if !self.expected.is_empty() {
-            write!(f, ": {} expected", self.expected)?;
-        }
-        match (self.got.is_empty(), self.expected.is_empty()) {
-            (true, _) => Ok(()),
-            (false, true) => write!(f, ": {}", self.got),
-            (false, false) => write!(f, ", got {}", self.got),
-        }
+        write!(f, "{}: {}: {} expected, got {}", self.what, self.place, self.expected, self.got)
     }
 }
 
 impl std::error::Error for Failure {}
-
-impl From<anyhow::Error> for Failure {
-    fn from(error: anyhow::Error) -> Self {
-        match error.downcast::<Failure>() {
-            Ok(failure) => failure,
-            Err(error) => Self { what: format!("{error:#}"), ..Self::default() },
-        }
-    }
-}
 
 /// One JSON object on one line of stdout.
 pub fn object(value: &Value) {
@@ -97,6 +99,11 @@ pub fn object(value: &Value) {
 /// A line of data. Nobody reads on (a closed pipe): there is nobody to tell.
 pub fn line(text: &str) {
     let _ = writeln!(io::stdout().lock(), "{text}");
+}
+
+/// A commented text to begin with.
+pub fn sample(toml: &str, json: bool) {
+    if json { object(&json!({"toml": toml})) } else { line(toml.trim_end()) }
 }
 
 /// A line of talk.
@@ -139,11 +146,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_failure_is_one_line() {
+    fn a_failure_is_one_line_that_leaves_nothing_out() {
         let line = |failure: Failure| failure.to_string();
         assert_eq!(line(Failure::new("w", "p", "e", "g")), "w: p: e expected, got g");
-        assert_eq!(line(Failure::new("w", "", "", "g")), "w: g");
-        assert_eq!(line(Failure::new("w", "p", "", "")), "w: p");
+        assert_eq!(line(Failure::new("w", "p", "e", "row 1:\n  torn\n\n")), "w: p: e expected, got row 1:; torn");
+        assert_eq!(line(Failure::new("w", "p", "e", " ")), "w: p: e expected, got nothing");
+        let codes = [Failure::new("w", "p", "e", "g").exit_code(), Failure::usage("p", "e", "g").exit_code()];
+        assert_eq!(codes, [1, 2]);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use crate::input::dir_or_environment;
 use crate::output::Failure;
 use crate::roles::CLOUD_DIR;
+use crate::usage::host_port;
 use littoral_node::config::{CloudConfig, Config, Network, TransportName};
 use littoral_node::deploy::{OPERATOR_KEY_FILE, read_address};
 use littoral_node::host::keys;
@@ -13,8 +14,8 @@ use std::path::PathBuf;
 #[derive(clap::Args, Debug, Clone)]
 pub struct Reach {
     /// The cloud, as key@host:port; by default the one of --dir.
-    #[arg(long, value_name = "ADDRESS")]
-    pub cloud: Option<String>,
+    #[arg(long, value_name = "ADDRESS", value_parser = address)]
+    pub cloud: Option<Address>,
     /// The operator's key file; by default operator.key in --dir.
     #[arg(long, value_name = "FILE")]
     pub key: Option<PathBuf>,
@@ -22,15 +23,32 @@ pub struct Reach {
     #[arg(long, value_name = "DIR")]
     pub dir: Option<PathBuf>,
     /// HTTP proxy to dial through.
-    #[arg(long, value_name = "HOST:PORT")]
+    #[arg(long, value_name = "HOST:PORT", value_parser = host_port)]
     pub proxy: Option<String>,
 }
 
 impl Reach {
+    /// The flags that reach the same cloud, with a blank before each.
+    pub fn words(&self) -> String {
+        let mut words = String::new();
+        let path = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
+        for (flag, value) in [
+            ("--cloud", self.cloud.as_ref().map(Address::to_string)),
+            ("--key", path(&self.key)),
+            ("--dir", path(&self.dir)),
+            ("--proxy", self.proxy.clone()),
+        ] {
+            if let Some(value) = value {
+                words.push_str(&format!(" {flag} {value}"));
+            }
+        }
+        words
+    }
+
     pub async fn dial(&self) -> Result<Operator, Failure> {
         let dir = dir_or_environment(self.dir.clone()).unwrap_or_else(|| CLOUD_DIR.into());
-        let address: Address = match &self.cloud {
-            Some(text) => text.parse()?,
+        let address = match &self.cloud {
+            Some(address) => address.clone(),
             None => read_address(&dir)?.ok_or_else(|| {
                 let expected = "the folder of a cloud that has run";
                 Failure::new("the cloud was not found", dir.display().to_string(), expected, "no file `address` in it")
@@ -53,4 +71,8 @@ impl Reach {
         }
         Ok(Operator::dial(&key, &address, &network).await?)
     }
+}
+
+fn address(text: &str) -> Result<Address, String> {
+    text.parse().map_err(|_| "key@host:port, as a cloud says it at its start".into())
 }

@@ -77,7 +77,7 @@ impl ListenerArgs {
 
 pub fn cloud(args: ListenerArgs, json: bool) -> Result<(), Failure> {
     if args.place.sample {
-        return sample(CloudConfig::SAMPLE_TOML);
+        return sample(CloudConfig::SAMPLE_TOML, json);
     }
     let (mut config, _) = args.place.load::<CloudConfig>(CLOUD_DIR)?;
     args.over(&mut config.listen, &mut config.advertise);
@@ -93,7 +93,7 @@ pub fn cloud(args: ListenerArgs, json: bool) -> Result<(), Failure> {
 
 pub fn edge(args: ListenerArgs, json: bool) -> Result<(), Failure> {
     if args.place.sample {
-        return sample(EdgeConfig::SAMPLE_TOML);
+        return sample(EdgeConfig::SAMPLE_TOML, json);
     }
     let (mut config, _) = args.place.load::<EdgeConfig>(EDGE_DIR)?;
     args.over(&mut config.listen, &mut config.advertise);
@@ -109,10 +109,10 @@ pub fn edge(args: ListenerArgs, json: bool) -> Result<(), Failure> {
 
 pub fn device(args: DeviceArgs, json: bool) -> Result<(), Failure> {
     if args.place.sample {
-        return sample(DeviceConfig::SAMPLE_TOML);
+        return sample(DeviceConfig::SAMPLE_TOML, json);
     }
     if args.sample_data {
-        return sample(DATA_SAMPLE_TOML);
+        return sample(DATA_SAMPLE_TOML, json);
     }
     let (config, base) = args.place.load::<DeviceConfig>(DEVICE_DIR)?;
     start_log(&config.log);
@@ -123,16 +123,14 @@ pub fn device(args: DeviceArgs, json: bool) -> Result<(), Failure> {
     })
 }
 
-fn sample(toml: &str) -> Result<(), Failure> {
-    output::line(toml.trim_end());
+fn sample(toml: &str, json: bool) -> Result<(), Failure> {
+    output::sample(toml, json);
     Ok(())
 }
 
 /// What flags changed must be as right as what stands in files.
 fn recheck(config: &impl Config) -> Result<(), Failure> {
-    config.check().map_err(|(field, expected, got)| {
-        Failure::new("the configuration was refused", format!("--{field}"), expected, got)
-    })
+    config.check().map_err(|(field, expected, got)| Failure::usage(format!("--{field}"), expected, got))
 }
 
 fn run(threads: usize, role: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
@@ -141,7 +139,8 @@ fn run(threads: usize, role: impl Future<Output = Result<(), Failure>>) -> Resul
     if threads > 0 {
         builder.worker_threads(threads);
     }
-    let runtime = builder.enable_all().build().map_err(|e| Failure::new("no threads", "", "", e))?;
+    let runtime =
+        builder.enable_all().build().map_err(|e| Failure::new("no threads", "the operating system", "threads", e))?;
     runtime.block_on(role)
 }
 

@@ -2,7 +2,9 @@
 
 use crate::memory::peak_rss_mb;
 use crate::output::{self, Failure};
+use crate::pending::Pending;
 use crate::sim_data::Source;
+use clap::builder::PossibleValuesParser;
 use littoral_fed::algorithm::{AlgorithmSpec, NAMES};
 use littoral_node::job::{JobSpec, JobText};
 use littoral_node::work;
@@ -12,7 +14,7 @@ use littoral_sim::report::{Outcome, accuracy_svg, csv, replay_command};
 use littoral_sim::world::Costs;
 use serde_json::json;
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
@@ -24,29 +26,29 @@ const LIMIT_MS: u64 = 7 * 86_400_000;
 pub struct Args {
     /// A job, as `littoral job submit` takes it.
     pub job: PathBuf,
-    #[arg(long, default_value_t = 100)]
-    pub devices: usize,
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub devices: u32,
     /// 0: devices come straight to the cloud.
-    #[arg(long, default_value_t = 2)]
-    pub edges: usize,
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(0..=1_024))]
+    pub edges: u32,
     /// Faults, keys and shares of data follow from it; the job's own seed stays as it is.
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
-    /// none, default or harsh.
-    #[arg(long, default_value = "none")]
+    /// What goes wrong, and how often.
+    #[arg(long, default_value = "none", value_parser = PossibleValuesParser::new(Faults::PROFILES))]
     pub faults: String,
     /// Run this many seeds, from --seed on.
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     pub seeds: u64,
     /// Real threads; 0: one per core. No result depends on it.
-    #[arg(long, default_value_t = 0)]
-    pub threads: usize,
-    /// Run the job with each of these algorithms and their default parameters: fedavg,scaffold,...
-    #[arg(long, value_delimiter = ',', value_name = "NAMES")]
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u16).range(0..=1_024))]
+    pub threads: u16,
+    /// Run the job with each of these algorithms, with the job's parameters for its own and defaults for others.
+    #[arg(long, value_delimiter = ',', value_name = "NAMES", value_parser = PossibleValuesParser::new(NAMES))]
     pub algorithms: Vec<String>,
     /// Rows of each device, where data is made up or a table is too small to be shared out.
-    #[arg(long, default_value_t = 32)]
-    pub rows: usize,
+    #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub rows: u32,
     /// Simulate the devices in the folders of this one (`up --dir`): their names, their files, the bits that they would make
     #[arg(long, value_name = "DIR", conflicts_with_all = ["devices", "rows"])]
     pub fleet: Option<PathBuf>,
@@ -63,34 +65,36 @@ pub struct Args {
 pub fn run(args: Args) -> Result<(), Failure> {
     let (job, text) = crate::job::read_job(&args.job)?;
     let jobs = jobs(&args, &job, text)?;
-    let faults = Faults::profile(&args.faults)
-        .ok_or_else(|| Failure::new("sim does not run", "--faults", "none, default or harsh", &args.faults))?;
+    let faults = Faults::profile(&args.faults).unwrap_or_default();
+    let (edges, rows) = (args.edges as usize, args.rows as usize);
     // How many devices a cohort may need is the job's to say; a fleet that is too small would wait for ever.
     let min = job.settings().cohort.min as usize;
     let source = Source::new(&job, args.fleet.as_deref())?;
     let names = source.names();
     let (place, devices) = match &args.fleet {
         Some(_) => ("--fleet", names.len()),
-        None => ("--devices", args.devices),
+        None => ("--devices", args.devices as usize),
     };
     if devices < min {
-        return Err(Failure::new("sim does not run", place, format!("at least cohort.min, {min} devices"), devices)
+        return Err(Failure::usage(place, format!("at least the job's cohort.min, {min} devices"), devices)
             .hint("lower cohort.target and cohort.min in the job, or simulate more devices"));
     }
+    let table_file = args.csv.as_deref().map(Pending::at).transpose()?;
+    let curve_file = args.svg.as_deref().map(Pending::at).transpose()?;
     let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
-    let threads = if args.threads == 0 { cores } else { args.threads };
-    let runs: Vec<(u64, &str)> = (args.seed..args.seed + args.seeds.max(1))
-        .flat_map(|seed| jobs.iter().map(move |job| (seed, job.as_str())))
-        .collect();
+    let threads = if args.threads == 0 { cores } else { args.threads.into() };
+    // The last seed of all is followed by the first.
+    let seeds = (0..args.seeds).map(|n| args.seed.wrapping_add(n));
+    let runs: Vec<(u64, &str)> = seeds.flat_map(|seed| jobs.iter().map(move |job| (seed, job.as_str()))).collect();
     let one = |(seed, toml): (u64, &str), threads: usize, quiet: bool| -> Result<Outcome, Failure> {
         let started = Instant::now();
         let spec = FleetSpec {
             seed,
             devices,
             names: names.clone(),
-            edges: args.edges,
+            edges,
             job_toml: toml.to_string(),
-            data: source.data(&job, devices, args.rows, seed),
+            data: source.data(&job, devices, rows, seed),
             faults: faults.clone(),
             costs: Costs::default(),
             runner: work::run,
@@ -98,8 +102,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
             check: true,
             limit_ms: LIMIT_MS,
         };
-        let refused = |e: littoral_node::job::JobError| Failure::new("the job was refused", e.place, e.expected, e.got);
-        let outcome = Fleet::new(spec).map_err(refused)?.run(&mut |line| {
+        let outcome = Fleet::new(spec)?.run(&mut |line| {
             if !quiet {
                 let accuracy = line.line.accuracy.map(|a| format!(" · accuracy {a:.4}")).unwrap_or_default();
                 let loss = line.line.train_loss.map(|l| format!(" · loss {l:.4}")).unwrap_or_default();
@@ -124,7 +127,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
                 Some(folder) => format!("--fleet {}", folder.display()),
                 None => format!("--devices {devices}"),
             };
-            let again = replay_command(&args.job.display().to_string(), &who, args.edges, seed, &args.faults);
+            let again = replay_command(&args.job.display().to_string(), &who, edges, seed, &args.faults);
             output::talk(&format!("replay: {again}"));
         }
         Ok(outcome)
@@ -138,8 +141,12 @@ pub fn run(args: Args) -> Result<(), Failure> {
     if runs.len() > 1 && args.json {
         output::object(&json!({"summary": summary(&outcomes, &job, started.elapsed().as_secs_f64())}));
     }
-    write(args.csv.as_deref(), || csv(&outcomes))?;
-    write(args.svg.as_deref(), || accuracy_svg(job.name(), &outcomes))?;
+    if let Some(file) = table_file {
+        file.write(csv(&outcomes))?;
+    }
+    if let Some(file) = curve_file {
+        file.write(accuracy_svg(job.name(), &outcomes))?;
+    }
     let broken = outcomes.iter().filter(|outcome| !outcome.checks_broken.is_empty()).count();
     if broken > 0 {
         output::talk(&format!("{broken} of {} runs broke what must hold", outcomes.len()));
@@ -154,10 +161,16 @@ fn jobs(args: &Args, job: &JobSpec, text: String) -> Result<Vec<String>, Failure
         return Ok(vec![text]);
     }
     let with = |name: &String| {
-        let algorithm: AlgorithmSpec = toml::from_str(&format!("name = {name:?}"))
-            .map_err(|_| Failure::new("sim does not run", "--algorithms", NAMES.join(", "), name))?;
-        let text = JobText { algorithm, ..job.text().clone() };
-        toml::to_string(&text).map_err(|e| Failure::new("sim does not run", "--algorithms", "a job", e))
+        if name == job.algorithm_name() {
+            return Ok(text.clone());
+        }
+        let algorithm: AlgorithmSpec = toml::from_str(&format!("name = {name:?}")).map_err(|_| {
+            let expected = "one whose parameters have defaults, or the job's own";
+            Failure::usage("--algorithms", expected, name).hint("name it with its parameters in a copy of the job")
+        })?;
+        let job = JobText { algorithm, ..job.text().clone() };
+        JobSpec::check(job.clone())?;
+        toml::to_string(&job).map_err(|e| Failure::new("sim does not run", "--algorithms", "a job", e))
     };
     args.algorithms.iter().map(with).collect()
 }
@@ -230,10 +243,4 @@ fn person(outcome: &Outcome, elapsed_s: f64) {
         output::line(&format!("BROKEN {broken}"));
     }
     output::line(&format!("state {}", outcome.state_hash));
-}
-
-fn write(path: Option<&Path>, content: impl FnOnce() -> String) -> Result<(), Failure> {
-    let Some(path) = path else { return Ok(()) };
-    std::fs::write(path, content())
-        .map_err(|e| Failure::new("not written", path.display().to_string(), "a file that can be written", e))
 }

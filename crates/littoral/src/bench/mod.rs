@@ -83,5 +83,5 @@ fn median(values: &[f64]) -> f64 {
 
 /// A failure of the code under measurement: none is expected.
 fn broken(place: &'static str) -> impl Fn(&dyn std::fmt::Display) -> Failure {
-    move |why| Failure::new("the measurement failed", place, "", why)
+    move |why| Failure::new("the measurement failed", place, "an end without an error", why)
 }

@@ -7,8 +7,9 @@ mod show;
 use crate::fleet::ask;
 use crate::input::{runtime, text};
 use crate::output::{self, Failure};
+use crate::pending::Pending;
 use crate::reach::Reach;
-use clap::Subcommand;
+use clap::{Subcommand, ValueEnum};
 use littoral_node::deploy::replay::RunRecord;
 use littoral_node::job::{JobSpec, SAMPLE_TOML};
 use littoral_node::operator::OperatorError;
@@ -74,7 +75,40 @@ pub enum Command {
         devices: PathBuf,
     },
     /// Print a commented job that runs.
-    Sample,
+    Sample {
+        /// What it trains on.
+        #[arg(long, value_enum, default_value = "table")]
+        kind: SampleKind,
+    },
+}
+
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SampleKind {
+    /// Rows of numbers and categories, a class each: CSV or JSON Lines
+    Table,
+    /// Rows of which a number is to be predicted
+    Regression,
+    /// A folder of PNG or JPEG images by class
+    Images,
+    /// NumPy or IDX arrays
+    Arrays,
+    /// Plain text, the next character
+    Text,
+    /// Plain text, the next word
+    Words,
+}
+
+impl SampleKind {
+    fn toml(self) -> &'static str {
+        match self {
+            Self::Table => SAMPLE_TOML,
+            Self::Regression => include_str!("../../../../jobs/regression.toml"),
+            Self::Images => include_str!("../../../../jobs/images.toml"),
+            Self::Arrays => include_str!("../../../../jobs/arrays.toml"),
+            Self::Text => include_str!("../../../../jobs/text.toml"),
+            Self::Words => include_str!("../../../../jobs/words.toml"),
+        }
+    }
 }
 
 pub fn run(command: Command, json: bool) -> Result<(), Failure> {
@@ -111,8 +145,8 @@ pub fn run(command: Command, json: bool) -> Result<(), Failure> {
         Command::Record { job, output, reach } => record(job, &output, &reach, json),
         Command::Model { job, output, reach } => model::export(job, &output, &reach, json),
         Command::Replay { record, devices } => replay::run(&record, &devices, json),
-        Command::Sample => {
-            output::line(SAMPLE_TOML.trim_end());
+        Command::Sample { kind } => {
+            output::sample(kind.toml(), json);
             Ok(())
         }
     }
@@ -137,7 +171,7 @@ fn submit(file: &Path, reach: &Reach, json: bool) -> Result<(), Failure> {
     } else {
         output::line(&format!("job {job}"));
         spec.remarks().iter().for_each(|remark| output::talk(remark));
-        output::talk(&format!("follow it with `littoral job watch {job}`"));
+        output::talk(&format!("follow it with `littoral job watch {job}{}`", reach.words()));
     }
     Ok(())
 }
@@ -171,7 +205,7 @@ fn watch(job: u64, reach: &Reach, json: bool) -> Result<(), Failure> {
     })?;
     if last["state"] == "failed" {
         let why = last["why"].as_str().unwrap_or("no reason given");
-        return Err(Failure::new("the job failed", format!("job {job}"), "", why));
+        return Err(Failure::new("the job failed", format!("job {job}"), "all its rounds", why));
     }
     if json {
         output::object(&json!({"summary": last}));
@@ -233,10 +267,9 @@ pub fn fetch_record(job: u64, reach: &Reach) -> Result<RunRecord, Failure> {
 }
 
 fn record(job: u64, file: &Path, reach: &Reach, json: bool) -> Result<(), Failure> {
+    let pending = Pending::at(file)?;
     let record = fetch_record(job, reach)?;
-    let bytes = serde_json::to_vec_pretty(&record).unwrap_or_default();
-    std::fs::write(file, bytes)
-        .map_err(|e| Failure::new("the record was not written", file.display().to_string(), "a file", e))?;
+    pending.write(serde_json::to_vec_pretty(&record).unwrap_or_default())?;
     let versions = record.versions.len();
     if json {
         output::object(&json!({"job": job, "versions": versions, "file": file.display().to_string()}));

@@ -17,7 +17,8 @@ pub fn run(record: &Path, devices: &Path, json: bool) -> Result<(), Failure> {
         .map_err(|e| Failure::new("the record was not read", &shown, "a file of `littoral job record`", e))?;
     let devices = sites(devices)?.iter().map(|site| (site.name.clone(), site.data())).collect();
     let room = Room::make()?;
-    let objects = FileObjects::open(&room.0).map_err(|e| Failure::new("no room to work", "", "", e))?;
+    let objects = FileObjects::open(&room.0)
+        .map_err(|e| Failure::new("no room to work", room.0.display().to_string(), "a folder", e))?;
     let mut differs: Option<Compared> = None;
     let mut equal = 0;
     replay(&record, &devices, &objects, |version| {

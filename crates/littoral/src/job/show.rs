@@ -46,8 +46,11 @@ pub fn progress(job: &Value) -> String {
     if let Some(loss) = last["train_loss"].as_f64() {
         out += &format!(", loss {loss:.4}");
     }
-    if last["accuracy"].is_number() {
-        out += &format!(", accuracy {}", accuracy(last));
+    match (last["accuracy"].is_number(), last["test_loss"].as_f64()) {
+        (true, _) => out += &format!(", accuracy {}", accuracy(last)),
+        // Numbers are not right or wrong.
+        (false, Some(loss)) => out += &format!(", held-out loss {loss:.4}"),
+        _ => {}
     }
     // While updates come in, the count has said it.
     match job["why"].as_str() {
@@ -100,20 +103,21 @@ pub fn details(job: &Value) {
         return;
     }
     let row = |version: &Value| {
-        let loss = version["train_loss"].as_f64().map_or(String::new(), |loss| format!("{loss:.4}"));
+        let loss = |field: &str| version[field].as_f64().map_or(String::new(), |loss| format!("{loss:.4}"));
         let name = |field| text(version, field);
         vec![
             name("version"),
             name("work"),
             name("included"),
-            loss,
+            loss("train_loss"),
+            loss("test_loss"),
             accuracy(version),
             name("test_rows"),
             name("took_ms"),
         ]
     };
     let rows: Vec<Vec<String>> = versions.iter().map(row).collect();
-    table(&["VERSION", "WORK", "DEVICES", "LOSS", "ACCURACY", "TEST ROWS", "TOOK MS"], &rows);
+    table(&["VERSION", "WORK", "DEVICES", "LOSS", "TEST LOSS", "ACCURACY", "TEST ROWS", "TOOK MS"], &rows);
 }
 
 #[cfg(test)]

@@ -87,8 +87,8 @@ impl Fleet {
             );
         }
         while let Some(joined) = joining.join_next().await {
-            let joined = joined.map_err(|e| Failure::new("not enrolled", "join", "", e))?;
-            joined.map_err(|(name, e)| Failure::new("not enrolled", name, "", e))?;
+            let joined = joined.map_err(|e| Failure::new("not enrolled", "join", "an end", e))?;
+            joined.map_err(|(name, e)| Failure::new("not enrolled", name, "an enrolment", e))?;
         }
         Ok(())
     }

@@ -21,6 +21,7 @@ use crate::input::{runtime, stop_signal};
 use crate::output::{self, Failure};
 use baseline::{Baseline, Pool};
 use children::{Children, Note};
+use clap::builder::NonEmptyStringValueParser;
 use dataset::{DataSet, Shipped};
 use fleet::{CLOUD, Fleet};
 use littoral_node::config::{Config, DeviceConfig};
@@ -60,7 +61,7 @@ pub struct Args {
     #[arg(long, value_name = "FILE", requires = "label")]
     data: Option<PathBuf>,
     /// The column of --data that is to be predicted: classes
-    #[arg(long, value_name = "COLUMN", requires = "data")]
+    #[arg(long, value_name = "COLUMN", requires = "data", value_parser = NonEmptyStringValueParser::new())]
     label: Option<String>,
     /// So many partitions and splits of the data, each with its job
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=100))]
@@ -91,7 +92,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
             done = trial.run(&shares, &mut children, notes) => done,
             () = stop_signal() => match holding.get() {
                 true => Ok(None),
-                false => Err(Failure::new("stopped before the end", "", "", "")),
+                false => Err(Failure::new("the trial ends", "littoral up", "all its rounds", "a signal to stop")),
             },
         };
         progress.step("stopping the fleet");
@@ -172,7 +173,8 @@ impl Trial<'_> {
             trained.push(self.train_one(&fleet, spec).await?);
         }
         self.progress.step("training in one place, for comparison");
-        let compared = compared.await.map_err(|e| Failure::new("no comparison", "", "", e))??;
+        let compared =
+            compared.await.map_err(|e| Failure::new("no comparison", "training in one place", "an end", e))??;
         let mut outcomes = Vec::new();
         for (mut outcome, (spec, baseline)) in trained.into_iter().zip(jobs.iter().zip(compared)) {
             if outcome.baseline.test_rows != baseline.test_rows {
@@ -188,7 +190,7 @@ impl Trial<'_> {
 
     /// Submits one job, follows it to its end and fetches what came of it.
     async fn train_one(&self, fleet: &Fleet, spec: &JobSpec) -> Result<Outcome, Failure> {
-        let toml = toml::to_string(spec.text()).map_err(|e| Failure::new("no job", spec.name(), "", e))?;
+        let toml = toml::to_string(spec.text()).map_err(|e| Failure::new("no job", spec.name(), "a text", e))?;
         let file = |ending: &str| self.dir.join(format!("{}{ending}", spec.name()));
         write(&file(".toml"), toml.as_bytes())?;
         let job = fleet.submit(spec.name(), &toml).await?;
@@ -282,7 +284,8 @@ fn fresh() -> io::Result<PathBuf> {
 }
 
 fn write(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
-    fs::write(path, bytes).map_err(|e| Failure::new("a file was not written", path.display().to_string(), "", e))
+    fs::write(path, bytes)
+        .map_err(|e| Failure::new("a file was not written", path.display().to_string(), "room to write", e))
 }
 
 fn describe(spec: &JobSpec) -> String {

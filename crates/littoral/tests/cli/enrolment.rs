@@ -1,6 +1,6 @@
 //! A cloud, an edge and a device as processes: tickets let them in, once; revocation cuts them off.
 
-use super::world::{Folder, Machine, json, littoral, parts, until};
+use super::world::{Folder, Machine, json, until};
 use serde_json::Value;
 use std::path::Path;
 
@@ -93,46 +93,4 @@ fn tickets_let_machines_in_once_and_revocation_cuts_them_off() {
     let now = until("the edge is back", fleet, |fleet| state_of(fleet, "ward") == "here");
     assert_eq!(state_of(&now, "clinic"), "revoked");
     assert_eq!(edge.terminate(), 0);
-}
-
-#[test]
-fn operators_do_what_their_right_allows() {
-    let folder = Folder::new("operators");
-    folder.write("cloud/cloud.toml", "listen = \"127.0.0.1:0\"\n");
-    let dir = folder.path("cloud");
-    let cloud = Machine::start("cloud", &dir);
-    let key_file = folder.path("eve.key");
-    let key = json(&["fleet", "operator", "new", text(&key_file)])["key"].as_str().unwrap().to_owned();
-    let address = cloud.ready["address"].as_str().unwrap();
-    let eve = ["--cloud", address, "--key", text(&key_file)];
-    let as_eve = |args: &[&str]| json(&[args, &eve].concat());
-
-    assert!(as_eve(&["job", "ls"])["error"]["expected"].as_str().unwrap().contains("administrator let in"));
-    json(&["fleet", "operator", "add", &key, "--right", "observe", "--name", "eve", "--dir", text(&dir)]);
-    assert_eq!(as_eve(&["job", "ls"])["jobs"], serde_json::json!([]));
-    let refused = as_eve(&["fleet", "ticket", "--role", "edge"]);
-    assert_eq!(refused["error"]["expected"], "the right to administer");
-    assert_eq!(refused["error"]["got"], "the right to observe");
-
-    // A job that waits says for what; stopping it ends those who watch.
-    let sample = parts(&littoral(&["job", "sample"])).1;
-    let job = folder.write("job.toml", &sample);
-    assert_eq!(json(&["job", "submit", text(&job), "--dir", text(&dir)])["job"], 1);
-    let shown = until("the job waits", || as_eve(&["job", "show", "1"]), |job| job["state"] == "waiting");
-    assert!(shown["why"].as_str().unwrap().contains("needs 6 devices with data set `hospitals`"), "{}", shown["why"]);
-    assert_eq!(as_eve(&["job", "stop", "1"])["error"]["got"], "the right to observe");
-    json(&["job", "stop", "1", "--dir", text(&dir)]);
-    let (code, stdout, _) = parts(&littoral(&[&["--json", "job", "watch", "1"][..], &eve].concat()));
-    let last: Value = serde_json::from_str(stdout.lines().last().unwrap()).unwrap();
-    assert_eq!((code, last["summary"]["state"].as_str()), (0, Some("finished")));
-
-    // Its first version is there to be taken away, and its record has no version to repeat.
-    let file = folder.path("model.safetensors");
-    assert_eq!(as_eve(&["job", "model", "1", "-o", text(&file)])["version"], 0);
-    let bytes = std::fs::read(&file).unwrap();
-    let header = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
-    let header: Value = serde_json::from_slice(&bytes[8..8 + header]).unwrap();
-    assert!(header.as_object().unwrap().len() > 4, "{header}");
-    let record = folder.path("record.json");
-    assert_eq!(as_eve(&["job", "record", "1", "-o", text(&record)])["versions"], 0);
 }

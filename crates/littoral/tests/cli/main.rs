@@ -1,6 +1,9 @@
 //! The command as people and programs meet it: the real binary, real processes, real sockets on loopback.
 
 mod enrolment;
+mod kinds;
+mod operators;
 mod replay;
+mod usage;
 mod words;
 mod world;

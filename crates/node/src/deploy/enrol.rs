@@ -152,9 +152,13 @@ async fn spend(
 ///
 /// Returns the new key's public half.
 pub async fn rotate(dir: &Path, network: &Network) -> Result<NodeId, DeployError> {
+    let not_enrolled = || DeployError::NotEnrolled { dir: dir.to_owned() };
+    // The lock would make a folder that is not there.
+    if !dir.exists() {
+        return Err(not_enrolled());
+    }
     let _lock = DirectoryLock::take(dir)?;
     folder::check_whole(dir)?;
-    let not_enrolled = || DeployError::NotEnrolled { dir: dir.to_owned() };
     let enrolment = Enrolment::load(dir)?.ok_or_else(not_enrolled)?;
     let cloud = enrolment.cloud_peer().ok_or_else(not_enrolled)?;
     let address: Address = format!("{}@{}", cloud.id, cloud.address).parse()?;
