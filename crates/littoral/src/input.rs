@@ -62,7 +62,9 @@ pub fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
 /// Lines of the log go to stderr.
 pub fn start_log(level: &str) {
     use std::io::IsTerminal;
-    let filter = std::env::var("LITTORAL_LOG").unwrap_or_else(|_| format!("{level},iroh=warn,noq=warn"));
+    // iroh calls it an error when an endpoint is dropped that still waits for a peer which is gone; we mean it.
+    let quiet = "iroh=warn,iroh::socket=off,noq=warn";
+    let filter = std::env::var("LITTORAL_LOG").unwrap_or_else(|_| format!("{level},{quiet}"));
     let filter =
         tracing_subscriber::EnvFilter::try_new(filter).unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
     let colour = std::io::stderr().is_terminal();

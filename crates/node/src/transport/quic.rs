@@ -33,6 +33,8 @@ const HELLO: u8 = 1;
 const WINDOW_BYTES: u32 = 1 << 20;
 /// How long a goodbye may take to be acknowledged.
 const GOODBYE: Duration = Duration::from_secs(3);
+/// For an endpoint whose connections have said their goodbyes.
+const CLOSE: Duration = Duration::from_millis(200);
 
 #[derive(Debug, Clone)]
 pub struct QuicOptions {
@@ -177,7 +179,8 @@ impl Transport for QuicTransport {
             if let Some(backlog) = &self.listener {
                 backlog.stop();
             }
-            self.endpoint.close().await;
+            // A dial that nobody answers would hold it up for three seconds.
+            let _ = timeout(CLOSE, self.endpoint.close()).await;
         })
     }
 }
