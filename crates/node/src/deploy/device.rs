@@ -10,6 +10,7 @@ use crate::config::DeviceConfig;
 use crate::host::{self, OnReport, World};
 use crate::role::Peer;
 use crate::role::device::{Device, DeviceIdentity};
+use crate::role::redial::draw;
 use crate::store::Store;
 use crate::transport::Address;
 use littoral_wire::NodeId;
@@ -65,11 +66,9 @@ pub async fn run_device(
     start_device(config, base, on_report).await?.until(stop).await
 }
 
-/// Each device prefers the edges in an order of its own, so that a fleet that was told one list spreads over it; the
-/// cloud comes last.
+/// Each device prefers the edges in an order of its own; the cloud comes last.
 fn in_our_order(me: NodeId, cloud: NodeId, mut upstreams: Vec<Peer>) -> Vec<Peer> {
-    let draw = |peer: &Peer| *blake3::hash(&[me.0, peer.id.0].concat()).as_bytes();
-    upstreams.sort_by_key(|peer| (peer.id == cloud, draw(peer)));
+    upstreams.sort_by_key(|peer| (peer.id == cloud, draw(me, peer.id)));
     upstreams
 }
 

@@ -7,7 +7,7 @@
 
 use super::fetch::Fetch;
 use super::links::{Links, TICK_MS};
-use super::redial::Redial;
+use super::redial::{Redial, draw};
 use super::said::Said;
 use super::{Effect, Event, LinkId, Millis, Peer, Report, Role, Row, RowKey, Table, Timer, WorkId, Write};
 use crate::work::{Output, Work, WorkFault};
@@ -78,6 +78,10 @@ pub struct Device {
     links: Links,
     /// The edge we are attached to.
     edge: Option<LinkId>,
+    /// It has said that we are attached.
+    attached: bool,
+    /// We are at the cloud, and an edge has come: we go there when nothing is in hand.
+    closer: Option<NodeId>,
     tasks: BTreeMap<Collection, Task>,
     sealed: BTreeMap<Collection, Sealed>,
     /// Per job, what this device keeps between rounds.
@@ -161,6 +165,8 @@ impl Device {
             identity,
             links: Links::default(),
             edge: None,
+            attached: false,
+            closer: None,
             tasks: BTreeMap::new(),
             sealed,
             states,
@@ -196,6 +202,12 @@ impl Device {
                 self.redial.succeeded();
                 let learnt = upstreams.iter().map(|u| Peer { id: u.id, address: u.address.to_string() });
                 self.redial.learn(learnt);
+                // The first answer on a link is about us. Another one tells that an edge has come; not the first, or a device
+                // that no edge takes would go back and forth.
+                if std::mem::replace(&mut self.attached, true) && self.links.peer(link) == Some(self.identity.cloud) {
+                    let edges = upstreams.iter().map(|u| u.id).filter(|id| *id != self.identity.cloud);
+                    self.closer = edges.min_by_key(|edge| draw(self.identity.id, *edge));
+                }
                 let held: Vec<Collection> = self.sealed.keys().copied().collect();
                 held.into_iter().for_each(|collection| self.offer(collection, effects));
             }
@@ -468,6 +480,7 @@ impl Role for Device {
             Event::Connected { link, peer, .. } => {
                 self.links.connected(now, link, peer);
                 self.edge = Some(link);
+                (self.attached, self.closer) = (false, None);
                 self.attach(link, effects);
             }
             Event::DialFailed { .. } => self.redial.failed(now, effects),
@@ -500,6 +513,13 @@ impl Role for Device {
                     if let TaskStage::Fetching(fetch) = &mut task.stage {
                         fetch.tick(now, effects);
                     }
+                }
+                if let (Some(link), Some(closer)) = (self.edge, self.closer)
+                    && self.tasks.is_empty()
+                    && self.sealed.is_empty()
+                {
+                    self.redial.prefer(closer);
+                    effects.push(Effect::Hangup { link, reason: "an edge is here".into() });
                 }
                 // Whoever waits for a verdict asks again; whoever was not heard offers again.
                 if let Some(link) = self.edge

@@ -25,7 +25,7 @@ pub mod device;
 pub mod edge;
 pub mod fetch;
 mod links;
-mod redial;
+pub mod redial;
 mod said;
 pub mod whole_cloud;
 

@@ -6,6 +6,12 @@ use littoral_wire::NodeId;
 const FIRST_MS: u64 = 250;
 const LAST_MS: u64 = 30_000;
 
+/// Where a peer stands in a machine's own order: each machine has another, so that a fleet that was told one list spreads
+/// over it.
+pub fn draw(me: NodeId, peer: NodeId) -> [u8; 32] {
+    *blake3::hash(&[me.0, peer.0].concat()).as_bytes()
+}
+
 /// Whom to dial, in order of preference, and how long to wait.
 #[derive(Debug)]
 pub struct Redial {
@@ -30,6 +36,14 @@ impl Redial {
                 Some(known) => known.address = peer.address,
                 None => self.peers.push(peer),
             }
+        }
+    }
+
+    /// Once the present link is down, this peer is tried first.
+    pub fn prefer(&mut self, peer: NodeId) {
+        if let Some(at) = self.peers.iter().position(|known| known.id == peer) {
+            // `failed` goes one further.
+            self.next = (at + self.peers.len() - 1) % self.peers.len();
         }
     }
 

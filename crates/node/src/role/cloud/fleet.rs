@@ -392,7 +392,12 @@ impl Cloud {
             effects.push(Effect::Hangup { link: old, reason: "the same machine has connected again".into() });
         }
         let upstreams = self.fleet.upstreams(self.id, &self.identity.listen);
-        effects.push(Effect::Send { link, message: Message::EdgeAttached { name: name.clone(), upstreams } });
+        // All edges tell their devices where else they may go.
+        for (id, here) in &self.fleet.edges {
+            let Some(link) = here.link else { continue };
+            let name = if *id == edge { name.clone() } else { Name::new(self.fleet.name(*id)) };
+            effects.push(Effect::Send { link, message: Message::EdgeAttached { name, upstreams: upstreams.clone() } });
+        }
         self.jobs.edge_attached(now, edge, holds, &self.fleet, effects);
     }
 

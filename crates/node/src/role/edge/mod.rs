@@ -147,6 +147,10 @@ impl Edge {
                 self.redial.succeeded();
                 self.cut_off = false;
                 self.upstreams = upstreams;
+                // Who came to the cloud itself, for want of an edge, may go to one now.
+                if self.identity.id == self.identity.cloud.id {
+                    self.guests.values().for_each(|guest| self.greet(guest.link, effects));
+                }
             }
             Message::Open { incarnation, spec, model, inline, devices, words, bits, .. } => {
                 self.open(
@@ -423,10 +427,7 @@ impl Edge {
                     None => false,
                 };
                 self.guests.insert(device, Guest { link, name, data, held, admitted });
-                effects.push(Effect::Send {
-                    link,
-                    message: Message::Attached { cloud: self.identity.cloud.id, upstreams: self.upstreams.clone() },
-                });
+                self.greet(link, effects);
                 self.announce_guest(device, effects);
                 self.resume_uploads(device, link, effects);
             }
@@ -462,6 +463,11 @@ impl Edge {
             Message::Bye { reason } => effects.push(Effect::Hangup { link, reason: reason.to_string() }),
             _ => {}
         }
+    }
+
+    fn greet(&self, link: LinkId, effects: &mut Vec<Effect>) {
+        let message = Message::Attached { cloud: self.identity.cloud.id, upstreams: self.upstreams.clone() };
+        effects.push(Effect::Send { link, message });
     }
 
     fn leave(&mut self, device: NodeId, link: LinkId, effects: &mut Vec<Effect>) {
