@@ -1,8 +1,9 @@
 //! Seeded draws for splits and partitions: ChaCha8 with a key from (purpose, seed).
 //!
-//! Integers and shuffles are the same on every machine. Gamma draws go through the platform's `ln` and `cos`, so a
-//! Dirichlet partition is the same for one build on one kind of machine; the partition, not the seed, is what to keep.
+//! The same on every machine, Gamma draws too: logarithm and cosine are `libm`'s, since the standard library's are the
+//! platform's own and may differ in the last bit.
 
+use libm::{cos, log};
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
 
@@ -41,7 +42,7 @@ fn unit(random: &mut impl Rng) -> f64 {
 
 /// Box and Muller.
 fn normal(random: &mut impl Rng) -> f64 {
-    (-2.0 * unit(random).ln()).sqrt() * (std::f64::consts::TAU * unit(random)).cos()
+    (-2.0 * log(unit(random))).sqrt() * cos(std::f64::consts::TAU * unit(random))
 }
 
 /// The logarithm of a Gamma(shape, 1) draw: Marsaglia and Tsang 2000, "A simple method for generating gamma variables".
@@ -49,15 +50,16 @@ fn normal(random: &mut impl Rng) -> f64 {
 pub(super) fn ln_gamma_draw(random: &mut impl Rng, shape: f64) -> f64 {
     if shape < 1.0 {
         // Section 6 there: Gamma(a) = Gamma(a + 1) * U^(1/a).
-        return ln_gamma_draw(random, shape + 1.0) + unit(random).ln() / shape;
+        return ln_gamma_draw(random, shape + 1.0) + log(unit(random)) / shape;
     }
     let d = shape - 1.0 / 3.0;
     let c = 1.0 / (9.0 * d).sqrt();
     loop {
         let x = normal(random);
-        let v = (1.0 + c * x).powi(3);
-        if v > 0.0 && unit(random).ln() < 0.5 * x * x + d - d * v + d * v.ln() {
-            return d.ln() + v.ln();
+        let root = 1.0 + c * x;
+        let v = root * root * root;
+        if v > 0.0 && log(unit(random)) < 0.5 * x * x + d - d * v + d * log(v) {
+            return log(d) + log(v);
         }
     }
 }
