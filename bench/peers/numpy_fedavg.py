@@ -17,6 +17,7 @@ for name in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS", "BLIS
     os.environ[name] = "1"
 
 import argparse
+import functools
 import gzip
 import json
 import resource
@@ -33,6 +34,23 @@ BATCH, RATE, WIDTHS = 10, np.float32(0.05), (784, 200, 200, 10)
 def idx(path, offset):
     with gzip.open(path) as file:
         return np.frombuffer(file.read(), np.uint8, offset=offset)
+
+
+@functools.cache
+def work():
+    """Training images and labels, test images and labels, each client's rows, each round's clients."""
+    if "LITTORAL_DATA" not in os.environ:
+        sys.exit("set LITTORAL_DATA to the folder that holds mnist/")
+    folder = Path(os.environ["LITTORAL_DATA"]) / "mnist"
+    scale = np.float32(1 / 255)
+    return (
+        idx(folder / "train-images-idx3-ubyte.gz", 16).reshape(-1, 784) * scale,
+        idx(folder / "train-labels-idx1-ubyte.gz", 8),
+        idx(folder / "t10k-images-idx3-ubyte.gz", 16).reshape(-1, 784) * scale,
+        idx(folder / "t10k-labels-idx1-ubyte.gz", 8),
+        np.load(folder / "partition_dir0.3_1000x60.npy"),
+        np.load(folder / "cohorts_20x50.npy"),
+    )
 
 
 def initial(seed):
@@ -89,17 +107,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
-    if "LITTORAL_DATA" not in os.environ:
-        sys.exit("set LITTORAL_DATA to the folder that holds mnist/")
-    folder = Path(os.environ["LITTORAL_DATA"]) / "mnist"
-    scale = np.float32(1 / 255)
-    x = idx(folder / "train-images-idx3-ubyte.gz", 16).reshape(-1, 784) * scale
-    y = idx(folder / "train-labels-idx1-ubyte.gz", 8)
-    x_test = idx(folder / "t10k-images-idx3-ubyte.gz", 16).reshape(-1, 784) * scale
-    y_test = idx(folder / "t10k-labels-idx1-ubyte.gz", 8)
-    partition = np.load(folder / "partition_dir0.3_1000x60.npy")
-    cohorts = np.load(folder / "cohorts_20x50.npy")
-
+    x, y, x_test, y_test, partition, cohorts = work()
     rng = np.random.default_rng(arguments.seed)
     model = initial(arguments.seed)
     seconds = []
