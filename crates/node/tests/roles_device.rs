@@ -49,6 +49,7 @@ fn a_device_at_the_cloud_goes_to_an_edge_that_comes_when_nothing_is_in_hand() {
         model: Manifest::of(&[7; 100]).unwrap(),
         inline: None,
         deadline_ms: 0,
+        counted: 0,
     };
     step(&mut device, 4_002, Event::Received { link: LinkId(1), message: task });
     assert!(!leaves(&mut device, 8_000), "it has a task");
