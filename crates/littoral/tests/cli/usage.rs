@@ -124,7 +124,9 @@ fn what_is_not_there_is_a_failure() {
 fn damaged_state_is_one_error() {
     let folder = Folder::new("damaged");
     let cloud = folder.path("cloud").display().to_string();
-    // A key that is none, one that others can read, and a database of which the middle is gone.
+    // A key that others can read, one that is none, and a database of which the middle is gone; each in a folder whose first
+    // start was broken off, so that nothing is missing.
+    folder.write("cloud/unfinished", "");
     folder.write("cloud/key", "no key\n");
     let closed = std::os::unix::fs::PermissionsExt::from_mode(0o600);
     let [_, at, _, got] = refused(&["cloud", "--dir", &cloud, "--listen", "127.0.0.1:0"], 1);
@@ -133,6 +135,7 @@ fn damaged_state_is_one_error() {
     let [_, at, expected, got] = refused(&["cloud", "--dir", &cloud, "--listen", "127.0.0.1:0"], 1);
     assert!(at.ends_with("cloud/key") && expected.contains("64 hex") && got == "7 bytes of others", "{at} {got}");
     let other = folder.path("other").display().to_string();
+    folder.write("other/unfinished", "");
     let database = folder.write("other/littoral.sqlite", &"SQLite format 3\0".repeat(1_000));
     let [what, at, ..] = refused(&["cloud", "--dir", &other, "--listen", "127.0.0.1:0"], 1);
     assert_eq!((what.as_str(), at), ("the store is damaged", database.display().to_string()));

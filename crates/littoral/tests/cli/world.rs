@@ -40,7 +40,7 @@ impl Drop for Folder {
 
 fn binary() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_littoral"));
-    command.env_remove("LITTORAL_DIR").env_remove("LITTORAL_LOG");
+    command.env_remove("LITTORAL_DIR").env_remove("LITTORAL_LOG").env_remove("LITTORAL_DATA");
     command
 }
 
