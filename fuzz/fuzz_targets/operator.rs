@@ -75,12 +75,19 @@ impl Desk {
         let message = Message::Command { body, nonce, issued_at_ms: NOW_MS, signature };
         self.host.sent.clear();
         self.host.step(&mut self.cloud, NOW_MS, Event::Received { link: LINK, message });
-        let mut answers = self.host.sent.iter().filter_map(|message| match message {
-            Message::Reply { nonce: of, body, .. } if *of == nonce => Some(body),
-            _ => None,
-        });
-        let answer = answers.next().expect("an answer");
-        serde_json::from_slice(answer).expect("an answer in JSON")
+        let mut answer = Vec::new();
+        for message in &self.host.sent {
+            match message {
+                Message::Reply { nonce: of, body, more, .. } if *of == nonce => {
+                    answer.extend_from_slice(body);
+                    if !more {
+                        break;
+                    }
+                }
+                _ => {}
+            }
+        }
+        serde_json::from_slice(&answer).expect("an answer in JSON")
     }
 }
 

@@ -174,6 +174,9 @@ impl From<OperatorError> for Failure {
             OperatorError::TooLong { max, got } => {
                 Failure::new("the command was not sent", "its text", format!("at most {max} bytes"), got)
             }
+            OperatorError::AnswerTooLong { max, got } => {
+                Failure::new("no answer that can be read", "the cloud's reply", format!("at most {max} bytes"), got)
+            }
             OperatorError::Malformed { expected, got } => {
                 Failure::new("no answer that can be read", "the cloud's reply", expected, got)
             }

@@ -61,7 +61,7 @@ impl Reach {
             return Err(Failure::new("no operator's key", place, "a key file", "none")
                 .hint("`littoral fleet operator new FILE` makes one; an administrator lets it in"));
         }
-        let key = keys::load_or_create(&key_path)?;
+        let key = keys::load(&key_path)?;
         let mut network = match dir.join(CloudConfig::FILE_NAME).exists() {
             true => CloudConfig::load(None, Some(&dir))?.0.network,
             false => Network::default(),

@@ -8,7 +8,7 @@ use crate::deploy::{Session, SessionError};
 use crate::role::cloud::command::Command;
 use crate::transport::Address;
 use littoral_wire::bounded::printable;
-use littoral_wire::message::{COMMAND_DOMAIN, command_bytes};
+use littoral_wire::message::{ANSWER_BYTES_MAX, COMMAND_DOMAIN, command_bytes};
 use littoral_wire::object::{ChunkError, Manifest};
 use littoral_wire::{Blob, JobId, Message, NodeId, SecretKey};
 use serde_json::Value;
@@ -33,6 +33,8 @@ pub enum OperatorError {
     Refused { what: String, place: String, expected: String, got: String },
     #[error("the command: at most {max} bytes expected, got {got}")]
     TooLong { max: usize, got: usize },
+    #[error("the cloud's reply: at most {max} bytes expected, got {got}")]
+    AnswerTooLong { max: usize, got: usize },
     #[error("the cloud's reply: {expected} expected, got {got}")]
     Malformed { expected: &'static str, got: String },
     #[error(transparent)]
@@ -61,10 +63,10 @@ impl Operator {
     /// One command, one reply.
     pub async fn ask(&mut self, command: &Command) -> Result<Value, OperatorError> {
         let nonce = self.order(command).await?;
+        let mut answer = Answer::to(nonce);
         loop {
-            if let (said, _, value) = reply(self.session.answer().await?, &self.session)?
-                && said == nonce
-            {
+            let message = self.session.answer().await?;
+            if let Some((value, _)) = answer.part(message, &self.session)? {
                 return checked(value);
             }
         }
@@ -73,7 +75,7 @@ impl Operator {
     /// A command that is answered again and again. The first answer is checked here.
     pub async fn watch(mut self, command: &Command) -> Result<Watch, OperatorError> {
         let nonce = self.order(command).await?;
-        Ok(Watch { operator: self, nonce, over: false })
+        Ok(Watch { operator: self, answer: Answer::to(nonce), over: false })
     }
 
     async fn order(&mut self, command: &Command) -> Result<u64, OperatorError> {
@@ -147,7 +149,7 @@ impl Operator {
 /// Answers to a command that is answered again and again.
 pub struct Watch {
     operator: Operator,
-    nonce: u64,
+    answer: Answer,
     over: bool,
 }
 
@@ -156,8 +158,7 @@ impl Watch {
     pub async fn next(&mut self) -> Result<Option<Value>, OperatorError> {
         while !self.over {
             let message = self.operator.session.recv().await?;
-            let (said, last, value) = reply(message, &self.operator.session)?;
-            if said == self.nonce {
+            if let Some((value, last)) = self.answer.part(message, &self.operator.session)? {
                 self.over = last;
                 return checked(value).map(Some);
             }
@@ -166,14 +167,36 @@ impl Watch {
     }
 }
 
-fn reply(message: Message, session: &Session) -> Result<(u64, bool, Value), OperatorError> {
-    match message {
-        Message::Reply { nonce, body, last } => {
-            let value = serde_json::from_slice(&body)
-                .map_err(|e| OperatorError::Malformed { expected: "JSON", got: e.to_string() })?;
-            Ok((nonce, last, value))
+/// The parts of an answer that have come.
+struct Answer {
+    nonce: u64,
+    bytes: Vec<u8>,
+}
+
+impl Answer {
+    fn to(nonce: u64) -> Self {
+        Self { nonce, bytes: Vec::new() }
+    }
+
+    /// With its last part, the answer, and whether no other follows. Parts of other answers are passed over.
+    fn part(&mut self, message: Message, session: &Session) -> Result<Option<(Value, bool)>, OperatorError> {
+        let Message::Reply { nonce, body, more, last } = message else {
+            return Err(session.unexpected(&message).into());
+        };
+        if nonce != self.nonce {
+            return Ok(None);
         }
-        other => Err(session.unexpected(&other).into()),
+        let got = self.bytes.len() + body.len();
+        if got > ANSWER_BYTES_MAX {
+            return Err(OperatorError::AnswerTooLong { max: ANSWER_BYTES_MAX, got });
+        }
+        self.bytes.extend_from_slice(&body);
+        if more {
+            return Ok(None);
+        }
+        let value = serde_json::from_slice(&std::mem::take(&mut self.bytes))
+            .map_err(|e| OperatorError::Malformed { expected: "JSON", got: e.to_string() })?;
+        Ok(Some((value, last)))
     }
 }
 

@@ -92,7 +92,6 @@ fn task(algorithm: &str, version: u64, counted: u32) -> Event {
         spec: Blob::new(encoded).unwrap(),
         model: Manifest::of(b"model").unwrap(),
         inline: None,
-        deadline_ms: 0,
         counted,
     };
     Event::Received { link: UP, message }

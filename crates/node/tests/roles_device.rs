@@ -48,7 +48,6 @@ fn a_device_at_the_cloud_goes_to_an_edge_that_comes_when_nothing_is_in_hand() {
         spec: Blob::new(Vec::new()).unwrap(),
         model: Manifest::of(&[7; 100]).unwrap(),
         inline: None,
-        deadline_ms: 0,
         counted: 0,
     };
     step(&mut device, 4_002, Event::Received { link: LinkId(1), message: task });

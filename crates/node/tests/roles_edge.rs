@@ -2,7 +2,7 @@
 
 use littoral_node::role::edge::{Edge, EdgeIdentity};
 use littoral_node::role::{Effect, Event, LinkId, Peer, Role};
-use littoral_wire::message::{Collection, Incarnation, Work};
+use littoral_wire::message::{Asked, Collection, Incarnation, Work};
 use littoral_wire::object::{CHUNK_BYTES, Manifest};
 use littoral_wire::{Blob, JobId, List, Message, NodeId};
 
@@ -18,37 +18,67 @@ fn connected(link: u64) -> Event {
     Event::Connected { link: LinkId(link), peer: CLOUD, dialled: true }
 }
 
-/// A cloud that came back gives chunks to nobody before it knows who asks; what was asked too early would be asked again
-/// only seconds later.
-#[test]
-fn a_reconnected_edge_says_who_it_is_before_it_asks_for_chunks() {
+fn edge_with_a_cloud() -> Edge {
     let cloud = Peer { id: CLOUD, address: "cloud:1".into() };
     let identity = EdgeIdentity { id: NodeId([2; 32]), name: "edge".into(), cloud, listen: "edge:1".into() };
     let mut edge = Edge::new(identity);
     step(&mut edge, 0, connected(1));
-    let model = Manifest::of(&vec![7; 3 * CHUNK_BYTES]).unwrap();
+    edge
+}
+
+fn open(model: &Manifest, inline: Option<&[u8]>, devices: Vec<Asked>) -> Event {
     let collection = Collection { job: JobId(1), version: 0, work: Work::Train, attempt: 0 };
-    let open = Message::Open {
+    let message = Message::Open {
         incarnation: Incarnation { collection, number: 1 },
         spec: Blob::new(Vec::new()).unwrap(),
         model: model.clone(),
-        inline: None,
-        devices: List::default(),
-        deadline_ms: 0,
+        inline: inline.map(|bytes| Blob::new(bytes.to_vec()).unwrap()),
+        devices: List::new(devices).unwrap(),
         words: 8,
         bits: 32,
     };
-    step(&mut edge, 1, Event::Received { link: LinkId(1), message: open });
+    Event::Received { link: LinkId(1), message }
+}
+
+/// Names of the messages to one link.
+fn said(effects: &[Effect], to: u64) -> Vec<&'static str> {
+    let to_it = |effect: &Effect| match effect {
+        Effect::Send { link, message } if *link == LinkId(to) => Some(message.name()),
+        _ => None,
+    };
+    effects.iter().filter_map(to_it).collect()
+}
+
+/// A cloud that came back gives chunks to nobody before it knows who asks; what was asked too early would be asked again
+/// only seconds later.
+#[test]
+fn a_reconnected_edge_says_who_it_is_before_it_asks_for_chunks() {
+    let mut edge = edge_with_a_cloud();
+    let model = Manifest::of(&vec![7; 3 * CHUNK_BYTES]).unwrap();
+    step(&mut edge, 1, open(&model, None, Vec::new()));
     step(&mut edge, 2, Event::Begun { object: model.id(), missing: vec![0, 1, 2] });
     step(&mut edge, 3, Event::Disconnected { link: LinkId(1), reason: "the cloud was killed".into() });
+    assert_eq!(said(&step(&mut edge, 4, connected(2)), 2), ["EdgeAttach", "GetChunk", "GetChunk", "GetChunk"]);
+}
 
-    let effects = step(&mut edge, 4, connected(2));
-    let said: Vec<&str> = effects
-        .iter()
-        .filter_map(|effect| match effect {
-            Effect::Send { link: LinkId(2), message } => Some(message.name()),
-            _ => None,
-        })
-        .collect();
-    assert_eq!(said, ["EdgeAttach", "GetChunk", "GetChunk", "GetChunk"]);
+/// The cloud asks again every few seconds. A device that works has heard it; the model would go to it each time.
+#[test]
+fn a_device_is_told_its_task_once_over_each_link() {
+    let mut edge = edge_with_a_cloud();
+    let device = NodeId([3; 32]);
+    let arrive = |edge: &mut Edge, link| {
+        step(edge, 1, Event::Connected { link: LinkId(link), peer: device, dialled: false });
+        let attach = Message::Attach { name: "ward".into(), data: List::default(), held: List::default() };
+        step(edge, 1, Event::Received { link: LinkId(link), message: attach });
+        let admit = Message::Admit { device };
+        said(&step(edge, 1, Event::Received { link: LinkId(1), message: admit }), link)
+    };
+    assert!(arrive(&mut edge, 7).is_empty());
+    let model = Manifest::of(b"small").unwrap();
+    let asked = || vec![Asked { device, counted: 0 }];
+    assert_eq!(said(&step(&mut edge, 2, open(&model, Some(b"small"), asked())), 7), ["Task"]);
+    // Again, now without the model, which is here.
+    assert!(said(&step(&mut edge, 3, open(&model, None, asked())), 7).is_empty());
+    step(&mut edge, 4, Event::Disconnected { link: LinkId(7), reason: "out of range".into() });
+    assert_eq!(arrive(&mut edge, 8), ["Task"]);
 }

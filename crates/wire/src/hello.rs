@@ -8,7 +8,7 @@ use crate::codec::{DecodeError, Reader, Wire};
 use thiserror::Error;
 
 /// The protocol that this build speaks. It grows when a message changes or a tag is added.
-pub const PROTOCOL: u16 = 2;
+pub const PROTOCOL: u16 = 3;
 /// No hello of any protocol is longer: what a listener need read of a stranger before it knows the protocol.
 pub const HELLO_BYTES_MAX: usize = 4096;
 const MAGIC: [u8; 4] = *b"LTRL";

@@ -36,8 +36,10 @@ pub const OFFERS_MAX: usize = 64;
 pub const UPSTREAMS_MAX: usize = 64;
 /// A job's encoded description.
 pub const SPEC_BYTES_MAX: usize = 64 * 1024;
-/// A command's or a reply's body.
+/// A command, or one part of an answer to it.
 pub const BODY_BYTES_MAX: usize = 1024 * 1024;
+/// An answer in all its parts: a fleet of 49,152 machines, each told in a thousand bytes.
+pub const ANSWER_BYTES_MAX: usize = 48 * BODY_BYTES_MAX;
 
 /// A sentence for people.
 pub type Reason = Text<512>;
@@ -291,8 +293,6 @@ messages! {
         spec: Blob<SPEC_BYTES_MAX>,
         model: Manifest,
         inline: Inline,
-        /// From now.
-        deadline_ms: u64,
         /// As in [`Asked`]: what the device keeps of the job must be as of that version.
         counted: u32,
     }
@@ -331,7 +331,6 @@ messages! {
         model: Manifest,
         inline: Inline,
         devices: List<Asked, COHORT_MAX>,
-        deadline_ms: u64,
         /// Words in an update of this collection.
         words: u64,
         /// Bits per word, 1 to 64.
@@ -362,8 +361,10 @@ messages! {
     }
     61 Reply {
         nonce: u64,
-        /// JSON.
+        /// JSON, or a part of it: the parts of an answer come one after another, the last one without `more`.
         body: Blob<BODY_BYTES_MAX>,
+        more: bool,
+        /// No other answer follows.
         last: bool,
     }
     /// Which object is the job's current version? Answered by `Model` or `Denied`; its chunks by `GetChunk`.

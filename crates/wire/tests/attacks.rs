@@ -181,7 +181,6 @@ fn legal_message_that_fits_no_frame() {
         model: Manifest::from_hashes((CHUNKS_MAX * CHUNK_BYTES) as u64, vec![[2; 32]; CHUNKS_MAX]).unwrap(),
         inline: Some(Blob::new(vec![3; INLINE_BYTES_MAX]).unwrap()),
         devices: List::new(vec![Asked { device: NodeId([4; 32]), counted: 5 }; COHORT_MAX]).unwrap(),
-        deadline_ms: 1,
         words: 1,
         bits: 64,
     };

@@ -142,7 +142,7 @@ impl Fleet {
         if !key_file.exists() {
             return Err(absent());
         }
-        let key = keys::load_or_create(&key_file).map_err(|e| OperatorOrFailure::Failure(e.into()))?;
+        let key = keys::load(&key_file).map_err(|e| OperatorOrFailure::Failure(e.into()))?;
         Ok(Operator::dial(&key, &address, &on_one_machine()).await?)
     }
 

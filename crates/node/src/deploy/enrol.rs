@@ -164,7 +164,7 @@ pub async fn rotate(dir: &Path, network: &Network) -> Result<NodeId, DeployError
     let address: Address = format!("{}@{}", cloud.id, cloud.address).parse()?;
     let (key_path, next_path) = (dir.join(KEY_FILE), dir.join(NEXT_KEY_FILE));
     let interrupted = next_path.exists();
-    let old = keys::load_or_create(&key_path)?;
+    let old = keys::load(&key_path)?;
     // Durable before the cloud hears of it: a crash in between must not lose the only key that is let in.
     let new = keys::load_or_create(&next_path)?;
     let mut done = ask_rotation(&old, &new, &address, network).await;

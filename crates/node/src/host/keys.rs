@@ -21,26 +21,29 @@ pub enum KeyError {
 
 /// Reads the key, or makes one if there is no file. A key that is there is never overwritten.
 pub fn load_or_create(path: &Path) -> Result<SecretKey, KeyError> {
-    let fault = |source| KeyError::File { path: path.to_owned(), source };
-    match fs::metadata(path) {
-        Ok(data) => {
-            let (mode, got) = (data.mode() & 0o777, data.len());
-            if mode & 0o077 != 0 {
-                return Err(KeyError::OpenToOthers { path: path.to_owned(), got: mode });
-            }
-            let not_a_key = || KeyError::NotAKey { path: path.to_owned(), got };
-            if got > 80 {
-                return Err(not_a_key());
-            }
-            // A node id has the same spelling as a key.
-            let text = fs::read(path).map_err(fault)?;
-            let text = std::str::from_utf8(&text).map_err(|_| not_a_key())?;
-            let digits: NodeId = text.trim().parse().map_err(|_| not_a_key())?;
-            Ok(SecretKey::from_bytes(digits.0))
-        }
-        Err(e) if e.kind() == io::ErrorKind::NotFound => create(path),
-        Err(e) => Err(fault(e)),
+    match load(path) {
+        Err(KeyError::File { source, .. }) if source.kind() == io::ErrorKind::NotFound => create(path),
+        loaded => loaded,
     }
+}
+
+/// Reads a key that must be there.
+pub fn load(path: &Path) -> Result<SecretKey, KeyError> {
+    let fault = |source| KeyError::File { path: path.to_owned(), source };
+    let data = fs::metadata(path).map_err(fault)?;
+    let (mode, got) = (data.mode() & 0o777, data.len());
+    if mode & 0o077 != 0 {
+        return Err(KeyError::OpenToOthers { path: path.to_owned(), got: mode });
+    }
+    let not_a_key = || KeyError::NotAKey { path: path.to_owned(), got };
+    if got > 80 {
+        return Err(not_a_key());
+    }
+    // A node id has the same spelling as a key.
+    let text = fs::read(path).map_err(fault)?;
+    let text = std::str::from_utf8(&text).map_err(|_| not_a_key())?;
+    let digits: NodeId = text.trim().parse().map_err(|_| not_a_key())?;
+    Ok(SecretKey::from_bytes(digits.0))
 }
 
 /// Random bytes of the operating system, for secrets.

@@ -137,7 +137,6 @@ variants! {
         spec: blob(),
         model: manifest(),
         inline: inline(),
-        deadline_ms: any::<u64>(),
         counted: any::<u32>(),
     }
     Absorbed { collection: collection(), }
@@ -156,7 +155,6 @@ variants! {
         model: manifest(),
         inline: inline(),
         devices: list(asked()),
-        deadline_ms: any::<u64>(),
         words: any::<u64>(),
         bits: 1..=64u8,
     }
@@ -169,7 +167,7 @@ variants! {
     Admit { device: node(), }
     Cut { node: node(), reason: text(), }
     Command { body: blob(), nonce: any::<u64>(), issued_at_ms: any::<u64>(), signature: any::<[u8; 64]>(), }
-    Reply { nonce: any::<u64>(), body: blob(), last: any::<bool>(), }
+    Reply { nonce: any::<u64>(), body: blob(), more: any::<bool>(), last: any::<bool>(), }
     GetModel { job: any::<u64>().prop_map(JobId), }
     Model { job: any::<u64>().prop_map(JobId), version: any::<u64>(), model: manifest(), }
 }

@@ -7,7 +7,7 @@ use super::jobs::{Job, kind_name};
 use super::{Cloud, Effect, LinkId, Millis, Table, fleet_row, put};
 use littoral_fed::round::{Decline, Stage};
 use littoral_wire::bounded::printable;
-use littoral_wire::message::{COMMAND_DOMAIN, Role, command_bytes};
+use littoral_wire::message::{ANSWER_BYTES_MAX, BODY_BYTES_MAX, COMMAND_DOMAIN, Role, command_bytes};
 use littoral_wire::{Blob, JobId, Message, NodeId};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -16,8 +16,9 @@ use std::collections::BTreeMap;
 
 /// How far an operator's clock and the cloud's may differ.
 pub const FRESH_MS: u64 = 5 * 60_000;
-/// A page of a run's record.
+/// A page of a run's record ends after so many versions, or so many names of devices in them.
 const VERSIONS_PER_PAGE: usize = 50;
+const NAMES_PER_PAGE: usize = 100_000;
 /// Of each device the latest decline is kept; a job shows the latest of them.
 const DECLINES_SHOWN: usize = 20;
 
@@ -402,11 +403,16 @@ impl Cloud {
     }
 
     fn record_page(&self, job: &Job, from: usize) -> Value {
+        let mut names = 0;
         let versions: Vec<Value> = job
             .made
             .iter()
             .skip(from)
             .take(VERSIONS_PER_PAGE)
+            .take_while(|(_, made)| {
+                names += made.included.len();
+                names == made.included.len() || names <= NAMES_PER_PAGE
+            })
             .map(|(collection, made)| {
                 let names: Vec<String> = made.included.iter().map(|d| self.fleet.name(*d)).collect();
                 json!({
@@ -457,13 +463,19 @@ fn no_job(job: u64) -> Value {
     refusal("no such job", "job", "a number that `littoral job ls` shows", &job.to_string())
 }
 
-fn reply(link: LinkId, nonce: u64, body: &Value, last: bool, effects: &mut Vec<Effect>) {
-    let bytes = serde_json::to_vec(body).unwrap_or_default();
-    let body = Blob::new(bytes).unwrap_or_else(|over| {
-        let error = refusal("the answer is too long", "reply", "at most 1 MiB", &format!("{} bytes", over.got));
-        Blob::new(serde_json::to_vec(&error).unwrap_or_default()).unwrap_or_default()
-    });
-    effects.push(Effect::Send { link, message: Message::Reply { nonce, body, last } });
+/// In as many parts as the answer needs.
+fn reply(link: LinkId, nonce: u64, answer: &Value, last: bool, effects: &mut Vec<Effect>) {
+    let mut bytes = serde_json::to_vec(answer).unwrap_or_default();
+    if bytes.len() > ANSWER_BYTES_MAX {
+        let expected = format!("at most {ANSWER_BYTES_MAX} bytes");
+        let error = refusal("the answer is too long", "reply", &expected, &format!("{} bytes", bytes.len()));
+        bytes = serde_json::to_vec(&error).unwrap_or_default();
+    }
+    let mut parts = bytes.chunks(BODY_BYTES_MAX).peekable();
+    while let Some(part) = parts.next() {
+        let (body, more) = (Blob::new(part.to_vec()).unwrap_or_default(), parts.peek().is_some());
+        effects.push(Effect::Send { link, message: Message::Reply { nonce, body, more, last } });
+    }
 }
 
 #[cfg(test)]

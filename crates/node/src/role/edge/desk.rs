@@ -1,5 +1,6 @@
 //! A desk: one incarnation of a partial, and where each device of it stands.
 
+use crate::role::LinkId;
 use littoral_fed::aggregate::{Absorbing, Partial, Refused};
 use littoral_fed::plan::Format;
 use littoral_wire::message::{Fate, Reason};
@@ -10,9 +11,10 @@ use std::collections::BTreeMap;
 /// A device's place in a partial.
 #[derive(Clone, Debug)]
 pub(super) enum Seat {
-    /// `counted`: as in the cloud's request, for the device.
+    /// `counted`: as in the cloud's request, for the device. `told`: the link over which it has heard of this.
     Asked {
         counted: u32,
+        told: Option<LinkId>,
     },
     /// Its update is whole, on disk.
     Ready(ObjectId),

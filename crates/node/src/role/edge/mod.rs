@@ -271,20 +271,22 @@ impl Edge {
             Some(Seat::Asked { .. }) => self.task(incarnation, device, effects),
             None if desk.closed => self.progress(incarnation, device, Fate::Released, Reason::default(), effects),
             None => {
-                desk.seats.insert(device, Seat::Asked { counted });
+                desk.seats.insert(device, Seat::Asked { counted, told: None });
                 self.task(incarnation, device, effects);
             }
         }
     }
 
-    fn task(&self, incarnation: Incarnation, device: NodeId, effects: &mut Vec<Effect>) {
-        let (Some(desk), Some(guest)) = (self.desks.get(&incarnation), self.guests.get(&device)) else { return };
+    /// Once over each link of the device: a link delivers, or dies.
+    fn task(&mut self, incarnation: Incarnation, device: NodeId, effects: &mut Vec<Effect>) {
+        let (Some(desk), Some(guest)) = (self.desks.get_mut(&incarnation), self.guests.get(&device)) else { return };
         let Some(model) = self.models.get(&desk.model) else { return };
-        let Some(Seat::Asked { counted }) = desk.seats.get(&device) else { return };
-        if !guest.admitted || model.fetch.is_some() {
+        let Some(Seat::Asked { counted, told }) = desk.seats.get_mut(&device) else { return };
+        if !guest.admitted || model.fetch.is_some() || *told == Some(guest.link) {
             return;
         }
         let Ok(spec) = Blob::new(desk.spec.clone()) else { return };
+        *told = Some(guest.link);
         effects.push(Effect::Send {
             link: guest.link,
             message: Message::Task {
@@ -292,19 +294,15 @@ impl Edge {
                 spec,
                 model: model.manifest.clone(),
                 inline: model.inline.clone(),
-                deadline_ms: 0,
                 counted: *counted,
             },
         });
     }
 
     /// Everything that this device is asked for.
-    fn tasks_for(&self, device: NodeId, effects: &mut Vec<Effect>) {
-        for (incarnation, desk) in &self.desks {
-            if !desk.closed {
-                self.task(*incarnation, device, effects);
-            }
-        }
+    fn tasks_for(&mut self, device: NodeId, effects: &mut Vec<Effect>) {
+        let open: Vec<Incarnation> = self.desks.iter().filter(|(_, desk)| !desk.closed).map(|(i, _)| *i).collect();
+        open.into_iter().for_each(|incarnation| self.task(incarnation, device, effects));
     }
 
     fn release(&mut self, incarnation: Incarnation, device: NodeId, effects: &mut Vec<Effect>) {

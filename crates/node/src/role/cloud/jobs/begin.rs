@@ -1,0 +1,217 @@
+//! A job's beginning, and its return after a restart.
+
+use super::super::fleet::Fleet;
+use super::super::{Effect, Millis, Report, Row, RowKey, Table, Write, put};
+use super::announce::{announce, under_current_keys};
+use super::{Job, Jobs, Made, State};
+use crate::job::{JobError, JobSpec, Line};
+use crate::role::WorkId;
+use crate::work::Work;
+use littoral_fed::round::{self, Record, Round};
+use littoral_wire::codec::Wire;
+use littoral_wire::object::{INLINE_BYTES_MAX, Manifest};
+use littoral_wire::{Collection, JobId, NodeId, ObjectId};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// A job as stored.
+#[derive(Serialize, Deserialize)]
+struct Stored {
+    toml: String,
+    submitted_by: String,
+    at_ms: Millis,
+}
+
+impl Jobs {
+    pub(in crate::role::cloud) fn submit(
+        &mut self,
+        now: Millis,
+        toml: &str,
+        by: &str,
+        effects: &mut Vec<Effect>,
+    ) -> Result<JobId, JobError> {
+        let spec = JobSpec::parse(toml)?;
+        let job = self.next_id();
+        let stored = Stored { toml: toml.into(), submitted_by: by.into(), at_ms: now };
+        effects.push(put(job_row(job), serde_json::to_vec(&stored).unwrap_or_default()));
+        self.insert(job, spec, stored, Vec::new(), effects);
+        Ok(job)
+    }
+
+    /// Above all others, also of those that this release does not understand.
+    fn next_id(&self) -> JobId {
+        let unread = self.unread.iter().map(|(job, _, _)| *job);
+        JobId(unread.chain(self.jobs.keys().next_back().copied()).max().map_or(1, |last| last.0 + 1))
+    }
+
+    fn insert(&mut self, job: JobId, spec: JobSpec, stored: Stored, records: Vec<Record>, effects: &mut Vec<Effect>) {
+        let spec = Arc::new(spec);
+        let id = self.work_id();
+        effects.push(Effect::Work { id, work: Box::new(Work::Initial { spec: spec.clone() }) });
+        self.jobs.insert(
+            job,
+            Job {
+                spec,
+                toml: stored.toml,
+                submitted_by: stored.submitted_by,
+                at_ms: stored.at_ms,
+                state: State::Preparing(id),
+                stored: records.len() as u64,
+                records,
+                made: BTreeMap::new(),
+                counted: BTreeMap::new(),
+                inline: None,
+                task: None,
+                waiting: Vec::new(),
+                incoming: Vec::new(),
+                applying: None,
+                prepare_again: false,
+                previous: None,
+                line: Line::default(),
+                notes: Vec::new(),
+                aborts: 0,
+                opened_at: stored.at_ms,
+            },
+        );
+    }
+
+    pub(in crate::role::cloud) fn restore(&mut self, rows: Vec<Row>) {
+        let mut records: BTreeMap<JobId, BTreeMap<Vec<u8>, Record>> = BTreeMap::new();
+        let mut stored: BTreeMap<JobId, Stored> = BTreeMap::new();
+        for row in rows {
+            match row.key.table {
+                Table::Job => match serde_json::from_slice(&row.value) {
+                    Ok(job) => drop(stored.insert(row.key.job, job)),
+                    Err(why) => self.unread.push((row.key.job, why.to_string(), Vec::new())),
+                },
+                Table::Record => {
+                    if let Ok(record) = Record::from_bytes(&row.value) {
+                        records.entry(row.key.job).or_default().insert(row.key.item, record);
+                    }
+                }
+                _ => {}
+            }
+        }
+        for (job, stored) in stored {
+            match JobSpec::parse(&stored.toml) {
+                Ok(spec) => {
+                    let records = records.remove(&job).unwrap_or_default().into_values().collect();
+                    // The work's effect is thrown away here; `start` orders it again.
+                    self.insert(job, spec, stored, records, &mut Vec::new());
+                }
+                Err(why) => self.unread.push((job, why.to_string(), Vec::new())),
+            }
+        }
+        for (job, _, unread) in &mut self.unread {
+            *unread = records.remove(job).unwrap_or_default().into_values().collect();
+        }
+    }
+
+    /// Orders what was under way.
+    pub(in crate::role::cloud) fn start(&self, effects: &mut Vec<Effect>) {
+        for (job, why, _) in &self.unread {
+            let what = format!("job {job} stands still: this release does not understand it: {why}");
+            effects.push(Effect::Report(Report::Warning { what }));
+        }
+        for job in self.jobs.values() {
+            if let State::Preparing(id) = job.state {
+                effects.push(Effect::Work { id, work: Box::new(Work::Initial { spec: job.spec.clone() }) });
+            }
+        }
+    }
+
+    pub(super) fn work_id(&mut self) -> WorkId {
+        self.next_work += 1;
+        WorkId(self.next_work)
+    }
+
+    /// Version 0 is here: the round machine starts, or goes on from its records.
+    pub(super) fn begin(
+        &mut self,
+        now: Millis,
+        id: JobId,
+        model: Manifest,
+        state: Option<Manifest>,
+        fleet: &Fleet,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Some(job) = self.jobs.get_mut(&id) else { return };
+        let records = std::mem::take(&mut job.records);
+        let first: Vec<ObjectId> = std::iter::once(&model).chain(&state).map(Manifest::id).collect();
+        for record in &records {
+            if let Record::Applied { collection, version, model, line, .. } = record {
+                let included = under_current_keys(included_of(&records, *collection), fleet);
+                let line = serde_json::from_slice(line).unwrap_or_default();
+                if let Some(key) = &self.key {
+                    let made = if cfg!(feature = "broken-one-model-per-version") { first[0] } else { model.id() };
+                    let announcement = announce(key, *collection, *version, made, &included);
+                    job.note_made(Made { announcement, included, line });
+                }
+            }
+            if let Record::Aborted { .. } = record {
+                job.aborts += 1;
+            }
+        }
+        let round = Round::new(id, job.spec.settings().clone(), model, state, self.epoch, now).after(now, &records);
+        // Version 0 can be made again from the job's text, so it needs no row; while it is current, its bytes must be here.
+        let current = first.into_iter().filter(|object| round.needs(*object));
+        effects.push(Effect::Store(current.map(Write::Object).collect()));
+        job.state = State::Running(Box::new(round));
+        self.load_model(id, effects);
+        // A key that was cut off stays so, whatever an edge still holds of it.
+        for (device, _) in fleet.machines().filter(|(_, machine)| machine.revoked) {
+            let why = fleet.why_cut(*device).into();
+            self.round(now, id, round::Event::Expelled { device: *device, why }, fleet, effects);
+        }
+        // Who came while version 0 was being made: first what edges hold, then where devices are.
+        for (edge, here) in fleet.edges.iter().filter(|(_, here)| here.link.is_some()) {
+            let holds = here.holds.iter().filter(|(i, _)| i.collection.job == id).cloned().collect();
+            self.round(now, id, round::Event::Edge { edge: *edge, holds }, fleet, effects);
+        }
+        for (device, here) in &fleet.devices {
+            let event = self.device_event(id, *device, here.edge, &here.data, fleet);
+            self.round(now, id, event, fleet, effects);
+        }
+        self.round(now, id, round::Event::Tick, fleet, effects);
+    }
+
+    pub(super) fn load_model(&mut self, id: JobId, effects: &mut Vec<Effect>) {
+        let Some(job) = self.jobs.get_mut(&id) else { return };
+        let State::Running(round) = &job.state else { return };
+        let model = round.model();
+        if model.bytes() <= INLINE_BYTES_MAX as u64 && job.inline.as_ref().is_none_or(|(o, _)| *o != model.id()) {
+            job.inline = None;
+            effects.push(Effect::Load { object: model.id(), index: 0 });
+        }
+    }
+}
+
+/// Does a round that is restored from these records need the object? Its last version, and the partials kept since.
+pub(super) fn recorded(records: &[Record], object: ObjectId) -> bool {
+    let made = |record: &Record| match record {
+        Record::Applied { model, state, .. } => Some(std::iter::once(model).chain(state).any(|m| m.id() == object)),
+        _ => None,
+    };
+    let since = records.iter().rev().take_while(|record| !matches!(record, Record::Opened { .. }));
+    let kept = |record: &Record| matches!(record, Record::Kept(kept) if kept.sum.id() == object);
+    records.iter().rev().find_map(made).unwrap_or(false) || since.into_iter().any(kept)
+}
+
+/// The devices of the partials that were kept for this collection, sorted.
+fn included_of(records: &[Record], collection: Collection) -> Vec<NodeId> {
+    let mut devices: Vec<NodeId> = records
+        .iter()
+        .filter_map(|record| match record {
+            Record::Kept(kept) if kept.incarnation.collection == collection => Some(kept.devices.iter().copied()),
+            _ => None,
+        })
+        .flatten()
+        .collect();
+    devices.sort_unstable();
+    devices
+}
+
+fn job_row(job: JobId) -> RowKey {
+    RowKey { table: Table::Job, job, version: 0, item: Vec::new() }
+}

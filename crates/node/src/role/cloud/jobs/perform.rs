@@ -1,0 +1,283 @@
+//! Decisions of round machines become messages, rows and work; finished work becomes their events.
+
+use super::super::fleet::Fleet;
+use super::super::{Effect, Millis, Report, RowKey, Table, Timer, Write};
+use super::{Job, Jobs, State, send};
+use crate::job::{Line, Task};
+use crate::role::WorkId;
+use crate::work::{Output, Work, WorkFault};
+use littoral_fed::round::{self, Kept, Outcome, Record};
+use littoral_wire::codec::Wire;
+use littoral_wire::message::{Asked, Incarnation, Inline, SPEC_BYTES_MAX};
+use littoral_wire::object::INLINE_BYTES_MAX;
+use littoral_wire::{Blob, Collection, JobId, List, Message, NodeId, ObjectId};
+
+impl Jobs {
+    pub(super) fn perform(
+        &mut self,
+        now: Millis,
+        id: JobId,
+        decided: Vec<round::Effect>,
+        fleet: &Fleet,
+        effects: &mut Vec<Effect>,
+    ) {
+        for decision in decided {
+            match decision {
+                round::Effect::Record(record) => self.record(now, id, record, effects),
+                round::Effect::Open { edge, incarnation, devices } => {
+                    self.open(id, edge, incarnation, devices, fleet, effects);
+                }
+                round::Effect::Release { edge, incarnation, device } => {
+                    send(fleet, edge, Message::Release { incarnation, device }, effects);
+                }
+                round::Effect::Close { edge, incarnation } => {
+                    send(fleet, edge, Message::Close { incarnation }, effects);
+                }
+                round::Effect::Fence { edge, incarnation } => {
+                    if let Some(job) = self.jobs.get_mut(&id) {
+                        job.incoming.retain(|incoming| incoming.incarnation != incarnation);
+                    }
+                    send(fleet, edge, Message::Fence { incarnation }, effects);
+                }
+                round::Effect::Apply { collection, partials } => self.apply(id, collection, partials, effects),
+                round::Effect::Announce { collection, version, model, included } => {
+                    self.announce(id, collection, version, model, included, fleet, effects);
+                    self.load_model(id, effects);
+                }
+                round::Effect::Discard { objects } => effects.extend(objects.into_iter().map(Effect::Drop)),
+                round::Effect::Aborted { collection, why } => {
+                    if let Some(job) = self.jobs.get_mut(&id) {
+                        job.aborts += 1;
+                        job.note(format!(
+                            "version {}: attempt {} given up: {why}",
+                            collection.version, collection.attempt
+                        ));
+                    }
+                    effects.push(Effect::Report(Report::Aborted { collection, why }));
+                }
+                round::Effect::Wake { at } => effects.push(Effect::SetTimer { timer: Timer::Job(id), at }),
+                round::Effect::Finished { why } => {
+                    if let Some(job) = self.jobs.get_mut(&id) {
+                        job.incoming.clear();
+                        job.waiting.clear();
+                    }
+                    effects.push(Effect::Report(Report::Finished { job: id, why }));
+                }
+            }
+        }
+    }
+
+    /// Says again what edges may not have heard. A model that was sent does not ride along once more: an edge that lacks
+    /// it asks.
+    pub(super) fn repeat(&mut self, now: Millis, id: JobId, fleet: &Fleet, effects: &mut Vec<Effect>) {
+        let mut decided = Vec::new();
+        if let Some(round) = self.jobs.get(&id).and_then(Job::round) {
+            round.repeat(&mut decided);
+        }
+        for decision in decided {
+            match decision {
+                round::Effect::Open { edge, incarnation, devices } => {
+                    self.send_open(id, edge, incarnation, devices, None, fleet, effects);
+                }
+                other => self.perform(now, id, vec![other], fleet, effects),
+            }
+        }
+    }
+
+    /// A record is a row; the objects that it names become durable with it.
+    fn record(&mut self, now: Millis, id: JobId, record: Record, effects: &mut Vec<Effect>) {
+        let Some(job) = self.jobs.get_mut(&id) else { return };
+        let mut writes = Vec::new();
+        let mut version = 0;
+        match &record {
+            Record::Opened { collection, .. } => {
+                version = collection.version;
+                job.opened_at = now;
+            }
+            Record::Kept(kept) => {
+                version = kept.incarnation.collection.version;
+                writes.push(Write::Object(kept.sum.id()));
+            }
+            Record::Applied { version: made, model, state, .. } => {
+                version = *made;
+                writes.push(Write::Object(model.id()));
+                writes.extend(state.iter().map(|s| Write::Object(s.id())));
+            }
+            Record::Fenced { incarnation, .. } => version = incarnation.collection.version,
+            Record::Joined { collection, .. } | Record::Aborted { collection, .. } => version = collection.version,
+            Record::Declined { collection, name, why } => {
+                version = collection.version;
+                // Recorded, and so said, once for each reason; `job show` counts on.
+                let what = format!("job {id}: {name} declined version {version}: {why}");
+                effects.push(Effect::Report(Report::Warning { what }));
+            }
+            Record::Finished { .. } => {}
+        }
+        let item = job.stored.to_be_bytes().to_vec();
+        job.stored += 1;
+        // The item alone orders the records: the version column is for people who read the table.
+        let key = RowKey { table: Table::Record, job: id, version, item };
+        writes.push(Write::Put { key, value: record.to_bytes() });
+        effects.push(Effect::Store(writes));
+    }
+
+    fn open(
+        &mut self,
+        id: JobId,
+        edge: NodeId,
+        incarnation: Incarnation,
+        devices: Vec<NodeId>,
+        fleet: &Fleet,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Some(job) = self.jobs.get_mut(&id) else { return };
+        let State::Running(round) = &job.state else { return };
+        let model = round.model();
+        let rides = model.bytes() <= INLINE_BYTES_MAX as u64;
+        let inline: Inline = match &job.inline {
+            Some((object, bytes)) if *object == model.id() => Blob::new(bytes.clone()).ok(),
+            _ if rides => {
+                job.waiting.push((edge, incarnation, devices));
+                return;
+            }
+            _ => None,
+        };
+        self.send_open(id, edge, incarnation, devices, inline, fleet, effects);
+    }
+
+    #[allow(clippy::too_many_arguments)] // The fields of one message.
+    fn send_open(
+        &mut self,
+        id: JobId,
+        edge: NodeId,
+        incarnation: Incarnation,
+        devices: Vec<NodeId>,
+        inline: Inline,
+        fleet: &Fleet,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Some(job) = self.jobs.get_mut(&id) else { return };
+        let State::Running(round) = &job.state else { return };
+        let Some(link) = fleet.edge_link(edge) else { return };
+        let model = round.model().clone();
+        let population = round.population();
+        let encoded = match &job.task {
+            Some((known, encoded)) if *known == population => encoded.clone(),
+            _ => Task { spec: (*job.spec).clone(), population }.encode(),
+        };
+        job.task = Some((population, encoded.clone()));
+        let Ok(spec) = Blob::<SPEC_BYTES_MAX>::new(encoded) else { return };
+        let plan = job.spec.plan(incarnation.collection.work);
+        let asked = |device: NodeId| Asked { device, counted: job.last_counted(device, fleet) };
+        let Ok(devices) = List::new(devices.into_iter().map(asked).collect()) else { return };
+        let (words, bits) = (plan.format().words(), plan.bits() as u8);
+        effects.push(Effect::Send {
+            link,
+            message: Message::Open { incarnation, spec, model, inline, devices, words, bits },
+        });
+    }
+
+    pub(in crate::role::cloud) fn loaded(
+        &mut self,
+        object: ObjectId,
+        bytes: Option<Vec<u8>>,
+        fleet: &Fleet,
+        effects: &mut Vec<Effect>,
+    ) {
+        let wanting: Vec<JobId> = self
+            .jobs
+            .iter()
+            .filter(|(_, job)| job.round().is_some_and(|round| round.model().id() == object))
+            .map(|(id, _)| *id)
+            .collect();
+        for id in wanting {
+            let Some(job) = self.jobs.get_mut(&id) else { continue };
+            match &bytes {
+                Some(bytes) => {
+                    job.inline = Some((object, bytes.clone()));
+                    for (edge, incarnation, devices) in std::mem::take(&mut job.waiting) {
+                        self.open(id, edge, incarnation, devices, fleet, effects);
+                    }
+                }
+                None => {
+                    let what =
+                        format!("job {id}: model {object} cannot be read; restore the cloud's folder from a copy");
+                    job.note(what.clone());
+                    effects.push(Effect::Report(Report::Warning { what }));
+                }
+            }
+        }
+    }
+
+    fn apply(&mut self, id: JobId, collection: Collection, partials: Vec<Kept>, effects: &mut Vec<Effect>) {
+        let work_id = self.work_id();
+        let Some(job) = self.jobs.get_mut(&id) else { return };
+        let State::Running(round) = &job.state else { return };
+        job.applying = Some(work_id);
+        effects.push(Effect::Work {
+            id: work_id,
+            work: Box::new(Work::Apply {
+                spec: job.spec.clone(),
+                collection,
+                model: round.model().clone(),
+                state: round.state().cloned(),
+                devices: partials.iter().map(|kept| kept.devices.len() as u32).sum(),
+                partials: partials.into_iter().map(|kept| kept.sum).collect(),
+                population: round.population(),
+            }),
+        });
+    }
+
+    pub(in crate::role::cloud) fn worked(
+        &mut self,
+        now: Millis,
+        work: WorkId,
+        result: Result<Output, WorkFault>,
+        fleet: &Fleet,
+        effects: &mut Vec<Effect>,
+    ) {
+        let preparing = |job: &Job| matches!(job.state, State::Preparing(id) if id == work);
+        if let Some(id) = self.jobs.iter().find(|(_, job)| preparing(job)).map(|(id, _)| *id) {
+            match result {
+                Ok(Output::Initial { model, state }) => self.begin(now, id, model, state, fleet, effects),
+                Ok(_) => {}
+                // It may go better later, and a job that ran before must not end because of a full disk.
+                Err(WorkFault::Failed(why)) => {
+                    let Some(job) = self.jobs.get_mut(&id) else { return };
+                    job.prepare_again = true;
+                    job.note(why);
+                }
+                Err(fault) => {
+                    let Some(job) = self.jobs.get_mut(&id) else { return };
+                    job.state = State::Failed(fault.to_string());
+                    effects.push(Effect::Report(Report::Finished { job: id, why: fault.to_string() }));
+                }
+            }
+            return;
+        }
+        let Some(id) = self.jobs.iter().find(|(_, job)| job.applying == Some(work)).map(|(id, _)| *id) else { return };
+        let Some(job) = self.jobs.get_mut(&id) else { return };
+        job.applying = None;
+        let event = match result {
+            Ok(Output::Applied { model, state, totals }) => {
+                let line = Line::new(&totals, now.saturating_sub(job.opened_at), now);
+                let outcome = Outcome { accuracy: totals.accuracy() };
+                let bytes = serde_json::to_vec(&line).unwrap_or_default();
+                job.line = line;
+                round::Event::Applied { model, state, outcome, line: bytes }
+            }
+            Ok(_) => return,
+            // A sum that cannot be applied however often one tries: the job ends and says why.
+            Err(WorkFault::Declined(why)) => {
+                job.note(why.clone());
+                round::Event::Stop { why }
+            }
+            Err(fault) => {
+                job.note(fault.to_string());
+                effects.push(Effect::Report(Report::Warning { what: format!("job {id}: {fault}") }));
+                round::Event::ApplyFailed { why: fault.to_string() }
+            }
+        };
+        self.round(now, id, event, fleet, effects);
+    }
+}
