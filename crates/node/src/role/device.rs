@@ -5,7 +5,7 @@
 //! becomes current only when a signed announcement lists the device as included; otherwise it is forgotten. A restart
 //! sends the same bytes again: nothing is sealed twice for one collection.
 
-use super::fetch::Fetch;
+use super::fetch::{self, Fetch};
 use super::links::{Links, TICK_MS};
 use super::redial::{Redial, draw};
 use super::said::Said;
@@ -223,10 +223,7 @@ impl Device {
                 }
             }
             Message::Chunk { object, index, bytes } => {
-                // Two jobs may wait for the same object; the bytes are written once for each, which does no harm.
-                for fetch in self.fetches_of(object) {
-                    fetch.chunk(index, bytes.to_vec(), effects);
-                }
+                fetch::hand_out(self.fetches_of(object), index, bytes.into_vec(), effects);
             }
             // Asked again by the tick; the edge may be fetching it itself.
             Message::NoChunk { .. } => {}

@@ -126,3 +126,19 @@ impl Fetch {
         }
     }
 }
+
+/// A chunk, to all who wait for it. Two jobs may wait for the same object; the bytes are written once for each, which does
+/// no harm.
+pub fn hand_out<'a>(
+    fetches: impl Iterator<Item = &'a mut Fetch>,
+    index: u32,
+    bytes: Vec<u8>,
+    effects: &mut Vec<Effect>,
+) {
+    let mut fetches = fetches.peekable();
+    let mut bytes = Some(bytes);
+    while let Some(fetch) = fetches.next() {
+        let copy = if fetches.peek().is_some() { bytes.clone() } else { bytes.take() };
+        fetch.chunk(index, copy.unwrap_or_default(), effects);
+    }
+}

@@ -29,7 +29,7 @@ use object_store::{ObjectStoreExt, PutPayload};
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::error::Error;
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Read};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -186,8 +186,11 @@ impl FileObjects {
     /// One chunk of a whole object, checked against its manifest.
     pub fn chunk(&self, object: ObjectId, index: u32) -> Result<Vec<u8>, ObjectFault> {
         let manifest = self.manifest(object)?;
-        let mut bytes = vec![0; manifest.chunk_bytes(index)];
-        self.read(object, u64::from(index) * CHUNK_BYTES as u64, &mut bytes)?;
+        let mut body = self.open_body(object)?.ok_or(ObjectFault::Missing(object))?;
+        let (offset, count) = (u64::from(index) * CHUNK_BYTES as u64, manifest.chunk_bytes(index));
+        let mut bytes = Vec::with_capacity(count);
+        let read = body.seek(SeekFrom::Start(offset)).and_then(|_| body.take(count as u64).read_to_end(&mut bytes));
+        read.map_err(|e| disk(&self.body_path(object), &e))?;
         manifest.check(index, &bytes).map_err(|e| ObjectFault::Damaged { object, why: e.to_string() })?;
         Ok(bytes)
     }

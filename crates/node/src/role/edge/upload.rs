@@ -199,8 +199,11 @@ impl Edge {
             })
             .map(|(i, _)| *i)
             .collect();
-        for incarnation in incarnations {
-            match &bytes {
+        let mut incarnations = incarnations.into_iter().peekable();
+        let mut bytes = bytes;
+        while let Some(incarnation) = incarnations.next() {
+            let bytes = if incarnations.peek().is_some() { bytes.clone() } else { bytes.take() };
+            match bytes {
                 Some(bytes) => self.add(incarnation, object, bytes, effects),
                 // Part of it is in the sum already and cannot be taken out: begin anew, devices send again.
                 None => {
@@ -214,13 +217,14 @@ impl Edge {
         }
     }
 
-    fn add(&mut self, incarnation: Incarnation, object: ObjectId, bytes: &[u8], effects: &mut Vec<Effect>) {
+    fn add(&mut self, incarnation: Incarnation, object: ObjectId, bytes: Vec<u8>, effects: &mut Vec<Effect>) {
         let Some(desk) = self.desks.get_mut(&incarnation) else { return };
         let Some(mut batch) = desk.batch.take() else { return };
-        for (slot, (_, wanted)) in batch.arrived.iter_mut().zip(&batch.devices) {
-            if *wanted == object && slot.is_none() {
-                *slot = Some(bytes.to_vec());
-            }
+        let slots = batch.arrived.iter_mut().zip(&batch.devices);
+        let mut slots = slots.filter(|(slot, (_, wanted))| *wanted == object && slot.is_none()).peekable();
+        let mut bytes = Some(bytes);
+        while let Some((slot, _)) = slots.next() {
+            *slot = if slots.peek().is_some() { bytes.clone() } else { bytes.take() };
         }
         if batch.arrived.iter().any(Option::is_none) {
             desk.batch = Some(batch);

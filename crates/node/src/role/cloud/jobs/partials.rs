@@ -3,7 +3,7 @@
 use super::super::fleet::Fleet;
 use super::super::{Effect, LinkId, Millis};
 use super::{Job, Jobs, State, send};
-use crate::role::fetch::Fetch;
+use crate::role::fetch::{self, Fetch};
 use littoral_fed::round::{self, Record};
 use littoral_wire::message::{Incarnation, Inline};
 use littoral_wire::object::Manifest;
@@ -94,11 +94,9 @@ impl Jobs {
         bytes: Vec<u8>,
         effects: &mut Vec<Effect>,
     ) {
-        for incoming in self.jobs.values_mut().flat_map(|job| &mut job.incoming) {
-            if incoming.fetch.object() == object && incoming.fetch.source() == Some(link) {
-                incoming.fetch.chunk(index, bytes.clone(), effects);
-            }
-        }
+        let fetches = self.jobs.values_mut().flat_map(|job| &mut job.incoming).map(|incoming| &mut incoming.fetch);
+        let waiting = fetches.filter(|fetch| fetch.object() == object && fetch.source() == Some(link));
+        fetch::hand_out(waiting, index, bytes, effects);
     }
 
     pub(in crate::role::cloud) fn begun(
