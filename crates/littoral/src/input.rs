@@ -74,6 +74,8 @@ pub fn start_log(level: &str) {
         .with_writer(std::io::stderr)
         .with_ansi(colour)
         .with_target(false)
+        // The disk under the log may be full. Complaining about that would go the same way, and panic.
+        .log_internal_errors(false)
         .try_init();
 }
 

@@ -154,6 +154,12 @@ fn a_device_takes_part_only_with_the_state_that_the_cloud_counts() {
     assert!(why.contains("the cloud's folder"), "{why}");
     assert_eq!(declined(&mut device(&Rows::default()), task("fedavg", 2, 2)), None, "nothing is kept of such a job");
 
+    // A cloud whose folder is an old copy asks again for what this device knows the end of.
+    let why = declined(&mut device(&rows), task("fedavg", 1, 0)).expect("it would seal twice for one collection");
+    for part in ["after version 1 expected", "got one for version 1", "the cloud's folder is an old copy"] {
+        assert!(why.contains(part), "{why}");
+    }
+
     // The update that counts it is here, its verdict has not come yet: it waits, and then begins.
     let mut restarted = device(&waiting);
     let effects = step(&mut restarted, &mut Rows::default(), task("scaffold", 2, 2));
@@ -298,4 +304,28 @@ fn the_cloud_says_what_counts_a_device_also_after_a_restart_and_under_a_new_key(
     let mut both = [(key("a3").id(), 2), (key("b").id(), 2)];
     both.sort_unstable();
     assert_eq!(asked, both, "restored from its records, twice rotated");
+}
+
+/// All that follows would be built on it: no version, rather than a wrong one.
+#[test]
+fn a_job_whose_model_is_damaged_at_the_cloud_stands_still_and_says_so() {
+    let mut scene = Scene::start(Rows::default());
+    scene.attach("a");
+    scene.attach("b");
+    scene.complete();
+    scene.complete();
+    let rows = std::mem::take(&mut scene.rows);
+    let records = rows.0.len();
+
+    let mut scene = Scene::start(rows);
+    scene.feed(Event::Begun { object: Manifest::of(&[2]).unwrap().id(), missing: vec![0] });
+    scene.asked = None;
+    scene.attach("a");
+    scene.attach("b");
+    assert!(scene.asked.is_none(), "nobody is asked to train it");
+    assert_eq!(scene.rows.0.len(), records, "nothing is decided");
+    let job = scene.cloud.jobs().get(JobId(1)).unwrap();
+    assert!(job.halted() && !job.finished());
+    let why = job.failure().unwrap();
+    assert!(why.contains("version 2, model") && why.contains("restore its folder from a copy"), "{why}");
 }

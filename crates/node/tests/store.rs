@@ -150,5 +150,50 @@ async fn a_newer_schema_is_refused() {
     sqlx::query("UPDATE schema SET version = 99").execute(&mut connection).await.unwrap();
     connection.close().await.unwrap();
     let refused = SqliteStore::open(dir.path()).await.err().unwrap();
-    assert_eq!(refused, StoreError::Newer { path, known: 1, got: 99 });
+    assert_eq!(refused, StoreError::Newer { path, known: 2, got: 99 });
+}
+
+async fn sql(path: &std::path::Path, statements: &[&'static str]) {
+    let mut connection = sqlx::sqlite::SqliteConnectOptions::new().filename(path).connect().await.unwrap();
+    for statement in statements {
+        sqlx::query(*statement).execute(&mut connection).await.unwrap();
+    }
+    connection.close().await.unwrap();
+}
+
+/// SQLite's own check sees structure only. A row that says something else than was written would become a job that
+/// vanished, a machine that is not enrolled, a device that was never counted.
+#[tokio::test]
+async fn a_row_that_was_changed_is_found() {
+    for change in [
+        "UPDATE record SET value = x'016f'",
+        "UPDATE record SET item = x'01'",
+        "UPDATE record SET version = 4",
+        "UPDATE record SET sum = x''",
+    ] {
+        let dir = Scratch::new("changed");
+        let store = SqliteStore::open(dir.path()).await.unwrap();
+        store.commit(vec![put(Table::Record, 3, &[0], &[0, 0x6f])], vec![]).await.unwrap();
+        store.close().await;
+        sql(&dir.path().join("littoral.sqlite"), &[change]).await;
+        let refused = SqliteStore::open(dir.path()).await.unwrap().load().await;
+        let Err(StoreError::Corrupt { why, .. }) = refused else { panic!("{change}: {refused:?}") };
+        assert!(why.contains("table record, job 7, version"), "{why}");
+    }
+}
+
+#[tokio::test]
+async fn rows_of_the_first_schema_are_kept_and_get_checksums() {
+    let dir = Scratch::new("older");
+    let store = SqliteStore::open(dir.path()).await.unwrap();
+    store.commit(vec![put(Table::Node, 0, b"n", b"ward"), put(Table::Record, 3, b"", b"")], vec![]).await.unwrap();
+    let rows = store.load().await.unwrap();
+    store.close().await;
+    let path = dir.path().join("littoral.sqlite");
+    let mut older = vec!["UPDATE schema SET version = 1"];
+    let drops = Table::ALL.map(|table| format!("ALTER TABLE {} DROP COLUMN sum", table.name()).leak() as &'static str);
+    older.extend(drops);
+    sql(&path, &older).await;
+    let store = SqliteStore::open(dir.path()).await.unwrap();
+    assert_eq!(store.load().await.unwrap(), rows);
 }

@@ -74,9 +74,12 @@ fn a_rotten_object_is_fetched_again_and_only_where_it_is_rotten() {
     assert!(matches!(objects.chunk(id, 1), Err(ObjectFault::Damaged { .. })), "even in the same run");
 
     let objects = FileObjects::open(dir.path()).unwrap();
+    let refused = objects.read(id, 0, &mut [0; 4]);
+    assert!(matches!(refused, Err(ObjectFault::Damaged { .. })), "not even its sound bytes are used: {refused:?}");
     assert_eq!(objects.begin(&manifest).unwrap(), [1]);
     objects.keep(id, 1, chunk(&bytes, 1)).unwrap();
     assert_eq!(objects.chunk(id, 1).unwrap(), chunk(&bytes, 1));
+    objects.read(id, 0, &mut [0; 4]).unwrap();
 }
 
 #[test]

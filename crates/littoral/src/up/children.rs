@@ -1,7 +1,8 @@
 //! The processes of a trial fleet: started, watched, started again, stopped.
 //!
 //! A child that ends although nobody stopped it is reported with the end of its log and started again in its folder,
-//! where it finds all it had promised. One that keeps ending is given up, and the trial with it.
+//! where it finds all it had promised. One that keeps ending by itself is given up, and the trial with it; one that
+//! somebody kills is started as often as it is killed.
 
 use crate::output::Failure;
 use std::collections::{BTreeMap, VecDeque};
@@ -19,9 +20,13 @@ use tokio::time::{Instant, sleep, timeout};
 
 /// Before a child is started again.
 const RESTART_PAUSE: Duration = Duration::from_millis(100);
-/// A child may end this often within [`RESTARTS_WITHIN`].
+/// A child may end by itself this often within [`RESTARTS_WITHIN`].
 const RESTARTS_MAX: usize = 5;
 const RESTARTS_WITHIN: Duration = Duration::from_secs(30);
+/// Their numbers are the same on every Unix.
+const SIGINT: i32 = 2;
+const SIGKILL: i32 = 9;
+const SIGTERM: i32 = 15;
 /// For goodbyes; then a child is killed.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 /// Of a log that is shown.
@@ -141,10 +146,11 @@ impl Shared {
                 _ = stop.wait_for(|stopped| *stopped >= Some(kind)) => None,
             };
             let Some(ended) = ended else { return held.let_go().await };
+            let killed = ended.as_ref().is_ok_and(killed_from_outside);
             let how = ended.map_or_else(|e| e.to_string(), describe);
             let log = log_tail(&self.dir.join(name).join(LOG_FILE));
             let now = Instant::now();
-            ends.push_back(now);
+            ends.extend((!killed).then_some(now));
             ends.retain(|end| now - *end < RESTARTS_WITHIN);
             let given_up = |how: String, log| Note::GivenUp { name: name.to_owned(), how, log };
             if ends.len() > RESTARTS_MAX {
@@ -175,6 +181,11 @@ impl Held {
             let _ = self.process.kill().await;
         }
     }
+}
+
+/// By a person, or a system that needs memory; a fault of the program itself ends with another signal or a code.
+fn killed_from_outside(status: &ExitStatus) -> bool {
+    matches!(status.signal(), Some(SIGINT | SIGKILL | SIGTERM))
 }
 
 fn describe(status: ExitStatus) -> String {

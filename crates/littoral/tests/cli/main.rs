@@ -1,6 +1,7 @@
 //! The command as people and programs meet it: the real binary, real processes, real sockets on loopback.
 
 mod enrolment;
+mod full_disk;
 mod kinds;
 mod operators;
 mod replay;

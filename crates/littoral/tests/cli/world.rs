@@ -85,10 +85,13 @@ pub struct Machine {
 
 impl Machine {
     pub fn start(role: &str, dir: &Path) -> Self {
+        fs::create_dir_all(dir).unwrap();
+        Self::start_with_log(role, dir, fs::File::create(dir.join("log")).unwrap())
+    }
+
+    pub fn start_with_log(role: &str, dir: &Path, log: fs::File) -> Self {
         let mut command = binary();
         command.args(["--json", role, "--dir"]).arg(dir);
-        fs::create_dir_all(dir).unwrap();
-        let log = fs::File::create(dir.join("log")).unwrap();
         command.stdout(Stdio::piped()).stderr(log);
         let mut child = command.spawn().unwrap();
         // The pipe stays open until the machine has said that it is ready; it says nothing more on stdout.

@@ -1,9 +1,9 @@
 //! The cloud: its rows, its first operator, its listener.
 
 use super::data::NoData;
-use super::listen::listen;
+use super::listen::{ADDRESS_FILE, listen, read_address};
 use super::running::{collect, host_settings};
-use super::{DeployError, Running, folder};
+use super::{DeployError, KEY_FILE, Running, folder};
 use crate::config::CloudConfig;
 use crate::host::{self, Clock, OnReport, World, keys};
 use crate::role::cloud::command::Right;
@@ -23,6 +23,14 @@ const HOLDER: &str = "cloud";
 pub async fn start_cloud(config: &CloudConfig, on_report: OnReport) -> Result<Running, DeployError> {
     let dir = &config.dir;
     let (store, key) = folder::open(dir).await?;
+    // All machines dial the key that they enrolled with: a cloud under another one is another cloud.
+    if let Some(last) = read_address(dir)?
+        && last.id.0 != key.id().0
+    {
+        let expected = format!("the key of {}, which the file `{ADDRESS_FILE}` names", last.id);
+        let got = format!("that of {}: it is damaged or another cloud's; restore the folder from a copy", key.id());
+        return Err(DeployError::File { path: dir.join(KEY_FILE), expected, got });
+    }
     let rows = store.load().await?;
     let settings = host_settings(config.threads, &config.limits, Some(HOLDER.into()));
     // Job 0 is the fleet: its token counts the cloud's starts. The folder's lock is ours, so nobody else holds it.

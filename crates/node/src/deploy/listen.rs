@@ -34,7 +34,8 @@ pub(super) async fn listen(
         got: listen.into(),
     })?;
     let identity = Identity::from_secret(&key.to_bytes());
-    let before = read_address(dir).ok().flatten().filter(|_| at.port() == 0).map(|address| address.port);
+    let last = read_address(dir).ok().flatten();
+    let before = last.filter(|_| at.port() == 0).map(|address| address.port);
     let transport = match before {
         Some(port) => match bind(&identity, SocketAddr::new(at.ip(), port), network).await {
             Err(TransportError::Bind { .. }) => bind(&identity, at, network).await?,

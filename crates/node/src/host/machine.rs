@@ -251,7 +251,11 @@ impl Machine {
     fn wait_for(&mut self, deed: impl Future<Output = Result<(), StoreError>> + Send + 'static) {
         self.storing = true;
         let inputs = self.inputs.clone();
-        tokio::spawn(async move { inputs.send(Input::Stored(deed.await)) });
+        tokio::spawn(async move {
+            // A deed that panicked must not leave the role waiting for ever: the run ends.
+            let done = tokio::spawn(deed).await.unwrap_or(Err(StoreError::Closed));
+            inputs.send(Input::Stored(done))
+        });
     }
 
     fn work(&self, id: crate::role::WorkId, work: Box<Work>) {

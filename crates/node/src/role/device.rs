@@ -268,9 +268,15 @@ impl Device {
             sealed.absorbed = false;
             return self.offer(collection, effects);
         }
-        // Nothing is sealed twice for one collection: this request was overtaken by the verdict.
-        if self.settled.get(&collection.job).is_some_and(|settled| collection <= settled.last) {
-            return;
+        // Nothing is sealed twice for one collection. This request was overtaken by the verdict, and nobody waits for the
+        // answer; or the cloud has forgotten the verdict, and its operator should hear why nothing comes.
+        if let Some(Settled { last, .. }) = self.settled.get(&collection.job).filter(|at| collection <= at.last) {
+            let why = format!(
+                "a request after version {} expected, since this device knows how that ended, got one for version {}: the \
+                 cloud's folder is an old copy; restore a newer one, or submit the job anew",
+                last.version, collection.version,
+            );
+            return self.decline(collection, why, effects);
         }
         if let Some(task) = self.tasks.get_mut(&collection) {
             if let TaskStage::Fetching(fetch) = &mut task.stage {

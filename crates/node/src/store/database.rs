@@ -43,9 +43,20 @@ impl Database {
             return Err(StoreError::Corrupt { path: path.to_owned(), why: verdict.replace('\n', " ") });
         }
         database.run("BEGIN IMMEDIATE").await?;
-        let migrated = schema::migrate(&mut database.connection, path).await;
+        let migrated = match schema::migrate(&mut database.connection, path).await {
+            Ok(true) => database.sum_up().await,
+            other => other.map(drop),
+        };
         database.end(migrated).await?;
         Ok(database)
+    }
+
+    /// Gives rows of a schema without checksums theirs.
+    async fn sum_up(&mut self) -> Result<(), StoreError> {
+        for row in self.rows(false).await? {
+            self.write(&[Write::Put { key: row.key, value: row.value }], &[]).await?;
+        }
+        Ok(())
     }
 
     pub(super) async fn close(self) {
@@ -53,14 +64,28 @@ impl Database {
         let _ = self.connection.close().await;
     }
 
+    /// # Errors
+    /// [`StoreError::Corrupt`] if a row is not what was written.
     pub(super) async fn load(&mut self) -> Result<Vec<Row>, StoreError> {
+        self.rows(true).await
+    }
+
+    async fn rows(&mut self, summed: bool) -> Result<Vec<Row>, StoreError> {
         let failed = |e: sqlx::Error| fault(&self.path, e);
         let mut rows = Vec::new();
         for table in Table::ALL {
-            let select = AssertSqlSafe(format!("SELECT job, version, item, value FROM {}", table.name()));
+            let select = AssertSqlSafe(format!("SELECT job, version, item, value, sum FROM {}", table.name()));
             let found = sqlx::query(select).fetch_all(&mut self.connection).await.map_err(failed)?;
-            for row in &found {
-                rows.push(decode(table, row).map_err(failed)?);
+            for found in &found {
+                let row = decode(table, found).map_err(failed)?;
+                let sum: &[u8] = found.try_get(4).map_err(failed)?;
+                if summed && sum != checksum(&row.key, &row.value) {
+                    let (name, RowKey { job, version, .. }) = (table.name(), &row.key);
+                    let why =
+                        format!("a row of table {name}, job {job}, version {version}, does not have its checksum");
+                    return Err(StoreError::Corrupt { path: self.path.clone(), why });
+                }
+                rows.push(row);
             }
         }
         rows.sort_by(|a, b| a.key.cmp(&b.key));
@@ -104,7 +129,7 @@ impl Database {
         for write in writes {
             let (sql, key, value) = match write {
                 Write::Put { key, value } => {
-                    (format!("INSERT OR REPLACE INTO {} VALUES (?, ?, ?, ?)", key.table.name()), key, Some(value))
+                    (format!("INSERT OR REPLACE INTO {} VALUES (?, ?, ?, ?, ?)", key.table.name()), key, Some(value))
                 }
                 Write::Delete { key } => {
                     (format!("DELETE FROM {} WHERE job = ? AND version = ? AND item = ?", key.table.name()), key, None)
@@ -115,7 +140,7 @@ impl Database {
             let query = sqlx::query(AssertSqlSafe(sql));
             let mut query = query.bind(key.job.0 as i64).bind(key.version as i64).bind(key.item.as_slice());
             if let Some(value) = value {
-                query = query.bind(value.as_slice());
+                query = query.bind(value.as_slice()).bind(checksum(key, value).to_vec());
             }
             query.execute(&mut self.connection).await.map_err(|e| fault(&self.path, e))?;
         }
@@ -206,6 +231,21 @@ impl Database {
     async fn run(&mut self, sql: &'static str) -> Result<(), StoreError> {
         sqlx::query(sql).execute(&mut self.connection).await.map(drop).map_err(|e| fault(&self.path, e))
     }
+}
+
+/// Of all that a row says, 16 bytes of BLAKE3: chance damage is found, forgery is not its business.
+fn checksum(key: &RowKey, value: &[u8]) -> [u8; 16] {
+    let mut hash = blake3::Hasher::new();
+    hash.update(key.table.name().as_bytes());
+    hash.update(&[0]);
+    hash.update(&key.job.0.to_le_bytes());
+    hash.update(&key.version.to_le_bytes());
+    hash.update(&(key.item.len() as u64).to_le_bytes());
+    hash.update(&key.item);
+    hash.update(value);
+    let mut sum = [0; 16];
+    sum.copy_from_slice(&hash.finalize().as_bytes()[..16]);
+    sum
 }
 
 fn decode(table: Table, row: &SqliteRow) -> Result<Row, sqlx::Error> {

@@ -195,6 +195,24 @@ impl FileObjects {
         Ok(bytes)
     }
 
+    /// Is the whole body what its manifest says? Hashed once in a run.
+    fn check(&self, object: ObjectId) -> Result<(), ObjectFault> {
+        if lock(&self.checked).contains(&object) {
+            return Ok(());
+        }
+        let manifest = self.manifest(object)?;
+        let body = self.open_body(object)?.ok_or(ObjectFault::Missing(object))?;
+        match missing_chunks(&body, &manifest).as_slice() {
+            [] => {
+                lock(&self.checked).insert(object);
+                Ok(())
+            }
+            [first, ..] => {
+                Err(ObjectFault::Damaged { object, why: format!("chunk {first} of its file does not have its hash") })
+            }
+        }
+    }
+
     /// The manifest of a whole object.
     pub fn manifest(&self, object: ObjectId) -> Result<Arc<Manifest>, ObjectFault> {
         if let Some(known) = lock(&self.manifests).get(&object) {
@@ -368,7 +386,9 @@ impl FileObjects {
 }
 
 impl Objects for FileObjects {
+    /// What an earlier run left is hashed before the first byte of it is used.
     fn read(&self, object: ObjectId, offset: u64, out: &mut [u8]) -> Result<(), ObjectFault> {
+        self.check(object)?;
         let body = self.open_body(object)?.ok_or(ObjectFault::Missing(object))?;
         body.read_exact_at(out, offset).map_err(|e| match e.kind() {
             io::ErrorKind::UnexpectedEof => {

@@ -186,7 +186,7 @@ impl Cloud {
             Command::JobWatch { job } => match self.jobs.get(JobId(job)) {
                 Some(found) => {
                     let summary = self.summary(JobId(job), found);
-                    let last = found.finished();
+                    let last = found.finished() || found.halted();
                     reply(link, nonce, &summary, last, effects);
                     if !last {
                         self.watchers.entry(JobId(job)).or_default().push((link, nonce, summary));
@@ -299,6 +299,7 @@ impl Cloud {
         });
         let Some(fields) = out.as_object_mut() else { return out };
         let (state, why) = match (job.round().map(|r| r.stage()), job.failure()) {
+            (_, Some(why)) if job.halted() => ("halted", Some(why.to_string())),
             (_, Some(why)) => ("failed", Some(why.to_string())),
             (None, _) => ("preparing", None),
             (Some(Stage::Finished { why }), _) => ("finished", Some(why.clone())),
@@ -441,7 +442,7 @@ impl Cloud {
         watchers.retain(|id, all| {
             let Some(job) = self.jobs.get(*id) else { return false };
             let summary = self.summary(*id, job);
-            let last = job.finished();
+            let last = job.finished() || job.halted();
             for (link, nonce, told) in all.iter_mut() {
                 if *told != summary {
                     reply(*link, *nonce, &summary, last, effects);

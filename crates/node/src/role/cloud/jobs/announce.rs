@@ -71,7 +71,7 @@ impl Jobs {
         }
         // Undecided, or given up.
         let undecided = match &job.state {
-            State::Preparing(_) => true,
+            State::Preparing(_) | State::Halted(_) => true,
             State::Running(round) => round.collection() <= collection && !job.finished(),
             State::Failed(_) => false,
         };

@@ -157,6 +157,9 @@ impl Jobs {
         // Version 0 can be made again from the job's text, so it needs no row; while it is current, its bytes must be here.
         let current = first.into_iter().filter(|object| round.needs(*object));
         effects.push(Effect::Store(current.map(Write::Object).collect()));
+        // What an earlier run left is hashed before it is used; `begun` hears of damage.
+        let needed = std::iter::once(round.model()).chain(round.state()).cloned();
+        effects.extend(needed.map(Effect::Begin));
         job.state = State::Running(Box::new(round));
         self.load_model(id, effects);
         // A key that was cut off stays so, whatever an edge still holds of it.
@@ -174,6 +177,27 @@ impl Jobs {
             self.round(now, id, event, fleet, effects);
         }
         self.round(now, id, round::Event::Tick, fleet, effects);
+    }
+
+    /// The current version of some jobs, or their algorithm's state, is not what it was: they stand still, since all that
+    /// follows would be built on it.
+    pub(super) fn halt(&mut self, object: ObjectId, effects: &mut Vec<Effect>) {
+        for (id, job) in &mut self.jobs {
+            let State::Running(round) = &job.state else { continue };
+            let what = match () {
+                () if round.model().id() == object => "model",
+                () if round.state().is_some_and(|state| state.id() == object) => "the algorithm's state",
+                () => continue,
+            };
+            let version = round.collection().version;
+            let why = format!(
+                "version {version}, {what} {object}: its bytes in this cloud's folder are damaged or gone; stop the \
+                 cloud, restore its folder from a copy, start it again"
+            );
+            effects.push(Effect::Report(Report::Warning { what: format!("job {id} stands still: {why}") }));
+            job.note(why.clone());
+            job.state = State::Halted(why);
+        }
     }
 
     pub(super) fn load_model(&mut self, id: JobId, effects: &mut Vec<Effect>) {

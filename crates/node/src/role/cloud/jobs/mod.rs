@@ -36,6 +36,8 @@ enum State {
     Preparing(WorkId),
     Running(Box<Round>),
     Failed(String),
+    /// What it needs is damaged here. Nothing is decided: it goes on from a better copy of this folder.
+    Halted(String),
 }
 
 impl State {
@@ -85,16 +87,21 @@ impl Job {
 
     pub fn failure(&self) -> Option<&str> {
         match &self.state {
-            State::Failed(why) => Some(why),
+            State::Failed(why) | State::Halted(why) => Some(why),
             _ => None,
         }
+    }
+
+    /// It stands still until an operator has mended the cloud's folder.
+    pub fn halted(&self) -> bool {
+        matches!(self.state, State::Halted(_))
     }
 
     pub fn finished(&self) -> bool {
         match &self.state {
             State::Running(round) => matches!(round.stage(), Stage::Finished { .. }),
             State::Failed(_) => true,
-            State::Preparing(_) => false,
+            State::Preparing(_) | State::Halted(_) => false,
         }
     }
 }

@@ -107,6 +107,9 @@ impl Jobs {
         fleet: &Fleet,
         effects: &mut Vec<Effect>,
     ) {
+        if !missing.is_empty() {
+            self.halt(object, effects);
+        }
         for incoming in self.jobs.values_mut().flat_map(|job| &mut job.incoming) {
             if incoming.fetch.object() == object {
                 incoming.fetch.begun(now, missing.clone(), effects);

@@ -184,6 +184,7 @@ impl Jobs {
         fleet: &Fleet,
         effects: &mut Vec<Effect>,
     ) {
+        let Some(bytes) = bytes else { return self.halt(object, effects) };
         let wanting: Vec<JobId> = self
             .jobs
             .iter()
@@ -192,19 +193,9 @@ impl Jobs {
             .collect();
         for id in wanting {
             let Some(job) = self.jobs.get_mut(&id) else { continue };
-            match &bytes {
-                Some(bytes) => {
-                    job.inline = Some((object, bytes.clone()));
-                    for (edge, incarnation, devices) in std::mem::take(&mut job.waiting) {
-                        self.open(id, edge, incarnation, devices, fleet, effects);
-                    }
-                }
-                None => {
-                    let what =
-                        format!("job {id}: model {object} cannot be read; restore the cloud's folder from a copy");
-                    job.note(what.clone());
-                    effects.push(Effect::Report(Report::Warning { what }));
-                }
+            job.inline = Some((object, bytes.clone()));
+            for (edge, incarnation, devices) in std::mem::take(&mut job.waiting) {
+                self.open(id, edge, incarnation, devices, fleet, effects);
             }
         }
     }
