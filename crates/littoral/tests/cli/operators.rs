@@ -76,6 +76,54 @@ fn observers_see_jobs_and_models_and_change_nothing() {
     assert_eq!(as_eve(&["job", "record", "1", "-o", text(&record)])["versions"], 0);
 }
 
+#[test]
+fn operators_are_listed_and_withdrawn_and_one_who_administers_stays() {
+    let folder = Folder::new("withdrawn");
+    folder.write("cloud/cloud.toml", "listen = \"127.0.0.1:0\"\n");
+    let dir = folder.path("cloud");
+    let cloud = Machine::start("cloud", &dir);
+    let key_file = folder.path("eve.key");
+    let key = json(&["fleet", "operator", "new", text(&key_file)])["key"].as_str().unwrap().to_owned();
+    let as_admin = |args: &[&str]| json(&[&["fleet", "operator"], args, &["--dir", text(&dir)]].concat());
+    let names = |reply: Value| -> Vec<(String, String)> {
+        let part = |operator: &Value, field: &str| operator[field].as_str().unwrap().to_owned();
+        let all = reply["operators"].as_array().unwrap().iter();
+        let mut all: Vec<_> = all.map(|operator| (part(operator, "name"), part(operator, "right"))).collect();
+        all.sort();
+        all
+    };
+    let pairs = |all: &[(&str, &str)]| -> Vec<(String, String)> {
+        all.iter().map(|(name, right)| ((*name).to_owned(), (*right).to_owned())).collect()
+    };
+
+    as_admin(&["add", &key, "--right", "observe", "--name", "eve"]);
+    let address = cloud.ready["address"].as_str().unwrap().to_owned();
+    let as_eve = |address: &str, args: &[&str]| json(&[args, &["--cloud", address, "--key", text(&key_file)]].concat());
+    let listed = as_eve(&address, &["fleet", "operator", "ls"]);
+    assert!(listed["operators"].as_array().unwrap().iter().any(|o| o["key"] == key.as_str()), "{listed}");
+    assert_eq!(names(listed), pairs(&[("admin", "administer"), ("eve", "observe")]));
+    let refused = as_eve(&address, &["fleet", "operator", "revoke", "admin"]);
+    assert_eq!(refused["error"]["expected"], "the right to administer");
+
+    // The only administrator stays one, whichever way it is tried.
+    let admin = keys::load_or_create(&dir.join("operator.key")).unwrap().id().to_string();
+    for last in [&["revoke", "admin"][..], &["add", &admin, "--right", "submit", "--name", "admin"]] {
+        let error = as_admin(last)["error"].clone();
+        assert_eq!((error["where"].as_str(), error["got"].as_str()), (Some("admin"), Some("the last one")), "{error}");
+    }
+    assert_eq!(as_admin(&["revoke", "nobody"])["error"]["what"], "no such operator");
+    assert_eq!(as_admin(&["revoke", "eve"])["revoked"], key.as_str());
+    assert!(as_eve(&address, &["job", "ls"])["error"]["expected"].as_str().unwrap().contains("administrator let in"));
+
+    assert_eq!(cloud.terminate(), 0);
+    let _cloud = Machine::start("cloud", &dir);
+    assert_eq!(names(as_admin(&["ls"])), pairs(&[("admin", "administer")]));
+    // With another who administers, the first one may go.
+    as_admin(&["add", &key, "--right", "administer", "--name", "eve"]);
+    assert_eq!(as_admin(&["revoke", &admin[..8]])["revoked"], admin.as_str());
+    assert!(as_admin(&["ls"])["error"]["expected"].as_str().unwrap().contains("administrator let in"));
+}
+
 /// A command as an operator's machine sends it, and the cloud's answer.
 fn send(by: &SecretKey, signer: &SecretKey, address: &str, nonce: u64, issued_at_ms: u64) -> Value {
     let order = |cloud: NodeId| {
