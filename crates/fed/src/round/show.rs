@@ -60,13 +60,14 @@ impl Round {
         (incarnation.collection == self.collection).then(|| self.desks.get(&incarnation.number).map(|d| d.edge))?
     }
 
-    /// One sentence on what the job waits for, or `None` if it does not wait.
+    /// One sentence on what the job waits for or why it has ended, or `None` if it goes on by itself.
     pub fn why(&self, data_set: &str) -> Option<String> {
         match &self.stage {
             Stage::Wait { .. } => Some(self.why_wait(data_set)),
             Stage::Collect { .. } | Stage::Close { .. } => Some(self.why_collect()),
             Stage::Stuck { why, .. } => Some(format!("the sum could not be applied, it will be tried again: {why}")),
-            Stage::Apply | Stage::Finished { .. } => None,
+            Stage::Finished { why, .. } => Some(why.clone()),
+            Stage::Apply => None,
         }
     }
 

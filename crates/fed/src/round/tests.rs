@@ -394,7 +394,19 @@ fn after_the_last_round_comes_an_evaluation_and_the_end() {
         assert_eq!(scene.asked(1).collection.version, version);
         scene.version(1, &[1], model);
     }
-    assert_eq!(*scene.round.stage(), Stage::Finished { why: "2 rounds are done".into() });
+    assert_eq!(*scene.round.stage(), Stage::Finished { end: End::Done, why: "2 rounds are done".into() });
+}
+
+#[test]
+fn a_job_that_was_stopped_or_has_failed_is_not_done_also_after_a_restart() {
+    let why = || "why".to_owned();
+    for (event, end) in [(Event::Stop { why: why() }, End::Stopped), (Event::Fail { why: why() }, End::Failed)] {
+        let mut scene = Scene::new(1, 1, &[(1, A)]);
+        scene.step(1, event);
+        for round in [&scene.round, &scene.restored(2).round] {
+            assert_eq!(*round.stage(), Stage::Finished { end, why: why() });
+        }
+    }
 }
 
 /// A name is stored as it is: what messages show escaped must not come back as another name.
@@ -404,7 +416,7 @@ fn a_record_keeps_names_to_the_letter() {
     for record in [
         Record::Joined { collection, cohort: vec![(device(1), "a\u{5}b".into())] },
         Record::Aborted { collection, why: "a\nb".into() },
-        Record::Finished { why: "a\nb".into() },
+        Record::Finished { end: End::Failed, why: "a\nb".into() },
     ] {
         assert_eq!(Record::from_bytes(&record.to_bytes()), Ok(record));
     }

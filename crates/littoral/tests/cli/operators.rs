@@ -46,7 +46,7 @@ fn observers_see_jobs_and_models_and_change_nothing() {
     json(&["job", "stop", "1", "--dir", text(&dir)]);
     let (code, stdout, _) = parts(&littoral(&[&["--json", "job", "watch", "1"][..], &eve].concat()));
     let last: Value = serde_json::from_str(stdout.lines().last().unwrap()).unwrap();
-    assert_eq!((code, last["summary"]["state"].as_str()), (0, Some("finished")));
+    assert_eq!((code, last["summary"]["state"].as_str()), (0, Some("stopped")));
 
     // Each right has those before it, and no more.
     json(&["fleet", "operator", "add", &key, "--right", "submit", "--name", "eve", "--dir", text(&dir)]);

@@ -6,7 +6,7 @@
 use super::jobs::{Job, kind_name};
 use super::operators::{LastOne, Operator};
 use super::{Cloud, Effect, LinkId, Millis, Table, fleet_row, put};
-use littoral_fed::round::{Decline, Stage};
+use littoral_fed::round::{Decline, End, Stage};
 use littoral_wire::bounded::printable;
 use littoral_wire::message::{ANSWER_BYTES_MAX, BODY_BYTES_MAX, COMMAND_DOMAIN, Role, command_bytes};
 use littoral_wire::{Blob, JobId, Message, NodeId};
@@ -22,6 +22,8 @@ const VERSIONS_PER_PAGE: usize = 50;
 const NAMES_PER_PAGE: usize = 100_000;
 /// Of each device the latest decline is kept; a job shows the latest of them.
 const DECLINES_SHOWN: usize = 20;
+/// Of a reason to wait, or to have ended.
+const WHY_CHARACTERS: usize = 300;
 
 /// What an operator key may do; each right includes those before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -297,7 +299,9 @@ impl Cloud {
         json!({"machines": machines})
     }
 
+    /// Where a job stands. The same fields whatever its state is: what there is nothing to say of is 0 or empty.
     fn summary(&self, id: JobId, job: &Job) -> Value {
+        let settings = job.spec.settings();
         let mut out = json!({
             "job": id.0,
             "name": job.spec.name(),
@@ -306,37 +310,36 @@ impl Cloud {
             "submitted_by": job.submitted_by,
             "submitted_ms": job.at_ms,
             "aborts": job.aborts,
+            "version": 0,
+            "work": "",
+            "attempt": 0,
+            "round": 0,
+            "rounds": settings.rounds,
+            "in": 0,
+            "wanted": settings.cohort.target,
+            "model": "",
+            "last": {},
         });
-        let Some(fields) = out.as_object_mut() else { return out };
-        let (state, why) = match (job.round().map(|r| r.stage()), job.failure()) {
-            (_, Some(why)) => ("failed", Some(why.to_string())),
-            (None, _) => ("preparing", None),
-            (Some(Stage::Finished { why }), _) => ("finished", Some(why.clone())),
-            (Some(Stage::Wait { .. }), _) => ("waiting", None),
-            (Some(Stage::Stuck { .. }), _) => ("stuck", None),
-            (Some(Stage::Apply), _) => ("applying", None),
-            (Some(_), _) => ("collecting", None),
+        let (state, why) = match (job.round(), job.failure()) {
+            (_, Some(why)) => ("failed", why.to_owned()),
+            (None, _) => ("preparing", String::new()),
+            (Some(round), _) => (state_name(round.stage()), round.why(job.spec.data_set()).unwrap_or_default()),
         };
-        fields.insert("state".into(), state.into());
+        out["state"] = state.into();
+        out["why"] = cut(why).into();
         if let Some(round) = job.round() {
             let collection = round.collection();
             let (arrived, wanted) = round.progress_of_collection();
-            fields.insert("version".into(), collection.version.into());
-            fields.insert("work".into(), kind_name(collection.work).into());
-            fields.insert("attempt".into(), collection.attempt.into());
-            fields.insert("round".into(), round.trained().into());
-            fields.insert("rounds".into(), round.settings().rounds.into());
-            fields.insert("in".into(), arrived.into());
-            fields.insert("wanted".into(), wanted.into());
-            if let Some(why) = why.or_else(|| round.why(job.spec.data_set())) {
-                fields.insert("why".into(), why.into());
-            }
-            fields.insert("model".into(), round.model().id().to_string().into());
-        } else if let Some(why) = why {
-            fields.insert("why".into(), why.into());
+            out["version"] = collection.version.into();
+            out["work"] = kind_name(collection.work).into();
+            out["attempt"] = collection.attempt.into();
+            out["round"] = round.trained().into();
+            out["in"] = arrived.into();
+            out["wanted"] = wanted.into();
+            out["model"] = round.model().id().to_string().into();
         }
         if let Some(made) = job.made.values().next_back() {
-            fields.insert("last".into(), serde_json::to_value(&made.line).unwrap_or_default());
+            out["last"] = serde_json::to_value(&made.line).unwrap_or_default();
         }
         out
     }
@@ -363,6 +366,8 @@ impl Cloud {
         fields.insert("notes".into(), job.notes.clone().into());
         fields.insert("plan".into(), job.spec.remarks().into());
         fields.insert("spec".into(), job.toml.clone().into());
+        fields.insert("declined".into(), json!([]));
+        fields.insert("model_bytes".into(), 0.into());
         if let Some(round) = job.round() {
             let mut declines: Vec<_> = round.declines().collect();
             declines.sort_unstable_by_key(|(_, decline)| Reverse(decline.collection));
@@ -480,6 +485,27 @@ impl Cloud {
         self.watchers.values_mut().for_each(|all| all.retain(|(watching, _, _)| *watching != link));
         self.watchers.retain(|_, all| !all.is_empty());
     }
+}
+
+fn state_name(stage: &Stage) -> &'static str {
+    match stage {
+        Stage::Wait { .. } => "waiting",
+        Stage::Collect { .. } | Stage::Close { .. } => "collecting",
+        Stage::Apply => "applying",
+        Stage::Stuck { .. } => "stuck",
+        Stage::Finished { end: End::Done, .. } => "finished",
+        Stage::Finished { end: End::Stopped, .. } => "stopped",
+        Stage::Finished { end: End::Failed, .. } => "failed",
+    }
+}
+
+/// A reason as it stands in one line; notes and declines of a job have it in full.
+fn cut(mut why: String) -> String {
+    if let Some((at, _)) = why.char_indices().nth(WHY_CHARACTERS) {
+        why.truncate(at);
+        why.push('…');
+    }
+    why
 }
 
 fn no_job(job: u64) -> Value {
