@@ -74,6 +74,14 @@ fn observers_see_jobs_and_models_and_change_nothing() {
     assert!(header.as_object().unwrap().len() > 4, "{header}");
     let record = folder.path("record.json");
     assert_eq!(as_eve(&["job", "record", "1", "-o", text(&record)])["versions"], 0);
+    // A name must not reach into the terminal of whoever lists jobs.
+    let sample = std::fs::read_to_string(&job).unwrap();
+    let (above, rest) = sample.split_once("\nname = ").unwrap();
+    let below = rest.split_once('\n').unwrap().1;
+    let coloured = folder.write("coloured.toml", &format!("{above}\nname = \"a\\u001b[31mb\"\n{below}"));
+    let refused = json(&["job", "submit", text(&coloured), "--dir", text(&dir)]);
+    assert_eq!(refused["error"]["where"].as_str().unwrap().rsplit(", ").next(), Some("name"), "{refused}");
+    assert!(refused["error"]["expected"].as_str().unwrap().contains("control characters"), "{refused}");
 }
 
 #[test]
