@@ -48,6 +48,9 @@ pub fn schema<R: Read>(
     let wanted: Wanted = texts.map(|(name, _)| (name.clone(), Kind::Text)).collect();
     // A column with too many texts for a category must not fail here: it is left out below.
     let table = read(input()?, dialect, &wanted, &Limits { distinct: usize::MAX, ..*limits })?;
+    if table.rows == 0 {
+        return Err(DataError::new(Problem::Empty, "rows below the header", "none", "check that it is the right file"));
+    }
     let values = |name: &str| match table.column(name).map(|column| &column.values) {
         Some(Values::Text { dictionary, .. }) => sorted(dictionary),
         _ => Vec::new(),
@@ -129,5 +132,6 @@ mod tests {
         assert_eq!(inferred(&csv, "y").expect("infers").left_out[0].0, "patient");
         assert_eq!(inferred(&csv, "z").expect_err("no z").problem, Problem::MissingColumn);
         assert_eq!(inferred("x,y\n1,same\n", "y").expect_err("one class").problem, Problem::WrongForm);
+        assert_eq!(inferred("x,y\n", "y").expect_err("a header only").problem, Problem::Empty);
     }
 }
