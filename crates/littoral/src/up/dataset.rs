@@ -264,6 +264,10 @@ mod tests {
                     refused(&file(&["x;y", "1;a"])).contains("my.csv, line 1: columns with ',' between them expected")
                 );
                 assert!(refused(&file(&["x,y"])).contains("my.csv: rows below the header expected, got none"));
+                let numbers: Vec<String> = (0..20).map(|i| format!("{i},{}", i % 2)).collect();
+                let numbers: Vec<&str> = numbers.iter().map(String::as_str).collect();
+                let said = refused(&file(&[&["x,y"], &numbers[..], &["abc,1"]].concat()));
+                assert!(said.contains("my.csv, line 22, column \"x\":") && said.contains("got \"abc\""), "{said}");
             }
         }
     }
