@@ -74,6 +74,9 @@ fn observers_see_jobs_and_models_and_change_nothing() {
     assert!(header.as_object().unwrap().len() > 4, "{header}");
     let record = folder.path("record.json");
     assert_eq!(as_eve(&["job", "record", "1", "-o", text(&record)])["versions"], 0);
+    std::fs::create_dir(folder.path("devices")).unwrap();
+    let replayed = json(&["job", "replay", text(&record), "--devices", text(&folder.path("devices"))]);
+    assert_eq!(replayed["error"]["where"], "versions");
     // A name must not reach into the terminal of whoever lists jobs.
     let sample = std::fs::read_to_string(&job).unwrap();
     let (above, rest) = sample.split_once("\nname = ").unwrap();
