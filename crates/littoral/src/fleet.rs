@@ -73,6 +73,19 @@ pub enum OperatorCommand {
         #[command(flatten)]
         reach: Reach,
     },
+    /// Keys that were let in, and what each may do.
+    Ls {
+        #[command(flatten)]
+        reach: Reach,
+    },
+    /// Withdraw a key, now; the last one that may administer stays.
+    Revoke {
+        /// A name, a key, or the beginning of a key.
+        #[arg(value_parser = NonEmptyStringValueParser::new())]
+        operator: String,
+        #[command(flatten)]
+        reach: Reach,
+    },
 }
 
 #[derive(ValueEnum, Clone, Copy, Debug)]
@@ -118,6 +131,18 @@ pub fn run(command: Command, json: bool) -> Result<(), Failure> {
             let reply = ask(&reach, &Order::OperatorAdd { key: key.to_string(), name: name.clone(), right })?;
             say(json, &reply, &format!("{name} may {right:?}").to_lowercase());
         }
+        Command::Operator(OperatorCommand::Ls { reach }) => {
+            let reply = ask(&reach, &Order::OperatorList)?;
+            if json {
+                output::object(&reply);
+            } else {
+                print_operators(&reply);
+            }
+        }
+        Command::Operator(OperatorCommand::Revoke { operator, reach }) => {
+            let reply = ask(&reach, &Order::OperatorRevoke { operator: operator.clone() })?;
+            say(json, &reply, &format!("{operator} is an operator no more"));
+        }
     }
     Ok(())
 }
@@ -160,6 +185,13 @@ fn print_machines(reply: &Value) {
         })
         .collect();
     output::table(&["NAME", "ROLE", "STATE", "EDGE", "KEY", "DATA"], &rows);
+}
+
+fn print_operators(reply: &Value) {
+    let operators = reply["operators"].as_array().map_or(&[][..], Vec::as_slice);
+    let text = |operator: &Value, field: &str| operator[field].as_str().unwrap_or_default().to_owned();
+    let row = |operator: &Value| vec![text(operator, "name"), text(operator, "right"), text(operator, "key")];
+    output::table(&["NAME", "RIGHT", "KEY"], &operators.iter().map(row).collect::<Vec<_>>());
 }
 
 fn ticket(role: TicketRole, uses: u32, valid_ms: u64, reach: &Reach, json: bool) -> Result<(), Failure> {

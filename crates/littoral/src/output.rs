@@ -2,8 +2,10 @@
 //!
 //! With `--json` stdout carries only JSON, one object on one line, and a failure is
 //! `{"error": {what, where, expected, got}}`. Without, a failure is one line on stderr and perhaps a `hint:`.
-//! There is no null in what is printed: what is not known is absent.
+//! There is no null in what is printed: what is not known is absent. Nor is there a control character: names and reasons
+//! come from other machines, and must not clear a terminal or forge a line.
 
+use littoral_wire::bounded::printable;
 use serde_json::{Value, json};
 use std::fmt;
 use std::io::{self, Write};
@@ -78,7 +80,7 @@ impl Failure {
 /// Messages of the parts below may have several lines, or none.
 fn one_line(text: String) -> String {
     let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-    if lines.is_empty() { "nothing".to_owned() } else { lines.join("; ") }
+    if lines.is_empty() { "nothing".to_owned() } else { printable(&lines.join("; ")).into_owned() }
 }
 
 impl fmt::Display for Failure {
@@ -93,28 +95,42 @@ impl std::error::Error for Failure {}
 pub fn object(value: &Value) {
     let mut value = value.clone();
     drop_nulls(&mut value);
-    line(&value.to_string());
+    print(&escaped(&value.to_string()));
 }
 
-/// A line of data. Nobody reads on (a closed pipe): there is nobody to tell.
+/// JSON itself lets DEL and the control characters of Latin-1 stand in a text.
+fn escaped(json: &str) -> String {
+    let escape = |c: char| if c.is_control() { format!("\\u{:04x}", u32::from(c)) } else { c.to_string() };
+    json.chars().map(escape).collect()
+}
+
+/// A line of data.
 pub fn line(text: &str) {
+    print(&printable(text));
+}
+
+/// Nobody reads on (a closed pipe): there is nobody to tell.
+fn print(text: &str) {
     let _ = writeln!(io::stdout().lock(), "{text}");
 }
 
 /// A commented text to begin with.
 pub fn sample(toml: &str, json: bool) {
-    if json { object(&json!({"toml": toml})) } else { line(toml.trim_end()) }
+    if json { object(&json!({"toml": toml})) } else { print(toml.trim_end()) }
 }
 
-/// A line of talk.
+/// Talk: a line, or several.
 pub fn talk(text: &str) {
-    let _ = writeln!(io::stderr().lock(), "{text}");
+    let lines: Vec<_> = text.split('\n').map(printable).collect();
+    let _ = writeln!(io::stderr().lock(), "{}", lines.join("\n"));
 }
 
 /// Columns as wide as their widest cell; the last is not padded.
 pub fn table(head: &[&str], rows: &[Vec<String>]) {
+    let rows: Vec<Vec<String>> =
+        rows.iter().map(|row| row.iter().map(|cell| printable(cell).into_owned()).collect()).collect();
     let mut widths: Vec<usize> = head.iter().map(|cell| cell.chars().count()).collect();
-    for row in rows {
+    for row in &rows {
         for (width, cell) in widths.iter_mut().zip(row) {
             *width = (*width).max(cell.chars().count());
         }
@@ -151,8 +167,17 @@ mod tests {
         assert_eq!(line(Failure::new("w", "p", "e", "g")), "w: p: e expected, got g");
         assert_eq!(line(Failure::new("w", "p", "e", "row 1:\n  torn\n\n")), "w: p: e expected, got row 1:; torn");
         assert_eq!(line(Failure::new("w", "p", "e", " ")), "w: p: e expected, got nothing");
+        assert_eq!(line(Failure::new("w", "p", "e", "\u{1b}[2J")), "w: p: e expected, got \\u{1b}[2J");
         let codes = [Failure::new("w", "p", "e", "g").exit_code(), Failure::usage("p", "e", "g").exit_code()];
         assert_eq!(codes, [1, 2]);
+    }
+
+    #[test]
+    fn json_has_no_control_character() {
+        let value = json!({"name": "a\u{1b}[31m\u{7f}\u{9b}b"});
+        let text = escaped(&value.to_string());
+        assert!(!text.contains(char::is_control), "{text:?}");
+        assert_eq!(serde_json::from_str::<Value>(&text).ok(), Some(value));
     }
 
     #[test]

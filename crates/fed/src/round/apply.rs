@@ -1,6 +1,6 @@
 //! Apply → announce → the next version, or the end.
 
-use super::{Effect, Millis, Outcome, Record, Round, Stage};
+use super::{Effect, End, Millis, Outcome, Record, Round, Stage};
 use littoral_wire::message::{Collection, Work};
 use littoral_wire::object::Manifest;
 use littoral_wire::{NodeId, ObjectId};
@@ -52,7 +52,7 @@ impl Round {
         let accuracy = accuracy_ppm.map(|ppm| f64::from(ppm) / 1e6);
         self.advance(now, model, state, Outcome { accuracy });
         if let Some(why) = self.reached_end(collection.work) {
-            self.finish(why, effects);
+            self.finish(End::Done, why, effects);
         }
     }
 
@@ -88,9 +88,9 @@ impl Round {
         })
     }
 
-    pub(super) fn finish(&mut self, why: String, effects: &mut Vec<Effect>) {
-        effects.push(Effect::Record(Record::Finished { why: why.clone() }));
+    pub(super) fn finish(&mut self, end: End, why: String, effects: &mut Vec<Effect>) {
+        effects.push(Effect::Record(Record::Finished { end, why: why.clone() }));
         effects.push(Effect::Finished { why: why.clone() });
-        self.stage = Stage::Finished { why };
+        self.stage = Stage::Finished { end, why };
     }
 }

@@ -68,6 +68,10 @@ pub enum Event {
     Stop {
         why: String,
     },
+    /// The job cannot go on, however often one tries.
+    Fail {
+        why: String,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq)]

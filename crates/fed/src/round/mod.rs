@@ -90,8 +90,20 @@ pub enum Stage {
         again_at: Millis,
     },
     Finished {
+        end: End,
         why: String,
     },
+}
+
+/// How a job came to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// Its rounds are done, or its target is reached.
+    Done,
+    /// Somebody wanted it to stop.
+    Stopped,
+    /// Something was wrong that trying again does not mend.
+    Failed,
 }
 
 /// One job's machine.
@@ -181,7 +193,11 @@ impl Round {
             Event::Tick => {}
             Event::Stop { why } => {
                 self.fence_all(effects);
-                self.finish(why, effects);
+                self.finish(End::Stopped, why, effects);
+            }
+            Event::Fail { why } => {
+                self.fence_all(effects);
+                self.finish(End::Failed, why, effects);
             }
         }
         self.go_on(now, effects);

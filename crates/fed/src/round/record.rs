@@ -1,5 +1,6 @@
 //! What a round makes durable, and its bytes: what is stored, and what a run's record file holds.
 
+use super::End;
 use littoral_wire::bounded::Blob;
 use littoral_wire::codec::{DecodeError, Reader, Wire};
 use littoral_wire::message::{COHORT_MAX, Collection, Incarnation, Name};
@@ -55,6 +56,7 @@ pub enum Record {
         line: Vec<u8>,
     },
     Finished {
+        end: End,
         why: String,
     },
 }
@@ -107,8 +109,13 @@ impl Wire for Record {
                 (line.len() as u32).put(out);
                 out.extend_from_slice(line);
             }
-            Record::Finished { why } => {
-                out.push(6);
+            Record::Finished { end, why } => {
+                // A tag for each end. Releases before these had 6 for all.
+                out.push(match end {
+                    End::Done => 6,
+                    End::Stopped => 8,
+                    End::Failed => 9,
+                });
                 Why::new(why.as_str()).put(out);
             }
             Record::Declined { collection, name, why } => {
@@ -145,7 +152,9 @@ impl Wire for Record {
                 accuracy_ppm: Wire::take(reader)?,
                 line: LineBytes::take(reader)?.into_vec(),
             },
-            6 => Record::Finished { why: Why::take(reader)?.into() },
+            6 => Record::Finished { end: End::Done, why: Why::take(reader)?.into() },
+            8 => Record::Finished { end: End::Stopped, why: Why::take(reader)?.into() },
+            9 => Record::Finished { end: End::Failed, why: Why::take(reader)?.into() },
             7 => Record::Declined {
                 collection: take_collection(reader)?,
                 name: Name::take(reader)?.into(),

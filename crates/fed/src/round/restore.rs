@@ -37,7 +37,7 @@ impl Round {
                 let model = if cfg!(feature = "broken-served-model") { self.model.clone() } else { model };
                 self.advance(now, model, state, Outcome { accuracy });
             }
-            Record::Finished { why } => self.stage = Stage::Finished { why },
+            Record::Finished { end, why } => self.stage = Stage::Finished { end, why },
         }
     }
 }

@@ -6,6 +6,7 @@ use super::{Decline, Round, Settings, Stage, Standing};
 use littoral_wire::message::{Collection, Incarnation};
 use littoral_wire::object::Manifest;
 use littoral_wire::{JobId, NodeId, ObjectId};
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 impl Round {
@@ -60,13 +61,14 @@ impl Round {
         (incarnation.collection == self.collection).then(|| self.desks.get(&incarnation.number).map(|d| d.edge))?
     }
 
-    /// One sentence on what the job waits for, or `None` if it does not wait.
+    /// One sentence on what the job waits for or why it has ended, or `None` if it goes on by itself.
     pub fn why(&self, data_set: &str) -> Option<String> {
         match &self.stage {
             Stage::Wait { .. } => Some(self.why_wait(data_set)),
             Stage::Collect { .. } | Stage::Close { .. } => Some(self.why_collect()),
             Stage::Stuck { why, .. } => Some(format!("the sum could not be applied, it will be tried again: {why}")),
-            Stage::Apply | Stage::Finished { .. } => None,
+            Stage::Finished { why, .. } => Some(why.clone()),
+            Stage::Apply => None,
         }
     }
 
@@ -74,32 +76,29 @@ impl Round {
         let (mut have, mut resting, mut others) = (Vec::new(), Vec::new(), Vec::new());
         for (device, Attached { name, eligible, .. }) in self.presence.iter() {
             match eligible {
-                false => others.push(name.clone()),
-                true => have.push(name.clone()),
+                false => others.push(name.as_str()),
+                true => have.push(name.as_str()),
             }
             if let (true, Some(decline)) = (self.presence.rests(device), self.declines.get(name)) {
-                resting.push(format!("{name} declined version {}: {}", decline.collection.version, decline.why));
+                resting.push((name.as_str(), decline.why.as_str()));
             }
         }
         let (need, here) = (self.settings.cohort.min, have.len());
         let mut text = format!("needs {need} devices with data set `{data_set}`, {here} are here");
         if !have.is_empty() {
-            text += &format!(": {}", listed(&have));
-        }
-        if !resting.is_empty() {
-            text += &format!("; of which {}", listed(&resting));
+            text += &format!(": {}", listed(have));
         }
         if !others.is_empty() {
-            text += &format!("; without that data set: {}", listed(&others));
+            text += &format!("; without that data set: {}", listed(others));
         }
         if self.presence.count_willing() >= need as usize {
             text += "; waiting a little for more";
         }
-        text
+        text + &by_reason("declined", resting)
     }
 
     fn why_collect(&self) -> String {
-        let mut by_state: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+        let mut by_state: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
         for (device, Member { name, state }) in self.members.iter() {
             let away = self.presence.get(device).is_none();
             let state = match state {
@@ -111,19 +110,18 @@ impl Round {
                 MemberState::Expelling { .. } => "being cut off",
                 MemberState::In(_) | MemberState::Out { .. } => continue,
             };
-            by_state.entry(state).or_default().push(name.clone());
+            by_state.entry(state).or_default().push(name);
         }
         let mut text = format!("{} of {} updates are in", self.members.tally().0, self.settings.cohort.target);
         for (state, names) in by_state {
-            text += &format!("; {state}: {}", listed(&names));
+            text += &format!("; {state}: {}", listed(names));
         }
         text + &self.who_is_out()
     }
 
-    /// "; not taking part: …", or nothing.
+    /// "; 2 will not take part (…): …", or nothing.
     pub(super) fn who_is_out(&self) -> String {
-        let out: Vec<String> = self.members.out().map(|(name, why)| format!("{name} ({why})")).collect();
-        if out.is_empty() { String::new() } else { format!("; not taking part: {}", listed(&out)) }
+        by_reason("will not take part", self.members.out())
     }
 
     /// Machines that declined, by name: the latest of each, whatever has become of the collection.
@@ -137,9 +135,42 @@ impl Round {
     }
 }
 
-/// The first few, and how many more.
-fn listed(names: &[String]) -> String {
-    let shown = names.len().min(8);
+/// A line names so many machines of a kind, so many reasons, and so much of each: what devices said is in
+/// [`Round::declines`] in full.
+const NAMES_SHOWN: usize = 3;
+const REASONS_SHOWN: usize = 2;
+const REASON_CHARACTERS: usize = 75;
+
+/// The first few, in order, and how many more.
+fn listed(mut names: Vec<&str>) -> String {
+    names.sort_unstable();
+    let shown = names.len().min(NAMES_SHOWN);
     let more = if names.len() > shown { format!(" and {} more", names.len() - shown) } else { String::new() };
     names[..shown].join(", ") + &more
+}
+
+/// "; 4 declined (a, b, c, …): why" for each reason, the most frequent first: what reads alike is said once.
+fn by_reason<'a>(what: &str, machines: impl IntoIterator<Item = (&'a str, &'a str)>) -> String {
+    let mut by_why: BTreeMap<String, Vec<&str>> = BTreeMap::new();
+    machines.into_iter().for_each(|(name, why)| by_why.entry(cut(why)).or_default().push(name));
+    let mut groups: Vec<(String, Vec<&str>)> = by_why.into_iter().collect();
+    groups.sort_by_key(|(_, names)| Reverse(names.len()));
+    let mut text = String::new();
+    for (why, names) in groups.iter_mut().take(REASONS_SHOWN) {
+        names.sort_unstable();
+        let (count, shown) = (names.len(), names.len().min(NAMES_SHOWN));
+        let more = if count > shown { ", …" } else { "" };
+        text += &format!("; {count} {what} ({}{more}): {why}", names[..shown].join(", "));
+    }
+    match groups.iter().skip(REASONS_SHOWN).map(|(_, names)| names.len()).sum() {
+        0 => text,
+        others => format!("{text}; {others} for other reasons"),
+    }
+}
+
+fn cut(why: &str) -> String {
+    match why.char_indices().nth(REASON_CHARACTERS) {
+        Some((at, _)) => format!("{}…", &why[..at]),
+        None => why.to_owned(),
+    }
 }

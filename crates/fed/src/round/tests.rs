@@ -261,11 +261,11 @@ fn a_collection_that_nobody_here_can_fill_is_given_up_at_once() {
     let mut scene = Scene::new(2, 2, &[(1, A), (2, A)]);
     scene.absorbed(1, 2);
     let decided = scene.says(1, 1, Fate::Declined, "no column `age`");
-    let why = "1 of the 2 updates needed at least can come; not taking part: d1 (no column `age`)";
+    let why = "1 of the 2 updates needed at least can come; 1 will not take part (d1): no column `age`";
     assert_eq!(aborted(&decided), Some(why));
     assert_eq!(
         scene.why(),
-        "needs 2 devices with data set `scans`, 2 are here: d1, d2; of which d1 declined version 0: no column `age`"
+        "needs 2 devices with data set `scans`, 2 are here: d1, d2; 1 declined (d1): no column `age`"
     );
     // It does not spin: nothing more is recorded until somebody else comes.
     scene.step(2, Event::Tick);
@@ -273,6 +273,28 @@ fn a_collection_that_nobody_here_can_fill_is_given_up_at_once() {
     assert_eq!(scene.opened(), 1, "the same device over the same connection");
     scene.here(4, 3, B);
     assert_eq!((scene.opened(), scene.asked(3).collection.attempt), (2, 1));
+}
+
+/// What sites say of a table with many columns: one line says it once, and the declines have it in full.
+#[test]
+fn reasons_to_wait_are_said_once_and_short() {
+    let devices: Vec<(u8, NodeId)> = (1..=8).map(|i| (i, A)).collect();
+    let mut scene = Scene::new(8, 1, &devices);
+    let reason = |i: u8| {
+        let column = if i.is_multiple_of(2) { "even" } else { "odd" };
+        format!("no column `age`, got columns {} at site {i}", [column; 60].join(", "))
+    };
+    let mut notes = Vec::new();
+    for i in 1..=8 {
+        notes.extend(aborted(&scene.says(1, i, Fate::Declined, &reason(i))).map(str::to_owned));
+    }
+    let why = scene.why();
+    assert!(why.contains("; 4 declined (d1, d3, d5, …): no column `age`, got columns odd, odd"), "{why}");
+    assert_eq!(notes.len(), 1);
+    for line in [&why, &notes[0]] {
+        assert!(line.chars().count() <= 300 && line.matches("no column").count() == 2, "{line}");
+    }
+    assert!((1..=8).all(|i| scene.round.declines().any(|(_, decline)| decline.why == reason(i))));
 }
 
 #[test]
@@ -330,7 +352,7 @@ fn of_a_key_that_was_cut_off_only_what_is_in_a_partial_counts() {
     assert_eq!(scene.step(2, expelled(1)), []);
     assert_eq!(scene.step(2, expelled(2)), [Effect::Release { edge: A, incarnation: a, device: device(2) }]);
     scene.says(3, 2, Fate::Released, "");
-    assert!(scene.why().ends_with("not taking part: d2 (its key was revoked)"), "{}", scene.why());
+    assert!(scene.why().ends_with("1 will not take part (d2): its key was revoked"), "{}", scene.why());
     scene.absorbed(4, 3);
     // An edge that counts it all the same is not believed.
     let mut lying = Scene { round: scene.restored(5).round, decided: scene.decided.clone() };
@@ -394,7 +416,19 @@ fn after_the_last_round_comes_an_evaluation_and_the_end() {
         assert_eq!(scene.asked(1).collection.version, version);
         scene.version(1, &[1], model);
     }
-    assert_eq!(*scene.round.stage(), Stage::Finished { why: "2 rounds are done".into() });
+    assert_eq!(*scene.round.stage(), Stage::Finished { end: End::Done, why: "2 rounds are done".into() });
+}
+
+#[test]
+fn a_job_that_was_stopped_or_has_failed_is_not_done_also_after_a_restart() {
+    let why = || "why".to_owned();
+    for (event, end) in [(Event::Stop { why: why() }, End::Stopped), (Event::Fail { why: why() }, End::Failed)] {
+        let mut scene = Scene::new(1, 1, &[(1, A)]);
+        scene.step(1, event);
+        for round in [&scene.round, &scene.restored(2).round] {
+            assert_eq!(*round.stage(), Stage::Finished { end, why: why() });
+        }
+    }
 }
 
 /// A name is stored as it is: what messages show escaped must not come back as another name.
@@ -404,7 +438,7 @@ fn a_record_keeps_names_to_the_letter() {
     for record in [
         Record::Joined { collection, cohort: vec![(device(1), "a\u{5}b".into())] },
         Record::Aborted { collection, why: "a\nb".into() },
-        Record::Finished { why: "a\nb".into() },
+        Record::Finished { end: End::Failed, why: "a\nb".into() },
     ] {
         assert_eq!(Record::from_bytes(&record.to_bytes()), Ok(record));
     }

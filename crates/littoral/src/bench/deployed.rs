@@ -53,21 +53,19 @@ pub fn run(args: &Args) -> Result<Report, Failure> {
         return Err(Failure::new("the measurement failed", "the cloud's record", expected, ends.len()));
     }
     let s_per_round = median(&rounds);
-    let per_round = |total: u64| total as f64 / f64::from(args.rounds);
-    // The first counts hold one round and a job's begin and end; so do the second ones, twice, and the rounds.
-    let beside = |both: u64, short: u64| per_round(both.saturating_sub(2 * short));
-    let (bytes_up, bytes_down) = (beside(both.sent, short.sent), beside(both.received, short.received));
+    let bytes_up = per_round(both.sent, short.sent, args.rounds.into());
+    let bytes_down = per_round(both.received, short.received, args.rounds.into());
     let nodes = u64::from(args.nodes);
     let payload_up = nodes * spec.plan(Work::Train).format().bytes() as u64;
     let payload_down = nodes * spec.version().model_bytes() as u64;
     let training_s = training_alone(&spec)?;
-    let over = |bytes: f64, payload: u64| format!("{:+.2} %", 100.0 * (bytes / payload as f64 - 1.0));
+    let over = |bytes: u64, payload: u64| format!("{:+.2} %", 100.0 * (bytes as f64 / payload as f64 - 1.0));
     let rows = vec![
         [format!("seconds per round (median of {})", rounds.len()), format!("{s_per_round:.4}")],
         ["  slowest".into(), format!("{:.4}", rounds.iter().copied().fold(0.0, f64::max))],
-        [format!("bytes up per round, {nodes} devices"), format!("{bytes_up:.0}")],
+        [format!("bytes up per round, {nodes} devices"), bytes_up.to_string()],
         ["  over the payload".into(), over(bytes_up, payload_up)],
-        [format!("bytes down per round, {nodes} devices"), format!("{bytes_down:.0}")],
+        [format!("bytes down per round, {nodes} devices"), bytes_down.to_string()],
         ["  over the payload".into(), over(bytes_down, payload_down)],
         ["parameters".into(), spec.version().params.to_string()],
         ["bits per word".into(), spec.plan(Work::Train).bits().to_string()],
@@ -78,6 +76,11 @@ pub fn run(args: &Args) -> Result<Report, Failure> {
         "payload_bytes_up": payload_up, "payload_bytes_down": payload_down,
     });
     Ok(Report { numbers, rows })
+}
+
+/// To the nearest byte. `short` holds one round and a job's begin and end; `both` has these twice, and the rounds.
+fn per_round(both: u64, short: u64, rounds: u64) -> u64 {
+    (both.saturating_sub(2 * short) + rounds / 2) / rounds.max(1)
 }
 
 fn broken(why: &dyn std::fmt::Display) -> Failure {
@@ -99,4 +102,14 @@ fn training_alone(spec: &JobSpec) -> Result<f64, Failure> {
         fastest = fastest.min(start.elapsed().as_secs_f64());
     }
     Ok(fastest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_are_whole() {
+        assert_eq!(json!({"bytes_up": per_round(1_000, 100, 3)}).to_string(), "{\"bytes_up\":267}");
+    }
 }

@@ -203,9 +203,14 @@ fn watch(job: u64, reach: &Reach, json: bool) -> Result<(), Failure> {
             tokio::time::sleep(REDIAL_PAUSE).await;
         }
     })?;
-    if last["state"] == "failed" {
+    let ended = match last["state"].as_str() {
+        Some("failed") => "the job failed",
+        Some("halted") => "the job stands still",
+        _ => "",
+    };
+    if !ended.is_empty() {
         let why = last["why"].as_str().unwrap_or("no reason given");
-        return Err(Failure::new("the job failed", format!("job {job}"), "all its rounds", why));
+        return Err(Failure::new(ended, format!("job {job}"), "all its rounds", why));
     }
     if json {
         output::object(&json!({"summary": last}));

@@ -19,11 +19,16 @@ fn items<'a>(value: &'a Value, field: &str) -> &'a [Value] {
     value[field].as_array().map_or(&[], Vec::as_slice)
 }
 
+/// Before its first version is made, a job has not said which round it is in.
+fn begun(job: &Value) -> bool {
+    !text(job, "model").is_empty()
+}
+
 pub fn list(reply: &Value) {
     let row = |job: &Value| {
-        let rounds = match job["rounds"].as_u64() {
-            Some(rounds) => format!("{}/{rounds}", text(job, "round")),
-            None => String::new(),
+        let rounds = match begun(job) {
+            true => format!("{}/{}", text(job, "round"), text(job, "rounds")),
+            false => String::new(),
         };
         let name = |field| text(job, field);
         vec![name("job"), name("name"), name("state"), rounds, accuracy(&job["last"]), name("data"), name("why")]
@@ -36,7 +41,7 @@ pub fn list(reply: &Value) {
 pub fn progress(job: &Value) -> String {
     let mut out = format!("job {} {}", text(job, "job"), text(job, "state"));
     let collecting = job["state"] == "collecting";
-    if job["rounds"].is_u64() {
+    if begun(job) {
         out += &format!(": round {} of {}", text(job, "round"), text(job, "rounds"));
         if collecting {
             out += &format!(", {} of {} {} updates in", text(job, "in"), text(job, "wanted"), text(job, "work"));
@@ -54,7 +59,7 @@ pub fn progress(job: &Value) -> String {
     }
     // While updates come in, the count has said it.
     match job["why"].as_str() {
-        Some(why) if !collecting => out + &format!(": {why}"),
+        Some(why) if !why.is_empty() && !collecting => out + &format!(": {why}"),
         _ => out,
     }
 }
@@ -130,7 +135,7 @@ mod tests {
         let collecting = |version: u64, arrived: u64| {
             let last = json!({"train_loss": 0.5, "accuracy": 0.75});
             json!({"job": 1, "state": "collecting", "version": version, "round": version, "rounds": 9, "in": arrived,
-                "wanted": 2, "work": "train", "why": "1 of 2 updates are in", "last": last})
+                "wanted": 2, "work": "train", "model": "a", "why": "1 of 2 updates are in", "last": last})
         };
         let waiting = |why: &str| json!({"job": 1, "state": "waiting", "version": 1, "why": why});
         assert!(news(&Value::Null, &collecting(1, 0)).is_some());

@@ -8,7 +8,7 @@ use littoral_fed::algorithm::AlgorithmSpec;
 use littoral_fed::algorithm::fedavg::FedAvg;
 use littoral_fed::round::{Cohort, Pace};
 use littoral_model::{Activation, Initial, Loss, ModelSpec};
-use littoral_node::data::{self, Limits, Prepared, Schema, Source, infer};
+use littoral_node::data::{self, DataError, Limits, Prepared, Problem, Schema, Source, infer};
 use littoral_node::job::{DataText, JobSpec, JobText, LocalText, OptimiserText, PrecisionText, RoundsText};
 use std::borrow::Cow;
 use std::path::Path;
@@ -105,7 +105,9 @@ impl DataSet {
         recipe: Recipe,
     ) -> Result<Self, Failure> {
         let limits = Limits::default();
-        let wrong = |e: data::DataError| Failure::new("the data does not fit", set, e.expected, e.got).hint(e.hint);
+        let file = source.files.first().map(|file| file.display().to_string()).unwrap_or_default();
+        let wrong = |e: data::DataError| misfit(&file, &csv, source.dialect().delimiter, e);
+        separated(&file, &csv, source.dialect().delimiter)?;
         let found = infer::schema(|| Ok(&csv[..]), &source.dialect(), label, &limits).map_err(wrong)?;
         let schema = found.schema;
         if schema.classes().is_none() {
@@ -115,7 +117,9 @@ impl DataSet {
         }
         let (rows, _) = data::load_csv(set, &csv, &source, &schema, &limits).map_err(|e| match e {
             data::LoadError::Data(e) => wrong(e),
-            data::LoadError::Invalid(e) => Failure::new("the data does not fit", e.field, e.allowed, e.value),
+            data::LoadError::Invalid(e) => {
+                Failure::new("the data does not fit", format!("{file}, {}", e.field), e.allowed, e.value)
+            }
         })?;
         let left_out = found.left_out;
         Ok(Self { set: set.into(), site, csv, source, schema, rows, foreign_labels: false, left_out, recipe })
@@ -163,6 +167,54 @@ impl DataSet {
     }
 }
 
+/// A mistake in the file, with its line and column if it has them.
+fn misfit(file: &str, csv: &[u8], delimiter: u8, e: DataError) -> Failure {
+    let mut place = file.to_owned();
+    if let Some(line) = e.row.and_then(|row| line_of(csv, delimiter, row)) {
+        place += &format!(", line {line}");
+    }
+    if let Some(column) = &e.column {
+        place += &format!(", column {column}");
+    }
+    // A device has a mapping for what is written otherwise; here the file is all there is.
+    let hint = match e.problem {
+        Problem::Malformed => {
+            "every line needs as many cells as the header; a cell with a comma in it needs quotes".into()
+        }
+        _ => e.hint,
+    };
+    Failure::new(format!("the data does not fit: {}", e.problem.what()), place, e.expected, e.got).hint(hint)
+}
+
+/// The line, from 1, on which the `row`th record below the header begins.
+fn line_of(csv: &[u8], delimiter: u8, row: u64) -> Option<usize> {
+    let csv = csv.strip_prefix(BYTE_ORDER_MARK).unwrap_or(csv);
+    let mut reader = csv::ReaderBuilder::new().delimiter(delimiter).flexible(true).from_reader(csv);
+    let record = reader.byte_records().nth(usize::try_from(row).ok()?.checked_sub(1)?)?.ok()?;
+    // The reader counts blank lines, and the end of the line before, to the record.
+    let begin = usize::try_from(record.position()?.byte()).ok()?;
+    let blank = csv[begin..].iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
+    Some(1 + csv[..begin + blank].iter().filter(|byte| **byte == b'\n').count())
+}
+
+const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
+
+/// A header without the separator, but with another one, says how the file is written.
+fn separated(file: &str, csv: &[u8], delimiter: u8) -> Result<(), Failure> {
+    let header = csv.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    let other = [b';', b'\t', b'|', b','].into_iter().find(|other| header.contains(other));
+    match other.filter(|_| !header.contains(&delimiter)) {
+        None => Ok(()),
+        Some(other) => {
+            let [expected, got] =
+                [delimiter, other].map(|byte| format!("columns with {:?} between them", char::from(byte)));
+            Err(Failure::new("the data does not fit", format!("{file}, line 1"), expected, got).hint(
+                "`up` takes commas in a .csv file and tabs in a .tsv file: write it so (devices take any `delimiter`)",
+            ))
+        }
+    }
+}
+
 fn hidden(width: usize) -> ModelSpec {
     ModelSpec::Mlp {
         hidden: vec![width],
@@ -186,6 +238,37 @@ mod tests {
             let job = data.job(2, 8, Some(3)).unwrap();
             assert_eq!((job.data_set(), job.seed()), (data.set_of(2).as_str(), 2));
             assert_eq!(job.settings().rounds, 3);
+        }
+    }
+
+    /// The file's mistakes, each at its place. Blank lines, a byte-order mark and the ends of lines do not shift it.
+    #[test]
+    fn a_mistake_in_a_file_is_named_with_its_line() {
+        let refused = |csv: &str| {
+            let recipe = Recipe { model: hidden(4), rounds: 1, epochs: 1, batch: 1, learning_rate: 0.1 };
+            let csv = Cow::Owned(csv.as_bytes().to_vec());
+            DataSet::of("my", "site", csv, Source::of("my.csv"), "y", recipe).err().unwrap().to_string()
+        };
+        for newline in ["\n", "\r\n"] {
+            for begin in ["", "\u{feff}"] {
+                let file = |lines: &[&str]| format!("{begin}{}", lines.join(newline));
+                let rows = ["x,y", "1,a", "", "\"2\",b", "3,a"];
+                for (last, parts) in [
+                    ("4", ["my.csv, line 6:", "2 cells expected, got 1 cells"]),
+                    ("4,", ["my.csv, line 6, column \"y\":", "a label expected, got a missing value"]),
+                ] {
+                    let said = refused(&file(&[&rows[..], &[last]].concat()));
+                    assert!(parts.iter().all(|part| said.contains(part)), "{said}");
+                }
+                assert!(
+                    refused(&file(&["x;y", "1;a"])).contains("my.csv, line 1: columns with ',' between them expected")
+                );
+                assert!(refused(&file(&["x,y"])).contains("my.csv: rows below the header expected, got none"));
+                let numbers: Vec<String> = (0..20).map(|i| format!("{i},{}", i % 2)).collect();
+                let numbers: Vec<&str> = numbers.iter().map(String::as_str).collect();
+                let said = refused(&file(&[&["x,y"], &numbers[..], &["abc,1"]].concat()));
+                assert!(said.contains("my.csv, line 22, column \"x\":") && said.contains("got \"abc\""), "{said}");
+            }
         }
     }
 

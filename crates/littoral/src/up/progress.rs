@@ -65,7 +65,9 @@ impl Progress {
 
     /// A line for each version that was made, and for each reason to wait.
     fn lines(&self, job: &Value, round: u64, rounds: u64, sent: u64) {
-        let last = job.get("last").map(Value::to_string).unwrap_or_default();
+        // Of a job that has made no version there is nothing to say.
+        let last = job.get("last").filter(|last| last.get("devices").is_some());
+        let last = last.map(Value::to_string).unwrap_or_default();
         let waits = matches!(text(job, "state"), "waiting" | "stuck" | "failed");
         let line = match (waits, last.is_empty()) {
             (true, _) => format!("{}: {}", text(job, "state"), text(job, "why")),

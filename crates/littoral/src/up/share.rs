@@ -28,6 +28,13 @@ pub struct Shares {
 
 impl Shares {
     pub fn cut(data: &DataSet, devices: usize, seeds: u64) -> Result<Self, Failure> {
+        let (rows, needed) = (data.rows.rows(), devices * ROWS_MIN);
+        if rows < needed {
+            let file = data.source.files.first().map(|file| file.display().to_string()).unwrap_or_default();
+            let expected = format!("at least {needed} rows, {ROWS_MIN} for each of {devices} devices");
+            return Err(Failure::new("the data cannot be shared out", file, expected, format!("{rows} rows"))
+                .hint("give more rows, or fewer --devices"));
+        }
         let mut reader =
             csv::ReaderBuilder::new().delimiter(data.source.dialect().delimiter).from_reader(&data.csv[..]);
         let damaged = |e: csv::Error| Failure::new("the data does not fit", &data.set, "records of a CSV file", e);

@@ -1,5 +1,6 @@
 //! The command as people and programs meet it: the real binary, real processes, real sockets on loopback.
 
+mod ends;
 mod enrolment;
 mod full_disk;
 mod kinds;

@@ -46,7 +46,7 @@ fn observers_see_jobs_and_models_and_change_nothing() {
     json(&["job", "stop", "1", "--dir", text(&dir)]);
     let (code, stdout, _) = parts(&littoral(&[&["--json", "job", "watch", "1"][..], &eve].concat()));
     let last: Value = serde_json::from_str(stdout.lines().last().unwrap()).unwrap();
-    assert_eq!((code, last["summary"]["state"].as_str()), (0, Some("finished")));
+    assert_eq!((code, last["summary"]["state"].as_str()), (0, Some("stopped")));
 
     // Each right has those before it, and no more.
     json(&["fleet", "operator", "add", &key, "--right", "submit", "--name", "eve", "--dir", text(&dir)]);
@@ -74,6 +74,65 @@ fn observers_see_jobs_and_models_and_change_nothing() {
     assert!(header.as_object().unwrap().len() > 4, "{header}");
     let record = folder.path("record.json");
     assert_eq!(as_eve(&["job", "record", "1", "-o", text(&record)])["versions"], 0);
+    std::fs::create_dir(folder.path("devices")).unwrap();
+    let replayed = json(&["job", "replay", text(&record), "--devices", text(&folder.path("devices"))]);
+    assert_eq!(replayed["error"]["where"], "versions");
+    // A name must not reach into the terminal of whoever lists jobs.
+    let sample = std::fs::read_to_string(&job).unwrap();
+    let (above, rest) = sample.split_once("\nname = ").unwrap();
+    let below = rest.split_once('\n').unwrap().1;
+    let coloured = folder.write("coloured.toml", &format!("{above}\nname = \"a\\u001b[31mb\"\n{below}"));
+    let refused = json(&["job", "submit", text(&coloured), "--dir", text(&dir)]);
+    assert_eq!(refused["error"]["where"].as_str().unwrap().rsplit(", ").next(), Some("name"), "{refused}");
+    assert!(refused["error"]["expected"].as_str().unwrap().contains("control characters"), "{refused}");
+}
+
+#[test]
+fn operators_are_listed_and_withdrawn_and_one_who_administers_stays() {
+    let folder = Folder::new("withdrawn");
+    folder.write("cloud/cloud.toml", "listen = \"127.0.0.1:0\"\n");
+    let dir = folder.path("cloud");
+    let cloud = Machine::start("cloud", &dir);
+    let key_file = folder.path("eve.key");
+    let key = json(&["fleet", "operator", "new", text(&key_file)])["key"].as_str().unwrap().to_owned();
+    let as_admin = |args: &[&str]| json(&[&["fleet", "operator"], args, &["--dir", text(&dir)]].concat());
+    let names = |reply: Value| -> Vec<(String, String)> {
+        let part = |operator: &Value, field: &str| operator[field].as_str().unwrap().to_owned();
+        let all = reply["operators"].as_array().unwrap().iter();
+        let mut all: Vec<_> = all.map(|operator| (part(operator, "name"), part(operator, "right"))).collect();
+        all.sort();
+        all
+    };
+    let pairs = |all: &[(&str, &str)]| -> Vec<(String, String)> {
+        all.iter().map(|(name, right)| ((*name).to_owned(), (*right).to_owned())).collect()
+    };
+
+    as_admin(&["add", &key, "--right", "observe", "--name", "eve"]);
+    let address = cloud.ready["address"].as_str().unwrap().to_owned();
+    let as_eve = |address: &str, args: &[&str]| json(&[args, &["--cloud", address, "--key", text(&key_file)]].concat());
+    let listed = as_eve(&address, &["fleet", "operator", "ls"]);
+    assert!(listed["operators"].as_array().unwrap().iter().any(|o| o["key"] == key.as_str()), "{listed}");
+    assert_eq!(names(listed), pairs(&[("admin", "administer"), ("eve", "observe")]));
+    let refused = as_eve(&address, &["fleet", "operator", "revoke", "admin"]);
+    assert_eq!(refused["error"]["expected"], "the right to administer");
+
+    // The only administrator stays one, whichever way it is tried.
+    let admin = keys::load_or_create(&dir.join("operator.key")).unwrap().id().to_string();
+    for last in [&["revoke", "admin"][..], &["add", &admin, "--right", "submit", "--name", "admin"]] {
+        let error = as_admin(last)["error"].clone();
+        assert_eq!((error["where"].as_str(), error["got"].as_str()), (Some("admin"), Some("the last one")), "{error}");
+    }
+    assert_eq!(as_admin(&["revoke", "nobody"])["error"]["what"], "no such operator");
+    assert_eq!(as_admin(&["revoke", "eve"])["revoked"], key.as_str());
+    assert!(as_eve(&address, &["job", "ls"])["error"]["expected"].as_str().unwrap().contains("administrator let in"));
+
+    assert_eq!(cloud.terminate(), 0);
+    let _cloud = Machine::start("cloud", &dir);
+    assert_eq!(names(as_admin(&["ls"])), pairs(&[("admin", "administer")]));
+    // With another who administers, the first one may go.
+    as_admin(&["add", &key, "--right", "administer", "--name", "eve"]);
+    assert_eq!(as_admin(&["revoke", &admin[..8]])["revoked"], admin.as_str());
+    assert!(as_admin(&["ls"])["error"]["expected"].as_str().unwrap().contains("administrator let in"));
 }
 
 /// A command as an operator's machine sends it, and the cloud's answer.

@@ -25,6 +25,9 @@ pub struct Inferred {
     pub left_out: Vec<(String, String)>,
 }
 
+/// A column that is nearly all numbers is one of numbers with a mistake in it: the mistake is an error, since taking all of
+/// it for text would lose the column without a word.
+///
 /// Reads the file twice through `open`: once for the columns' kinds, once for the values of texts and the label.
 pub fn schema<R: Read>(
     mut open: impl FnMut() -> io::Result<R>,
@@ -48,6 +51,9 @@ pub fn schema<R: Read>(
     let wanted: Wanted = texts.map(|(name, _)| (name.clone(), Kind::Text)).collect();
     // A column with too many texts for a category must not fail here: it is left out below.
     let table = read(input()?, dialect, &wanted, &Limits { distinct: usize::MAX, ..*limits })?;
+    if table.rows == 0 {
+        return Err(DataError::new(Problem::Empty, "rows below the header", "none", "check that it is the right file"));
+    }
     let values = |name: &str| match table.column(name).map(|column| &column.values) {
         Some(Values::Text { dictionary, .. }) => sorted(dictionary),
         _ => Vec::new(),
@@ -129,5 +135,27 @@ mod tests {
         assert_eq!(inferred(&csv, "y").expect("infers").left_out[0].0, "patient");
         assert_eq!(inferred(&csv, "z").expect_err("no z").problem, Problem::MissingColumn);
         assert_eq!(inferred("x,y\n1,same\n", "y").expect_err("one class").problem, Problem::WrongForm);
+        assert_eq!(inferred("x,y\n", "y").expect_err("a header only").problem, Problem::Empty);
+    }
+
+    #[test]
+    fn a_mistake_among_numbers_is_named_and_a_column_of_both_is_text() {
+        let csv = |wrong: &[(usize, &str)]| -> String {
+            let cell =
+                |i: usize| wrong.iter().find(|(at, _)| *at == i).map_or(i.to_string(), |(_, cell)| (*cell).into());
+            let rows: String = (1..=300).map(|i| format!("{},{},{i}\n", cell(i), ["a", "b"][i % 2])).collect();
+            format!("x,y,z\n{rows}")
+        };
+        for wrong in ["abc", "inf"] {
+            let error = inferred(&csv(&[(200, wrong), (201, "n/a")]), "y").expect_err(wrong);
+            assert_eq!(
+                (error.problem, error.column.as_deref(), error.row),
+                (Problem::NotANumber, Some("\"x\""), Some(200))
+            );
+            assert!(error.got.contains(wrong) && error.hint.contains("leave it empty"), "{error}");
+        }
+        assert_eq!(inferred(&csv(&[(200, ""), (201, "NA")]), "y").expect("missing values").left_out, []);
+        let many: Vec<(usize, &str)> = (1..=31).map(|i| (i, "none")).collect();
+        assert_eq!(inferred(&csv(&many), "y").expect("texts").left_out[0].0, "x");
     }
 }

@@ -92,6 +92,9 @@ pub fn replay(
         expected: expected.into(),
         got,
     };
+    if record.versions.is_empty() {
+        return Err(wrong("versions", "at least one version that was made", "none: there is nothing to repeat".into()));
+    }
     let spec = JobSpec::parse(&record.spec).map_err(|e| wrong("spec", "a job of this release", e.to_string()))?;
     let spec = Arc::new(spec);
     let initial = work::run(&Work::Initial { spec: spec.clone() }, objects, &NoData);

@@ -40,8 +40,12 @@ fn note<T>(wrong: &mut Vec<JobError>, part: Result<T, JobError>) -> Option<T> {
 }
 
 fn name(field: &str, value: &str) -> Result<(), JobError> {
-    match value.trim().is_empty() || value.len() > 64 {
-        true => Err(JobError::new(field, "1 to 64 bytes that are not all blank", format!("{value:?}"))),
+    // It is printed at other people's terminals.
+    match value.trim().is_empty() || value.len() > 64 || value.chars().any(char::is_control) {
+        true => {
+            let expected = "1 to 64 bytes without control characters that are not all blank";
+            Err(JobError::new(field, expected, format!("{value:?}")))
+        }
         false => Ok(()),
     }
 }

@@ -4,10 +4,11 @@ use littoral_node::job::{JobSpec, Totals};
 use littoral_node::role::cloud::{Cloud, CloudIdentity, command::Right};
 use littoral_node::role::edge::{Edge, EdgeIdentity};
 use littoral_node::role::{Effect, Event, LinkId, Peer, Role, Row, RowKey, Table, Timer, Write};
-use littoral_node::work::{Output, Work};
+use littoral_node::work::{Output, Work, WorkFault};
 use littoral_wire::message::{COMMAND_DOMAIN, DataOffer, Name, ROTATE_DOMAIN, command_bytes};
 use littoral_wire::object::Manifest;
 use littoral_wire::{Blob, Collection, JobId, List, Message, NodeId, ObjectId, SecretKey};
+use serde_json::Value;
 use std::collections::{BTreeMap, VecDeque};
 
 pub const JOB: &str = r#"
@@ -41,6 +42,8 @@ pub struct Machines {
     events: VecDeque<(NodeId, Event)>,
     /// What those who are played by the test have heard.
     heard: BTreeMap<NodeId, Vec<Message>>,
+    /// How the cloud's work ends from now on, if not well.
+    pub fault: Option<WorkFault>,
 }
 
 impl Machines {
@@ -55,6 +58,7 @@ impl Machines {
             next_link: 0,
             events: VecDeque::new(),
             heard: BTreeMap::new(),
+            fault: None,
         };
         for (names, role) in [(edges, "edge"), (devices, "device")] {
             for name in names {
@@ -137,13 +141,22 @@ impl Machines {
     }
 
     pub fn revoke(&mut self, name: &str) {
+        self.order(&serde_json::json!({"command": "fleet_revoke", "node": name}));
+    }
+
+    /// A command of the operator, and the cloud's answer.
+    pub fn order(&mut self, command: &Value) -> Value {
         let link = self.dial(id("operator"), id("cloud"));
-        let body = serde_json::json!({"command": "fleet_revoke", "node": name}).to_string().into_bytes();
+        let body = command.to_string().into_bytes();
         let (nonce, issued_at_ms) = (self.now, self.now);
         let signed = command_bytes(id("cloud"), &body, nonce, issued_at_ms);
         let signature = key("operator").sign(COMMAND_DOMAIN, &signed);
         let body = Blob::new(body).expect("short");
         self.say("operator", link, Message::Command { body, nonce, issued_at_ms, signature });
+        match self.heard("operator").last() {
+            Some(Message::Reply { body, .. }) => serde_json::from_slice(body).expect("JSON"),
+            other => panic!("no reply: {other:?}"),
+        }
     }
 
     pub fn say(&mut self, from: &str, link: LinkId, message: Message) {
@@ -235,7 +248,10 @@ impl Machines {
                 self.events.push_back((node, Event::Loaded { object, index, bytes }));
             }
             Effect::Work { id, work } => {
-                let result = Ok(self.work(&work));
+                let result = match self.fault.clone() {
+                    Some(fault) => Err(fault),
+                    None => Ok(self.work(&work)),
+                };
                 self.events.push_back((node, Event::Worked { id, result }));
             }
             _ => {}

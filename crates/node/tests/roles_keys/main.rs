@@ -1,11 +1,15 @@
-//! Keys that are revoked or replaced in the middle of a round, told to the real cloud and edges by a signed command.
+//! Keys that are revoked or replaced in the middle of a round, told to the real cloud and edges by a signed command; and
+//! what an operator is told of jobs.
 
 mod machines;
 
 use littoral_fed::included::{Included, check_verdict};
+use littoral_node::work::WorkFault;
 use littoral_wire::Message;
 use littoral_wire::message::Verdict;
 use machines::{Machines, id};
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
 
 fn absorbed(machines: &Machines, device: &str) -> bool {
     let task = machines.task(device).expect("asked");
@@ -138,4 +142,42 @@ fn an_update_that_was_not_absorbed_does_not_come_under_the_old_key() {
     let verdict = verdict(&machines, "d1 anew");
     assert_eq!(check_verdict(id("cloud"), id("d1 anew"), verdict), Ok(Included::No));
     assert_eq!(machines.task("d1 anew").map(|c| c.version), Some(1));
+}
+
+/// The only job, as `job ls` has it.
+fn listed(machines: &mut Machines) -> Value {
+    machines.now += 1;
+    machines.order(&json!({"command": "job_list"}))["jobs"][0].clone()
+}
+
+#[test]
+fn a_job_whose_sums_can_never_be_applied_has_failed_and_says_as_much_as_one_that_runs() {
+    let mut machines = Machines::new(&["e1"], &["d1"]);
+    let fields = |job: &Value| job.as_object().expect("a job").keys().cloned().collect::<BTreeSet<String>>();
+    let waiting = listed(&mut machines);
+    machines.fault = Some(WorkFault::Declined("w".repeat(1_000)));
+    let link = machines.attach("d1", "e1", &[]);
+    machines.wait(1_000);
+    let first = machines.task("d1").expect("asked");
+    let collecting = listed(&mut machines);
+    machines.offer("d1", link, first);
+    let failed = listed(&mut machines);
+    machines.fault = None;
+    machines.restart_cloud();
+    let restored = listed(&mut machines);
+    machines.fault = Some(WorkFault::Failed("the disk is full".into()));
+    machines.restart_cloud();
+    let preparing = listed(&mut machines);
+    for (job, state) in [
+        (&waiting, "waiting"),
+        (&collecting, "collecting"),
+        (&failed, "failed"),
+        (&restored, "failed"),
+        (&preparing, "preparing"),
+    ] {
+        assert_eq!(job["state"], state, "{job}");
+        assert_eq!(fields(job), fields(&waiting), "{state}");
+    }
+    assert_eq!(failed["why"], restored["why"]);
+    assert!(restored["why"].as_str().is_some_and(|why| why.starts_with("www") && why.chars().count() <= 301));
 }

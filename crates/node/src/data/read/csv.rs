@@ -51,28 +51,59 @@ pub fn read(input: impl Read, dialect: &Dialect, wanted: &Wanted, limits: &Limit
 }
 
 /// Each column's name and whether all its cells are numbers or missing, for a file that no schema describes yet.
-/// A column without any value is text. Reads the file once and keeps no cell.
+/// A column without any value is text. Reads the file once and keeps no cell but those it has to name: a column in which
+/// at least nine of ten values are numbers must have no other.
 pub fn kinds(input: impl Read, dialect: &Dialect, limits: &Limits) -> Result<Vec<(String, Kind)>, DataError> {
     let mut records = Records::open(input, dialect, limits)?;
     let names = records.names.clone();
-    let count = names.len();
-    let (mut numbers, mut texts) = (vec![false; count], vec![false; count]);
+    let mut found = vec![Found::default(); names.len()];
     let mut row = 0;
     while let Some(record) = records.next()? {
         for (index, cell) in record.iter().enumerate() {
             let cell = utf8(cell).map_err(|error| error.in_column(&names[index]).in_row(row))?.trim();
             if !dialect.cells.is_missing(cell) {
-                let is_number = dialect.cells.number(cell).is_some();
-                numbers[index] |= is_number;
-                texts[index] |= !is_number;
+                found[index].note(row, cell, &dialect.cells);
             }
         }
         row += 1;
     }
-    let kind = |index: usize| {
-        if numbers[index] && !texts[index] { Kind::Number } else { Kind::Text }
-    };
-    Ok(names.into_iter().enumerate().map(|(index, name)| (name, kind(index))).collect())
+    names.into_iter().zip(found).map(|(name, found)| Ok((name.clone(), found.kind(&name)?))).collect()
+}
+
+/// The values of one column.
+#[derive(Clone, Default)]
+struct Found {
+    numbers: u64,
+    texts: u64,
+    /// Row and cell.
+    first_text: Option<(usize, String)>,
+}
+
+impl Found {
+    fn note(&mut self, row: usize, cell: &str, cells: &Cells) {
+        if cells.number(cell).is_some() {
+            self.numbers += 1;
+        } else {
+            self.texts += 1;
+            self.first_text.get_or_insert_with(|| (row, cell.to_owned()));
+        }
+    }
+
+    fn kind(self, column: &str) -> Result<Kind, DataError> {
+        let Self { numbers, texts, first_text } = self;
+        match first_text {
+            None if numbers > 0 => Ok(Kind::Number),
+            Some((row, cell)) if numbers >= 9 * texts => {
+                let others = if texts > 1 { format!(" ({texts} such values)") } else { String::new() };
+                let hint = "correct it, or leave it empty for a missing value; if the column holds codes and not numbers, \
+                    write all of them with a letter, such as `c1`";
+                let expected = format!("a finite number, as {numbers} values of this column are");
+                let error = DataError::new(Problem::NotANumber, expected, shown(&cell) + &others, hint);
+                Err(error.in_column(column).in_row(row))
+            }
+            _ => Ok(Kind::Text),
+        }
+    }
 }
 
 /// Records one after another, each with as many cells as there are names.

@@ -4,8 +4,9 @@
 //! it changes anything), and now (issued within [`FRESH_MS`] of the cloud's clock).
 
 use super::jobs::{Job, kind_name};
+use super::operators::{LastOne, Operator};
 use super::{Cloud, Effect, LinkId, Millis, Table, fleet_row, put};
-use littoral_fed::round::{Decline, Stage};
+use littoral_fed::round::{Decline, End, Stage};
 use littoral_wire::bounded::printable;
 use littoral_wire::message::{ANSWER_BYTES_MAX, BODY_BYTES_MAX, COMMAND_DOMAIN, Role, command_bytes};
 use littoral_wire::{Blob, JobId, Message, NodeId};
@@ -21,6 +22,8 @@ const VERSIONS_PER_PAGE: usize = 50;
 const NAMES_PER_PAGE: usize = 100_000;
 /// Of each device the latest decline is kept; a job shows the latest of them.
 const DECLINES_SHOWN: usize = 20;
+/// Of a reason to wait, or to have ended.
+const WHY_CHARACTERS: usize = 300;
 
 /// What an operator key may do; each right includes those before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -73,15 +76,20 @@ pub enum Command {
         name: String,
         right: Right,
     },
+    OperatorList,
+    OperatorRevoke {
+        operator: String,
+    },
 }
 
 impl Command {
     fn needs(&self) -> Right {
         match self {
             Command::JobList | Command::JobShow { .. } | Command::JobWatch { .. } => Right::Observe,
-            Command::JobRecord { .. } | Command::FleetList => Right::Observe,
+            Command::JobRecord { .. } | Command::FleetList | Command::OperatorList => Right::Observe,
             Command::JobSubmit { .. } | Command::JobStop { .. } => Right::Submit,
-            Command::FleetRevoke { .. } | Command::Ticket { .. } | Command::OperatorAdd { .. } => Right::Administer,
+            Command::FleetRevoke { .. } | Command::Ticket { .. } => Right::Administer,
+            Command::OperatorAdd { .. } | Command::OperatorRevoke { .. } => Right::Administer,
         }
     }
 
@@ -116,7 +124,7 @@ impl Cloud {
             operator
                 .verify(COMMAND_DOMAIN, &signed, signature)
                 .map_err(|e| refusal("command refused", "signature", "the operator's signature", &e.to_string()))?;
-            let right = self.fleet.right(operator).ok_or_else(|| {
+            let right = self.operators.right(operator).ok_or_else(|| {
                 let expected = "a key that an administrator let in (`littoral fleet operator add`)";
                 refusal("command refused", "operator", expected, &operator.to_string())
             })?;
@@ -169,7 +177,7 @@ impl Cloud {
     ) {
         let answer = match command {
             Command::JobSubmit { toml } => {
-                let by = self.fleet.operator_name(operator);
+                let by = self.operators.name(operator);
                 match self.jobs.submit(now, &toml, &by, effects) {
                     Ok(job) => json!({"job": job.0}),
                     Err(e) => json!({"error": e.parts()}),
@@ -199,7 +207,7 @@ impl Cloud {
                 None => no_job(job),
                 Some(true) => refusal("job not stopped", "job", "a job that runs", "one that has ended"),
                 Some(false) => {
-                    let why = format!("stopped by {}", self.fleet.operator_name(operator));
+                    let why = format!("stopped by {}", self.operators.name(operator));
                     let event = littoral_fed::round::Event::Stop { why };
                     self.jobs.round(now, JobId(job), event, &self.fleet, effects);
                     json!({"job": job, "state": "stopped"})
@@ -210,7 +218,7 @@ impl Cloud {
                 None => no_job(job),
             },
             Command::FleetList => self.fleet_list(),
-            Command::FleetRevoke { node } => match self.find(&node) {
+            Command::FleetRevoke { node } => match self.machine(&node) {
                 Ok(id) if self.revoke(now, id, effects) => json!({"revoked": id.to_string()}),
                 Ok(id) => refusal("key not revoked", "node", "an enrolled machine", &id.to_string()),
                 Err(error) => error,
@@ -236,34 +244,38 @@ impl Cloud {
                 }
             }
             Command::OperatorAdd { key, name, right } => match key.parse::<NodeId>() {
-                Ok(id) => {
-                    self.fleet.add_operator(id, &name, right, effects);
-                    json!({"operator": key})
-                }
+                Ok(id) => match self.operators.add(id, &name, right, effects) {
+                    Ok(()) => json!({"operator": key}),
+                    Err(last) => last_one("the operator's right was not changed", &last),
+                },
                 Err(e) => refusal("operator not added", "key", "64 hexadecimal digits", &e.to_string()),
             },
+            Command::OperatorList => {
+                let operators = self.operators.iter();
+                let line =
+                    |(key, o): (NodeId, &Operator)| json!({"key": key.to_string(), "name": o.name, "right": o.right});
+                json!({"operators": operators.map(line).collect::<Vec<Value>>()})
+            }
+            Command::OperatorRevoke { operator: wanted } => {
+                let all = self.operators.iter().map(|(key, o)| (key, o.name.as_str()));
+                match one_of(all, &wanted, "operator", "an operator's name or key (`littoral fleet operator ls`)") {
+                    Ok(key) => match self.operators.revoke(key, effects) {
+                        Ok(()) => {
+                            self.dismiss_watchers(key, effects);
+                            json!({"revoked": key.to_string()})
+                        }
+                        Err(last) => last_one("the operator was not revoked", &last),
+                    },
+                    Err(error) => error,
+                }
+            }
         };
         reply(link, nonce, &answer, true, effects);
     }
 
-    /// By key, by the beginning of a key, or by name.
-    fn find(&self, node: &str) -> Result<NodeId, Value> {
-        let hits: Vec<NodeId> = self
-            .fleet
-            .machines()
-            .filter(|(id, m)| m.name == node || (node.len() >= 4 && id.to_string().starts_with(node)))
-            .map(|(id, _)| *id)
-            .collect();
-        match hits.as_slice() {
-            [one] => Ok(*one),
-            [] => Err(refusal("no such machine", "node", "a machine's name or key (`littoral fleet ls`)", node)),
-            many => Err(refusal(
-                "not one machine",
-                "node",
-                "a name or key that fits one machine",
-                &format!("{} fit", many.len()),
-            )),
-        }
+    fn machine(&self, wanted: &str) -> Result<NodeId, Value> {
+        let all = self.fleet.machines().map(|(key, machine)| (*key, machine.name.as_str()));
+        one_of(all, wanted, "machine", "a machine's name or key (`littoral fleet ls`)")
     }
 
     fn fleet_list(&self) -> Value {
@@ -287,7 +299,9 @@ impl Cloud {
         json!({"machines": machines})
     }
 
+    /// Where a job stands. The same fields whatever its state is: what there is nothing to say of is 0 or empty.
     fn summary(&self, id: JobId, job: &Job) -> Value {
+        let settings = job.spec.settings();
         let mut out = json!({
             "job": id.0,
             "name": job.spec.name(),
@@ -296,38 +310,37 @@ impl Cloud {
             "submitted_by": job.submitted_by,
             "submitted_ms": job.at_ms,
             "aborts": job.aborts,
+            "version": 0,
+            "work": "",
+            "attempt": 0,
+            "round": 0,
+            "rounds": settings.rounds,
+            "in": 0,
+            "wanted": settings.cohort.target,
+            "model": "",
+            "last": {},
         });
-        let Some(fields) = out.as_object_mut() else { return out };
-        let (state, why) = match (job.round().map(|r| r.stage()), job.failure()) {
-            (_, Some(why)) if job.halted() => ("halted", Some(why.to_string())),
-            (_, Some(why)) => ("failed", Some(why.to_string())),
-            (None, _) => ("preparing", None),
-            (Some(Stage::Finished { why }), _) => ("finished", Some(why.clone())),
-            (Some(Stage::Wait { .. }), _) => ("waiting", None),
-            (Some(Stage::Stuck { .. }), _) => ("stuck", None),
-            (Some(Stage::Apply), _) => ("applying", None),
-            (Some(_), _) => ("collecting", None),
+        let (state, why) = match (job.round(), job.failure()) {
+            (_, Some(why)) if job.halted() => ("halted", why.to_owned()),
+            (_, Some(why)) => ("failed", why.to_owned()),
+            (None, _) => ("preparing", String::new()),
+            (Some(round), _) => (state_name(round.stage()), round.why(job.spec.data_set()).unwrap_or_default()),
         };
-        fields.insert("state".into(), state.into());
+        out["state"] = state.into();
+        out["why"] = cut(why).into();
         if let Some(round) = job.round() {
             let collection = round.collection();
             let (arrived, wanted) = round.progress_of_collection();
-            fields.insert("version".into(), collection.version.into());
-            fields.insert("work".into(), kind_name(collection.work).into());
-            fields.insert("attempt".into(), collection.attempt.into());
-            fields.insert("round".into(), round.trained().into());
-            fields.insert("rounds".into(), round.settings().rounds.into());
-            fields.insert("in".into(), arrived.into());
-            fields.insert("wanted".into(), wanted.into());
-            if let Some(why) = why.or_else(|| round.why(job.spec.data_set())) {
-                fields.insert("why".into(), why.into());
-            }
-            fields.insert("model".into(), round.model().id().to_string().into());
-        } else if let Some(why) = why {
-            fields.insert("why".into(), why.into());
+            out["version"] = collection.version.into();
+            out["work"] = kind_name(collection.work).into();
+            out["attempt"] = collection.attempt.into();
+            out["round"] = round.trained().into();
+            out["in"] = arrived.into();
+            out["wanted"] = wanted.into();
+            out["model"] = round.model().id().to_string().into();
         }
         if let Some(made) = job.made.values().next_back() {
-            fields.insert("last".into(), serde_json::to_value(&made.line).unwrap_or_default());
+            out["last"] = serde_json::to_value(&made.line).unwrap_or_default();
         }
         out
     }
@@ -354,6 +367,8 @@ impl Cloud {
         fields.insert("notes".into(), job.notes.clone().into());
         fields.insert("plan".into(), job.spec.remarks().into());
         fields.insert("spec".into(), job.toml.clone().into());
+        fields.insert("declined".into(), json!([]));
+        fields.insert("model_bytes".into(), 0.into());
         if let Some(round) = job.round() {
             let mut declines: Vec<_> = round.declines().collect();
             declines.sort_unstable_by_key(|(_, decline)| Reverse(decline.collection));
@@ -381,12 +396,12 @@ impl Cloud {
     /// since that of a big model is longer than a reply.
     pub(super) fn tell_model(&self, link: LinkId, peer: NodeId, id: JobId, effects: &mut Vec<Effect>) {
         let job = self.jobs.get(id);
-        let message = match job.and_then(Job::round).filter(|_| self.fleet.right(peer).is_some()) {
+        let message = match job.and_then(Job::round).filter(|_| self.operators.right(peer).is_some()) {
             Some(round) => {
                 Message::Model { job: id, version: round.collection().version, model: round.model().clone() }
             }
             None => {
-                let (expected, got) = match (self.fleet.right(peer), job) {
+                let (expected, got) = match (self.operators.right(peer), job) {
                     (None, _) => ("a key that an administrator let in (`littoral fleet operator add`)", "another"),
                     (_, None) => ("a number that `littoral job ls` shows", "another"),
                     (_, Some(_)) => ("a job with a model", "one that has not made its first"),
@@ -454,14 +469,71 @@ impl Cloud {
         self.watchers = watchers;
     }
 
+    /// Whoever lost the right to see jobs is told so instead of the next change.
+    fn dismiss_watchers(&mut self, operator: NodeId, effects: &mut Vec<Effect>) {
+        let error = refusal("no more news", "operator", "a key with the right to observe", "one that was revoked");
+        for (link, nonce, _) in self.watchers.values().flatten() {
+            if self.links.peer(*link) == Some(operator) {
+                reply(*link, *nonce, &error, true, effects);
+            }
+        }
+        let stays = |link: LinkId| self.links.peer(link) != Some(operator);
+        self.watchers.values_mut().for_each(|all| all.retain(|(link, _, _)| stays(*link)));
+        self.watchers.retain(|_, all| !all.is_empty());
+    }
+
     pub(super) fn drop_watcher(&mut self, link: LinkId) {
         self.watchers.values_mut().for_each(|all| all.retain(|(watching, _, _)| *watching != link));
         self.watchers.retain(|_, all| !all.is_empty());
     }
 }
 
+fn state_name(stage: &Stage) -> &'static str {
+    match stage {
+        Stage::Wait { .. } => "waiting",
+        Stage::Collect { .. } | Stage::Close { .. } => "collecting",
+        Stage::Apply => "applying",
+        Stage::Stuck { .. } => "stuck",
+        Stage::Finished { end: End::Done, .. } => "finished",
+        Stage::Finished { end: End::Stopped, .. } => "stopped",
+        Stage::Finished { end: End::Failed, .. } => "failed",
+    }
+}
+
+/// A reason as it stands in one line; notes and declines of a job have it in full.
+fn cut(mut why: String) -> String {
+    if let Some((at, _)) = why.char_indices().nth(WHY_CHARACTERS) {
+        why.truncate(at);
+        why.push('…');
+    }
+    why
+}
+
 fn no_job(job: u64) -> Value {
     refusal("no such job", "job", "a number that `littoral job ls` shows", &job.to_string())
+}
+
+fn last_one(what: &str, last: &LastOne) -> Value {
+    refusal(what, &last.0, "another operator with the right to administer", "the last one")
+}
+
+/// Which of these keys and names is meant: by name, by key, or by the beginning of a key.
+fn one_of<'a>(
+    all: impl Iterator<Item = (NodeId, &'a str)>,
+    wanted: &str,
+    kind: &str,
+    expected: &str,
+) -> Result<NodeId, Value> {
+    let by_key = |key: NodeId| wanted.len() >= 4 && key.to_string().starts_with(wanted);
+    let fits: Vec<NodeId> = all.filter(|(key, name)| *name == wanted || by_key(*key)).map(|(key, _)| key).collect();
+    match fits.as_slice() {
+        [one] => Ok(*one),
+        [] => Err(refusal(&format!("no such {kind}"), kind, expected, wanted)),
+        many => {
+            let expected = format!("a name or key that fits one {kind}");
+            Err(refusal(&format!("not one {kind}"), kind, &expected, &format!("{} that fit", many.len())))
+        }
+    }
 }
 
 /// In as many parts as the answer needs.

@@ -1,6 +1,5 @@
-//! Machines and operators: who is enrolled, who is here, and where.
+//! Machines: which are enrolled, which are here, and where.
 
-use super::command::Right;
 use super::{Cloud, EDGE_GRACE_MS, Effect, LinkId, Millis, Report, Row, Table, Write, fleet_row, put};
 use littoral_fed::round;
 use littoral_wire::codec::Wire;
@@ -37,12 +36,6 @@ struct Unspent {
     expires_ms: Millis,
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
-struct Operator {
-    name: String,
-    right: Right,
-}
-
 #[derive(Debug)]
 pub(super) struct EdgeHere {
     pub link: Option<LinkId>,
@@ -65,7 +58,6 @@ pub struct Fleet {
     /// The key that a machine has now, by those it had before.
     current: BTreeMap<NodeId, NodeId>,
     tickets: BTreeMap<Vec<u8>, Unspent>,
-    operators: BTreeMap<NodeId, Operator>,
     pub(super) edges: BTreeMap<NodeId, EdgeHere>,
     pub(super) devices: BTreeMap<NodeId, DeviceHere>,
 }
@@ -96,11 +88,6 @@ impl Fleet {
             Table::Ticket => {
                 if let Ok(ticket) = serde_json::from_slice(&row.value) {
                     self.tickets.insert(row.key.item.clone(), ticket);
-                }
-            }
-            Table::Operator => {
-                if let (Some(id), Ok(operator)) = (id(), serde_json::from_slice(&row.value)) {
-                    self.operators.insert(id, operator);
                 }
             }
             _ => {}
@@ -158,24 +145,6 @@ impl Fleet {
             true => "this key was revoked",
             false => "this key is not enrolled; get a ticket and run `littoral join TICKET`",
         }
-    }
-
-    pub(super) fn right(&self, operator: NodeId) -> Option<Right> {
-        self.operators.get(&operator).map(|o| o.right)
-    }
-
-    pub(super) fn operator_name(&self, operator: NodeId) -> String {
-        self.operators.get(&operator).map_or_else(|| operator.short(), |o| o.name.clone())
-    }
-
-    pub(super) fn has_operators(&self) -> bool {
-        !self.operators.is_empty()
-    }
-
-    pub(super) fn add_operator(&mut self, key: NodeId, name: &str, right: Right, effects: &mut Vec<Effect>) {
-        let operator = Operator { name: name.into(), right };
-        effects.push(put(fleet_row(Table::Operator, &key.0), serde_json::to_vec(&operator).unwrap_or_default()));
-        self.operators.insert(key, operator);
     }
 
     pub(super) fn add_ticket(

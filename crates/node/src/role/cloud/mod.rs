@@ -1,12 +1,13 @@
 //! The cloud: enrols machines, takes jobs, runs their rounds, applies sums, announces versions.
 //!
 //! The decisions of a round are [`littoral_fed::round`]'s; this role connects them to machines ([`fleet`]), to
-//! objects and rows ([`jobs`]) and to operators ([`command`]). Everything that matters is a row before anybody is told;
+//! objects and rows ([`jobs`]) and to operators ([`operators`], [`command`]). Everything that matters is a row before anybody is told;
 //! [`Cloud::new`] rebuilds the role from those rows.
 
 pub mod command;
 mod fleet;
 mod jobs;
+mod operators;
 
 use super::links::{Links, TICK_MS};
 use super::{Effect, Event, LinkId, Millis, Report, Role, Row, RowKey, Table, Timer, Write};
@@ -14,6 +15,7 @@ use fleet::Fleet;
 use jobs::Jobs;
 use littoral_wire::message::Reason;
 use littoral_wire::{JobId, Message, NodeId, ObjectId, SecretKey};
+use operators::Operators;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// How long an edge may be away before what it holds is given up.
@@ -35,6 +37,7 @@ pub struct Cloud {
     id: NodeId,
     links: Links,
     fleet: Fleet,
+    operators: Operators,
     jobs: Jobs,
     watchers: command::Watchers,
     /// Nonces of commands that changed something.
@@ -45,11 +48,12 @@ impl Cloud {
     /// `rows`: all that was stored.
     pub fn new(identity: CloudIdentity, rows: Vec<Row>) -> Self {
         let id = identity.key.id();
-        let mut fleet = Fleet::default();
+        let (mut fleet, mut operators) = (Fleet::default(), Operators::default());
         let mut jobs = Jobs::new(identity.epoch);
         let mut spent = BTreeSet::new();
         for row in &rows {
             fleet.restore(row);
+            operators.restore(row);
             if row.key.table == Table::Command
                 && let (Some((key, rest)), true) = (row.key.item.split_first_chunk::<32>(), row.key.item.len() == 40)
                 && let Ok(nonce) = rest.try_into()
@@ -59,16 +63,17 @@ impl Cloud {
         }
         jobs.restore(rows);
         jobs.sign_with(identity.key.clone());
-        Self { identity, id, links: Links::default(), fleet, jobs, watchers: BTreeMap::new(), spent }
+        Self { identity, id, links: Links::default(), fleet, operators, jobs, watchers: BTreeMap::new(), spent }
     }
 
     /// Lets an operator key in; for the first key of a new cloud, which has to come from its own machine.
     pub fn install_operator(&mut self, key: NodeId, name: &str, right: command::Right, effects: &mut Vec<Effect>) {
-        self.fleet.add_operator(key, name, right, effects);
+        // Of a cloud without operators there is none to be the last.
+        let _ = self.operators.add(key, name, right, effects);
     }
 
     pub fn has_operators(&self) -> bool {
-        self.fleet.has_operators()
+        !self.operators.is_empty()
     }
 
     /// Lets a machine in without a ticket: for simulated fleets, whose keys are made together with the cloud.
@@ -107,7 +112,7 @@ impl Cloud {
             _ if self.fleet.edge_link(peer) == Some(link) => self.hear_edge(now, link, peer, message, effects),
             Message::GetChunk { object, index } => {
                 // Operators fetch finished models.
-                if self.fleet.right(peer).is_some() && self.jobs.offers(object) {
+                if self.operators.right(peer).is_some() && self.jobs.offers(object) {
                     effects.push(Effect::SendChunk { link, object, index });
                 } else {
                     effects.push(Effect::Send { link, message: Message::NoChunk { object, index } });

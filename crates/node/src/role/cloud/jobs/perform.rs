@@ -261,7 +261,7 @@ impl Jobs {
             // A sum that cannot be applied however often one tries: the job ends and says why.
             Err(WorkFault::Declined(why)) => {
                 job.note(why.clone());
-                round::Event::Stop { why }
+                round::Event::Fail { why }
             }
             Err(fault) => {
                 job.note(fault.to_string());
