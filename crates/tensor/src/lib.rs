@@ -15,7 +15,9 @@ mod elementary;
 pub mod fixed;
 mod gemm;
 mod params;
+pub mod pool;
 mod processor;
+pub mod quant;
 mod real;
 mod tile;
 

@@ -1,0 +1,70 @@
+//! How sixteen rows of each kind lie together, and the kernel that multiplies them.
+//!
+//! A *strip* is sixteen rows of a matrix. It holds a tile for each block of columns, and then the scales of all of them:
+//!
+//! ```text
+//! strip:  tile of block 0 | tile of block 1 | …      each Format::TILE bytes, a multiple of 64
+//!         scales of block 0 | scales of block 1 | …  each Format::SCALES bytes
+//! ```
+//!
+//! A tile takes exactly the bytes that its sixteen rows have in the file, in another order: four columns of row 0, the
+//! same four of row 1, and so on, so that one vector holds four columns of all rows ([`super::lanes`]).
+
+mod float;
+mod k2;
+mod k3;
+mod k45;
+mod k6;
+mod small;
+
+pub use float::{Brain, Float, Half, Single, strip as float_strip};
+pub use k2::Q2K;
+pub use k3::Q3K;
+pub use k6::Q6K;
+pub use k45::{Q4K, Q5K};
+pub use small::{Q4_0, Q4_1, Q5_0, Q5_1, Q8_0};
+
+use super::Kind;
+use super::activations::Blocks;
+use super::lanes::{Lanes, ROWS};
+
+/// One kind of quantised weights.
+pub trait Format {
+    const KIND: Kind;
+    const ACTIVATIONS: Blocks;
+    /// Bytes of a tile; with [`Self::SCALES`] those of sixteen blocks in the file.
+    const TILE: usize;
+    const SCALES: usize;
+
+    /// Lays sixteen blocks, one of each row, into a tile and its scales, both zeroed.
+    fn pack(rows: [&[u8]; ROWS], tile: &mut [u8], scales: &mut [u8]);
+
+    /// The block of one row again.
+    fn unpack(tile: &[u8], scales: &[u8], row: usize, block: &mut [u8]);
+
+    /// Adds the products of one block of columns with `M` tokens to their totals.
+    ///
+    /// # Safety
+    /// The processor has the instructions of `L`; `tile` is aligned to 64 and has `TILE` bytes, `scales` `SCALES`, and
+    /// `panel` a block of a panel of `M` tokens.
+    unsafe fn step<L: Lanes, const M: usize>(
+        tile: *const u8,
+        scales: *const u8,
+        panel: *const u8,
+        totals: &mut [L::Floats; M],
+    );
+}
+
+/// The place in a tile's plane of byte `i` of row `row`, four columns of each row in turn.
+fn place(i: usize, row: usize) -> usize {
+    i / 4 * 64 + row * 4 + i % 4
+}
+
+/// Two bytes of a block to their row's place among sixteen.
+fn put_half(block: &[u8], at: usize, row: usize, to: &mut [u8]) {
+    to[2 * row..2 * row + 2].copy_from_slice(&block[at..at + 2]);
+}
+
+fn take_half(from: &[u8], row: usize, block: &mut [u8], at: usize) {
+    block[at..at + 2].copy_from_slice(&from[2 * row..2 * row + 2]);
+}

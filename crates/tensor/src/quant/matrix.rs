@@ -1,0 +1,157 @@
+//! A matrix of stored weights, repacked for the kernels, and products with it.
+
+use super::kernel::{Shape, kernel};
+use super::lanes::ROWS;
+use super::memory::Memory;
+use super::{Kind, Panels, dequantise};
+use crate::pool::Pool;
+use thiserror::Error;
+
+/// Why bytes are no matrix.
+#[derive(Clone, Debug, PartialEq, Error)]
+pub enum MatrixError {
+    #[error("a row of {columns} weights in {kind}: a multiple of {expected} expected")]
+    Columns { kind: Kind, columns: usize, expected: usize },
+    #[error("{rows} rows of {columns} weights in {kind}: {expected} bytes expected, got {got}")]
+    Bytes { kind: Kind, rows: usize, columns: usize, expected: usize, got: usize },
+    #[error("{bytes} bytes for weights: more than this machine gives")]
+    Memory { bytes: usize },
+}
+
+/// Weights at the density of their file, in strips of sixteen rows ([`super::formats`]).
+#[derive(Debug)]
+pub struct Matrix {
+    kind: Kind,
+    rows: usize,
+    columns: usize,
+    shape: Shape,
+    strip_bytes: usize,
+    strips: Memory,
+}
+
+impl Matrix {
+    /// Repacks `rows` rows of `columns` weights. The last strip is filled up with zero rows.
+    pub fn pack(kind: Kind, rows: usize, columns: usize, bytes: &[u8], pool: &Pool) -> Result<Self, MatrixError> {
+        let shape = kind.shape();
+        let row_bytes = kind.row_bytes(columns).filter(|bytes| *bytes > 0);
+        let row_bytes = row_bytes.ok_or(MatrixError::Columns { kind, columns, expected: kind.columns() })?;
+        let expected = rows.saturating_mul(row_bytes);
+        if expected != bytes.len() || rows == 0 {
+            return Err(MatrixError::Bytes { kind, rows, columns, expected, got: bytes.len() });
+        }
+        let blocks = columns / shape.columns;
+        let strip_bytes = (blocks * (shape.tile + shape.scales)).next_multiple_of(64);
+        let memory = rows.div_ceil(ROWS) * strip_bytes;
+        let mut strips = Memory::zeroed(memory).ok_or(MatrixError::Memory { bytes: memory })?;
+        let nothing = vec![0; kind.bytes()];
+        let mut places: Vec<(usize, &mut [u8])> = strips.chunks_exact_mut(strip_bytes).enumerate().collect();
+        pool.each(&mut places, 1, |(strip, place)| {
+            let (tiles, scales) = place.split_at_mut(blocks * shape.tile);
+            for block in 0..blocks {
+                let of_row = |r: usize| match strip.checked_mul(ROWS).map(|first| first + r) {
+                    Some(row) if row < rows => &bytes[row * row_bytes + block * kind.bytes()..][..kind.bytes()],
+                    _ => &nothing[..],
+                };
+                let tile = &mut tiles[block * shape.tile..][..shape.tile];
+                (shape.pack)(std::array::from_fn(of_row), tile, &mut scales[block * shape.scales..][..shape.scales]);
+            }
+        });
+        drop(places);
+        Ok(Self { kind, rows, columns, shape, strip_bytes, strips })
+    }
+
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    pub fn columns(&self) -> usize {
+        self.columns
+    }
+
+    /// Rows with those that fill the last strip: what a product writes.
+    pub fn padded_rows(&self) -> usize {
+        self.rows.next_multiple_of(ROWS)
+    }
+
+    /// Bytes in memory.
+    pub fn bytes(&self) -> usize {
+        self.strips.len()
+    }
+
+    /// One row as floats.
+    ///
+    /// # Panics
+    /// If there is no such row, or `out` has another length than the columns.
+    pub fn row(&self, row: usize, out: &mut [f32]) {
+        assert!(row < self.rows && out.len() == self.columns, "row {row} of {} x {}", self.rows, self.columns);
+        let strip = &self.strips[row / ROWS * self.strip_bytes..][..self.strip_bytes];
+        let blocks = self.columns / self.shape.columns;
+        let (tiles, scales) = strip.split_at(blocks * self.shape.tile);
+        let mut block = [0; 256];
+        let block = &mut block[..self.kind.bytes()];
+        for (i, out) in out.chunks_exact_mut(self.shape.columns).enumerate() {
+            let (tile, scales) = (&tiles[i * self.shape.tile..], &scales[i * self.shape.scales..]);
+            (self.shape.unpack)(&tile[..self.shape.tile], &scales[..self.shape.scales], row % ROWS, block);
+            dequantise(self.kind, block, out);
+        }
+    }
+}
+
+/// `matrices[i] x` for all tokens at once: row r of matrix i and token t is at `t stride + starts[i] + r`, where the
+/// starts are the sums of [`Matrix::padded_rows`] before, and the stride is their total.
+///
+/// The bits of a token's row depend on neither its neighbours nor the threads.
+///
+/// # Panics
+/// If a matrix has another number of columns than `x`, `x` is not prepared for its kind, or `out` is too short.
+pub fn multiply(matrices: &[&Matrix], x: &Panels, out: &mut [f32], pool: &Pool) {
+    let stride: usize = matrices.iter().map(|m| m.padded_rows()).sum();
+    assert!(out.len() >= stride * x.tokens(), "{} values of {} tokens", stride * x.tokens(), x.tokens());
+    assert!(matrices.iter().all(|m| m.columns == x.columns()), "columns of all matrices are those of x");
+    let out = Out(out.as_mut_ptr());
+    let strips = stride / ROWS;
+    // Enough pieces that no thread waits long for the last, few enough that claiming one costs nothing.
+    let grain = (strips / (8 * pool.threads())).clamp(1, 16);
+    pool.run(strips, grain, |range| {
+        let (mut index, mut before) = (0, 0);
+        for strip in range {
+            while strip - before >= matrices[index].padded_rows() / ROWS {
+                before += matrices[index].padded_rows() / ROWS;
+                index += 1;
+            }
+            let matrix = matrices[index];
+            let weights = &matrix.strips[(strip - before) * matrix.strip_bytes..][..matrix.strip_bytes];
+            let blocks = matrix.columns / matrix.shape.columns;
+            for group in x.groups() {
+                let panel = x.panel(matrix.shape.activations, *group);
+                let kernel = kernel(x.instructions(), matrix.kind, group.tokens).expect("panels have such sizes");
+                // SAFETY: the panels were made for instructions that this processor has. The strip holds `blocks` tiles
+                // and scales, packed for this kind, at an address that is a multiple of 64; the panel holds the group's
+                // tokens in the kind's form. The last value written is (first + tokens - 1) stride + 16 strip + 15, below
+                // the length of `out` by the assertion above; no other strip writes there.
+                unsafe {
+                    let to = out.at(group.first * stride + strip * ROWS);
+                    kernel(weights.as_ptr(), blocks, panel.as_ptr(), to, stride);
+                }
+            }
+        }
+    });
+}
+
+/// Where strips write, each its own sixteen columns.
+struct Out(*mut f32);
+
+// SAFETY: threads write to disjoint places; see `multiply`.
+unsafe impl Sync for Out {}
+
+impl Out {
+    /// # Safety
+    /// `index` is within what was given.
+    unsafe fn at(&self, index: usize) -> *mut f32 {
+        unsafe { self.0.add(index) }
+    }
+}
