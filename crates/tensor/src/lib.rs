@@ -10,6 +10,7 @@
 #![deny(unsafe_code)]
 
 mod allocator;
+pub mod attention;
 pub mod bytes;
 mod elementary;
 pub mod fixed;
@@ -20,6 +21,7 @@ mod processor;
 pub mod quant;
 mod real;
 mod tile;
+pub mod vectors;
 
 pub use allocator::share_one_heap;
 pub use elementary::{sigmoid, tanh};
