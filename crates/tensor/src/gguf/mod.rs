@@ -1,7 +1,8 @@
 //! Files of language models: GGUF versions 2 and 3, little-endian.
 //!
 //! A file is a header, metadata (keys with typed values), a list of tensors, and after them the tensors' bytes
-//! (github.com/ggml-org/ggml, docs/gguf.md). [`Gguf::parse`] reads all but the last from a byte slice and borrows from it: strings and arrays stay where they are and are decoded when asked for.
+//! (github.com/ggml-org/ggml, docs/gguf.md). [`Gguf::parse`] reads all but the last from a byte slice, most often a
+//! [`crate::Mapped`] file, and borrows from it: strings and arrays stay where they are and are decoded when asked for.
 //!
 //! **Reading is total.** Any bytes give a value or a [`GgufError`] that says what was read, at which byte, what was
 //! expected and what stood there. A count is compared with its bound and with the bytes that remain before anything is
