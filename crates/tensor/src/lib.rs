@@ -4,8 +4,11 @@
 //! trains, compresses, masks or sums works on the plain slice. [`gemm`](gemm()) multiplies matrices that are slices too.
 //! [`fixed`] turns floats into the integers that a federation adds, and packs them at exactly the agreed width.
 //!
-//! This crate knows no networks, no files and no federation. It is the only one with `unsafe`: each use stands in
-//! a module that says why, and calls code chosen for the processor it runs on, or the C library's allocator.
+//! [`gguf`] reads and writes files of language models, as bytes.
+//!
+//! This crate knows no networks, no paths and no federation. It is the only one with `unsafe`: each use stands in
+//! a module that says why, and calls code chosen for the processor it runs on, the C library's allocator, or
+//! the system's memory.
 
 #![deny(unsafe_code)]
 
@@ -15,6 +18,8 @@ pub mod bytes;
 mod elementary;
 pub mod fixed;
 mod gemm;
+pub mod gguf;
+mod mapped;
 mod params;
 pub mod pool;
 mod processor;
@@ -26,5 +31,6 @@ pub mod vectors;
 pub use allocator::share_one_heap;
 pub use elementary::{sigmoid, tanh};
 pub use gemm::{Matrix, gemm};
+pub use mapped::Mapped;
 pub use params::{Layout, Params, ParamsError, Segment};
 pub use real::Real;
