@@ -35,6 +35,7 @@ mod model;
 mod optimiser;
 mod sink;
 mod spec;
+pub mod text;
 mod train;
 
 pub use batch::{Batch, Epoch};
