@@ -4,7 +4,9 @@
 //! trains, compresses, masks or sums works on the plain slice. [`gemm`](gemm()) multiplies matrices that are slices too.
 //! [`fixed`] turns floats into the integers that a federation adds, and packs them at exactly the agreed width.
 //!
-//! This crate knows no networks, no files and no federation. It is the only one with `unsafe`: each use stands in
+//! [`gguf`] reads and writes files of language models, as bytes.
+//!
+//! This crate knows no networks, no paths and no federation. It is the only one with `unsafe`: each use stands in
 //! a module that says why, and calls code chosen for the processor it runs on, or the C library's allocator.
 
 #![deny(unsafe_code)]
@@ -14,6 +16,7 @@ pub mod bytes;
 mod elementary;
 pub mod fixed;
 mod gemm;
+pub mod gguf;
 mod params;
 pub mod pool;
 mod processor;
