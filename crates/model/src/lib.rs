@@ -36,6 +36,7 @@ mod model;
 mod optimiser;
 mod sink;
 mod spec;
+pub mod text;
 mod train;
 
 pub use batch::{Batch, Epoch};

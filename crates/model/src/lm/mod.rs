@@ -6,11 +6,13 @@
 
 mod config;
 mod layer;
+mod load;
 mod stage;
 mod state;
 #[cfg(test)]
 mod tests;
 
 pub use config::{Architecture, Config, Gate, Rope};
+pub use load::{LoadError, config, load};
 pub use stage::{Input, Output, Part, Scratch, Stage, Wanted};
 pub use state::{State, StateError};
