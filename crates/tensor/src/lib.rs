@@ -22,7 +22,7 @@ mod real;
 mod tile;
 
 pub use allocator::share_one_heap;
-pub use elementary::{sigmoid, tanh};
+pub use elementary::{exp, ln, sigmoid, tanh};
 pub use gemm::{Matrix, gemm};
 pub use params::{Layout, Params, ParamsError, Segment};
 pub use real::Real;
