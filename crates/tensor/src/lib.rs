@@ -29,7 +29,7 @@ mod tile;
 pub mod vectors;
 
 pub use allocator::share_one_heap;
-pub use elementary::{sigmoid, tanh};
+pub use elementary::{exp, ln, sigmoid, tanh};
 pub use gemm::{Matrix, gemm};
 pub use mapped::Mapped;
 pub use params::{Layout, Params, ParamsError, Segment};
