@@ -1,7 +1,10 @@
 //! Inference: sessions, sampling, draft and verify, routing, split planning.
 //!
 //! This crate is the third of row 2. It may use `tensor`, `model` and `wire`, and knows neither federation nor sockets.
-//! [`sample`] turns logits into tokens.
+//! A [`Model`](model::Model) is weights, tokeniser and chat template; [`engine`] runs many sequences over one pass of the
+//! weights; [`sample`] turns logits into tokens.
 #![forbid(unsafe_code)]
 
+pub mod engine;
+pub mod model;
 pub mod sample;

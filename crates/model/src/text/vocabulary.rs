@@ -54,7 +54,7 @@ pub enum Kind {
 
 impl Kind {
     /// The kind of a number in `tokenizer.ggml.token_type`.
-    pub fn from_number(number: i64) -> Option<Self> {
+    pub fn from_number(number: i32) -> Option<Self> {
         use Kind::*;
         [Undefined, Normal, Unknown, Control, UserDefined, Unused, Byte].get(usize::try_from(number).ok()?).copied()
     }
