@@ -19,6 +19,7 @@ mod added;
 mod alphabet;
 mod bpe;
 mod detokeniser;
+mod gguf;
 mod merge;
 mod sentencepiece;
 mod template;
@@ -28,6 +29,7 @@ mod vocabulary;
 mod words;
 
 pub use detokeniser::Detokeniser;
+pub use gguf::chat_template;
 pub use template::{ChatTemplate, Json, Prompt, TemplateError};
 pub use tokeniser::Tokeniser;
 pub use vocabulary::{Kind, Vocabulary, VocabularyError};

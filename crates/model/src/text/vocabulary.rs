@@ -54,7 +54,7 @@ pub enum Kind {
 
 impl Kind {
     /// The kind of a number in `tokenizer.ggml.token_type`.
-    pub fn from_number(number: i64) -> Option<Self> {
+    pub fn from_number(number: i32) -> Option<Self> {
         use Kind::*;
         [Undefined, Normal, Unknown, Control, UserDefined, Unused, Byte].get(usize::try_from(number).ok()?).copied()
     }
@@ -69,8 +69,14 @@ pub struct VocabularyError {
     pub got: String,
 }
 
+const GOT_CHARS_MAX: usize = 120;
+
 impl VocabularyError {
     pub(super) fn new(field: impl Into<String>, expected: impl Into<String>, got: impl Into<String>) -> Self {
-        Self { field: field.into(), expected: expected.into(), got: got.into() }
+        // Texts of a file may be of any length, and a message is one line.
+        let got = got.into();
+        let shown = got.chars().take(GOT_CHARS_MAX).collect::<String>();
+        let got = if shown.len() < got.len() { shown + "…" } else { got };
+        Self { field: field.into(), expected: expected.into(), got }
     }
 }
