@@ -7,6 +7,7 @@ mod doctor;
 mod failure;
 mod fleet;
 mod input;
+mod inspect;
 mod job;
 mod join;
 mod llm;
@@ -68,6 +69,8 @@ enum Command {
     Tokenize(tokenize::Args),
     /// How well a model expects a text: perplexity.
     Score(score::Args),
+    /// What a model file holds: architecture, kinds of weights, metadata, tensors.
+    Inspect(inspect::Args),
     /// Measurements, reproducible by anyone.
     Bench(bench::Args),
     /// What this machine is and what is missing.
@@ -92,6 +95,7 @@ fn main() -> ExitCode {
         Command::Run(args) => run::run(&args, json),
         Command::Tokenize(args) => tokenize::run(&args, json),
         Command::Score(args) => score::run(&args, json),
+        Command::Inspect(args) => inspect::run(args, json),
         Command::Bench(args) => bench::run(args),
         Command::Doctor(args) => doctor::run(args, json),
     };
