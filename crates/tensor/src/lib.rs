@@ -20,6 +20,7 @@ mod processor;
 pub mod quant;
 mod real;
 mod tile;
+pub mod weights;
 
 pub use allocator::share_one_heap;
 pub use elementary::{exp, ln, sigmoid, tanh};
