@@ -66,7 +66,7 @@ impl Constraint {
         grammar: TopLevelGrammar,
         error: impl Fn(String) -> ConstraintError,
     ) -> Result<Self, ConstraintError> {
-        let parser = index.factory.create_parser(grammar).map_err(|e| error(first_line(&e)))?;
+        let parser = index.factory.create_parser(grammar).map_err(|e| error(in_one_line(&e)))?;
         Ok(Self { matcher: Matcher::new(Ok(parser)), vocabulary: index.size, accepted: 0 })
     }
 
@@ -119,10 +119,13 @@ fn bounded(kind: &'static str, source: &str) -> Result<(), ConstraintError> {
 }
 
 fn failed(error: impl std::fmt::Display) -> ConstraintError {
-    ConstraintError::Failed { reason: first_line(&error) }
+    ConstraintError::Failed { reason: in_one_line(&error) }
 }
 
-/// What follows the first line shows the parser's insides, and would be several lines of a one-line error.
-fn first_line(error: &impl std::fmt::Display) -> String {
-    error.to_string().lines().next().unwrap_or_default().to_owned()
+/// The first line, and what a further line calls an error. The other lines draw pictures of the source.
+fn in_one_line(error: &impl std::fmt::Display) -> String {
+    let told = error.to_string();
+    let mut lines = told.lines();
+    let first = lines.next().unwrap_or_default();
+    lines.filter(|line| line.starts_with("error:")).fold(first.to_owned(), |told, line| format!("{told} {line}"))
 }
