@@ -27,7 +27,9 @@ pub enum IndexError {
     Refused { reason: String },
 }
 
-/// A trie over the bytes of all tokens. Takes some tens of milliseconds to build; cheap to clone and to share.
+/// A trie over the bytes of all tokens, with the masks that most schemas need worked out. For 151 936 tokens this takes
+/// about a second, so build it once for a model and not for a request; without the masks it would take half of that, but
+/// a first mask within a JSON string four times as long. Cheap to clone and to share.
 #[derive(Clone)]
 pub struct VocabularyIndex {
     pub(super) factory: Arc<ParserFactory>,
