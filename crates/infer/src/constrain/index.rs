@@ -28,8 +28,8 @@ pub enum IndexError {
 }
 
 /// A trie over the bytes of all tokens, with the masks that most schemas need worked out. For 151 936 tokens this takes
-/// about a second, so build it once for a model and not for a request; without the masks it would take half of that, but
-/// a first mask within a JSON string four times as long. Cheap to clone and to share.
+/// one to two seconds, so build it once for a model and not for a request; without the masks it would take half of that,
+/// but a first mask within a JSON string four times as long. Cheap to clone and to share.
 #[derive(Clone)]
 pub struct VocabularyIndex {
     pub(super) factory: Arc<ParserFactory>,
