@@ -34,7 +34,7 @@ impl Json {
 
     /// A message as chats have them.
     pub fn message(role: &str, content: &str) -> Self {
-        Self(Value::from_iter([("role", role), ("content", content)]))
+        Self(Value::from_pairs([("role", role), ("content", content)]))
     }
 }
 
@@ -114,7 +114,7 @@ impl ChatTemplate {
             variables.push(("strftime_now", Value::from_function(move |format: &str| time::strftime(now, format))));
         }
         let template = self.environment.get_template(NAME).map_err(failed)?;
-        template.render(Value::from_iter(variables)).map_err(failed)
+        template.render(Value::from_pairs(variables)).map_err(failed)
     }
 }
 
