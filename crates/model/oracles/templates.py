@@ -108,7 +108,7 @@ OURS = {
 """,
 }
 
-TOOL = {"type": "function", "function": {"name": "get_weather", "description": "Weather <of> a place & \"more\"", "parameters": {"type": "object", "properties": {"place": {"type": "string", "description": "café"}, "days": {"type": "integer", "default": 1.5}}, "required": ["place"]}}}
+TOOL = {"type": "function", "function": {"name": "get_weather", "description": "Weather <of> a place & \"more\"", "parameters": {"type": "object", "properties": {"place": {"type": "string", "description": "café"}, "days": {"type": "integer", "default": 1.5, "enum": [0, -7, 1e20, 1.25e-7, 0.0001, -0.0, 1e16, 9007199254740993, 123456789.125, 1e100, -2.5e-300, 1e15]}}, "required": ["place"]}}}
 
 
 def message(role, content, **more):
