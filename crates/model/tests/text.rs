@@ -90,6 +90,33 @@ fn control_tokens_count_only_in_text_that_is_trusted() {
 }
 
 #[test]
+fn joins_make_no_control_token() {
+    let letters = letters();
+    let mut vocabulary = bpe(&letters, "gpt-2");
+    vocabulary.kinds[256] = Kind::Control;
+    let tokeniser = Tokeniser::new(&vocabulary).unwrap();
+    assert_eq!(tokeniser.encode("ab", false), [u32::from(b'a'), u32::from(b'b')]);
+    assert_eq!(tokeniser.encode("ab", true), [256]);
+}
+
+#[test]
+fn tokens_that_end_answers_are_known_by_name() {
+    let letters = letters();
+    let mut vocabulary = bpe(&letters, "gpt-2");
+    vocabulary.tokens.extend(["<|im_end|>", "</s>"]);
+    vocabulary.kinds.extend([Kind::Normal, Kind::UserDefined]);
+    let tokeniser = Tokeniser::new(&vocabulary).unwrap();
+    assert_eq!(tokeniser.kind(262), Kind::Control, "whatever the file says");
+    assert!(tokeniser.ends(262) && !tokeniser.ends(261));
+    assert_eq!(tokeniser.encode("<|im_end|>", true), [262]);
+    // `</s>` ends answers only where the file says that it is a control token, but plain text never makes it.
+    assert!(!tokeniser.ends(263));
+    assert_eq!(tokeniser.encode("</s>", false).len(), 4);
+    assert_eq!(tokeniser.encode("</s>", true), [263]);
+    assert_eq!(tokeniser.decode(&[262, 263]), "</s>");
+}
+
+#[test]
 fn llama3_takes_a_word_that_is_a_token_whole() {
     let letters = letters();
     let mut vocabulary = bpe(&letters, "llama-bpe");
