@@ -7,6 +7,7 @@ mod doctor;
 mod failure;
 mod fleet;
 mod input;
+mod inspect;
 mod job;
 mod join;
 mod memory;
@@ -58,6 +59,8 @@ enum Command {
     Job(job::Command),
     /// Thousands of virtual devices, virtual time, faults, a seed.
     Sim(sim_cmd::Args),
+    /// What a model file holds: architecture, kinds of weights, metadata, tensors.
+    Inspect(inspect::Args),
     /// Measurements, reproducible by anyone.
     Bench(bench::Args),
     /// What this machine is and what is missing.
@@ -79,6 +82,7 @@ fn main() -> ExitCode {
         Command::Fleet(command) => fleet::run(command, json),
         Command::Job(command) => job::run(command, json),
         Command::Sim(args) => sim_cmd::run(args),
+        Command::Inspect(args) => inspect::run(args, json),
         Command::Bench(args) => bench::run(args),
         Command::Doctor(args) => doctor::run(args, json),
     };

@@ -5,6 +5,7 @@
 //! folder with other golden files, to compare many more strings than are committed.
 
 use littoral_model::text::{Kind, Tokeniser, Vocabulary};
+use littoral_tensor::Mapped;
 use littoral_tensor::gguf::Gguf;
 use serde::Deserialize;
 use serde_json::Value;
@@ -46,14 +47,14 @@ fn read<T: for<'de> Deserialize<'de>>(name: &str) -> T {
     serde_json::from_slice(&std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))).unwrap()
 }
 
-fn model(name: &str) -> Option<Vec<u8>> {
+fn model(name: &str) -> Option<Mapped> {
     let folder = std::env::var_os("LITTORAL_MODELS").map_or_else(|| PathBuf::from("/root/models"), PathBuf::from);
     let path = folder.join(name);
-    let bytes = std::fs::read(&path).ok();
-    if bytes.is_none() {
+    let Ok(file) = std::fs::File::open(&path) else {
         println!("{} is absent: nothing is compared", path.display());
-    }
-    bytes
+        return None;
+    };
+    Some(Mapped::new(&file).unwrap())
 }
 
 fn compare(name: &str, goldens: &[&str]) {

@@ -7,7 +7,8 @@
 //! [`gguf`] reads and writes files of language models, as bytes.
 //!
 //! This crate knows no networks, no paths and no federation. It is the only one with `unsafe`: each use stands in
-//! a module that says why, and calls code chosen for the processor it runs on, or the C library's allocator.
+//! a module that says why, and calls code chosen for the processor it runs on, the C library's allocator, or
+//! the system's memory.
 
 #![deny(unsafe_code)]
 
@@ -17,6 +18,7 @@ mod elementary;
 pub mod fixed;
 mod gemm;
 pub mod gguf;
+mod mapped;
 mod params;
 pub mod pool;
 mod processor;
@@ -27,5 +29,6 @@ mod tile;
 pub use allocator::share_one_heap;
 pub use elementary::{sigmoid, tanh};
 pub use gemm::{Matrix, gemm};
+pub use mapped::Mapped;
 pub use params::{Layout, Params, ParamsError, Segment};
 pub use real::Real;

@@ -1,0 +1,133 @@
+//! An open file's bytes as memory, read by the system when they are touched.
+//!
+//! Weights are repacked while they are read, and then their pages of the file are not needed: [`Mapped::forget`] gives
+//! them back, so that a model is not in memory twice.
+
+// A mapping is memory that the compiler knows nothing of; each use says why it holds.
+#![allow(unsafe_code)]
+
+use memmap2::Mmap;
+use std::fs::File;
+use std::io;
+use std::ops::{Deref, Range};
+
+/// A file that is mapped for reading, as long as it was when it was mapped.
+///
+/// While it lives, nobody may write to the file or cut it: bytes that were checked could be others when they are used,
+/// and touching what was cut off ends the process (SIGBUS). Files of models are replaced by renaming, never changed.
+#[derive(Debug)]
+pub struct Mapped {
+    map: Mmap,
+}
+
+impl Mapped {
+    /// The file may be closed after this. An error if it is none that can be mapped, a folder or a pipe for instance.
+    pub fn new(file: &File) -> io::Result<Self> {
+        // SAFETY: the mapping is of the system's choice, for reading only, and lives as long as the bytes that are lent
+        // from it. That no other program changes the file meanwhile cannot be shown here: it is what the type asks for
+        // above, as every program does that maps files. This program changes no file that it maps.
+        let map = unsafe { Mmap::map(file)? };
+        Ok(Self { map })
+    }
+
+    /// Tells the system that these bytes are not needed any more. They may be read again, from the file.
+    ///
+    /// Pages that hold other bytes, too, stay; so does all where there is no such advice. Advice that is refused does no
+    /// harm.
+    pub fn forget(&self, range: Range<usize>) {
+        #[cfg(target_os = "linux")]
+        if let Some(pages) = whole_pages(range.start..range.end.min(self.map.len()), page_bytes()) {
+            let advice = memmap2::UncheckedAdvice::DontNeed;
+            // SAFETY: the pages lie within the mapping. It is shared and read-only, so nothing was written that could be
+            // lost: the next touch brings the same bytes of the file again.
+            let _ = unsafe { self.map.unchecked_advise_range(advice, pages.start, pages.len()) };
+        }
+        #[cfg(not(target_os = "linux"))]
+        let _ = range;
+    }
+}
+
+impl Deref for Mapped {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.map
+    }
+}
+
+/// The pages that lie in the range from end to end; `None` if there is none. A mapping begins at a page.
+#[cfg(target_os = "linux")]
+fn whole_pages(range: Range<usize>, page_bytes: usize) -> Option<Range<usize>> {
+    let start = range.start.checked_next_multiple_of(page_bytes)?;
+    let end = range.end - range.end % page_bytes;
+    (start < end).then_some(start..end)
+}
+
+#[cfg(target_os = "linux")]
+fn page_bytes() -> usize {
+    // SAFETY: asks for a constant of the system.
+    usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).expect("every Linux has a page size")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    /// A file without a name, so that it ends with the test.
+    fn file(name: &str, bytes: &[u8]) -> File {
+        let path = std::env::temp_dir().join(format!("littoral-mapped-{name}-{}", std::process::id()));
+        let mut file = File::options().read(true).write(true).create(true).truncate(true).open(&path).unwrap();
+        file.write_all(bytes).unwrap();
+        std::fs::remove_file(path).unwrap();
+        file
+    }
+
+    #[test]
+    fn bytes_are_the_files_also_after_it_is_closed() {
+        assert_eq!(&Mapped::new(&file("few", b"few bytes")).unwrap()[..], b"few bytes");
+        assert_eq!(&Mapped::new(&file("none", b"")).unwrap()[..], b"");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_folder_cannot_be_mapped() {
+        assert!(Mapped::new(&File::open(std::env::temp_dir()).unwrap()).is_err());
+    }
+
+    /// Kilobytes of the mapping that are in memory.
+    #[cfg(target_os = "linux")]
+    fn resident_kb(mapped: &Mapped) -> usize {
+        let start = format!("{:x}-", mapped.as_ptr() as usize);
+        let maps = std::fs::read_to_string("/proc/self/smaps").unwrap();
+        let of_it = maps.lines().skip_while(|line| !line.starts_with(&start));
+        let resident = of_it.skip(1).find_map(|line| line.strip_prefix("Rss:")).unwrap();
+        resident.trim().trim_end_matches(" kB").parse().unwrap()
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn what_is_forgotten_leaves_memory_and_reads_the_same() {
+        let bytes: Vec<u8> = (0..4 << 20).map(|i: u32| (i % 251) as u8).collect();
+        let mapped = Mapped::new(&file("forget", &bytes)).unwrap();
+        assert_eq!(mapped[..], bytes);
+        assert_eq!(resident_kb(&mapped), 4096);
+        mapped.forget(1 << 20..4 << 20);
+        // Less if the first bytes shared a huge page with the rest: a huge page of a file leaves as a whole.
+        assert!(resident_kb(&mapped) <= 1024);
+        assert_eq!(mapped[..], bytes);
+        mapped.forget(0..usize::MAX);
+        assert_eq!(resident_kb(&mapped), 0);
+        mapped.forget(usize::MAX..usize::MAX);
+        assert_eq!(mapped[..], bytes);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn pages_that_hold_other_bytes_stay() {
+        assert_eq!(whole_pages(0..8, 4), Some(0..8));
+        assert_eq!(whole_pages(1..11, 4), Some(4..8));
+        assert_eq!(whole_pages(1..7, 4), None);
+        assert_eq!(whole_pages(usize::MAX..usize::MAX, 4), None);
+    }
+}
