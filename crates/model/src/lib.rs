@@ -33,6 +33,7 @@ mod build;
 mod examples;
 mod init;
 mod layers;
+pub mod lm;
 mod model;
 mod optimiser;
 mod sink;

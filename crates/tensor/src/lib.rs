@@ -13,6 +13,7 @@
 #![deny(unsafe_code)]
 
 mod allocator;
+pub mod attention;
 pub mod bytes;
 mod elementary;
 pub mod fixed;
@@ -25,9 +26,10 @@ mod processor;
 pub mod quant;
 mod real;
 mod tile;
+pub mod vectors;
 
 pub use allocator::share_one_heap;
-pub use elementary::{sigmoid, tanh};
+pub use elementary::{exp, ln, sigmoid, tanh};
 pub use gemm::{Matrix, gemm};
 pub use mapped::Mapped;
 pub use params::{Layout, Params, ParamsError, Segment};

@@ -158,3 +158,19 @@ fn what(error: &Error) -> String {
         None => error.kind().to_string(),
     }
 }
+
+#[cfg(test)]
+mod messages {
+    use super::*;
+
+    #[test]
+    fn a_message_has_its_role_and_its_content() {
+        let template = ChatTemplate::new(
+            "{% for m in messages %}{{ m['role'] }}: {{ m.content }};{% endfor %}{% if add_generation_prompt %}>{% endif %}",
+        )
+        .unwrap();
+        let messages = [Json::message("system", "be kind"), Json::message("user", "hi")];
+        let prompt = Prompt { messages: &messages, add_generation_prompt: true, ..Prompt::default() };
+        assert_eq!(template.render(&prompt).unwrap(), "system: be kind;user: hi;>");
+    }
+}

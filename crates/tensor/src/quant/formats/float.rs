@@ -56,7 +56,7 @@ pub unsafe fn strip<L: Lanes, W: Float, const M: usize>(
 ) -> [L::Floats; M] {
     unsafe {
         let mut parts = [[L::zeros(); M]; 4];
-        let mut column = |k: usize, part: &mut [L::Floats; M]| {
+        let column = |k: usize, part: &mut [L::Floats; M]| {
             let w = W::load::<L>(strip.add(k * ROWS * W::KIND.bytes()));
             for (m, sum) in part.iter_mut().enumerate() {
                 *sum = L::fused(w, L::every(panel.add((k * M + m) * 4)), *sum);

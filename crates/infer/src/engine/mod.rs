@@ -1,0 +1,208 @@
+//! Many sequences over one pass of the weights: continuous batching.
+//!
+//! An [`Engine`] holds sequences that run and requests that wait. [`Engine::step`] makes one pass: every sequence that
+//! writes goes on by one token, and prompts that are being read share a budget of tokens, so that a long prompt delays
+//! nobody's next token much. States of ended sequences are kept, and a request that begins with the same tokens starts
+//! from there. None of this changes a bit of anybody's text: the kernels do not let it.
+//!
+//! Not here: threads, clocks, text. The host steps, and cuts ids into words.
+
+mod kept;
+mod request;
+
+pub use request::{Event, Finish, Limits, Refused, Request, SequenceId};
+
+use crate::model::Model;
+use crate::sample::{History, LogProbs, Sampler};
+use kept::Kept;
+use littoral_model::lm::{Input, Part, Scratch, State, Wanted};
+use littoral_tensor::pool::Pool;
+use littoral_tensor::quant::Instructions;
+use request::check;
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// A request that runs.
+struct Sequence {
+    id: SequenceId,
+    request: Request,
+    state: State,
+    sampler: Sampler,
+    answer: Vec<u32>,
+}
+
+impl Sequence {
+    /// Tokens that its state has not seen.
+    fn ahead(&self) -> usize {
+        self.request.prompt.len() + self.answer.len() - self.state.positions()
+    }
+}
+
+pub struct Engine {
+    model: Arc<Model>,
+    limits: Limits,
+    scratch: Scratch,
+    running: Vec<Sequence>,
+    waiting: VecDeque<(SequenceId, Request)>,
+    kept: Kept,
+    next: u64,
+}
+
+impl Engine {
+    pub fn new(model: Arc<Model>, limits: Limits) -> Self {
+        let instructions = Instructions::here()[0];
+        Self {
+            model,
+            scratch: Scratch::new(instructions),
+            running: Vec::new(),
+            waiting: VecDeque::new(),
+            kept: Kept::new(limits.kept_bytes_max),
+            limits,
+            next: 0,
+        }
+    }
+
+    pub fn model(&self) -> &Arc<Model> {
+        &self.model
+    }
+
+    /// Takes a request in. It waits while as many run as may.
+    ///
+    /// # Errors
+    /// It can never be answered, or too many wait.
+    pub fn submit(&mut self, request: Request) -> Result<SequenceId, Refused> {
+        check(&request, &self.model)?;
+        if self.waiting.len() >= self.limits.waiting_max {
+            return Err(Refused::Busy { waiting: self.waiting.len() });
+        }
+        let id = SequenceId(self.next);
+        self.next += 1;
+        self.waiting.push_back((id, request));
+        Ok(id)
+    }
+
+    /// Nobody wants the rest of it. Says nothing more of it.
+    pub fn cancel(&mut self, id: SequenceId) {
+        self.waiting.retain(|(waiting, _)| *waiting != id);
+        if let Some(at) = self.running.iter().position(|sequence| sequence.id == id) {
+            let sequence = self.running.swap_remove(at);
+            self.keep(sequence);
+        }
+    }
+
+    pub fn running(&self) -> usize {
+        self.running.len()
+    }
+
+    pub fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
+    pub fn idle(&self) -> bool {
+        self.running.is_empty() && self.waiting.is_empty()
+    }
+
+    /// One pass. Does nothing if nobody asks for anything.
+    pub fn step(&mut self, pool: &Pool) -> Vec<Event> {
+        let mut events = Vec::new();
+        self.admit(&mut events);
+        // How much of each sequence goes in: one token of those that write, and prompts as far as the budget goes, the
+        // oldest first.
+        let mut budget = self.limits.prompt_tokens_per_pass.max(1);
+        let shares: Vec<usize> = self
+            .running
+            .iter()
+            .map(|sequence| {
+                let share = if sequence.answer.is_empty() { sequence.ahead().min(budget) } else { 1 };
+                budget -= if sequence.answer.is_empty() { share } else { 0 };
+                share
+            })
+            .collect();
+        let mut parts = Vec::new();
+        for (sequence, share) in self.running.iter_mut().zip(&shares).filter(|(_, share)| **share > 0) {
+            let wanted = if sequence.ahead() == *share { Wanted::Last } else { Wanted::None };
+            let at = sequence.state.positions();
+            let input = match sequence.answer.last() {
+                Some(last) => std::slice::from_ref(last),
+                None => &sequence.request.prompt[at..at + share],
+            };
+            parts.push(Part { state: &mut sequence.state, input: Input::Ids(input), wanted });
+        }
+        if parts.is_empty() {
+            return events;
+        }
+        let output = self.model.stage.forward(&mut parts, &mut self.scratch, pool);
+        let mut logits = output.logits.chunks_exact(self.model.stage.config().vocabulary);
+        let mut ended = Vec::new();
+        for (index, (sequence, share)) in self.running.iter_mut().zip(&shares).enumerate() {
+            if *share == 0 || sequence.ahead() > 0 {
+                continue;
+            }
+            let logits = logits.next().expect("logits of each that wants them");
+            let (event, finish) = choose(sequence, logits, &self.model);
+            events.extend(event);
+            if let Some(why) = finish {
+                events.push(Event::Finished { sequence: sequence.id, why });
+                ended.push(index);
+            }
+        }
+        for index in ended.into_iter().rev() {
+            let sequence = self.running.remove(index);
+            self.keep(sequence);
+        }
+        events
+    }
+
+    fn admit(&mut self, events: &mut Vec<Event>) {
+        while self.running.len() < self.limits.running_max {
+            let Some((id, request)) = self.waiting.pop_front() else { return };
+            // The last token of a prompt is always read: its logits are what the answer begins with.
+            let state = self.kept.take(&request.prompt[..request.prompt.len() - 1]);
+            let state = state.unwrap_or_else(|| self.model.stage.state());
+            match Sampler::new(request.sampling.clone()) {
+                Ok(sampler) => {
+                    events.push(Event::Started { sequence: id, reused: state.positions() });
+                    self.running.push(Sequence { id, request, state, sampler, answer: Vec::new() });
+                }
+                Err(why) => events.push(Event::Finished { sequence: id, why: Finish::Failed(why.to_string()) }),
+            }
+        }
+    }
+
+    fn keep(&mut self, sequence: Sequence) {
+        let Sequence { request, mut answer, state, .. } = sequence;
+        let mut ids = request.prompt;
+        ids.append(&mut answer);
+        ids.truncate(state.positions());
+        self.kept.put(ids, state);
+    }
+}
+
+/// The next token of a sequence, and whether it is the last.
+fn choose(sequence: &mut Sequence, logits: &[f32], model: &Model) -> (Option<Event>, Option<Finish>) {
+    let Sequence { id, request, sampler, answer, .. } = sequence;
+    let history = History { prompt: &request.prompt, answer };
+    let chosen = match sampler.pick(logits, history, None) {
+        Ok(chosen) => chosen,
+        Err(why) => return (None, Some(Finish::Failed(why.to_string()))),
+    };
+    if !request.ignore_end && model.tokeniser.ends(chosen) {
+        return (None, Some(Finish::End));
+    }
+    let (logprob, top) = match request.top_logprobs {
+        None => (None, Vec::new()),
+        Some(count) => {
+            let all = LogProbs::of(logits);
+            (Some(all.get(chosen)), all.top(count))
+        }
+    };
+    answer.push(chosen);
+    let event = Event::Token { sequence: *id, id: chosen, logprob, top };
+    let length = request.prompt.len() + answer.len();
+    let finish = match () {
+        () if answer.len() >= request.max_tokens => Some(Finish::Length),
+        () if length >= model.context() => Some(Finish::Context),
+        () => None,
+    };
+    (Some(event), finish)
+}

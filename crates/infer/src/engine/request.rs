@@ -1,0 +1,115 @@
+//! What is asked of an engine, and what it says.
+
+use crate::model::Model;
+use crate::sample::{SamplingParams, TokenLogProb};
+use std::fmt;
+use thiserror::Error;
+
+/// A request that was taken in, numbered from 0.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct SequenceId(pub u64);
+
+impl fmt::Display for SequenceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+/// Go on with these tokens.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// At least one.
+    pub prompt: Vec<u32>,
+    /// At least 1.
+    pub max_tokens: usize,
+    pub sampling: SamplingParams,
+    /// Tell each token's log-probability, and so many of the best ones.
+    pub top_logprobs: Option<usize>,
+    /// Write on where the model would end; for measurements.
+    pub ignore_end: bool,
+}
+
+/// Bounds of an engine.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Sequences in one pass.
+    pub running_max: usize,
+    /// Requests that wait for a place.
+    pub waiting_max: usize,
+    /// Tokens of prompts that one pass reads beside the tokens that are written.
+    pub prompt_tokens_per_pass: usize,
+    /// States of ended sequences, in bytes.
+    pub kept_bytes_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { running_max: 12, waiting_max: 64, prompt_tokens_per_pass: 256, kept_bytes_max: 256 << 20 }
+    }
+}
+
+/// Why a sequence ended.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Finish {
+    /// The model said so.
+    End,
+    /// As many tokens as were asked for.
+    Length,
+    /// The model's context is full.
+    Context,
+    Failed(String),
+}
+
+#[derive(Clone, PartialEq, Debug)]
+pub enum Event {
+    /// `reused`: tokens of the prompt whose state was here already.
+    Started {
+        sequence: SequenceId,
+        reused: usize,
+    },
+    Token {
+        sequence: SequenceId,
+        id: u32,
+        logprob: Option<f32>,
+        top: Vec<TokenLogProb>,
+    },
+    Finished {
+        sequence: SequenceId,
+        why: Finish,
+    },
+}
+
+/// Why a request was not taken in.
+#[derive(Clone, PartialEq, Debug, Error)]
+pub enum Refused {
+    #[error("{field}: {expected} expected, got {got}")]
+    Field { field: &'static str, expected: String, got: String },
+    #[error(
+        "the prompt has {got} tokens: at most {expected} expected, so that the context of {context} has room for an answer"
+    )]
+    Context { context: usize, expected: usize, got: usize },
+    #[error("{waiting} requests wait already: ask again later")]
+    Busy { waiting: usize },
+}
+
+/// Can this be answered at all?
+pub(super) fn check(request: &Request, model: &Model) -> Result<(), Refused> {
+    let refuse = |field, expected: &str, got: String| Err(Refused::Field { field, expected: expected.into(), got });
+    let (vocabulary, context) = (model.stage.config().vocabulary, model.context());
+    if request.prompt.is_empty() {
+        return refuse("prompt", "at least one token", "none".into());
+    }
+    if let Some(id) = request.prompt.iter().find(|id| **id as usize >= vocabulary) {
+        return refuse("prompt", &format!("token ids below {vocabulary}"), id.to_string());
+    }
+    if request.max_tokens == 0 {
+        return refuse("max_tokens", "at least 1", "0".into());
+    }
+    if let Err(error) = request.sampling.validate() {
+        return refuse("sampling", "values within their ranges", error.to_string());
+    }
+    if request.prompt.len() >= context {
+        return Err(Refused::Context { context, expected: context - 1, got: request.prompt.len() });
+    }
+    Ok(())
+}

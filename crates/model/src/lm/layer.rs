@@ -1,0 +1,33 @@
+//! The weights of one layer, by the names that GGUF files give them.
+
+use littoral_tensor::quant::Matrix;
+
+/// Rows x columns of a matrix: outputs x inputs.
+#[derive(Debug)]
+pub struct Layer {
+    /// `attn_norm`: width.
+    pub attention_norm: Vec<f32>,
+    /// `attn_q`: (heads head_width) x width; `attn_k`, `attn_v`: (kv_heads head_width) x width.
+    pub q: Matrix,
+    pub k: Matrix,
+    pub v: Matrix,
+    /// Added to queries, keys and values; empty: nothing.
+    pub q_bias: Vec<f32>,
+    pub k_bias: Vec<f32>,
+    pub v_bias: Vec<f32>,
+    /// `attn_q_norm`, `attn_k_norm`: head_width; empty: none.
+    pub q_norm: Vec<f32>,
+    pub k_norm: Vec<f32>,
+    /// `attn_output`: width x (heads head_width).
+    pub o: Matrix,
+    /// `post_attention_norm`: width; empty: none.
+    pub after_attention_norm: Vec<f32>,
+    /// `ffn_norm`: width.
+    pub feed_norm: Vec<f32>,
+    /// `ffn_gate`, `ffn_up`: inner x width; `ffn_down`: width x inner.
+    pub gate: Matrix,
+    pub up: Matrix,
+    pub down: Matrix,
+    /// `post_ffw_norm`: width; empty: none.
+    pub after_feed_norm: Vec<f32>,
+}

@@ -1,0 +1,209 @@
+//! From a GGUF file to a [`Stage`]: which keys say what, and which tensors are whose.
+
+use super::config::{Architecture, Config, Gate, Rope};
+use super::layer::Layer;
+use super::stage::Stage;
+use littoral_tensor::gguf::{Gguf, GgufError};
+use littoral_tensor::pool::Pool;
+use littoral_tensor::quant::{Kind, Matrix, MatrixError, dequantise};
+use littoral_tensor::vectors::Pairs;
+use std::ops::Range;
+use std::sync::Arc;
+use thiserror::Error;
+
+/// A model's numbers are bounded, so that what follows from them can be counted on.
+const LAYERS_MAX: u32 = 1_024;
+const HEADS_MAX: u32 = 1_024;
+const WIDTH_MAX: u32 = 1 << 20;
+
+/// Why a file is no language model that runs here.
+#[derive(Clone, Debug, PartialEq, Error)]
+pub enum LoadError {
+    #[error(transparent)]
+    File(#[from] GgufError),
+    #[error("general.architecture: one of {} expected, got {got}", known())]
+    Architecture { got: String },
+    #[error("{field}: {expected} expected, got {got}")]
+    Field { field: String, expected: String, got: String },
+    #[error("tensor {name}: {error}")]
+    Matrix { name: String, error: MatrixError },
+}
+
+fn known() -> String {
+    Architecture::ALL.map(Architecture::name).join(", ")
+}
+
+/// The numbers of the model in a file.
+pub fn config(gguf: &Gguf<'_>) -> Result<Config, LoadError> {
+    let metadata = gguf.metadata();
+    let name = metadata.str("general.architecture")?;
+    let architecture =
+        Architecture::of_name(name).ok_or_else(|| LoadError::Architecture { got: name.escape_debug().to_string() })?;
+    let key = |part: &str| format!("{name}.{part}");
+    let number = |part: &str, most: u32| -> Result<usize, LoadError> {
+        let (field, got) = (key(part), metadata.u32(&key(part))?);
+        if got == 0 || got > most {
+            return Err(LoadError::Field { field, expected: format!("1 to {most}"), got: got.to_string() });
+        }
+        Ok(got as usize)
+    };
+    let or = |part: &str, most: u32, default: usize| match metadata.get(&key(part)) {
+        Some(_) => number(part, most),
+        None => Ok(default),
+    };
+    let float = |part: &str, default: f32| match metadata.get(&key(part)) {
+        Some(entry) => entry.f32(),
+        None => Ok(default),
+    };
+    let gemma = architecture == Architecture::Gemma3;
+    let (layers, width) = (number("block_count", LAYERS_MAX)?, number("embedding_length", WIDTH_MAX)?);
+    let heads = number("attention.head_count", HEADS_MAX)?;
+    let kv_heads = or("attention.head_count_kv", HEADS_MAX, heads)?;
+    let head_width = or("attention.key_length", WIDTH_MAX, width / heads)?;
+    let value_width = or("attention.value_length", WIDTH_MAX, head_width)?;
+    let wrong = |field: &str, expected: String, got: String| Err(LoadError::Field { field: key(field), expected, got });
+    if value_width != head_width {
+        return wrong("attention.value_length", format!("{head_width}, the width of keys"), value_width.to_string());
+    }
+    if !heads.is_multiple_of(kv_heads) {
+        return wrong("attention.head_count_kv", format!("a divisor of {heads} heads"), kv_heads.to_string());
+    }
+    let turned = or("rope.dimension_count", WIDTH_MAX, head_width)?;
+    if turned > head_width || !turned.is_multiple_of(2) {
+        return wrong("rope.dimension_count", format!("an even number up to {head_width}"), turned.to_string());
+    }
+    let scaling = match metadata.get(&key("rope.scaling.type")) {
+        Some(entry) => entry.str()?,
+        None => "none",
+    };
+    let scale = match scaling {
+        "none" => 1.0,
+        "linear" => float("rope.scaling.factor", 1.0)?,
+        other => return wrong("rope.scaling.type", "none or linear".into(), other.escape_debug().to_string()),
+    };
+    if scale.is_nan() || scale <= 0.0 {
+        return wrong("rope.scaling.factor", "a number above 0".into(), scale.to_string());
+    }
+    let factors = match gguf.find("rope_freqs.weight") {
+        Some(_) => vector(gguf, "rope_freqs.weight", turned / 2)?,
+        None => Vec::new(),
+    };
+    let rope = Rope {
+        pairs: if architecture == Architecture::Llama { Pairs::Neighbours } else { Pairs::Halves },
+        base: float("rope.freq_base", 10_000.0)?,
+        scale,
+        width: turned,
+        factors,
+    };
+    let rope_window =
+        Rope { base: float("rope.freq_base_swa", 10_000.0)?, scale: 1.0, factors: Vec::new(), ..rope.clone() };
+    Ok(Config {
+        architecture,
+        layers,
+        width,
+        heads,
+        kv_heads,
+        head_width,
+        inner: number("feed_forward_length", WIDTH_MAX)?,
+        vocabulary: gguf.tensor("token_embd.weight")?.rows(),
+        context: number("context_length", u32::MAX)?,
+        epsilon: metadata.f32(&key("attention.layer_norm_rms_epsilon"))?,
+        gate: if gemma { Gate::Gelu } else { Gate::Silu },
+        attention_scale: 1.0 / (head_width as f32).sqrt(),
+        window: if gemma { or("attention.sliding_window", u32::MAX, 0)? } else { 0 },
+        // Gemma 3: five layers with a window, then one without (Gemma team 2025, section 2).
+        window_period: if gemma { 6 } else { 1 },
+        rope,
+        rope_window,
+        embedding_scale: if gemma { (width as f32).sqrt() } else { 1.0 },
+        attention_cap: float("attn_logit_softcapping", 0.0)?,
+        logit_cap: float("final_logit_softcapping", 0.0)?,
+    })
+}
+
+/// Loads the layers of `range`, and with the first of them the embedding, with the last the output. `done` hears of the
+/// ranges of the file that were copied: their pages may go.
+///
+/// # Panics
+/// If the range is empty or not of the model.
+pub fn load(
+    gguf: &Gguf<'_>,
+    config: &Config,
+    range: Range<usize>,
+    pool: &Pool,
+    done: &mut dyn FnMut(Range<usize>),
+) -> Result<Stage, LoadError> {
+    assert!(range.start < range.end && range.end <= config.layers, "layers {range:?} of {}", config.layers);
+    let Config { width, inner, vocabulary, head_width, .. } = *config;
+    let (q_rows, kv_rows) = (config.heads * head_width, config.kv_heads * head_width);
+    let mut matrix = |name: &str, rows: usize, columns: usize| -> Result<Matrix, LoadError> {
+        let tensor = gguf.tensor(name)?;
+        if (tensor.rows(), tensor.columns()) != (rows, columns) {
+            let (expected, got) = (format!("{columns} x {rows}"), format!("{} x {}", tensor.columns(), tensor.rows()));
+            return Err(LoadError::Field { field: format!("tensor {name}"), expected, got });
+        }
+        let packed = Matrix::pack(tensor.kind, rows, columns, tensor.bytes, pool);
+        let packed = packed.map_err(|error| LoadError::Matrix { name: name.into(), error })?;
+        done(tensor.range.clone());
+        Ok(packed)
+    };
+    // The biggest ones first, while the file's pages of the others are not here yet: the peak is lowest so.
+    let last = range.end == config.layers;
+    let tied = gguf.find("output.weight").is_none();
+    let embedding = if range.start == 0 || last && tied {
+        Some(Arc::new(matrix("token_embd.weight", vocabulary, width)?))
+    } else {
+        None
+    };
+    let output = match (&embedding, last) {
+        (_, false) => None,
+        (Some(embedding), true) if tied => Some(embedding.clone()),
+        _ => Some(Arc::new(matrix("output.weight", vocabulary, width)?)),
+    };
+    let mut layers = Vec::with_capacity(range.len());
+    for layer in range.clone() {
+        let name = |part: &str| format!("blk.{layer}.{part}");
+        let may = |part: &str, len: usize| match gguf.find(&name(part)) {
+            Some(_) => vector(gguf, &name(part), len),
+            None => Ok(Vec::new()),
+        };
+        layers.push(Layer {
+            attention_norm: vector(gguf, &name("attn_norm.weight"), width)?,
+            q: matrix(&name("attn_q.weight"), q_rows, width)?,
+            k: matrix(&name("attn_k.weight"), kv_rows, width)?,
+            v: matrix(&name("attn_v.weight"), kv_rows, width)?,
+            q_bias: may("attn_q.bias", q_rows)?,
+            k_bias: may("attn_k.bias", kv_rows)?,
+            v_bias: may("attn_v.bias", kv_rows)?,
+            q_norm: may("attn_q_norm.weight", head_width)?,
+            k_norm: may("attn_k_norm.weight", head_width)?,
+            o: matrix(&name("attn_output.weight"), width, q_rows)?,
+            after_attention_norm: may("post_attention_norm.weight", width)?,
+            feed_norm: vector(gguf, &name("ffn_norm.weight"), width)?,
+            gate: matrix(&name("ffn_gate.weight"), inner, width)?,
+            up: matrix(&name("ffn_up.weight"), inner, width)?,
+            down: matrix(&name("ffn_down.weight"), width, inner)?,
+            after_feed_norm: may("post_ffw_norm.weight", width)?,
+        });
+    }
+    let output = match output {
+        Some(matrix) => Some((vector(gguf, "output_norm.weight", width)?, matrix)),
+        None => None,
+    };
+    let embedding = embedding.filter(|_| range.start == 0);
+    Ok(Stage { config: config.clone(), range, layers, embedding, output })
+}
+
+/// A tensor of one dimension, as floats.
+fn vector(gguf: &Gguf<'_>, name: &str, len: usize) -> Result<Vec<f32>, LoadError> {
+    let tensor = gguf.tensor(name)?;
+    let float = matches!(tensor.kind, Kind::F32 | Kind::F16 | Kind::BF16);
+    if tensor.rows() != 1 || tensor.columns() != len || !float {
+        let got = format!("{} x {} in {}", tensor.columns(), tensor.rows(), tensor.kind);
+        let expected = format!("{len} floats");
+        return Err(LoadError::Field { field: format!("tensor {name}"), expected, got });
+    }
+    let mut values = vec![0.0; len];
+    dequantise(tensor.kind, tensor.bytes, &mut values);
+    Ok(values)
+}
