@@ -20,7 +20,7 @@ pub struct Mapped {
 }
 
 impl Mapped {
-    /// `file`: an open file, as `&std::fs::File` or its descriptor. It may be closed after this. An error if it is none that can be mapped, a folder or a pipe for instance.
+    /// `file`: an open file, by reference or by its descriptor. It may be closed after this. An error if it is none that can be mapped, a folder or a pipe for instance.
     pub fn new(file: impl MmapAsRawDesc) -> io::Result<Self> {
         // SAFETY: the mapping is of the system's choice, for reading only, and lives as long as the bytes that are lent
         // from it. That no other program changes the file meanwhile cannot be shown here: it is what the type asks for
