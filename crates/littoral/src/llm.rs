@@ -13,6 +13,10 @@ pub fn map(path: &Path) -> Result<Mapped, Failure> {
     let refused = |e: std::io::Error| {
         Failure::new("the model was not opened", path.display().to_string(), "a readable GGUF file", e)
     };
+    // Opening a pipe would wait for somebody who writes to it.
+    if !path.metadata().map_err(refused)?.is_file() {
+        return Err(refused(std::io::Error::other("something that is no file")));
+    }
     let file = File::open(path).map_err(refused)?;
     Mapped::new(&file).map_err(refused)
 }

@@ -11,7 +11,14 @@ fn error(args: &[&str]) -> [String; 4] {
 
 #[test]
 fn wrong_usage_is_2_and_help_is_0() {
-    for args in [&["nope"][..], &["job"], &["job", "show", "x"], &["fleet", "ticket"], &["--nope"], &["run", "model"]] {
+    for args in [
+        &["nope"][..],
+        &["job"],
+        &["job", "show", "x"],
+        &["fleet", "ticket"],
+        &["--nope"],
+        &["run", "m", "--seed", "x"],
+    ] {
         let (code, stdout, stderr) = parts(&littoral(args));
         assert_eq!((code, stdout.as_str()), (2, ""), "{args:?}");
         assert!(stderr.contains("--help"), "{args:?}: {stderr}");

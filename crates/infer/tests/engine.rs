@@ -1,0 +1,195 @@
+//! The engine over a tiny made-up model: nobody's text depends on who else is there.
+
+use littoral_infer::engine::{Engine, Event, Finish, Limits, Refused, Request, SequenceId};
+use littoral_infer::model::Model;
+use littoral_infer::sample::SamplingParams;
+use littoral_tensor::gguf::{Value, Writer};
+use littoral_tensor::pool::Pool;
+use littoral_tensor::quant::Kind;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+const VOCABULARY: usize = 64;
+const WIDTH: usize = 32;
+const CONTEXT: u32 = 96;
+
+/// A file of the Llama family: two layers, weights drawn from a seed, one letter a token.
+fn file() -> Vec<u8> {
+    let mut seed = 5u64;
+    let mut floats = |count: usize, around: f32| -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for _ in 0..count {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            let draw = ((seed >> 40) as f32) / (1 << 23) as f32 - 1.0;
+            bytes.extend((around + 0.4 * draw).to_le_bytes());
+        }
+        bytes
+    };
+    let mut tensors = vec![
+        ("token_embd.weight".to_owned(), vec![WIDTH, VOCABULARY], floats(WIDTH * VOCABULARY, 0.0)),
+        ("output_norm.weight".to_owned(), vec![WIDTH], floats(WIDTH, 1.0)),
+    ];
+    for layer in 0..2 {
+        for norm in ["attn_norm", "ffn_norm"] {
+            tensors.push((format!("blk.{layer}.{norm}.weight"), vec![WIDTH], floats(WIDTH, 1.0)));
+        }
+        for (name, columns, rows) in [
+            ("attn_q", WIDTH, WIDTH),
+            ("attn_k", WIDTH, 16),
+            ("attn_v", WIDTH, 16),
+            ("attn_output", WIDTH, WIDTH),
+            ("ffn_gate", WIDTH, 48),
+            ("ffn_up", WIDTH, 48),
+            ("ffn_down", 48, WIDTH),
+        ] {
+            let name = format!("blk.{layer}.{name}.weight");
+            tensors.push((name, vec![columns, rows], floats(columns * rows, 0.0)));
+        }
+    }
+    let mut writer = Writer::new();
+    let text = [("general.architecture", "llama"), ("general.name", "tiny"), ("tokenizer.ggml.model", "gpt2")];
+    for (key, value) in text {
+        writer.set(key, Value::Str(value)).unwrap();
+    }
+    for (key, value) in [
+        ("llama.block_count", 2),
+        ("llama.embedding_length", WIDTH as u32),
+        ("llama.attention.head_count", 4),
+        ("llama.attention.head_count_kv", 2),
+        ("llama.feed_forward_length", 48),
+        ("llama.context_length", CONTEXT),
+        ("tokenizer.ggml.eos_token_id", VOCABULARY as u32 - 1),
+    ] {
+        writer.set(key, Value::U32(value)).unwrap();
+    }
+    writer.set("tokenizer.ggml.pre", Value::Str("gpt-2")).unwrap();
+    writer.set("llama.attention.layer_norm_rms_epsilon", Value::F32(1e-5)).unwrap();
+    let mut tokens: Vec<String> = (0..VOCABULARY as u8).map(|i| ((b'!' + i) as char).to_string()).collect();
+    tokens[VOCABULARY - 2] = "!#".into();
+    writer.strings("tokenizer.ggml.tokens", tokens.iter().map(String::as_str)).unwrap();
+    writer.strings("tokenizer.ggml.merges", ["! #"]).unwrap();
+    for (name, dims, bytes) in &tensors {
+        writer.tensor(name, dims, Kind::F32, bytes).unwrap();
+    }
+    let mut out = Vec::new();
+    writer.write(&mut out).unwrap();
+    out
+}
+
+fn model() -> Arc<Model> {
+    Arc::new(Model::load(&file(), &Pool::new(1), &mut |_| ()).unwrap())
+}
+
+fn request(seed: u32, prompt_tokens: usize, max_tokens: usize) -> Request {
+    Request {
+        prompt: (0..prompt_tokens as u32).map(|i| (i * (seed + 3) + seed) % (VOCABULARY as u32 - 1)).collect(),
+        max_tokens,
+        sampling: SamplingParams { seed: seed.into(), ..SamplingParams::default() },
+        top_logprobs: None,
+        ignore_end: true,
+    }
+}
+
+/// What each sequence was given, and how it ended.
+type Texts = BTreeMap<SequenceId, (Vec<u32>, Option<Finish>)>;
+
+fn hear(events: Vec<Event>, texts: &mut Texts) {
+    for event in events {
+        match event {
+            Event::Started { sequence, .. } => drop(texts.entry(sequence).or_default()),
+            Event::Token { sequence, id, .. } => texts.get_mut(&sequence).unwrap().0.push(id),
+            Event::Finished { sequence, why } => texts.get_mut(&sequence).unwrap().1 = Some(why),
+        }
+    }
+}
+
+fn alone(model: &Arc<Model>, request: Request) -> Vec<u32> {
+    let (mut engine, mut texts) = (Engine::new(model.clone(), Limits::default()), Texts::new());
+    engine.submit(request).unwrap();
+    while !engine.idle() {
+        hear(engine.step(&Pool::new(1)), &mut texts);
+    }
+    texts.into_values().next().unwrap().0
+}
+
+#[test]
+fn a_text_is_the_same_alone_and_in_a_crowd() {
+    let model = model();
+    let pool = Pool::new(3);
+    let requests: Vec<Request> = (0..9).map(|i| request(i, 1 + 9 * i as usize, 3 + i as usize)).collect();
+    let expected: Vec<Vec<u32>> = requests.iter().map(|request| alone(&model, request.clone())).collect();
+    assert!(expected.iter().zip(&requests).all(|(text, request)| text.len() == request.max_tokens));
+    // Few places, prompts in small pieces, some who come late and one who leaves; then all again, over kept states.
+    let limits = Limits { running_max: 4, prompt_tokens_per_pass: 7, ..Limits::default() };
+    let mut engine = Engine::new(model, limits);
+    for round in 0..2 {
+        let (mut texts, mut ids) = (Texts::new(), Vec::new());
+        let (early, late) = requests.split_at(5);
+        early.iter().for_each(|request| ids.push(engine.submit(request.clone()).unwrap()));
+        let leaves = engine.submit(request(77, 20, 50)).unwrap();
+        for _ in 0..4 {
+            hear(engine.step(&pool), &mut texts);
+        }
+        late.iter().for_each(|request| ids.push(engine.submit(request.clone()).unwrap()));
+        engine.cancel(leaves);
+        while !engine.idle() {
+            assert!(engine.running() <= 4);
+            hear(engine.step(&pool), &mut texts);
+        }
+        for (id, expected) in ids.iter().zip(&expected) {
+            assert_eq!(texts[id], (expected.clone(), Some(Finish::Length)), "round {round}");
+        }
+    }
+}
+
+#[test]
+fn a_kept_state_is_used_and_changes_nothing() {
+    let model = model();
+    let pool = Pool::new(1);
+    let first = request(1, 40, 5);
+    let mut longer = first.clone();
+    longer.prompt.extend([7, 8, 9]);
+    let expected = alone(&model, longer.clone());
+    let mut engine = Engine::new(model, Limits::default());
+    let (mut texts, mut reused) = (Texts::new(), Vec::new());
+    for request in [first, longer] {
+        engine.submit(request).unwrap();
+        while !engine.idle() {
+            let events = engine.step(&pool);
+            reused.extend(events.iter().filter_map(|event| match event {
+                Event::Started { reused, .. } => Some(*reused),
+                _ => None,
+            }));
+            hear(events, &mut texts);
+        }
+    }
+    assert_eq!(reused, [0, 40]);
+    assert_eq!(texts[&SequenceId(1)].0, expected);
+}
+
+#[test]
+fn what_cannot_be_answered_is_refused_by_name() {
+    let limits = Limits { running_max: 1, waiting_max: 2, ..Limits::default() };
+    let mut engine = Engine::new(model(), limits);
+    let wrong = |engine: &mut Engine, change: fn(&mut Request)| {
+        let mut request = request(1, 3, 3);
+        change(&mut request);
+        engine.submit(request).unwrap_err().to_string()
+    };
+    assert!(wrong(&mut engine, |r| r.prompt.clear()).contains("prompt: at least one token"));
+    assert!(wrong(&mut engine, |r| r.prompt[1] = 64).contains("ids below 64 expected, got 64"));
+    assert!(wrong(&mut engine, |r| r.max_tokens = 0).contains("max_tokens"));
+    assert!(wrong(&mut engine, |r| r.sampling.top_p = 2.0).contains("top_p"));
+    let long = wrong(&mut engine, |r| r.prompt = vec![1; 96]);
+    assert!(long.contains("96 tokens") && long.contains("at most 95"), "{long}");
+    engine.submit(request(1, 90, 50)).unwrap();
+    engine.submit(request(2, 3, 3)).unwrap();
+    assert_eq!(engine.submit(request(3, 3, 3)), Err(Refused::Busy { waiting: 2 }));
+    // The context ends the first one: 90 and 6 are 96.
+    let mut texts = Texts::new();
+    while !engine.idle() {
+        hear(engine.step(&Pool::new(1)), &mut texts);
+    }
+    let (text, why) = &texts[&SequenceId(0)];
+    assert_eq!((text.len(), why), (6, &Some(Finish::Context)));
+}
