@@ -3,6 +3,7 @@
 //! A file is a header, metadata (keys with typed values), a list of tensors, and after them the tensors' bytes
 //! (github.com/ggml-org/ggml, docs/gguf.md). [`Gguf::parse`] reads all but the last from a byte slice, most often a
 //! [`crate::Mapped`] file, and borrows from it: strings and arrays stay where they are and are decoded when asked for.
+//! [`Writer`] makes version 3.
 //!
 //! **Reading is total.** Any bytes give a value or a [`GgufError`] that says what was read, at which byte, what was
 //! expected and what stood there. A count is compared with its bound and with the bytes that remain before anything is
@@ -16,15 +17,19 @@ mod attacks;
 mod error;
 mod metadata;
 mod read;
+#[cfg(test)]
+mod round_trip;
 mod tensor;
 #[cfg(test)]
 mod tests;
 mod value;
+mod write;
 
 pub use error::GgufError;
 pub use metadata::{Entry, Metadata};
 pub use tensor::{Tensor, TensorInfo};
 pub use value::{Array, Type, Value};
+pub use write::{WriteError, Writer};
 
 use read::Reader;
 

@@ -36,17 +36,30 @@ pub struct Tensor<'a> {
 
 /// At most four dimensions; the first is the one whose weights lie beside each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Dims {
+pub(super) struct Dims {
     sizes: [usize; DIMS_MAX],
     count: usize,
 }
 
 impl Dims {
+    /// `None` if they are more than four, if one is 0, or if there is no number that is their product.
+    pub fn of(dims: &[usize]) -> Option<Self> {
+        let mut sizes = [1; DIMS_MAX];
+        sizes.get_mut(..dims.len())?.copy_from_slice(dims);
+        let weights = sizes.iter().try_fold(1usize, |product, size| product.checked_mul(*size))?;
+        (weights > 0).then_some(Self { sizes, count: dims.len() })
+    }
+
+    /// Bytes of all rows; `None` if a row is no whole number of blocks, or if there is no such number.
+    pub fn bytes(&self, kind: Kind) -> Option<usize> {
+        kind.row_bytes(self.columns())?.checked_mul(self.rows())
+    }
+
     fn columns(&self) -> usize {
         self.sizes[0]
     }
 
-    /// No overflow: [`Stored::read`] has multiplied all of them.
+    /// No overflow: all of them were multiplied when they were read.
     fn rows(&self) -> usize {
         self.sizes[1..].iter().product()
     }
@@ -137,7 +150,7 @@ impl<'a> Stored<'a> {
     /// Bytes in the file; at least one if the kind is not known. `None` if there is no such number.
     fn bytes(&self) -> Option<usize> {
         match Kind::of_code(self.code) {
-            Some(kind) => kind.row_bytes(self.dims.columns())?.checked_mul(self.dims.rows()),
+            Some(kind) => self.dims.bytes(kind),
             None => Some(1),
         }
     }

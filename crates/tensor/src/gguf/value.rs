@@ -220,6 +220,11 @@ impl<'a> Array<'a> {
         (0..count).map(move |_| reader.string(&"an item").unwrap_or_default())
     }
 
+    /// The items as a file has them.
+    pub(super) fn items(&self) -> &'a [u8] {
+        self.bytes
+    }
+
     fn read(reader: &mut Reader<'a>, what: &dyn Display, depth: usize) -> Result<Self, GgufError> {
         if depth > ARRAY_DEPTH_MAX {
             let expected = format!("arrays at most {ARRAY_DEPTH_MAX} deep");
