@@ -9,15 +9,19 @@ mod fleet;
 mod input;
 mod job;
 mod join;
+mod llm;
 mod memory;
 mod output;
 mod pending;
 mod reach;
 mod roles;
+mod run;
+mod score;
 mod serve;
 mod sim_cmd;
 mod sim_data;
 mod sites;
+mod tokenize;
 mod up;
 mod usage;
 
@@ -58,6 +62,12 @@ enum Command {
     Job(job::Command),
     /// Thousands of virtual devices, virtual time, faults, a seed.
     Sim(sim_cmd::Args),
+    /// Text from a language model, here: an answer, or a chat in the terminal.
+    Run(run::Args),
+    /// The ids of a text in a model's vocabulary.
+    Tokenize(tokenize::Args),
+    /// How well a model expects a text: perplexity.
+    Score(score::Args),
     /// Measurements, reproducible by anyone.
     Bench(bench::Args),
     /// What this machine is and what is missing.
@@ -79,6 +89,9 @@ fn main() -> ExitCode {
         Command::Fleet(command) => fleet::run(command, json),
         Command::Job(command) => job::run(command, json),
         Command::Sim(args) => sim_cmd::run(args),
+        Command::Run(args) => run::run(&args, json),
+        Command::Tokenize(args) => tokenize::run(&args, json),
+        Command::Score(args) => score::run(&args, json),
         Command::Bench(args) => bench::run(args),
         Command::Doctor(args) => doctor::run(args, json),
     };

@@ -8,6 +8,7 @@
 //! | `round` | what a round costs per device when training costs nothing |
 //! | `aggregate` | how fast updates are summed, and in how much memory |
 //! | `deployed` | seconds and bytes of a round between real processes |
+//! | `llm` | a language model's tokens per second, and its memory |
 //! | `edge` | memory of an edge and of the cloud while large updates arrive |
 //!
 //! Peers written by others are measured by `bench/peers/compare.py`. `team`, `machine`, `processes` and `mnist` are shared.
@@ -16,6 +17,7 @@ mod aggregate;
 mod deployed;
 mod edge;
 mod fedavg;
+mod llm;
 mod machine;
 mod mnist;
 mod processes;
@@ -43,6 +45,8 @@ enum What {
     Aggregate(aggregate::Args),
     /// A round between real processes over loopback sockets: seconds, bytes.
     Deployed(deployed::Args),
+    /// A language model: tokens per second, memory, bytes per second beside what the machine reads.
+    Llm(llm::Args),
     /// Memory of an edge process and of the cloud while devices send large updates.
     Edge(edge::Args),
 }
@@ -60,6 +64,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
         What::Round(args) => round::run(args),
         What::Aggregate(args) => aggregate::run(args),
         What::Deployed(args) => deployed::run(args),
+        What::Llm(args) => llm::run(args),
         What::Edge(args) => edge::run(args),
     }?;
     if args.json {

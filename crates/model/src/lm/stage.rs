@@ -157,6 +157,15 @@ impl Stage {
         self.layers.iter().map(of_layer).sum::<usize>() + embedding + if shared { 0 } else { output }
     }
 
+    /// Of those, the bytes of a matrix that is looked up only: an embedding that is not the output.
+    pub fn lookup_bytes(&self) -> usize {
+        match (&self.embedding, &self.output) {
+            (Some(embedding), Some((_, output))) if Arc::ptr_eq(embedding, output) => 0,
+            (Some(embedding), _) => embedding.bytes(),
+            (None, _) => 0,
+        }
+    }
+
     /// One pass of all parts' tokens. Their states advance.
     ///
     /// # Panics

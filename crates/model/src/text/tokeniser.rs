@@ -6,7 +6,7 @@ use super::bpe::Bpe;
 use super::detokeniser::Detokeniser;
 use super::merge::Merger;
 use super::sentencepiece::{SPACE, SentencePiece};
-use super::tokens::Tokens;
+use super::tokens::{ENDS, Tokens};
 use super::vocabulary::{Kind, Vocabulary, VocabularyError};
 
 /// A vocabulary made ready, and checked.
@@ -50,9 +50,10 @@ enum Algorithm {
 
 const MODELS: &str = "gpt2, llama";
 
-/// Control tokens that end an answer in the model families that Littoral runs; files name one of theirs at most.
-const ENDS: [&str; 8] =
-    ["<|eot_id|>", "<|eom_id|>", "<|im_end|>", "<|end|>", "<end_of_turn>", "<|endoftext|>", "<|end_of_text|>", "</s>"];
+/// `</s>` is a control token in Llama 2, the end of struck-out text in Gemma, and a word like others in Qwen. llama.cpp
+/// takes it for a control token in all of them. We do so in plain text, where to spell it out is safe for every model;
+/// elsewhere the file's word counts, since Qwen has never seen that token, and Gemma's answers are to show it.
+const AMBIGUOUS_END: &str = "</s>";
 
 impl Tokeniser {
     /// # Errors
@@ -88,9 +89,10 @@ impl Tokeniser {
             let ids = (0..tokens.len() as u32).filter(|&id| kinds.contains(&tokens.kind(id)));
             ids.filter_map(|id| Some((id, tokens.text(id)?)))
         };
-        let plain = Added::new(of_kinds(&[Kind::UserDefined]));
+        let plain = Added::new(of_kinds(&[Kind::UserDefined]).filter(|(_, text)| *text != AMBIGUOUS_END));
         let special = Added::new(of_kinds(&[Kind::UserDefined, Kind::Control, Kind::Unknown]));
-        let known = ENDS.iter().filter_map(|text| tokens.find(text)).filter(|&id| tokens.kind(id) == Kind::Control);
+        let known = ENDS.iter().chain([&AMBIGUOUS_END]).filter_map(|text| tokens.find(text));
+        let known = known.filter(|&id| tokens.kind(id) == Kind::Control);
         let mut ends: Vec<u32> = known.chain(eos).chain(eot).collect();
         ends.sort_unstable();
         ends.dedup();

@@ -19,6 +19,23 @@ pub(super) struct Tokens {
     shift: u32,
 }
 
+/// Control tokens that end an answer in the model families that Littoral runs. A file names one or two of its own; and
+/// since some name none and call these tokens normal, they are control tokens whatever the file says, as in llama.cpp.
+pub(super) const ENDS: [&str; 12] = [
+    "<|end_of_text|>",
+    "<|end|>",
+    "<|endoftext|>",
+    "<|eom_id|>",
+    "<|eot_id|>",
+    "<|file_sep|>",
+    "<|fim_pad|>",
+    "<|im_end|>",
+    "<|repo_name|>",
+    "<end_of_turn>",
+    "<end_of_utterance>",
+    "<eos>",
+];
+
 /// Tokens in a vocabulary. The largest known has 2^18.
 const TOKENS_MAX: usize = 1 << 24;
 
@@ -58,7 +75,11 @@ impl Tokens {
         let buckets =
             (0..=1u64 << bits).map(|b| index.partition_point(|&(hash, _)| u64::from(hash >> shift) < b) as u32);
         let buckets = buckets.collect();
-        Ok(Self { text, ends, kinds, index, buckets, shift })
+        let mut tokens = Self { text, ends, kinds, index, buckets, shift };
+        for id in ENDS.iter().filter_map(|text| tokens.find(text)).collect::<Vec<u32>>() {
+            tokens.kinds[id as usize] = Kind::Control;
+        }
+        Ok(tokens)
     }
 
     pub(super) fn len(&self) -> usize {

@@ -69,8 +69,14 @@ pub struct VocabularyError {
     pub got: String,
 }
 
+const GOT_CHARS_MAX: usize = 120;
+
 impl VocabularyError {
     pub(super) fn new(field: impl Into<String>, expected: impl Into<String>, got: impl Into<String>) -> Self {
-        Self { field: field.into(), expected: expected.into(), got: got.into() }
+        // Texts of a file may be of any length, and a message is one line.
+        let got = got.into();
+        let shown = got.chars().take(GOT_CHARS_MAX).collect::<String>();
+        let got = if shown.len() < got.len() { shown + "…" } else { got };
+        Self { field: field.into(), expected: expected.into(), got }
     }
 }

@@ -34,7 +34,7 @@ impl Json {
 
     /// A message as chats have them.
     pub fn message(role: &str, content: &str) -> Self {
-        Self(Value::from_iter([("role", role), ("content", content)]))
+        Self(Value::from_pairs([("role", role), ("content", content)]))
     }
 }
 
@@ -114,7 +114,7 @@ impl ChatTemplate {
             variables.push(("strftime_now", Value::from_function(move |format: &str| time::strftime(now, format))));
         }
         let template = self.environment.get_template(NAME).map_err(failed)?;
-        template.render(Value::from_iter(variables)).map_err(failed)
+        template.render(Value::from_pairs(variables)).map_err(failed)
     }
 }
 
@@ -156,5 +156,21 @@ fn what(error: &Error) -> String {
     match error.detail() {
         Some(detail) => format!("{}: {detail}", error.kind()),
         None => error.kind().to_string(),
+    }
+}
+
+#[cfg(test)]
+mod messages {
+    use super::*;
+
+    #[test]
+    fn a_message_has_its_role_and_its_content() {
+        let template = ChatTemplate::new(
+            "{% for m in messages %}{{ m['role'] }}: {{ m.content }};{% endfor %}{% if add_generation_prompt %}>{% endif %}",
+        )
+        .unwrap();
+        let messages = [Json::message("system", "be kind"), Json::message("user", "hi")];
+        let prompt = Prompt { messages: &messages, add_generation_prompt: true, ..Prompt::default() };
+        assert_eq!(template.render(&prompt).unwrap(), "system: be kind;user: hi;>");
     }
 }

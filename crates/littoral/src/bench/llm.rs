@@ -1,0 +1,145 @@
+//! `littoral bench llm`: a language model's speed and memory on this machine.
+//!
+//! *Prefill*: 512 ids into an empty state, the logits of the last. *Decode*: 64 ids, one by one, from an empty state.
+//! *Verify*: one pass over 1, 2, 4 or 8 ids behind 64, with all their logits: what checking drafts costs. Each is repeated
+//! and the median told. *Read*: what this machine reads from memory with as many threads, measured in the same run; bytes
+//! of weights per token over that is the floor of decoding.
+
+use super::{Report, median};
+use crate::llm;
+use crate::memory::peak_rss_mb;
+use crate::output::Failure;
+use littoral_model::lm::{Input, Part, Scratch, Stage, Wanted};
+use littoral_tensor::pool::Pool;
+use littoral_tensor::quant::{Instructions, Memory};
+use serde_json::json;
+use std::path::PathBuf;
+use std::time::Instant;
+
+const PROMPT: usize = 512;
+const DECODED: usize = 64;
+const CHUNK: usize = 256;
+const READ_BYTES: usize = 512 << 20;
+
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    /// The model's file.
+    #[arg(long, value_name = "FILE")]
+    model: PathBuf,
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: u16,
+    /// Of which medians are taken.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    repeats: u32,
+}
+
+pub fn run(args: &Args) -> Result<Report, Failure> {
+    let pool = Pool::new(args.threads.into());
+    let begun = Instant::now();
+    let model = llm::load(&args.model, &pool)?;
+    let load_s = begun.elapsed().as_secs_f64();
+    let stage = &model.stage;
+    let mut scratch = Scratch::new(Instructions::here()[0]);
+    let vocabulary = stage.config().vocabulary as u32;
+    let ids: Vec<u32> = (0..PROMPT as u32).map(|i| (i * 7919 + 1000) % vocabulary).collect();
+
+    let (mut prefill, mut decode, mut kv_bytes) = (Vec::new(), Vec::new(), 0);
+    let mut verify = [1, 2, 4, 8].map(|tokens| (tokens, Vec::new()));
+    for _ in 0..args.repeats {
+        let mut state = stage.state();
+        let begun = Instant::now();
+        for chunk in ids.chunks(CHUNK) {
+            let part = Part { state: &mut state, input: Input::Ids(chunk), wanted: Wanted::Last };
+            stage.forward(&mut [part], &mut scratch, &pool);
+        }
+        prefill.push(PROMPT as f64 / begun.elapsed().as_secs_f64());
+        kv_bytes = state.bytes();
+
+        let mut state = stage.state();
+        let begun = Instant::now();
+        for id in &ids[..DECODED] {
+            let part = Part { state: &mut state, input: Input::Ids(&[*id]), wanted: Wanted::Last };
+            stage.forward(&mut [part], &mut scratch, &pool);
+        }
+        decode.push(DECODED as f64 / begun.elapsed().as_secs_f64());
+        for (tokens, times) in &mut verify {
+            let begun = Instant::now();
+            let part = Part { state: &mut state, input: Input::Ids(&ids[..*tokens]), wanted: Wanted::All };
+            stage.forward(&mut [part], &mut scratch, &pool);
+            times.push(begun.elapsed().as_secs_f64() * 1e3);
+            state.truncate(DECODED);
+        }
+    }
+    // Before the buffer of the next measurement.
+    let peak_rss_mb = peak_rss_mb();
+    let read_gb_per_s = read(&pool, args.repeats)?;
+    let (prefill, decode) = (median(&prefill), median(&decode));
+    let verify: Vec<(usize, f64)> = verify.iter().map(|(tokens, times)| (*tokens, median(times))).collect();
+    let file_mb = std::fs::metadata(&args.model).map_or(0.0, |data| data.len() as f64 / 1e6);
+    let gb_per_s = read_per_token(stage) as f64 * decode / 1e9;
+    let name = args.model.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let mut rows = vec![
+        ["model".into(), format!("{name}, {}", model.name)],
+        ["instructions".into(), Instructions::here()[0].name().into()],
+        [format!("prefill of {PROMPT}, tokens per second"), format!("{prefill:.1}")],
+        [format!("decode of {DECODED}, tokens per second"), format!("{decode:.1}")],
+        ["  weights, GB/s".into(), format!("{gb_per_s:.1}")],
+        ["  read by this machine, GB/s".into(), format!("{read_gb_per_s:.1}")],
+    ];
+    for (tokens, ms) in &verify {
+        rows.push([format!("{tokens} at once, ms"), format!("{ms:.2}")]);
+    }
+    rows.extend([
+        ["loading, seconds".into(), format!("{load_s:.2}")],
+        ["file, MB".into(), format!("{file_mb:.1}")],
+        [format!("state of {PROMPT} tokens, MB"), format!("{:.1}", kv_bytes as f64 / 1e6)],
+        ["peak memory, MB".into(), format!("{peak_rss_mb:.1}")],
+    ]);
+    let verify_ms: serde_json::Map<String, serde_json::Value> =
+        verify.iter().map(|(tokens, ms)| (tokens.to_string(), (*ms).into())).collect();
+    let numbers = json!({
+        "model": name,
+        "threads": pool.threads(),
+        "prefill_tok_s": prefill,
+        "decode_tok_s": decode,
+        "verify_ms": verify_ms,
+        "load_s": load_s,
+        "peak_rss_mb": peak_rss_mb,
+        "file_mb": file_mb,
+        "kv_mb": kv_bytes as f64 / 1e6,
+        "gb_per_s": gb_per_s,
+        "read_gb_per_s": read_gb_per_s,
+    });
+    Ok(Report { numbers, rows })
+}
+
+/// Bytes of weights that one token needs: all, but of an embedding that is not the output one row.
+fn read_per_token(stage: &Stage) -> usize {
+    stage.bytes() - stage.lookup_bytes()
+}
+
+/// The best of some passes over memory that no cache holds.
+fn read(pool: &Pool, repeats: u32) -> Result<f64, Failure> {
+    let none = || Failure::new("the measurement failed", "memory", format!("{READ_BYTES} bytes"), "none");
+    let mut memory = Memory::zeroed(READ_BYTES).ok_or_else(none)?;
+    // Pages that nobody wrote are all the same one.
+    memory.fill(1);
+    let piece = 1 << 20;
+    let mut times = Vec::new();
+    for _ in 0..repeats.max(3) {
+        let begun = Instant::now();
+        pool.run(READ_BYTES / piece, 1, |range| {
+            let part = &memory[range.start * piece..range.end * piece];
+            let sums = part.chunks_exact(64).fold([0u64; 8], |mut sums, line| {
+                for (sum, word) in sums.iter_mut().zip(line.chunks_exact(8)) {
+                    let word = word.try_into().map_or(0, u64::from_le_bytes);
+                    *sum = sum.wrapping_add(word);
+                }
+                sums
+            });
+            std::hint::black_box(sums);
+        });
+        times.push(READ_BYTES as f64 / begun.elapsed().as_secs_f64() / 1e9);
+    }
+    Ok(times.into_iter().fold(0.0, f64::max))
+}

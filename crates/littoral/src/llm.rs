@@ -1,0 +1,46 @@
+//! A language model's file, opened: for `run`, `tokenize`, `score` and `bench llm`.
+
+use crate::output::Failure;
+use littoral_infer::model::{Model, ModelError};
+use littoral_tensor::Mapped;
+use littoral_tensor::gguf::Gguf;
+use littoral_tensor::pool::Pool;
+use std::fs::File;
+use std::path::Path;
+
+/// The bytes of a file that is not changed while they are used.
+pub fn map(path: &Path) -> Result<Mapped, Failure> {
+    let refused = |e: std::io::Error| {
+        Failure::new("the model was not opened", path.display().to_string(), "a readable GGUF file", e)
+    };
+    let file = File::open(path).map_err(refused)?;
+    Mapped::new(&file).map_err(refused)
+}
+
+/// Weights, tokeniser and template.
+pub fn load(path: &Path, pool: &Pool) -> Result<Model, Failure> {
+    let bytes = map(path)?;
+    let loaded = Model::load(&bytes, pool, &mut |range| bytes.forget(range));
+    loaded.map_err(|e| refused(path, &e))
+}
+
+/// The file's header, as far as a tokeniser needs it.
+pub fn header<'a>(path: &Path, bytes: &'a [u8]) -> Result<Gguf<'a>, Failure> {
+    Gguf::parse(bytes).map_err(|e| refused(path, &e.into()))
+}
+
+/// As many threads as there are processors, or what was asked for.
+pub fn pool(threads: Option<usize>) -> Pool {
+    Pool::new(threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)))
+}
+
+pub fn refused(path: &Path, error: &ModelError) -> Failure {
+    let place = path.display().to_string();
+    match error {
+        ModelError::File(e) => {
+            let (where_in_it, expected, got) = e.parts();
+            Failure::new("the model was not loaded", format!("{place}, {where_in_it}"), expected, got)
+        }
+        other => Failure::new("the model was not loaded", place, "a language model that runs here", other),
+    }
+}
