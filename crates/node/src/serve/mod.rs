@@ -88,8 +88,7 @@ impl Server {
         let metrics = Arc::new(Metrics::new());
         let limits = Limits { running_max: room.running_max, ..Limits::default() };
         let engine = Engine::new(model.clone(), limits);
-        let (writer, writer_ended) =
-            Writer::start(engine, pool, room, metrics.clone()).map_err(ServeError::Thread)?;
+        let (writer, writer_ended) = Writer::start(engine, pool, room, metrics.clone()).map_err(ServeError::Thread)?;
         let served = Arc::new(Served {
             model,
             name: name.into(),

@@ -115,8 +115,7 @@ impl Refusal {
             NotTaken::Refused(Refused::Context { context, got, .. }) => Self::context(param, context, got, 1),
             NotTaken::Refused(busy @ Refused::Busy { waiting }) => {
                 let code = Some("rate_limit_exceeded");
-                let refusal =
-                    Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limit_error", code, busy.to_string());
+                let refusal = Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limit_error", code, busy.to_string());
                 // A second for each turn that those who wait take.
                 Self { retry_after_s: Some(1 + waiting / running_max.max(1)), ..refusal }
             }

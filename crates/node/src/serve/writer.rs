@@ -28,10 +28,20 @@ pub struct Asked {
 #[derive(Debug)]
 pub enum Said {
     /// `reused`: tokens of the prompt that were not read again.
-    Started { choice: usize, reused: usize },
-    Text { choice: usize, piece: Piece },
+    Started {
+        choice: usize,
+        reused: usize,
+    },
+    Text {
+        choice: usize,
+        piece: Piece,
+    },
     /// `written`: tokens of the answer.
-    Ended { choice: usize, why: End, written: usize },
+    Ended {
+        choice: usize,
+        why: End,
+        written: usize,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -233,7 +243,8 @@ impl Desk<'_> {
     }
 
     fn tell(&mut self, event: Event) {
-        let (Event::Started { sequence, .. } | Event::Token { sequence, .. } | Event::Finished { sequence, .. }) = event;
+        let (Event::Started { sequence, .. } | Event::Token { sequence, .. } | Event::Finished { sequence, .. }) =
+            event;
         // An answer that a stop string ended is not open any more, and may have an end of its own in the same step.
         let Some(open) = self.open.get_mut(&sequence) else { return };
         let choice = open.choice;

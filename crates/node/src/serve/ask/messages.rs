@@ -54,7 +54,9 @@ fn read(at: usize, message: &Value) -> Result<Json, Refusal> {
             .iter()
             .map(|part| match (part["type"].as_str(), part["text"].as_str()) {
                 (Some("text"), Some(text)) => Ok(text),
-                (Some(other), None) => Err(Refusal::unsupported(&place("content"), format!("a part of type {other:?}"))),
+                (Some(other), None) => {
+                    Err(Refusal::unsupported(&place("content"), format!("a part of type {other:?}")))
+                }
                 _ => Err(Refusal::invalid(&place("content"), "parts with type and text", shown(part))),
             })
             .collect::<Result<Vec<_>, _>>()?

@@ -36,7 +36,6 @@ impl Kind {
 
 /// A request, read.
 pub struct Ask {
-    pub kind: Kind,
     /// Choice after choice; those of one prompt stand together.
     pub asked: Vec<Asked>,
     /// Of all prompts, each once.
@@ -89,13 +88,12 @@ impl Ask {
                     seed: sampling.seed.wrapping_add(choice),
                     ..sampling.clone()
                 };
-                let request =
-                    Request { prompt: prompt.clone(), max_tokens, sampling, top_logprobs, ignore_end: false };
+                let request = Request { prompt: prompt.clone(), max_tokens, sampling, top_logprobs, ignore_end: false };
                 Asked { request, stop: stop.clone() }
             }));
         }
         let prompt_tokens = prompts.iter().map(Vec::len).sum();
-        Ok(Self { kind, asked, prompt_tokens, stream, include_usage, logprobs: top_logprobs.is_some() })
+        Ok(Self { asked, prompt_tokens, stream, include_usage, logprobs: top_logprobs.is_some() })
     }
 }
 

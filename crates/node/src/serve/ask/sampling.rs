@@ -2,8 +2,8 @@
 
 use super::fields::{Fields, shown};
 use crate::serve::refusal::Refusal;
-use littoral_infer::sample::{ParamsError, SamplingParams};
 use littoral_infer::sample::stop::StopStrings;
+use littoral_infer::sample::{ParamsError, SamplingParams};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
