@@ -32,6 +32,9 @@ fn it_says_what_it_is() {
     let page = get(server.at, "/");
     assert!(page.header("content-type").unwrap().starts_with("text/html"));
     assert!(!page.body.contains("http://") && !page.body.contains("https://"), "the page loads nothing from elsewhere");
+    let policy = page.header("content-security-policy").unwrap();
+    let nonce = page.body.split("nonce=\"").nth(1).and_then(|rest| rest.split('"').next()).unwrap();
+    assert!(policy.contains(&format!("script-src 'nonce-{nonce}'")), "{policy}: {nonce}");
 }
 
 #[test]

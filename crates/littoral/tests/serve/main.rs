@@ -11,3 +11,4 @@ mod python;
 mod refused;
 mod server;
 mod tiny;
+mod tls;

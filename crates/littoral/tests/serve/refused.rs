@@ -26,7 +26,7 @@ fn a_wrong_field_is_named() {
     check(CHAT, json!({"max_tokens": 0}), 400, "max_tokens", wrong);
     check(CHAT, json!({"stop": ""}), 400, "stop", wrong);
     check(CHAT, json!({"stop": ["a", "b", "c", "d", "e"]}), 400, "stop", wrong);
-    check(CHAT, json!({"logit_bias": {"258": 1}}), 400, "logit_bias", wrong);
+    check(CHAT, json!({"logit_bias": {"259": 1}}), 400, "logit_bias", wrong);
     check(CHAT, json!({"logit_bias": {"1": 101}}), 400, "logit_bias", wrong);
     check(CHAT, json!({"top_logprobs": 2}), 400, "top_logprobs", wrong);
     check(CHAT, json!({"logprobs": true, "top_logprobs": 21}), 400, "top_logprobs", wrong);
@@ -39,7 +39,7 @@ fn a_wrong_field_is_named() {
     check(CHAT, json!({"colour": "red"}), 400, "colour", "unknown_parameter");
     check(CHAT, json!({"model": "other"}), 404, "model", "model_not_found");
     check(COMPLETION, json!({"prompt": ""}), 400, "prompt", wrong);
-    check(COMPLETION, json!({"prompt": [258]}), 400, "prompt", wrong);
+    check(COMPLETION, json!({"prompt": [259]}), 400, "prompt", wrong);
     check(COMPLETION, json!({"prompt": {}}), 400, "prompt", wrong);
     check(COMPLETION, json!({"max_tokens": tiny::CONTEXT}), 400, "prompt", "context_length_exceeded");
     let unsupported = "unsupported_value";

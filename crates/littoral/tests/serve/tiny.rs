@@ -1,5 +1,5 @@
 //! A language model of a few kilobytes, with random weights: what it says means nothing, but it says it as a real one
-//! does. Its tokens are the 256 bytes and those that frame a chat.
+//! does. Its tokens are the 256 bytes, those that frame a chat, and the one join that a vocabulary must have.
 
 use littoral_tensor::gguf::{Type, Value, Writer};
 use littoral_tensor::quant::Kind;
@@ -19,9 +19,12 @@ const TEMPLATE: &str = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.co
 
 /// A file; without `template` it is no model for chats.
 pub fn gguf(template: bool) -> Vec<u8> {
-    let tokens: Vec<String> =
-        alphabet().into_iter().map(String::from).chain(["<|im_start|>".into(), "<|im_end|>".into()]).collect();
-    let kinds = (0..tokens.len()).map(|id| Value::I32(if id < 256 { 1 } else { 3 }));
+    let tokens: Vec<String> = alphabet()
+        .into_iter()
+        .map(String::from)
+        .chain(["<|im_start|>".into(), "<|im_end|>".into(), "QZ".into()])
+        .collect();
+    let kinds = (0..tokens.len()).map(|id| Value::I32(if id == END || id == END - 1 { 3 } else { 1 }));
     let mut weights = Weights(7);
     let mut tensors = vec![
         ("token_embd.weight".to_owned(), vec![WIDTH, tokens.len()], Kind::Q8_0, weights.matrix(WIDTH * tokens.len())),
@@ -64,7 +67,7 @@ pub fn gguf(template: bool) -> Vec<u8> {
         file.set(key, value).unwrap();
     }
     file.strings("tokenizer.ggml.tokens", tokens.iter().map(String::as_str)).unwrap();
-    file.strings("tokenizer.ggml.merges", []).unwrap();
+    file.strings("tokenizer.ggml.merges", ["Q Z"]).unwrap();
     file.array("tokenizer.ggml.token_type", Type::I32, kinds).unwrap();
     if template {
         file.set("tokenizer.chat_template", Value::Str(TEMPLATE)).unwrap();

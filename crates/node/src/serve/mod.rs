@@ -123,7 +123,7 @@ impl Server {
         // The door stays open a while, so that those who come hear why they cannot be served.
         served.closing.store(true, SeqCst);
         if tokio::time::timeout(grace, served.busy.closed()).await.is_err() {
-            tracing::warn!("answers were not done within {} s, and are cut short", grace.as_secs());
+            tracing::warn!("answers were not done within {grace:?}, and are cut short");
             served.writer.cut();
             let _ = tokio::time::timeout(FAREWELL, served.busy.closed()).await;
         }

@@ -27,9 +27,8 @@ const BODY_BYTES_MAX: usize = 4 << 20;
 const BODY_SECONDS_MAX: u64 = 30;
 
 const PAGE: &str = include_str!("page.html");
-/// The page talks with this server and with nobody else.
-const PAGE_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; \
-    connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+/// Where the page has what its own scripts and styles show.
+const NONCE: &str = "NONCE";
 
 /// What all requests share.
 pub struct Served {
@@ -52,7 +51,7 @@ pub fn router(served: Arc<Served>) -> Router {
         .route("/v1/chat/completions", post(chat))
         .route("/v1/completions", post(completion))
         .route("/v1/models", get(models))
-        .route("/v1/models/{name}", get(model))
+        .route("/v1/models/{*name}", get(model))
         .route("/metrics", get(metrics))
         .route_layer(from_fn_with_state(served.clone(), who));
     Router::new()
@@ -192,10 +191,17 @@ async fn ready(State(served): State<Arc<Served>>) -> Response {
     if served.closing.load(SeqCst) { Refusal::closing().into_response() } else { "ready\n".into_response() }
 }
 
-async fn page() -> Response {
-    let mut response = with_type(PAGE, "text/html; charset=utf-8");
-    response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(PAGE_POLICY));
-    response
+/// The page runs its own script and no other, and talks with this server and with nobody else.
+async fn page() -> Result<Response, Refusal> {
+    let nonce = format!("{:016x}", random()?);
+    let policy = format!(
+        "default-src 'none'; style-src 'nonce-{nonce}'; script-src 'nonce-{nonce}'; connect-src 'self'; \
+         base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    );
+    let policy = HeaderValue::try_from(policy).map_err(|e| Refusal::broken(e.to_string()))?;
+    let mut response = with_type(PAGE.replace(NONCE, &nonce), "text/html; charset=utf-8");
+    response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, policy);
+    Ok(response)
 }
 
 fn with_type(body: impl Into<Body>, media: &'static str) -> Response {
@@ -204,8 +210,12 @@ fn with_type(body: impl Into<Body>, media: &'static str) -> Response {
     response
 }
 
+fn random() -> Result<u64, Refusal> {
+    getrandom::u64().map_err(|e| Refusal::broken(format!("no random number: {e}")))
+}
+
 fn id(kind: Kind) -> Result<String, Refusal> {
-    let number = getrandom::u64().map_err(|e| Refusal::broken(format!("no random id: {e}")))?;
+    let number = random()?;
     let prefix = if kind == Kind::Chat { "chatcmpl" } else { "cmpl" };
     Ok(format!("{prefix}-{number:016x}"))
 }
