@@ -2,9 +2,10 @@
 //!
 //! This crate is the third of row 2. It may use `tensor`, `model` and `wire`, and knows neither federation nor sockets.
 //! A [`Model`](model::Model) is weights, tokeniser and chat template; [`engine`] runs many sequences over one pass of the
-//! weights; [`sample`] turns logits into tokens.
+//! weights; [`sample`] turns logits into tokens; [`constrain`] says which tokens keep the text in a demanded form.
 #![forbid(unsafe_code)]
 
+pub mod constrain;
 pub mod engine;
 pub mod model;
 pub mod sample;

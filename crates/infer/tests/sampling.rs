@@ -39,6 +39,9 @@ fn filters_on_known_distributions() {
     // then 4, then 1. The most probable token is not the first.
     assert_eq!(kept(SamplingParams { typical_p: 0.2, ..off() }, &logits), [3]);
     assert_eq!(kept(SamplingParams { typical_p: 0.4, ..off() }, &logits), [3, 4]);
+    // Top-p and min-p then go by the most probable of what is left.
+    assert_eq!(kept(SamplingParams { typical_p: 0.4, top_p: 0.0, ..off() }, &logits), [3]);
+    assert_eq!(kept(SamplingParams { typical_p: 0.4, min_p: 0.7, ..off() }, &logits), [3, 4]);
     assert_eq!(kept(SamplingParams { typical_p: 0.8, ..off() }, &logits), [1, 3, 4]);
 }
 

@@ -7,6 +7,7 @@ mod doctor;
 mod failure;
 mod fleet;
 mod input;
+mod inspect;
 mod job;
 mod join;
 mod llm;
@@ -71,6 +72,8 @@ enum Command {
     Score(score::Args),
     /// Answer programs that speak OpenAI's API: chat, completions, streams; and a page to chat.
     Serve(serve_cmd::Args),
+    /// What a model file holds: architecture, kinds of weights, metadata, tensors.
+    Inspect(inspect::Args),
     /// Measurements, reproducible by anyone.
     Bench(bench::Args),
     /// What this machine is and what is missing.
@@ -96,6 +99,7 @@ fn main() -> ExitCode {
         Command::Tokenize(args) => tokenize::run(&args, json),
         Command::Score(args) => score::run(&args, json),
         Command::Serve(args) => serve_cmd::run(args, json),
+        Command::Inspect(args) => inspect::run(args, json),
         Command::Bench(args) => bench::run(args),
         Command::Doctor(args) => doctor::run(args, json),
     };

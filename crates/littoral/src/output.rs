@@ -91,10 +91,11 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
-/// One JSON object on one line of stdout.
+/// One JSON object on one line of stdout, its keys in order.
 pub fn object(value: &Value) {
     let mut value = value.clone();
     drop_nulls(&mut value);
+    value.sort_all_objects();
     print(&escaped(&value.to_string()));
 }
 

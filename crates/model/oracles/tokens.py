@@ -170,7 +170,7 @@ def open_vocabulary(path, changes):
 
 def tokenize(vocabulary, text, document, special):
     data = text.encode()
-    ids = (llama_cpp.llama_token * (len(data) + 8))()
+    ids = (llama_cpp.llama_token * (2 * len(data) + 8))()  # a space more after each special token
     n = llama_cpp.llama_tokenize(vocabulary, data, len(data), ids, len(ids), document, special)
     assert n >= 0
     return list(ids[:n])

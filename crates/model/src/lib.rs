@@ -8,6 +8,8 @@
 //! Everything a step needs is allocated beforehand, in a [`Scratch`] that one thread uses for client after client
 //! ([`Worker`] bundles it). A step is never parallel inside; run several workers. The same seed gives the same bits.
 //!
+//! [`text`] is for language models: tokenisers and chat templates, as model files bring them.
+//!
 //! What this crate does not know: files, clocks, peers, rounds, and how weights are averaged.
 //!
 //! ```

@@ -27,6 +27,7 @@ pub mod quant;
 mod real;
 mod tile;
 pub mod vectors;
+pub mod weights;
 
 pub use allocator::share_one_heap;
 pub use elementary::{exp, ln, sigmoid, tanh};

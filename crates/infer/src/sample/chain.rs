@@ -5,7 +5,7 @@ use super::filters::{self, Candidate};
 use super::noise::Noise;
 use super::params::SamplingParams;
 use super::rank::{Scored, best};
-use super::weights::{log_weight, mass, weigh, weight};
+use littoral_tensor::weights::{ONE, log_weight, weigh, weight};
 
 /// Room that is kept from step to step.
 #[derive(Default)]
@@ -22,7 +22,7 @@ impl Chain {
         if filtered {
             draw::among(noise, self.survivors(params, logits, highest))
         } else {
-            weigh(logits, highest, params.temperature, &mut self.weights);
+            self.weigh(params, logits, highest);
             draw::over(noise, &self.weights)
         }
     }
@@ -60,7 +60,7 @@ impl Chain {
 
     /// Every token that a filter could keep as a candidate; the sum of *all* masses.
     fn gather(&mut self, params: &SamplingParams, logits: &[f32], highest: f32) -> u64 {
-        let total = weigh(logits, highest, params.temperature, &mut self.weights);
+        let total = self.weigh(params, logits, highest);
         let floor = self.floor(params, total);
         self.candidates.clear();
         for (block, weights) in self.weights.chunks(128).enumerate() {
@@ -77,6 +77,11 @@ impl Chain {
         total
     }
 
+    fn weigh(&mut self, params: &SamplingParams, logits: &[f32], highest: f32) -> u64 {
+        self.weights.resize(logits.len(), 0.0);
+        weigh(logits, highest, params.temperature, &mut self.weights)
+    }
+
     /// A weight such that whatever is not above it is dropped by top-p or min-p anyway.
     ///
     /// If all n tokens had a mass under (1 - p) total / n, all together would hold less than 1 - p. Those that do can
@@ -91,7 +96,7 @@ impl Chain {
         // Lowered by far more than rounding (of a mass by half a unit, of the product and of a weight to f32) can amount
         // to: a lower floor keeps more than needed, and never too little.
         let spare = (1.0 - f64::from(params.top_p)) * total as f64 / self.weights.len() as f64;
-        let by_top_p = ((spare * 0.999 - 2.0) / mass(1.0) as f64) as f32;
+        let by_top_p = ((spare * 0.999 - 2.0) / ONE as f64) as f32;
         by_min_p.max(by_top_p).max(0.0)
     }
 }

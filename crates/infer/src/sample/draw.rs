@@ -81,6 +81,15 @@ mod tests {
     }
 
     #[test]
+    fn the_lower_id_wins_a_dead_heat_in_any_order() {
+        for ids in [[3, 5], [5, 3]] {
+            let mut race = Race::default();
+            ids.iter().for_each(|&id| race.enter(id, 0.25, 0.7));
+            assert_eq!(race.winner, Some(3));
+        }
+    }
+
+    #[test]
     fn without_weight_nobody_wins() {
         assert_eq!(over(Noise::new(0, 0), &[0.0; 5]), None);
         assert_eq!(among(Noise::new(0, 0), &[]), None);

@@ -2,8 +2,8 @@
 //! temperature and filters.
 
 use super::rank::{best, highest};
-use super::weights::{ONE, total_mass};
 use littoral_tensor::ln;
+use littoral_tensor::weights::{ONE, total_mass};
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct TokenLogProb {

@@ -28,7 +28,7 @@
 //! how many were drawn before, in what order, or on which machine: a draft and its verifier that share a seed agree
 //! exactly where their distributions do, and the verified text is the text of plain decoding.
 //!
-//! Sums of probabilities decide where top-p and typical cut. They are sums of integers (`weights.rs`), so no order of
+//! Sums of probabilities decide where top-p and typical cut. They are sums of integers ([`littoral_tensor::weights`]), so no order of
 //! summation, no vector width and no version of a sorting routine moves a cut.
 
 mod chain;
@@ -42,7 +42,6 @@ mod penalties;
 mod rank;
 mod sampler;
 pub mod stop;
-mod weights;
 
 pub use logprobs::{LogProbs, TokenLogProb};
 pub use mask::TokenMask;

@@ -83,6 +83,14 @@ mod tests {
         assert_eq!(1.0 - unit(!0, !0), 2f64.powi(-53));
     }
 
+    #[test]
+    fn every_bit_of_seed_position_and_id_matters() {
+        let at = |seed, position, id| Noise::new(seed, position).uniform(id).to_bits();
+        let one_bit = (0..64).flat_map(|bit| [at(1 << bit, 0, 0), at(0, 1 << bit, 0)]);
+        let all: Vec<u64> = one_bit.chain((0..32).map(|bit| at(0, 0, 1 << bit))).chain([at(0, 0, 0)]).collect();
+        assert_eq!(all.iter().collect::<std::collections::BTreeSet<_>>().len(), all.len());
+    }
+
     /// Mean and variance of the standard Gumbel are Euler's constant and pi^2 / 6. 200 000 draws: the standard errors are
     /// 0.0029 and 0.0079 (its kurtosis is 5.4), and the bounds are five of them.
     #[test]

@@ -8,7 +8,7 @@ use super::noise::Noise;
 use super::params::{ParamsError, SamplingParams};
 use super::penalties::Penalties;
 use super::rank::highest;
-use super::weights::mass;
+use littoral_tensor::weights::mass;
 
 /// The tokens before the one to choose. Penalties look at it, and nothing else does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -3,6 +3,7 @@
 mod ends;
 mod enrolment;
 mod full_disk;
+mod inspect;
 mod kinds;
 mod operators;
 mod replay;

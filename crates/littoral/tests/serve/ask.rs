@@ -22,6 +22,13 @@ pub fn text(reply: &Value, choice: usize) -> &str {
     choice["message"]["content"].as_str().or(choice["text"].as_str()).unwrap_or_else(|| panic!("{reply}"))
 }
 
+/// The bytes of all tokens whose log-probabilities are told.
+fn told_bytes(reply: &Value) -> Vec<u8> {
+    let tokens = reply["choices"][0]["logprobs"]["content"].as_array().unwrap();
+    let bytes = tokens.iter().flat_map(|token| token["bytes"].as_array().unwrap());
+    bytes.map(|byte| byte.as_u64().unwrap() as u8).collect()
+}
+
 #[test]
 fn it_says_what_it_is() {
     let server = Server::start(&[]);
@@ -89,6 +96,8 @@ fn a_stop_string_ends_the_text_before_it() {
         assert_eq!(text(&cut, 0), &whole[..whole.find(stop).unwrap()]);
         assert_eq!(cut["choices"][0]["finish_reason"], "stop");
         assert!(cut["usage"]["completion_tokens"].as_u64().unwrap() < 40);
+        // No token behind the stop string is told of.
+        assert_eq!(String::from_utf8_lossy(&told_bytes(&cut)), text(&cut, 0));
     }
 }
 
@@ -113,12 +122,8 @@ fn logprobs_are_those_of_the_tokens_shown() {
     let server = Server::start(&[]);
     let body = with(chat("log"), json!({"logprobs": true, "top_logprobs": 3, "temperature": 0, "max_tokens": 12}));
     let reply = answer(server.at, CHAT, &body);
+    assert_eq!(String::from_utf8_lossy(&told_bytes(&reply)), text(&reply, 0));
     let content = reply["choices"][0]["logprobs"]["content"].as_array().unwrap();
-    let bytes: Vec<u8> = content
-        .iter()
-        .flat_map(|token| token["bytes"].as_array().unwrap().iter().map(|byte| byte.as_u64().unwrap() as u8))
-        .collect();
-    assert_eq!(String::from_utf8_lossy(&bytes), text(&reply, 0));
     for token in content {
         let top = token["top_logprobs"].as_array().unwrap();
         assert_eq!(top.len(), 3);

@@ -2,7 +2,7 @@
 
 use super::alphabet;
 use super::merge::{Merger, NONE, Symbol};
-use super::tokens::Tokens;
+use super::tokens::{Tokens, starts};
 use super::vocabulary::{Vocabulary, VocabularyError};
 use super::words::Words;
 
@@ -27,6 +27,7 @@ impl Bpe {
         if vocabulary.merges.is_empty() {
             return Err(VocabularyError::new("merges", "at least one for the model gpt2", "none"));
         }
+        let mut together = String::new();
         let find = |text: &str, rank: usize| {
             tokens.find(text).ok_or_else(|| {
                 let got = format!("{:?}, and no token {text:?}", vocabulary.merges[rank]);
@@ -39,15 +40,19 @@ impl Bpe {
                 let expected = "two tokens with a space between";
                 return Err(VocabularyError::new(format!("merges[{rank}]"), expected, format!("{merge:?}")));
             };
-            let whole = find(&format!("{left}{right}"), rank)?;
+            together.clear();
+            together.extend([left, right]);
+            let whole = find(&together, rank)?;
             let (left, right) = (find(left, rank)?, find(right, rank)?);
+            if !tokens.is_plain(whole) {
+                continue;
+            }
             sorted.push((left, Join { right, rank: rank as u32, whole }));
         }
         // Of a pair that is there twice the first counts.
         sorted.sort_unstable_by_key(|(left, join)| (*left, join.right, join.rank));
         sorted.dedup_by_key(|(left, join)| (*left, join.right));
-        let starts =
-            (0..=tokens.len() as u32).map(|id| sorted.partition_point(|(left, _)| *left < id) as u32).collect();
+        let starts = starts(tokens.len(), sorted.iter().map(|(left, _)| *left as usize));
         let joins = sorted.into_iter().map(|(_, join)| join).collect();
         let bytes = std::array::from_fn(|byte| {
             tokens.find_plain(alphabet::letter(byte as u8).encode_utf8(&mut [0; 4])).unwrap_or(NONE)

@@ -88,3 +88,52 @@ impl Merger {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The definition: of all neighbours the most urgent, of those the leftmost, until none joins.
+    fn naive(mut symbols: Vec<u32>, join: impl Fn(u32, u32) -> Option<(u32, u32)>) -> Vec<u32> {
+        let best = |symbols: &[u32]| {
+            let pairs = symbols.windows(2).enumerate();
+            pairs.filter_map(|(at, pair)| join(pair[0], pair[1]).map(|(rank, id)| (rank, at, id))).min()
+        };
+        while let Some((_, at, id)) = best(&symbols) {
+            symbols.splice(at..at + 2, [id]);
+        }
+        symbols
+    }
+
+    #[test]
+    fn the_heap_joins_what_the_definition_joins() {
+        let mut state = 1_u64;
+        let mut random = |below: u64| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) % below
+        };
+        let mut merger = Merger::default();
+        for _ in 0..3_000 {
+            // Joins of a made-up vocabulary, several of one rank.
+            let joins: Vec<((u32, u32), (u32, u32))> = (0..12)
+                .map(|whole| {
+                    let pair = (random(3 + whole) as u32, random(3 + whole) as u32);
+                    (pair, (random(6) as u32, 3 + whole as u32))
+                })
+                .collect();
+            let join = |a: u32, b: u32| joins.iter().find(|(pair, _)| *pair == (a, b)).map(|(_, join)| *join);
+            let symbols: Vec<u32> = (0..random(30)).map(|_| random(3) as u32).collect();
+
+            merger.clear();
+            for (at, &id) in symbols.iter().enumerate() {
+                merger.push(at, at + 1, id);
+            }
+            let got: Vec<Symbol> = merger.run(|a, b| join(a.id, b.id)).collect();
+            let ends: Vec<usize> = got.iter().map(|symbol| symbol.end).collect();
+            assert!(
+                got.iter().skip(1).map(|symbol| symbol.start).eq(ends[..ends.len().saturating_sub(1)].iter().copied())
+            );
+            assert_eq!(got.iter().map(|symbol| symbol.id).collect::<Vec<u32>>(), naive(symbols, join), "{joins:?}");
+        }
+    }
+}

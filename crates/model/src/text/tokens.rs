@@ -72,9 +72,7 @@ impl Tokens {
         }
         let bits = index.len().next_power_of_two().trailing_zeros().clamp(1, 31);
         let shift = 32 - bits;
-        let buckets =
-            (0..=1u64 << bits).map(|b| index.partition_point(|&(hash, _)| u64::from(hash >> shift) < b) as u32);
-        let buckets = buckets.collect();
+        let buckets = starts(1 << bits, index.iter().map(|(hash, _)| (hash >> shift) as usize));
         let mut tokens = Self { text, ends, kinds, index, buckets, shift };
         for id in ENDS.iter().filter_map(|text| tokens.find(text)).collect::<Vec<u32>>() {
             tokens.kinds[id as usize] = Kind::Control;
@@ -109,10 +107,14 @@ impl Tokens {
         at.ok().map(|at| range[at].1)
     }
 
-    /// The token that text may become by joining. Control tokens are not among them: a text that is not trusted must
-    /// never turn into one, whatever the ranks of a vocabulary would allow.
+    /// Whether text may become this token by joining. A text that is not trusted must never turn into a control token,
+    /// whatever the ranks of a vocabulary would allow.
+    pub(super) fn is_plain(&self, id: u32) -> bool {
+        !matches!(self.kind(id), Kind::Control | Kind::Unknown | Kind::Byte)
+    }
+
     pub(super) fn find_plain(&self, text: &str) -> Option<u32> {
-        self.find(text).filter(|&id| !matches!(self.kind(id), Kind::Control | Kind::Unknown | Kind::Byte))
+        self.find(text).filter(|&id| self.is_plain(id))
     }
 }
 
@@ -122,4 +124,16 @@ fn hash(text: &str) -> u32 {
         .bytes()
         .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3));
     (hash ^ hash >> 32) as u32
+}
+
+/// Where each of `groups` begins in a list of items that are sorted by group, and where the last ends.
+pub(super) fn starts(groups: usize, group_of_each: impl Iterator<Item = usize>) -> Vec<u32> {
+    let mut starts = vec![0; groups + 1];
+    for group in group_of_each {
+        starts[group + 1] += 1;
+    }
+    for group in 0..groups {
+        starts[group + 1] += starts[group];
+    }
+    starts
 }

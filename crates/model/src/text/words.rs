@@ -1,11 +1,13 @@
 //! How byte-level models cut text into words, over which joining then never reaches.
 //!
 //! Model files name these rules; the rules themselves are regular expressions in the tokenisers that the models were
-//! trained with. Here they are written by hand as "how long is the next word": `\p{L}` and `(?!\S)` would need a
-//! backtracking engine with Unicode tables (`fancy-regex`), six times the code for four expressions of half a dozen
-//! branches each, and one whose running time a text could try. A hand-written rule looks at each character once or twice.
+//! trained with. Here they are written by hand as "how long is the next word". A library would have to be a backtracking
+//! one (`fancy-regex`), as the expressions look ahead with `(?!\S)`: an engine with its own Unicode tables, and a running
+//! time that a text can drive up, for four expressions of half a dozen branches each. By hand each character is looked at
+//! a few times, and that is all.
 //!
-//! Categories are those of Unicode 16, as `unicode-general-category` has them.
+//! Categories are those of Unicode 16, as `unicode-general-category` has them. llama.cpp has those of Unicode 15: over
+//! code points up to U+31FFF and the vocabularies at hand, ids differ only for punctuation that is newer, under `default`.
 
 use super::vocabulary::VocabularyError;
 use unicode_general_category::{GeneralCategory, get_general_category};

@@ -24,8 +24,8 @@ fn write(value: &Value, indent: Option<usize>, depth: usize, text: &mut String) 
     match value.kind() {
         ValueKind::Undefined | ValueKind::None => text.push_str("null"),
         ValueKind::Bool => text.push_str(if value.is_true() { "true" } else { "false" }),
-        // Python writes numbers into JSON as it prints them, and minijinja prints them so.
-        ValueKind::Number => text.push_str(&value.to_string()),
+        ValueKind::Number if value.is_integer() => text.push_str(&value.to_string()),
+        ValueKind::Number => float(f64::try_from(value.clone())?, text),
         ValueKind::String => string(value.as_str().unwrap_or_default(), text),
         ValueKind::Seq | ValueKind::Iterable => {
             let items = value.try_iter()?;
@@ -76,6 +76,20 @@ fn list(
     }
     text.push(close);
     Ok(())
+}
+
+/// As Python prints it: the fewest digits that give this number back, with an exponent from 1e16 on and below 1e-4.
+fn float(value: f64, text: &mut String) {
+    let plain = (1e-4..1e16).contains(&value.abs()) || value == 0.0;
+    match format!("{value:e}").split_once('e') {
+        Some((digits, exponent)) if !plain && value.is_finite() => {
+            let (sign, exponent) = exponent.strip_prefix('-').map_or(('+', exponent), |exponent| ('-', exponent));
+            *text += &format!("{digits}e{sign}{exponent:0>2}");
+        }
+        _ if value.is_nan() => text.push_str("NaN"),
+        _ if value.is_infinite() => text.push_str(if value > 0.0 { "Infinity" } else { "-Infinity" }),
+        _ => *text += &format!("{value:?}"),
+    }
 }
 
 fn string(value: &str, text: &mut String) {

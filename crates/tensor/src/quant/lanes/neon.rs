@@ -13,7 +13,8 @@ type FourInts = [int32x4_t; 4];
 type FourFloats = [float32x4_t; 4];
 
 /// `sums[i] + w[4i..4i + 4] · a[4i..4i + 4]`.
-#[inline(always)]
+#[inline]
+#[target_feature(enable = "neon,dotprod")]
 unsafe fn sdot(mut sums: int32x4_t, w: int8x16_t, a: int8x16_t) -> int32x4_t {
     unsafe {
         asm!("sdot {0:v}.4s, {1:v}.16b, {2:v}.16b", inout(vreg) sums, in(vreg) w, in(vreg) a,
