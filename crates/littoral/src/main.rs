@@ -19,6 +19,7 @@ mod roles;
 mod run;
 mod score;
 mod serve;
+mod serve_cmd;
 mod sim_cmd;
 mod sim_data;
 mod sites;
@@ -69,6 +70,8 @@ enum Command {
     Tokenize(tokenize::Args),
     /// How well a model expects a text: perplexity.
     Score(score::Args),
+    /// Answer programs that speak OpenAI's API: chat, completions, streams; and a page to chat.
+    Serve(serve_cmd::Args),
     /// What a model file holds: architecture, kinds of weights, metadata, tensors.
     Inspect(inspect::Args),
     /// Measurements, reproducible by anyone.
@@ -95,6 +98,7 @@ fn main() -> ExitCode {
         Command::Run(args) => run::run(&args, json),
         Command::Tokenize(args) => tokenize::run(&args, json),
         Command::Score(args) => score::run(&args, json),
+        Command::Serve(args) => serve_cmd::run(args, json),
         Command::Inspect(args) => inspect::run(args, json),
         Command::Bench(args) => bench::run(args),
         Command::Doctor(args) => doctor::run(args, json),

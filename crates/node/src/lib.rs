@@ -3,7 +3,7 @@
 //! Read in this order: [`job`] (what is to be trained), [`role`] (what machines decide), [`work`] (what they compute),
 //! [`data`] (a device's own rows), [`transport`] (how frames travel), [`store`] (what survives a crash), [`host`] (the
 //! loop that performs what roles decide), [`config`] and [`deploy`] (from a file to a running machine), [`operator`]
-//! (commands to a cloud).
+//! (commands to a cloud). Beside them stands [`serve`]: language models for programs that speak HTTP.
 pub mod config;
 pub mod data;
 pub mod deploy;
@@ -11,6 +11,7 @@ pub mod host;
 pub mod job;
 pub mod operator;
 pub mod role;
+pub mod serve;
 pub mod store;
 mod toml_text;
 pub mod transport;

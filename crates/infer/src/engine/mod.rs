@@ -66,12 +66,17 @@ impl Engine {
         &self.model
     }
 
+    /// Can this be answered at all, now or later?
+    pub fn check(&self, request: &Request) -> Result<(), Refused> {
+        check(request, &self.model)
+    }
+
     /// Takes a request in. It waits while as many run as may.
     ///
     /// # Errors
     /// It can never be answered, or too many wait.
     pub fn submit(&mut self, request: Request) -> Result<SequenceId, Refused> {
-        check(&request, &self.model)?;
+        self.check(&request)?;
         if self.waiting.len() >= self.limits.waiting_max {
             return Err(Refused::Busy { waiting: self.waiting.len() });
         }

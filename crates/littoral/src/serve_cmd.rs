@@ -1,0 +1,140 @@
+//! `littoral serve`: a model for programs that speak OpenAI's API.
+
+use crate::input::{start_log, stop_signal};
+use crate::llm;
+use crate::output::{self, Failure};
+use littoral_node::serve::{self, Keys, KeysError, Room, ServeError, Server, Settings};
+use serde_json::json;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    /// The model's file.
+    model: PathBuf,
+    /// Where to listen, address:port; port 0 takes a free one.
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8080")]
+    listen: SocketAddr,
+    /// What clients call the model; by default its file's name.
+    #[arg(long)]
+    name: Option<String>,
+    /// A key that clients must show; may be repeated. Others on this machine can see it in the list of processes.
+    #[arg(long = "api-key", value_name = "KEY")]
+    api_keys: Vec<String>,
+    /// Keys that clients must show, one on each line of a file that only its owner can read.
+    #[arg(long, value_name = "FILE")]
+    api_key_file: Option<PathBuf>,
+    /// Let other machines ask without a key.
+    #[arg(long)]
+    open: bool,
+    /// Certificates for TLS, in PEM.
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// The secret key of the certificate, in PEM.
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+    /// Answers that are written at once.
+    #[arg(long, default_value_t = 12, value_parser = clap::value_parser!(u16).range(1..=256))]
+    parallel: u16,
+    /// Requests that may wait for a place; more are told to come again.
+    #[arg(long, default_value_t = 64)]
+    queue: u16,
+    /// After a signal to stop: how long answers that have begun may take.
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = crate::input::duration_ms)]
+    grace: u64,
+    /// Threads; by default one for each processor.
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
+}
+
+pub fn run(args: Args, json: bool) -> Result<(), Failure> {
+    start_log("info");
+    let keys = keys(&args)?;
+    let tls = match (&args.tls_cert, &args.tls_key) {
+        (Some(certificate), Some(key)) => Some(serve::tls(certificate, key).map_err(|why| {
+            Failure::new("nothing is served", "--tls-cert and --tls-key", "certificates and their key in PEM", why)
+        })?),
+        _ => None,
+    };
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    let pool = llm::pool(args.threads.map(usize::from));
+    let model = Arc::new(llm::load(&args.model, &pool)?);
+    let name = args.name.clone().unwrap_or_else(|| stem(&args.model));
+    let settings = Settings {
+        listen: args.listen,
+        name: name.clone(),
+        keys,
+        open: args.open,
+        tls,
+        room: Room { running_max: args.parallel.into(), waiting_max: args.queue.into() },
+        grace: Duration::from_millis(args.grace),
+    };
+    crate::input::runtime()?.block_on(async {
+        let server = Server::start(model, pool, settings).await?;
+        let url = format!("{scheme}://{}", server.address());
+        if json {
+            output::object(&json!({"role": "serve", "model": name, "url": url}));
+        } else {
+            output::talk(&format!("{name} answers at {url} (a page to chat), for programs at {url}/v1"));
+        }
+        Ok(server.run(stop_signal()).await?)
+    })
+}
+
+fn keys(args: &Args) -> Result<Keys, Failure> {
+    let mut keys = Keys::default();
+    for key in &args.api_keys {
+        keys.add(key).map_err(|e| Failure::usage("--api-key", "printable characters without spaces", e))?;
+    }
+    if let Some(path) = &args.api_key_file {
+        keys.add_file(path)?;
+    }
+    Ok(keys)
+}
+
+fn stem(path: &Path) -> String {
+    path.file_stem().map_or_else(|| "model".into(), |stem| stem.to_string_lossy().into_owned())
+}
+
+impl From<KeysError> for Failure {
+    fn from(e: KeysError) -> Self {
+        match e {
+            KeysError::OpenToOthers { path, got } => {
+                let place = path.display().to_string();
+                Failure::new("the keys were not used", &place, "mode 600", format!("mode {got:03o}"))
+                    .hint(format!("others may have read them; if not: chmod 600 {place}"))
+            }
+            KeysError::File { path, source } => {
+                Failure::new("the keys were not used", path.display().to_string(), "a key on each line", source)
+            }
+            KeysError::NotAKey { got } => {
+                Failure::new("the keys were not used", "a key", "printable characters without spaces", got)
+            }
+        }
+    }
+}
+
+impl From<ServeError> for Failure {
+    fn from(e: ServeError) -> Self {
+        let what = e.to_string();
+        match e {
+            ServeError::Open { at } => Failure::new(
+                "nothing is served",
+                at.to_string(),
+                "an API key, or an address of this machine only",
+                "none",
+            )
+            .hint("give --api-key or --api-key-file, or --open if everybody may ask"),
+            ServeError::Bind { at, source } => {
+                Failure::new("nothing listens", at.to_string(), "an address that is free", source)
+                    .hint("give another port with --listen, or port 0 for a free one")
+            }
+            ServeError::Thread(source) => Failure::new("nothing is served", "the operating system", "a thread", source),
+            ServeError::Writer | ServeError::Http(_) => {
+                Failure::new("the server ended", "the model", "answers until it is asked to stop", what)
+            }
+        }
+    }
+}

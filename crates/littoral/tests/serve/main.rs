@@ -1,0 +1,14 @@
+//! `littoral serve` as its clients meet it: a real process, real sockets on loopback, and a tiny made-up model.
+//!
+//! With LITTORAL_MODELS set to a folder that has it, a real model answers too.
+
+mod ask;
+mod client;
+mod crowd;
+mod ends;
+mod keys;
+mod python;
+mod refused;
+mod server;
+mod tiny;
+mod tls;

@@ -1,0 +1,181 @@
+//! Answers in the forms that OpenAI's API has for them.
+
+use crate::serve::ask::Kind;
+use crate::serve::words::Token;
+use crate::serve::writer::End;
+use littoral_infer::model::Model;
+use littoral_infer::sample::TokenLogProb;
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+/// What is the same in all parts of one reply.
+pub struct Form {
+    pub kind: Kind,
+    pub id: String,
+    pub created: u64,
+    pub name: Arc<str>,
+    pub model: Arc<Model>,
+    pub logprobs: bool,
+    /// A stream whose last part counts tokens says in all others that they do not.
+    pub include_usage: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Usage {
+    pub prompt: usize,
+    pub reused: usize,
+    pub written: usize,
+}
+
+impl Usage {
+    fn to_json(self) -> Value {
+        json!({
+            "prompt_tokens": self.prompt,
+            "completion_tokens": self.written,
+            "total_tokens": self.prompt + self.written,
+            "prompt_tokens_details": {"cached_tokens": self.reused},
+        })
+    }
+}
+
+pub fn reason(why: &End) -> &'static str {
+    match why {
+        End::Length => "length",
+        _ => "stop",
+    }
+}
+
+/// JSON has no infinity; this is what OpenAI says for it.
+const IMPOSSIBLE: f32 = -9999.0;
+
+impl Form {
+    /// One of a stream's parts. `offset`: characters of this choice before.
+    pub fn chunk(&self, choice: usize, part: Part<'_>, offset: usize) -> Value {
+        let mut value = json!({"index": choice, "logprobs": null, "finish_reason": null});
+        match (self.kind, &part) {
+            (Kind::Chat, Part::Opening) => value["delta"] = json!({"role": "assistant", "content": ""}),
+            (Kind::Chat, Part::Text(text, _)) => value["delta"] = json!({"content": text}),
+            (Kind::Chat, Part::End(_)) => value["delta"] = json!({}),
+            (Kind::Completion, Part::Text(text, _)) => value["text"] = json!(text),
+            (Kind::Completion, _) => value["text"] = json!(""),
+        }
+        match part {
+            Part::Text(_, tokens) if self.logprobs => value["logprobs"] = self.tokens(tokens, offset),
+            Part::End(why) => value["finish_reason"] = json!(reason(why)),
+            _ => {}
+        }
+        let mut body = self.around("chat.completion.chunk", json!([value]));
+        if self.include_usage {
+            body["usage"] = Value::Null;
+        }
+        body
+    }
+
+    /// The last part of a stream that counts.
+    pub fn counted(&self, usage: Usage) -> Value {
+        let mut body = self.around("chat.completion.chunk", json!([]));
+        body["usage"] = usage.to_json();
+        body
+    }
+
+    /// A reply in one piece.
+    pub fn whole(&self, choices: &[Whole], usage: Usage) -> Value {
+        let choices = choices.iter().enumerate().map(|(index, choice)| {
+            let mut value = json!({"index": index, "logprobs": null, "finish_reason": choice.reason});
+            match self.kind {
+                Kind::Chat => {
+                    value["message"] = json!({"role": "assistant", "content": choice.text, "refusal": null});
+                }
+                Kind::Completion => value["text"] = json!(choice.text),
+            }
+            if self.logprobs {
+                value["logprobs"] = self.tokens(&choice.tokens, 0);
+            }
+            value
+        });
+        let mut body = self.around("chat.completion", choices.collect());
+        body["usage"] = usage.to_json();
+        body
+    }
+
+    /// Characters of tokens, as `text_offset` counts them.
+    pub fn characters(&self, tokens: &[Token]) -> usize {
+        tokens.iter().map(|token| self.text(token.id).0.chars().count()).sum()
+    }
+
+    fn around(&self, chat_object: &str, choices: Value) -> Value {
+        let object = if self.kind == Kind::Chat { chat_object } else { "text_completion" };
+        json!({
+            "id": self.id,
+            "object": object,
+            "created": self.created,
+            "model": &*self.name,
+            "system_fingerprint": concat!("littoral-", env!("CARGO_PKG_VERSION")),
+            "choices": choices,
+        })
+    }
+
+    fn tokens(&self, tokens: &[Token], offset: usize) -> Value {
+        match self.kind {
+            Kind::Chat => {
+                let told = |token: &Token| {
+                    let mut value = self.told(token.id, token.logprob);
+                    value["top_logprobs"] = token.top.iter().map(|top| self.told(top.id, top.logprob)).collect();
+                    value
+                };
+                json!({"content": tokens.iter().map(told).collect::<Vec<_>>(), "refusal": null})
+            }
+            Kind::Completion => {
+                let texts: Vec<String> = tokens.iter().map(|token| self.text(token.id).0).collect();
+                let offsets: Vec<usize> = texts
+                    .iter()
+                    .scan(offset, |at, text| Some(std::mem::replace(at, *at + text.chars().count())))
+                    .collect();
+                let top = |token: &Token| -> Value {
+                    let pair = |top: &TokenLogProb| (self.text(top.id).0, json!(finite(top.logprob)));
+                    Value::Object(token.top.iter().map(pair).collect())
+                };
+                json!({
+                    "tokens": texts,
+                    "token_logprobs": tokens.iter().map(|token| finite(token.logprob)).collect::<Vec<_>>(),
+                    "top_logprobs": tokens.iter().map(top).collect::<Vec<_>>(),
+                    "text_offset": offsets,
+                })
+            }
+        }
+    }
+
+    fn told(&self, id: u32, logprob: f32) -> Value {
+        let (text, bytes) = self.text(id);
+        json!({"token": text, "logprob": finite(logprob), "bytes": bytes})
+    }
+
+    /// A token's text and bytes; a control token has the name that the file gives it.
+    fn text(&self, id: u32) -> (String, Vec<u8>) {
+        let mut bytes = Vec::new();
+        self.model.tokeniser.bytes(id, &mut bytes);
+        if bytes.is_empty() {
+            bytes.extend_from_slice(self.model.tokeniser.token(id).unwrap_or_default().as_bytes());
+        }
+        (String::from_utf8_lossy(&bytes).into_owned(), bytes)
+    }
+}
+
+fn finite(logprob: f32) -> f32 {
+    logprob.max(IMPOSSIBLE)
+}
+
+/// What a part of a stream says.
+pub enum Part<'a> {
+    Opening,
+    Text(&'a str, &'a [Token]),
+    End(&'a End),
+}
+
+/// An answer in one piece.
+#[derive(Default)]
+pub struct Whole {
+    pub text: String,
+    pub tokens: Vec<Token>,
+    pub reason: &'static str,
+}

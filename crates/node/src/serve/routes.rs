@@ -1,0 +1,226 @@
+//! Which path does what.
+
+use super::ask::{Ask, Kind};
+use super::door::Peer;
+use super::keys::Keys;
+use super::line::Client;
+use super::metrics::{Metrics, Outcome};
+use super::refusal::Refusal;
+use super::reply::{self, Form};
+use super::writer::{Room, Writer};
+use axum::Router;
+use axum::body::{Body, HttpBody, to_bytes};
+use axum::extract::{ConnectInfo, Path, Request, State};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use littoral_infer::model::Model;
+use serde_json::{Value, json};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// A prompt of a million tokens.
+const BODY_BYTES_MAX: usize = 4 << 20;
+const BODY_SECONDS_MAX: u64 = 30;
+
+const PAGE: &str = include_str!("page.html");
+/// Where the page has what its own scripts and styles show.
+const NONCE: &str = "NONCE";
+
+/// What all requests share.
+pub struct Served {
+    pub model: Arc<Model>,
+    pub name: Arc<str>,
+    /// Seconds since 1970 when the model was loaded.
+    pub since: u64,
+    pub keys: Keys,
+    pub room: Room,
+    pub writer: Writer,
+    pub metrics: Arc<Metrics>,
+    /// Nothing new is taken.
+    pub closing: AtomicBool,
+    /// Counts requests that are being answered, by its readers.
+    pub busy: watch::Sender<()>,
+}
+
+pub fn router(served: Arc<Served>) -> Router {
+    let guarded = Router::new()
+        .route("/v1/chat/completions", post(chat))
+        .route("/v1/completions", post(completion))
+        .route("/v1/models", get(models))
+        .route("/v1/models/{*name}", get(model))
+        .route("/metrics", get(metrics))
+        .route_layer(from_fn_with_state(served.clone(), who));
+    Router::new()
+        .merge(guarded)
+        .route("/", get(page))
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(ready))
+        .fallback(async |request: Request| Refusal::no_such_place(request.method().as_str(), request.uri().path()))
+        .method_not_allowed_fallback(async |request: Request| {
+            Refusal::method(request.method().as_str(), request.uri().path())
+        })
+        .with_state(served)
+}
+
+/// Lets those in who have a key, if there are keys, and notes whose turn it is.
+async fn who(State(served): State<Arc<Served>>, peer: ConnectInfo<Peer>, mut request: Request, next: Next) -> Response {
+    let client = match (served.keys.is_empty(), key(&request)) {
+        (true, _) => Ok(*blake3::hash(peer.0.0.ip().to_string().as_bytes()).as_bytes()),
+        (false, None) => Err("You didn't provide an API key: send it as `Authorization: Bearer KEY`"),
+        (false, Some(key)) => served.keys.known(key).map(Client::from).ok_or("Incorrect API key provided"),
+    };
+    match client {
+        Ok(client) => {
+            request.extensions_mut().insert(client);
+            next.run(request).await
+        }
+        Err(message) => {
+            served.metrics.ended(Outcome::Refused, 1);
+            Refusal::key(message).into_response()
+        }
+    }
+}
+
+fn key(request: &Request) -> Option<&[u8]> {
+    let value = request.headers().get(header::AUTHORIZATION)?.as_bytes();
+    let (scheme, key) = value.split_at_checked(7)?;
+    scheme.eq_ignore_ascii_case(b"Bearer ").then(|| key.trim_ascii())
+}
+
+async fn chat(State(served): State<Arc<Served>>, request: Request) -> Response {
+    answer(served, Kind::Chat, request).await
+}
+
+async fn completion(State(served): State<Arc<Served>>, request: Request) -> Response {
+    answer(served, Kind::Completion, request).await
+}
+
+async fn answer(served: Arc<Served>, kind: Kind, request: Request) -> Response {
+    let metrics = served.metrics.clone();
+    answered(served, kind, request).await.unwrap_or_else(|refusal| {
+        match refusal.status {
+            StatusCode::TOO_MANY_REQUESTS => metrics.ended(Outcome::Busy, 1),
+            status if status.is_client_error() || status == StatusCode::SERVICE_UNAVAILABLE => {
+                metrics.ended(Outcome::Refused, 1);
+            }
+            // Those that failed on the way were counted there.
+            _ => {}
+        }
+        refusal.into_response()
+    })
+}
+
+async fn answered(served: Arc<Served>, kind: Kind, request: Request) -> Result<Response, Refusal> {
+    let busy = served.busy.subscribe();
+    if served.closing.load(SeqCst) {
+        return Err(Refusal::closing());
+    }
+    let client = request.extensions().get::<Client>().copied().unwrap_or_default();
+    let body = body(request).await?;
+    // Tokenising much text takes long enough to hold others up.
+    let (model, name) = (served.model.clone(), served.name.clone());
+    let read = tokio::task::spawn_blocking(move || Ask::read(kind, &body, &model, &name)).await;
+    let ask = read.unwrap_or_else(|error| Err(Refusal::broken(format!("the request was not read: {error}"))))?;
+    let choices = ask.asked.len();
+    let said = served.writer.ask(client, ask.asked).await;
+    let said = said.map_err(|why| Refusal::not_taken(why, kind.param(), served.room.running_max))?;
+    let form = Form {
+        kind,
+        id: id(kind)?,
+        created: now(),
+        name: served.name.clone(),
+        model: served.model.clone(),
+        logprobs: ask.logprobs,
+        include_usage: ask.include_usage,
+    };
+    if ask.stream {
+        return Ok(reply::stream(form, said, choices, ask.prompt_tokens, busy));
+    }
+    reply::whole(&form, said, choices, ask.prompt_tokens).await
+}
+
+async fn body(request: Request) -> Result<axum::body::Bytes, Refusal> {
+    // A page of another site may send forms and plain text to this machine without asking, and nothing else.
+    let media = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("none");
+    let media = media.split(';').next().unwrap_or_default().trim();
+    if !media.eq_ignore_ascii_case("application/json") {
+        return Err(Refusal::media(&media.chars().take(64).collect::<String>()));
+    }
+    if request.body().size_hint().lower() > BODY_BYTES_MAX as u64 {
+        return Err(Refusal::too_large(BODY_BYTES_MAX));
+    }
+    let reading = to_bytes(request.into_body(), BODY_BYTES_MAX);
+    match tokio::time::timeout(Duration::from_secs(BODY_SECONDS_MAX), reading).await {
+        Ok(Ok(bytes)) => Ok(bytes),
+        // The other way to fail is a client that left, which hears nothing.
+        Ok(Err(_)) => Err(Refusal::too_large(BODY_BYTES_MAX)),
+        Err(_) => Err(Refusal::slow(BODY_SECONDS_MAX)),
+    }
+}
+
+async fn models(State(served): State<Arc<Served>>) -> Response {
+    reply::json_response(&json!({"object": "list", "data": [described(&served)]}))
+}
+
+async fn model(State(served): State<Arc<Served>>, Path(name): Path<String>) -> Result<Response, Refusal> {
+    if name != *served.name {
+        return Err(Refusal::model(&served.name, &name));
+    }
+    Ok(reply::json_response(&described(&served)))
+}
+
+fn described(served: &Served) -> Value {
+    json!({
+        "id": &*served.name,
+        "object": "model",
+        "created": served.since,
+        "owned_by": "littoral",
+        "max_model_len": served.model.context(),
+    })
+}
+
+async fn metrics(State(served): State<Arc<Served>>) -> Response {
+    with_type(served.metrics.text(), "text/plain; version=0.0.4")
+}
+
+async fn ready(State(served): State<Arc<Served>>) -> Response {
+    if served.closing.load(SeqCst) { Refusal::closing().into_response() } else { "ready\n".into_response() }
+}
+
+/// The page runs its own script and no other, and talks with this server and with nobody else.
+async fn page() -> Result<Response, Refusal> {
+    let nonce = format!("{:016x}", random()?);
+    let policy = format!(
+        "default-src 'none'; style-src 'nonce-{nonce}'; script-src 'nonce-{nonce}'; connect-src 'self'; \
+         base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    );
+    let policy = HeaderValue::try_from(policy).map_err(|e| Refusal::broken(e.to_string()))?;
+    let mut response = with_type(PAGE.replace(NONCE, &nonce), "text/html; charset=utf-8");
+    response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, policy);
+    Ok(response)
+}
+
+fn with_type(body: impl Into<Body>, media: &'static str) -> Response {
+    let mut response = Response::new(body.into());
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(media));
+    response
+}
+
+fn random() -> Result<u64, Refusal> {
+    getrandom::u64().map_err(|e| Refusal::broken(format!("no random number: {e}")))
+}
+
+fn id(kind: Kind) -> Result<String, Refusal> {
+    let number = random()?;
+    let prefix = if kind == Kind::Chat { "chatcmpl" } else { "cmpl" };
+    Ok(format!("{prefix}-{number:016x}"))
+}
+
+pub fn now() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0, |since| since.as_secs())
+}

@@ -1,0 +1,320 @@
+//! The one thread that owns the engine. It steps while somebody waits for a token, and sleeps otherwise.
+//!
+//! Orders come in over a channel, pieces of text go out over others. A reader that leaves drops its end; the thread sees
+//! that before its next step and gives the place to somebody else.
+
+use super::line::{Client, Line};
+use super::metrics::{Metrics, Outcome};
+use super::words::{Piece, Token, Words};
+use littoral_infer::engine::{Engine, Event, Finish, Refused, Request, SequenceId};
+use littoral_infer::sample::stop::StopStrings;
+use littoral_model::text::Tokeniser;
+use littoral_tensor::pool::Pool;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed, Ordering::SeqCst};
+use std::sync::mpsc;
+use std::time::Instant;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::oneshot;
+
+/// One answer that is wanted.
+pub struct Asked {
+    pub request: Request,
+    pub stop: StopStrings,
+}
+
+/// What its reader hears; `choice` counts the answers of one order.
+#[derive(Debug)]
+pub enum Said {
+    /// `reused`: tokens of the prompt that were not read again.
+    Started {
+        choice: usize,
+        reused: usize,
+    },
+    Text {
+        choice: usize,
+        piece: Piece,
+    },
+    /// `written`: tokens of the answer.
+    Ended {
+        choice: usize,
+        why: End,
+        written: usize,
+    },
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum End {
+    Stop,
+    Length,
+    Failed(String),
+    /// The server stops, and would not wait for the rest.
+    Closing,
+}
+
+/// Why an order was not taken.
+#[derive(Debug)]
+pub enum NotTaken {
+    Refused(Refused),
+    /// The thread is no more.
+    Gone,
+}
+
+/// Answers to be written for one client: all are taken, or none.
+struct Order {
+    client: Client,
+    asked: Vec<Asked>,
+    reader: UnboundedSender<Said>,
+    taken: oneshot::Sender<Result<(), Refused>>,
+    at: Instant,
+}
+
+/// How others reach the thread.
+#[derive(Clone)]
+pub struct Writer {
+    orders: mpsc::Sender<Order>,
+    cut: Arc<AtomicBool>,
+}
+
+/// Bounds of what is taken in.
+#[derive(Clone, Copy, Debug)]
+pub struct Room {
+    /// Answers that are written at once.
+    pub running_max: usize,
+    /// Answers that wait for a place.
+    pub waiting_max: usize,
+}
+
+impl Writer {
+    /// Starts the thread. What is returned last is ready when the thread ends, which it does when all writers are gone.
+    pub fn start(
+        engine: Engine,
+        pool: Pool,
+        room: Room,
+        metrics: Arc<Metrics>,
+    ) -> std::io::Result<(Self, oneshot::Receiver<()>)> {
+        let (orders, incoming) = mpsc::channel();
+        let (alive, ended) = oneshot::channel();
+        let cut = Arc::new(AtomicBool::new(false));
+        let cutting = cut.clone();
+        std::thread::Builder::new().name("writer".into()).spawn(move || {
+            let model = engine.model().clone();
+            Desk {
+                engine,
+                tokeniser: &model.tokeniser,
+                room,
+                metrics,
+                line: Line::new(),
+                open: HashMap::new(),
+                cut: cutting,
+            }
+            .work(&incoming, &pool);
+            drop::<oneshot::Sender<()>>(alive);
+        })?;
+        Ok((Self { orders, cut }, ended))
+    }
+
+    /// # Errors
+    /// If one of them cannot be answered, or too many wait.
+    pub async fn ask(&self, client: Client, asked: Vec<Asked>) -> Result<UnboundedReceiver<Said>, NotTaken> {
+        let (reader, said) = unbounded_channel();
+        let (taken, told) = oneshot::channel();
+        let order = Order { client, asked, reader, taken, at: Instant::now() };
+        self.orders.send(order).map_err(|_| NotTaken::Gone)?;
+        match told.await {
+            Ok(Ok(())) => Ok(said),
+            Ok(Err(refused)) => Err(NotTaken::Refused(refused)),
+            Err(_) => Err(NotTaken::Gone),
+        }
+    }
+
+    /// Ends all answers where they are.
+    pub fn cut(&self) {
+        self.cut.store(true, SeqCst);
+    }
+}
+
+/// An answer that waits for a place.
+struct Waiting {
+    asked: Asked,
+    choice: usize,
+    reader: UnboundedSender<Said>,
+    at: Instant,
+}
+
+/// An answer that is being written.
+struct Open<'m> {
+    words: Words<'m>,
+    choice: usize,
+    reader: UnboundedSender<Said>,
+    prompt: usize,
+    written: usize,
+    /// When the last token came, or at first the order.
+    last: Instant,
+}
+
+struct Desk<'m> {
+    engine: Engine,
+    tokeniser: &'m Tokeniser,
+    room: Room,
+    metrics: Arc<Metrics>,
+    line: Line<Waiting>,
+    open: HashMap<SequenceId, Open<'m>>,
+    cut: Arc<AtomicBool>,
+}
+
+impl Desk<'_> {
+    fn work(mut self, incoming: &mpsc::Receiver<Order>, pool: &Pool) {
+        loop {
+            if self.open.is_empty() && self.line.len() == 0 {
+                let Ok(order) = incoming.recv() else { return };
+                self.take(order);
+            }
+            while let Ok(order) = incoming.try_recv() {
+                self.take(order);
+            }
+            if self.cut.load(SeqCst) {
+                self.end_all();
+            }
+            self.forget_those_who_left();
+            self.admit();
+            self.metrics.running.store(self.open.len() as u64, Relaxed);
+            self.metrics.waiting.store(self.line.len() as u64, Relaxed);
+            for event in self.engine.step(pool) {
+                self.tell(event);
+            }
+            self.metrics.running.store(self.open.len() as u64, Relaxed);
+        }
+    }
+
+    fn take(&mut self, order: Order) {
+        let Order { client, asked, reader, taken, at } = order;
+        let _ = taken.send(match self.check(&asked) {
+            Err(refused) => Err(refused),
+            Ok(()) => {
+                for (choice, asked) in asked.into_iter().enumerate() {
+                    self.line.push(client, Waiting { asked, choice, reader: reader.clone(), at });
+                }
+                Ok(())
+            }
+        });
+    }
+
+    fn check(&self, asked: &[Asked]) -> Result<(), Refused> {
+        asked.iter().try_for_each(|asked| self.engine.check(&asked.request))?;
+        let free = self.room.running_max.saturating_sub(self.open.len());
+        if self.line.len() + asked.len() > free + self.room.waiting_max {
+            return Err(Refused::Busy { waiting: self.line.len() });
+        }
+        Ok(())
+    }
+
+    fn forget_those_who_left(&mut self) {
+        let mut gone = self.line.retain(|waiting| !waiting.reader.is_closed());
+        let engine = &mut self.engine;
+        self.open.retain(|id, open| {
+            let left = open.reader.is_closed();
+            if left {
+                engine.cancel(*id);
+                gone += 1;
+            }
+            !left
+        });
+        self.metrics.ended(Outcome::Cancelled, gone);
+    }
+
+    fn admit(&mut self) {
+        while self.open.len() < self.room.running_max {
+            let Some(Waiting { asked, choice, reader, at }) = self.line.pop() else { return };
+            let prompt = asked.request.prompt.len();
+            match self.engine.submit(asked.request) {
+                Ok(id) => {
+                    let words = Words::new(self.tokeniser, asked.stop);
+                    self.open.insert(id, Open { words, choice, reader, prompt, written: 0, last: at });
+                }
+                // It was checked before, so this is our fault.
+                Err(why) => {
+                    self.metrics.ended(Outcome::Failed, 1);
+                    let _ = reader.send(Said::Ended { choice, why: End::Failed(why.to_string()), written: 0 });
+                }
+            }
+        }
+    }
+
+    fn tell(&mut self, event: Event) {
+        let (Event::Started { sequence, .. } | Event::Token { sequence, .. } | Event::Finished { sequence, .. }) =
+            event;
+        // An answer that a stop string ended is not open any more, and may have an end of its own in the same step.
+        let Some(open) = self.open.get_mut(&sequence) else { return };
+        let choice = open.choice;
+        match event {
+            Event::Started { reused, .. } => {
+                self.metrics.tokens_read.fetch_add((open.prompt - reused) as u64, Relaxed);
+                self.metrics.tokens_reused.fetch_add(reused as u64, Relaxed);
+                let _ = open.reader.send(Said::Started { choice, reused });
+            }
+            Event::Token { id, logprob, top, .. } => {
+                let now = Instant::now();
+                let after = now - open.last;
+                match open.written {
+                    0 => self.metrics.first_token(after),
+                    _ => self.metrics.next_token(after),
+                }
+                self.metrics.tokens_written.fetch_add(1, Relaxed);
+                open.last = now;
+                open.written += 1;
+                let piece = open.words.push(id, logprob.map(|logprob| Token { id, logprob, top }));
+                open.say(piece);
+                if open.words.stopped() {
+                    self.engine.cancel(sequence);
+                    self.end(sequence, End::Stop);
+                }
+            }
+            Event::Finished { why, .. } => {
+                let piece = open.words.finish();
+                open.say(piece);
+                let stopped = open.words.stopped();
+                let why = match why {
+                    _ if stopped => End::Stop,
+                    Finish::End => End::Stop,
+                    Finish::Length | Finish::Context => End::Length,
+                    Finish::Failed(why) => End::Failed(why),
+                };
+                self.end(sequence, why);
+            }
+        }
+    }
+
+    fn end(&mut self, sequence: SequenceId, why: End) {
+        let Some(open) = self.open.remove(&sequence) else { return };
+        self.metrics.ended(
+            match why {
+                End::Stop => Outcome::Stop,
+                End::Length => Outcome::Length,
+                End::Failed(_) | End::Closing => Outcome::Failed,
+            },
+            1,
+        );
+        let _ = open.reader.send(Said::Ended { choice: open.choice, why, written: open.written });
+    }
+
+    fn end_all(&mut self) {
+        while let Some(Waiting { choice, reader, .. }) = self.line.pop() {
+            self.metrics.ended(Outcome::Failed, 1);
+            let _ = reader.send(Said::Ended { choice, why: End::Closing, written: 0 });
+        }
+        for sequence in self.open.keys().copied().collect::<Vec<_>>() {
+            self.engine.cancel(sequence);
+            self.end(sequence, End::Closing);
+        }
+    }
+}
+
+impl Open<'_> {
+    fn say(&self, piece: Piece) {
+        if !piece.is_empty() {
+            let _ = self.reader.send(Said::Text { choice: self.choice, piece });
+        }
+    }
+}
