@@ -6,7 +6,7 @@
 //! scales: 16 d (f16), 16 dmin
 //! ```
 
-use super::{Format, place, put_half, take_half};
+use super::{Format, min_at, place, put_half, scale_at, take_half};
 use crate::quant::Kind;
 use crate::quant::activations::{Blocks, D_256, PAIRS_16};
 use crate::quant::lanes::{Lanes, ROWS};
@@ -14,14 +14,6 @@ use crate::quant::lanes::{Lanes, ROWS};
 pub struct Q2K;
 
 const FOURS: usize = 1024;
-
-fn scale_at(j: usize, row: usize) -> usize {
-    16 * j + row
-}
-
-fn min_at(j: usize, row: usize) -> usize {
-    32 * (j / 2) + 2 * row + j % 2
-}
 
 impl Format for Q2K {
     const KIND: Kind = Kind::Q2_K;

@@ -10,7 +10,7 @@
 //! The scale of sub-block j and row r is number 16 j + r. Minima come in pairs of sub-blocks, as `dot_pairs` wants them:
 //! that of j and r is number 32 (j / 2) + 2 r + j % 2.
 
-use super::{Format, place, put_half, take_half};
+use super::{Format, fifth_bit, min_at, place, put_half, scale_at, take_half};
 use crate::quant::Kind;
 use crate::quant::activations::{Blocks, D_256, PAIRS_32};
 use crate::quant::dequantise::six_bits;
@@ -28,14 +28,6 @@ const fn low(five: bool) -> usize {
 /// Where the six-bit numbers begin in a tile.
 const fn six(five: bool) -> usize {
     2048 + if five { 512 } else { 0 }
-}
-
-fn scale_at(j: usize, row: usize) -> usize {
-    16 * j + row
-}
-
-fn min_at(j: usize, row: usize) -> usize {
-    32 * (j / 2) + 2 * row + j % 2
 }
 
 impl<const FIVE: bool> Format for K45<FIVE> {
@@ -121,16 +113,7 @@ impl<const FIVE: bool> Format for K45<FIVE> {
                     let mut w = if j % 2 == 0 { L::low(packed) } else { L::high(packed) };
                     if FIVE {
                         let fifth = L::load(tile.add(2048 + group * 64));
-                        let bit = match j {
-                            0 => L::up::<4>(fifth, 16),
-                            1 => L::up::<3>(fifth, 16),
-                            2 => L::up::<2>(fifth, 16),
-                            3 => L::up::<1>(fifth, 16),
-                            4 => L::up::<0>(fifth, 16),
-                            5 => L::down::<1>(fifth, 16),
-                            6 => L::down::<2>(fifth, 16),
-                            _ => L::down::<3>(fifth, 16),
-                        };
+                        let bit = fifth_bit::<L>(fifth, j);
                         w = L::or(w, bit);
                     }
                     for (m, sub) in sub.iter_mut().enumerate() {

@@ -68,3 +68,33 @@ fn put_half(block: &[u8], at: usize, row: usize, to: &mut [u8]) {
 fn take_half(from: &[u8], row: usize, block: &mut [u8], at: usize) {
     block[at..at + 2].copy_from_slice(&from[2 * row..2 * row + 2]);
 }
+
+/// The number of the scale of sub-block `j` and a row.
+fn scale_at(j: usize, row: usize) -> usize {
+    16 * j + row
+}
+
+/// That of a minimum: sub-blocks in pairs, as [`Lanes::dot_pairs`] wants them.
+fn min_at(j: usize, row: usize) -> usize {
+    32 * (j / 2) + 2 * row + j % 2
+}
+
+/// Bit `index` of each byte, as bit 4.
+///
+/// # Safety
+/// The processor has the instructions of `L`.
+#[inline(always)]
+unsafe fn fifth_bit<L: Lanes>(bits: L::Bytes, index: usize) -> L::Bytes {
+    unsafe {
+        match index {
+            0 => L::up::<4>(bits, 16),
+            1 => L::up::<3>(bits, 16),
+            2 => L::up::<2>(bits, 16),
+            3 => L::up::<1>(bits, 16),
+            4 => L::up::<0>(bits, 16),
+            5 => L::down::<1>(bits, 16),
+            6 => L::down::<2>(bits, 16),
+            _ => L::down::<3>(bits, 16),
+        }
+    }
+}

@@ -7,7 +7,7 @@
 //! scales:     16 d (f16), then for the _1 kinds 16 m
 //! ```
 
-use super::{Format, place, put_half, take_half};
+use super::{Format, fifth_bit, place, put_half, take_half};
 use crate::quant::Kind;
 use crate::quant::activations::{Blocks, D_32, DS_32, SUM_32};
 use crate::quant::lanes::{Lanes, ROWS};
@@ -96,17 +96,7 @@ impl<const FIVE: bool, const MINIMUM: bool> Format for Nibbles<FIVE, MINIMUM> {
                 let packed = L::load(tile.add(group % 4 * 64));
                 let mut w = if group < 4 { L::low(packed) } else { L::high(packed) };
                 if FIVE {
-                    // Bit `group` of each byte becomes bit 4.
-                    let bit = match group {
-                        0 => L::up::<4>(fifth, 16),
-                        1 => L::up::<3>(fifth, 16),
-                        2 => L::up::<2>(fifth, 16),
-                        3 => L::up::<1>(fifth, 16),
-                        4 => L::up::<0>(fifth, 16),
-                        5 => L::down::<1>(fifth, 16),
-                        6 => L::down::<2>(fifth, 16),
-                        _ => L::down::<3>(fifth, 16),
-                    };
+                    let bit = fifth_bit::<L>(fifth, group);
                     w = L::or(w, bit);
                 }
                 for (m, sum) in sums.iter_mut().enumerate() {
