@@ -65,6 +65,13 @@ fn main() {
             drop(big);
             let small = matrix(kind, 1536, columns, &pool);
             let mut out = vec![0.0; 512 * 1536];
+            line += "  from cache:";
+            for tokens in [1, 2, 4, 8] {
+                panels.renew(tokens, columns);
+                panels.prepare(kind, &x[..tokens * columns], &pool);
+                let s = best(|| (0..50).for_each(|_| multiply(&[&small], &panels, &mut out, &pool))) / 50.0;
+                line += &format!(" {tokens}: {:.1} GB/s", small.bytes() as f64 / s / 1e9);
+            }
             panels.renew(512, columns);
             panels.prepare(kind, &x, &pool);
             let s = best(|| multiply(&[&small], &panels, &mut out, &pool));

@@ -15,7 +15,7 @@ pub const KERNELS: &str = "littoral-kernels-1";
 ///
 /// # Safety
 /// The processor has the instruction set that the kernel was chosen for. The strip and the panel are as [`Shape`] and
-/// the panel's tokens say, the strip aligned to 64; `out` has room for the last token's sixteen.
+/// the panel's tokens say; `out` has room for the last token's sixteen.
 pub type Kernel = unsafe fn(strip: *const u8, blocks: usize, panel: *const u8, out: *mut f32, stride: usize);
 
 /// Instruction sets that kernels exist for, the best one first.
@@ -83,39 +83,37 @@ impl Instructions {
 pub struct Shape {
     /// Columns of a tile.
     pub columns: usize,
-    /// Bytes of a tile and of its scales.
+    /// Bytes of a tile.
     pub tile: usize,
-    pub scales: usize,
     /// How activations must be; `None`: as they are.
     pub activations: Option<Blocks>,
-    pub pack: fn([&[u8]; ROWS], &mut [u8], &mut [u8]),
-    pub unpack: fn(&[u8], &[u8], usize, &mut [u8]),
+    pub pack: fn([&[u8]; ROWS], &mut [u8]),
+    pub unpack: fn(&[u8], usize, &mut [u8]),
 }
 
 fn quantised<F: Format>() -> Shape {
     Shape {
         columns: F::KIND.columns(),
         tile: F::TILE,
-        scales: F::SCALES,
         activations: Some(F::ACTIVATIONS),
         pack: F::pack,
         unpack: F::unpack,
     }
 }
 
-fn pack_float<const BYTES: usize>(rows: [&[u8]; ROWS], tile: &mut [u8], _scales: &mut [u8]) {
+fn pack_float<const BYTES: usize>(rows: [&[u8]; ROWS], tile: &mut [u8]) {
     for (to, row) in tile.chunks_exact_mut(BYTES).zip(rows) {
         to.copy_from_slice(row);
     }
 }
 
-fn unpack_float<const BYTES: usize>(tile: &[u8], _scales: &[u8], row: usize, block: &mut [u8]) {
+fn unpack_float<const BYTES: usize>(tile: &[u8], row: usize, block: &mut [u8]) {
     block.copy_from_slice(&tile[row * BYTES..][..BYTES]);
 }
 
 fn float<const BYTES: usize>() -> Shape {
     let (pack, unpack) = (pack_float::<BYTES>, unpack_float::<BYTES>);
-    Shape { columns: 1, tile: BYTES * ROWS, scales: 0, activations: None, pack, unpack }
+    Shape { columns: 1, tile: BYTES * ROWS, activations: None, pack, unpack }
 }
 
 impl Kind {
@@ -137,9 +135,6 @@ impl Kind {
     }
 }
 
-/// How far ahead of its use a line of a strip is asked for.
-const AHEAD: usize = 4096;
-
 #[inline(always)]
 unsafe fn run<L: Lanes, F: Format, const M: usize>(
     strip: *const u8,
@@ -150,14 +145,10 @@ unsafe fn run<L: Lanes, F: Format, const M: usize>(
 ) {
     unsafe {
         let mut totals = [L::zeros(); M];
-        let scales = strip.add(blocks * F::TILE);
         for block in 0..blocks {
             let tile = strip.add(block * F::TILE);
-            for line in (0..F::TILE).step_by(64) {
-                L::soon(tile.wrapping_add(line + AHEAD));
-            }
             let panel = panel.add(block * F::ACTIVATIONS.bytes(M));
-            F::step::<L, M>(tile, scales.add(block * F::SCALES), panel, &mut totals);
+            F::step::<L, M>(tile, panel, &mut totals);
         }
         for (m, total) in totals.into_iter().enumerate() {
             L::put(total, out.add(m * stride));

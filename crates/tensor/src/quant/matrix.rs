@@ -40,20 +40,18 @@ impl Matrix {
             return Err(MatrixError::Bytes { kind, rows, columns, expected, got: bytes.len() });
         }
         let blocks = columns / shape.columns;
-        let strip_bytes = (blocks * (shape.tile + shape.scales)).next_multiple_of(64);
+        let strip_bytes = blocks * shape.tile;
         let memory = rows.div_ceil(ROWS) * strip_bytes;
         let mut strips = Memory::zeroed(memory).ok_or(MatrixError::Memory { bytes: memory })?;
         let nothing = vec![0; kind.bytes()];
         let mut places: Vec<(usize, &mut [u8])> = strips.chunks_exact_mut(strip_bytes).enumerate().collect();
         pool.each(&mut places, 1, |(strip, place)| {
-            let (tiles, scales) = place.split_at_mut(blocks * shape.tile);
-            for block in 0..blocks {
+            for (block, tile) in place.chunks_exact_mut(shape.tile).enumerate() {
                 let of_row = |r: usize| match strip.checked_mul(ROWS).map(|first| first + r) {
                     Some(row) if row < rows => &bytes[row * row_bytes + block * kind.bytes()..][..kind.bytes()],
                     _ => &nothing[..],
                 };
-                let tile = &mut tiles[block * shape.tile..][..shape.tile];
-                (shape.pack)(std::array::from_fn(of_row), tile, &mut scales[block * shape.scales..][..shape.scales]);
+                (shape.pack)(std::array::from_fn(of_row), tile);
             }
         });
         drop(places);
@@ -89,13 +87,10 @@ impl Matrix {
     pub fn row(&self, row: usize, out: &mut [f32]) {
         assert!(row < self.rows && out.len() == self.columns, "row {row} of {} x {}", self.rows, self.columns);
         let strip = &self.strips[row / ROWS * self.strip_bytes..][..self.strip_bytes];
-        let blocks = self.columns / self.shape.columns;
-        let (tiles, scales) = strip.split_at(blocks * self.shape.tile);
         let mut block = [0; 256];
         let block = &mut block[..self.kind.bytes()];
-        for (i, out) in out.chunks_exact_mut(self.shape.columns).enumerate() {
-            let (tile, scales) = (&tiles[i * self.shape.tile..], &scales[i * self.shape.scales..]);
-            (self.shape.unpack)(&tile[..self.shape.tile], &scales[..self.shape.scales], row % ROWS, block);
+        for (tile, out) in strip.chunks_exact(self.shape.tile).zip(out.chunks_exact_mut(self.shape.columns)) {
+            (self.shape.unpack)(tile, row % ROWS, block);
             dequantise(self.kind, block, out);
         }
     }
@@ -130,8 +125,7 @@ pub fn multiply(matrices: &[&Matrix], x: &Panels, out: &mut [f32], pool: &Pool) 
                 let panel = x.panel(matrix.shape.activations, *group);
                 let kernel = kernel(x.instructions(), matrix.kind, group.tokens).expect("panels have such sizes");
                 // SAFETY: the panels were made for instructions that this processor has. The strip holds `blocks` tiles
-                // and scales, packed for this kind, at an address that is a multiple of 64; the panel holds the group's
-                // tokens in the kind's form. The last value written is (first + tokens - 1) stride + 16 strip + 15, below
+                // of this kind; the panel holds the group's tokens in the kind's form. The last value written is (first + tokens - 1) stride + 16 strip + 15, below
                 // the length of `out` by the assertion above; no other strip writes there.
                 unsafe {
                     let to = out.at(group.first * stride + strip * ROWS);

@@ -55,26 +55,64 @@ pub unsafe fn strip<L: Lanes, W: Float, const M: usize>(
     panel: *const u8,
 ) -> [L::Floats; M] {
     unsafe {
-        let mut parts = [[L::zeros(); M]; 4];
-        let column = |k: usize, part: &mut [L::Floats; M]| {
-            let w = W::load::<L>(strip.add(k * ROWS * W::KIND.bytes()));
-            for (m, sum) in part.iter_mut().enumerate() {
-                *sum = L::fused(w, L::every(panel.add((k * M + m) * 4)), *sum);
+        let mut totals = [L::zeros(); M];
+        match M {
+            1 => some::<L, W, 1>(strip, columns, panel, M, &mut totals),
+            2 => some::<L, W, 2>(strip, columns, panel, M, &mut totals),
+            // Four sums of four tokens are as many as there are registers for.
+            _ => {
+                for (i, totals) in totals.chunks_exact_mut(4).enumerate() {
+                    some::<L, W, 4>(strip, columns, panel.add(16 * i), M, totals);
+                }
             }
-        };
+        }
+        totals
+    }
+}
+
+/// `N` tokens of `tokens` in a panel. Columns 4 i + j add up in sum j; the four become one at the end.
+///
+/// # Safety
+/// As above; `panel` is the first one's place in column 0.
+#[inline(always)]
+unsafe fn some<L: Lanes, W: Float, const N: usize>(
+    strip: *const u8,
+    columns: usize,
+    panel: *const u8,
+    tokens: usize,
+    totals: &mut [L::Floats],
+) {
+    unsafe {
+        let mut parts = [[L::zeros(); N]; 4];
         let whole = columns / 4 * 4;
         for k in (0..whole).step_by(4) {
             for (i, part) in parts.iter_mut().enumerate() {
-                column(k + i, part);
+                column::<L, W, N>(strip, panel, k + i, tokens, part);
             }
         }
         for k in whole..columns {
-            column(k, &mut parts[k % 4]);
+            column::<L, W, N>(strip, panel, k, tokens, &mut parts[k % 4]);
         }
-        let mut totals = [L::zeros(); M];
         for (m, total) in totals.iter_mut().enumerate() {
             *total = L::add(L::add(parts[0][m], parts[1][m]), L::add(parts[2][m], parts[3][m]));
         }
-        totals
+    }
+}
+
+/// # Safety
+/// As above.
+#[inline(always)]
+unsafe fn column<L: Lanes, W: Float, const N: usize>(
+    strip: *const u8,
+    panel: *const u8,
+    k: usize,
+    tokens: usize,
+    part: &mut [L::Floats; N],
+) {
+    unsafe {
+        let w = W::load::<L>(strip.add(k * ROWS * W::KIND.bytes()));
+        for (m, sum) in part.iter_mut().enumerate() {
+            *sum = L::fused(w, L::every(panel.add((k * tokens + m) * 4)), *sum);
+        }
     }
 }

@@ -1,14 +1,11 @@
 //! How sixteen rows of each kind lie together, and the kernel that multiplies them.
 //!
-//! A *strip* is sixteen rows of a matrix. It holds a tile for each block of columns, and then the scales of all of them:
-//!
-//! ```text
-//! strip:  tile of block 0 | tile of block 1 | …      each Format::TILE bytes, a multiple of 64
-//!         scales of block 0 | scales of block 1 | …  each Format::SCALES bytes
-//! ```
-//!
+//! A *strip* is sixteen rows of a matrix: a tile of [`Format::TILE`] bytes for each block of columns, one after another.
 //! A tile takes exactly the bytes that its sixteen rows have in the file, in another order: four columns of row 0, the
 //! same four of row 1, and so on, so that one vector holds four columns of all rows ([`super::lanes`]).
+//!
+//! Kernels read a strip from front to back and leave nothing out. That matters more than alignment: with the scales apart,
+//! at the end of each strip, the processor's own prefetching lost its thread, and a third of the bandwidth was left.
 
 mod float;
 mod k2;
@@ -27,32 +24,26 @@ pub use small::{Q4_0, Q4_1, Q5_0, Q5_1, Q8_0};
 use super::Kind;
 use super::activations::Blocks;
 use super::lanes::{Lanes, ROWS};
+use std::sync::atomic::{Ordering::SeqCst, compiler_fence};
 
 /// One kind of quantised weights.
 pub trait Format {
     const KIND: Kind;
     const ACTIVATIONS: Blocks;
-    /// Bytes of a tile; with [`Self::SCALES`] those of sixteen blocks in the file.
+    /// Bytes of a tile: those of sixteen blocks in the file.
     const TILE: usize;
-    const SCALES: usize;
 
-    /// Lays sixteen blocks, one of each row, into a tile and its scales, both zeroed.
-    fn pack(rows: [&[u8]; ROWS], tile: &mut [u8], scales: &mut [u8]);
+    /// Lays sixteen blocks, one of each row, into a tile, which is zeroed.
+    fn pack(rows: [&[u8]; ROWS], tile: &mut [u8]);
 
     /// The block of one row again.
-    fn unpack(tile: &[u8], scales: &[u8], row: usize, block: &mut [u8]);
+    fn unpack(tile: &[u8], row: usize, block: &mut [u8]);
 
     /// Adds the products of one block of columns with `M` tokens to their totals.
     ///
     /// # Safety
-    /// The processor has the instructions of `L`; `tile` is aligned to 64 and has `TILE` bytes, `scales` `SCALES`, and
-    /// `panel` a block of a panel of `M` tokens.
-    unsafe fn step<L: Lanes, const M: usize>(
-        tile: *const u8,
-        scales: *const u8,
-        panel: *const u8,
-        totals: &mut [L::Floats; M],
-    );
+    /// The processor has the instructions of `L`; `tile` has `TILE` bytes, and `panel` is a block of a panel of `M` tokens.
+    unsafe fn step<L: Lanes, const M: usize>(tile: *const u8, panel: *const u8, totals: &mut [L::Floats; M]);
 }
 
 /// The place in a tile's plane of byte `i` of row `row`, four columns of each row in turn.
@@ -77,6 +68,41 @@ fn scale_at(j: usize, row: usize) -> usize {
 /// That of a minimum: sub-blocks in pairs, as [`Lanes::dot_pairs`] wants them.
 fn min_at(j: usize, row: usize) -> usize {
     32 * (j / 2) + 2 * row + j % 2
+}
+
+/// Writes a block out once for each number, a constant in it: what depends on the number costs nothing, and no branch
+/// stands between a load and the next.
+macro_rules! unroll {
+    ($number:ident in [$($value:literal),+] $block:block) => {
+        $({
+            const $number: usize = $value;
+            $block
+        })+
+    };
+}
+use unroll;
+
+/// How far ahead of its use a line of a strip is asked for, by a kernel of many tokens.
+const AHEAD: usize = 2048;
+
+/// Loads 64 bytes of a tile for the first time in a step.
+///
+/// First loads stay in the order of their addresses, whatever the compiler would prefer: the processor's own prefetching
+/// follows that, up to all the bandwidth there is, as long as loads come quickly one after another. It needs no requests
+/// of ours then, and suffers from them. With eight tokens and more there is so much to do for each line that it loses its
+/// thread; from there on we ask.
+///
+/// # Safety
+/// That of [`Lanes::load`].
+#[inline(always)]
+unsafe fn next<L: Lanes, const M: usize>(at: *const u8) -> L::Bytes {
+    unsafe {
+        compiler_fence(SeqCst);
+        if M >= 8 {
+            L::soon(at.wrapping_add(AHEAD));
+        }
+        L::load(at)
+    }
 }
 
 /// Bit `index` of each byte, as bit 4.

@@ -1,13 +1,13 @@
 //! Blocks of 32: Q4_0, Q4_1, Q5_0, Q5_1, Q8_0.
 //!
 //! ```text
-//! four bits:  4 vectors: low nibbles are column groups 0 to 3, high ones 4 to 7
 //! fifth bit:  1 vector: bit g belongs to group g
+//! four bits:  4 vectors: low nibbles are column groups 0 to 3, high ones 4 to 7
 //! eight bits: 8 vectors
-//! scales:     16 d (f16), then for the _1 kinds 16 m
+//! d:          16 d (f16), then for the _1 kinds 16 m
 //! ```
 
-use super::{Format, fifth_bit, place, put_half, take_half};
+use super::{Format, fifth_bit, next, place, put_half, take_half, unroll};
 use crate::quant::Kind;
 use crate::quant::activations::{Blocks, D_32, DS_32, SUM_32};
 use crate::quant::lanes::{Lanes, ROWS};
@@ -24,6 +24,9 @@ impl<const FIVE: bool, const MINIMUM: bool> Nibbles<FIVE, MINIMUM> {
     /// Where a block's bits begin: the fifth ones, then the nibbles.
     const FIFTH: usize = if MINIMUM { 4 } else { 2 };
     const LOW: usize = Self::FIFTH + if FIVE { 4 } else { 0 };
+    /// Where a tile's nibbles begin, and d.
+    const NIBBLES: usize = if FIVE { 64 } else { 0 };
+    const D: usize = Self::NIBBLES + 256;
 }
 
 impl<const FIVE: bool, const MINIMUM: bool> Format for Nibbles<FIVE, MINIMUM> {
@@ -34,53 +37,47 @@ impl<const FIVE: bool, const MINIMUM: bool> Format for Nibbles<FIVE, MINIMUM> {
         (true, true) => Kind::Q5_1,
     };
     const ACTIVATIONS: Blocks = Blocks::Of32;
-    const TILE: usize = 256 + if FIVE { 64 } else { 0 };
-    const SCALES: usize = 32 + if MINIMUM { 32 } else { 0 };
+    const TILE: usize = Self::D + 32 + if MINIMUM { 32 } else { 0 };
 
-    fn pack(rows: [&[u8]; ROWS], tile: &mut [u8], scales: &mut [u8]) {
+    fn pack(rows: [&[u8]; ROWS], tile: &mut [u8]) {
         for (row, block) in rows.into_iter().enumerate() {
-            put_half(block, 0, row, scales);
+            put_half(block, 0, row, &mut tile[Self::D..]);
             if MINIMUM {
-                put_half(block, 2, row, &mut scales[32..]);
+                put_half(block, 2, row, &mut tile[Self::D + 32..]);
             }
             for i in 0..16 {
                 // In the file the high nibble of byte i is column i + 16: group i / 4 + 4, as here.
-                tile[place(i, row)] = block[Self::LOW + i];
+                tile[Self::NIBBLES + place(i, row)] = block[Self::LOW + i];
             }
             if FIVE {
                 for column in 0..32 {
                     let bit = block[Self::FIFTH + column / 8] >> (column % 8) & 1;
-                    tile[256 + row * 4 + column % 4] |= bit << (column / 4);
+                    tile[row * 4 + column % 4] |= bit << (column / 4);
                 }
             }
         }
     }
 
-    fn unpack(tile: &[u8], scales: &[u8], row: usize, block: &mut [u8]) {
-        take_half(scales, row, block, 0);
+    fn unpack(tile: &[u8], row: usize, block: &mut [u8]) {
+        take_half(&tile[Self::D..], row, block, 0);
         if MINIMUM {
-            take_half(&scales[32..], row, block, 2);
+            take_half(&tile[Self::D + 32..], row, block, 2);
         }
         for i in 0..16 {
-            block[Self::LOW + i] = tile[place(i, row)];
+            block[Self::LOW + i] = tile[Self::NIBBLES + place(i, row)];
         }
         if FIVE {
             block[Self::FIFTH..Self::FIFTH + 4].fill(0);
             for column in 0..32 {
-                let bit = tile[256 + row * 4 + column % 4] >> (column / 4) & 1;
+                let bit = tile[row * 4 + column % 4] >> (column / 4) & 1;
                 block[Self::FIFTH + column / 8] |= bit << (column % 8);
             }
         }
     }
 
     #[inline(always)]
-    unsafe fn step<L: Lanes, const M: usize>(
-        tile: *const u8,
-        scales: *const u8,
-        panel: *const u8,
-        totals: &mut [L::Floats; M],
-    ) {
-        // SAFETY: the caller's promise; every address lies in the tile, the scales or the block of the panel.
+    unsafe fn step<L: Lanes, const M: usize>(tile: *const u8, panel: *const u8, totals: &mut [L::Floats; M]) {
+        // SAFETY: the caller's promise; every address lies in the tile or the block of the panel.
         unsafe {
             let mut sums = [L::zero(); M];
             if !MINIMUM {
@@ -91,23 +88,25 @@ impl<const FIVE: bool, const MINIMUM: bool> Format for Nibbles<FIVE, MINIMUM> {
                     *sum = L::same(-(all << shift));
                 }
             }
-            let fifth = if FIVE { L::load(tile.add(256)) } else { L::load(tile) };
-            for group in 0..8 {
-                let packed = L::load(tile.add(group % 4 * 64));
-                let mut w = if group < 4 { L::low(packed) } else { L::high(packed) };
+            let fifth = if FIVE { next::<L, M>(tile) } else { L::load(tile) };
+            unroll!(FOUR in [0, 1, 2, 3] {
+                let packed = next::<L, M>(tile.add(Self::NIBBLES + FOUR * 64));
+                let mut halves = [L::low(packed), L::high(packed)];
                 if FIVE {
-                    let bit = fifth_bit::<L>(fifth, group);
-                    w = L::or(w, bit);
+                    halves[0] = L::or(halves[0], fifth_bit::<L>(fifth, FOUR));
+                    halves[1] = L::or(halves[1], fifth_bit::<L>(fifth, FOUR + 4));
                 }
-                for (m, sum) in sums.iter_mut().enumerate() {
-                    *sum = L::dot(*sum, w, panel.add((group * M + m) * 4));
+                for (half, w) in halves.into_iter().enumerate() {
+                    for (m, sum) in sums.iter_mut().enumerate() {
+                        *sum = L::dot(*sum, w, panel.add(((4 * half + FOUR) * M + m) * 4));
+                    }
                 }
-            }
-            let d = L::halves(scales);
+            });
+            let d = L::halves(tile.add(Self::D));
             for (m, total) in totals.iter_mut().enumerate() {
                 let (da, dsa) = (L::every(panel.add(D_32 * M + m * 4)), panel.add(DS_32 * M + m * 4));
                 if MINIMUM {
-                    *total = L::fused(L::halves(scales.add(32)), L::every(dsa), *total);
+                    *total = L::fused(L::halves(tile.add(Self::D + 32)), L::every(dsa), *total);
                 }
                 *total = L::fused(L::to_floats(sums[m]), L::multiply(d, da), *total);
             }
@@ -121,32 +120,26 @@ pub struct Q8_0;
 impl Format for Q8_0 {
     const KIND: Kind = Kind::Q8_0;
     const ACTIVATIONS: Blocks = Blocks::Of32;
-    const TILE: usize = 512;
-    const SCALES: usize = 32;
+    const TILE: usize = 512 + 32;
 
-    fn pack(rows: [&[u8]; ROWS], tile: &mut [u8], scales: &mut [u8]) {
+    fn pack(rows: [&[u8]; ROWS], tile: &mut [u8]) {
         for (row, block) in rows.into_iter().enumerate() {
-            put_half(block, 0, row, scales);
+            put_half(block, 0, row, &mut tile[512..]);
             for i in 0..32 {
                 tile[place(i, row)] = block[2 + i];
             }
         }
     }
 
-    fn unpack(tile: &[u8], scales: &[u8], row: usize, block: &mut [u8]) {
-        take_half(scales, row, block, 0);
+    fn unpack(tile: &[u8], row: usize, block: &mut [u8]) {
+        take_half(&tile[512..], row, block, 0);
         for i in 0..32 {
             block[2 + i] = tile[place(i, row)];
         }
     }
 
     #[inline(always)]
-    unsafe fn step<L: Lanes, const M: usize>(
-        tile: *const u8,
-        scales: *const u8,
-        panel: *const u8,
-        totals: &mut [L::Floats; M],
-    ) {
+    unsafe fn step<L: Lanes, const M: usize>(tile: *const u8, panel: *const u8, totals: &mut [L::Floats; M]) {
         // SAFETY: the caller's promise.
         unsafe {
             let mut sums = [L::zero(); M];
@@ -154,12 +147,12 @@ impl Format for Q8_0 {
                 *sum = L::start_signed(panel.add(SUM_32 * M + m * 4));
             }
             for group in 0..8 {
-                let w = L::load(tile.add(group * 64));
+                let w = next::<L, M>(tile.add(group * 64));
                 for (m, sum) in sums.iter_mut().enumerate() {
                     *sum = L::dot_signed(*sum, w, panel.add((group * M + m) * 4));
                 }
             }
-            let d = L::halves(scales);
+            let d = L::halves(tile.add(512));
             for (m, total) in totals.iter_mut().enumerate() {
                 let da = L::every(panel.add(D_32 * M + m * 4));
                 *total = L::fused(L::to_floats(sums[m]), L::multiply(d, da), *total);

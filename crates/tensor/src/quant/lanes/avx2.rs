@@ -1,6 +1,7 @@
 //! [`Lanes`] with AVX2, FMA and F16C: a vector is two registers, rows 0 to 7 and 8 to 15.
 
 use super::Lanes;
+use std::arch::asm;
 use std::arch::x86_64::*;
 
 pub struct Avx2;
@@ -20,6 +21,14 @@ unsafe fn dot_half(sums: __m256i, w: __m256i, a: __m256i) -> __m256i {
     unsafe { _mm256_add_epi32(sums, _mm256_madd_epi16(_mm256_maddubs_epi16(w, a), _mm256_set1_epi16(1))) }
 }
 
+/// No instruction, but both values in registers.
+#[inline]
+#[target_feature(enable = "avx2")]
+unsafe fn settled([mut a, mut b]: Two) -> Two {
+    unsafe { asm!("/* {0} {1} */", inout(ymm_reg) a, inout(ymm_reg) b, options(nomem, nostack, preserves_flags)) };
+    [a, b]
+}
+
 impl Lanes for Avx2 {
     type Bytes = Two;
     type Ints = Two;
@@ -27,7 +36,7 @@ impl Lanes for Avx2 {
 
     #[inline(always)]
     unsafe fn load(at: *const u8) -> Two {
-        unsafe { [_mm256_load_si256(at.cast()), _mm256_load_si256(at.add(32).cast())] }
+        unsafe { [_mm256_loadu_si256(at.cast()), _mm256_loadu_si256(at.add(32).cast())] }
     }
     #[inline(always)]
     unsafe fn low(bytes: Two) -> Two {
@@ -127,6 +136,10 @@ impl Lanes for Avx2 {
         }
     }
 
+    #[inline(always)]
+    unsafe fn settled(ints: Two) -> Two {
+        unsafe { settled(ints) }
+    }
     #[inline(always)]
     unsafe fn to_floats(ints: Two) -> TwoFloats {
         unsafe { [_mm256_cvtepi32_ps(ints[0]), _mm256_cvtepi32_ps(ints[1])] }

@@ -1,9 +1,18 @@
 //! [`Lanes`] with AVX-512 (F, BW, DQ, VL, VNNI): a vector is one register.
 
 use super::Lanes;
+use std::arch::asm;
 use std::arch::x86_64::*;
 
 pub struct Avx512;
+
+/// No instruction, but the value in a register.
+#[inline]
+#[target_feature(enable = "avx512f")]
+unsafe fn settled(mut ints: __m512i) -> __m512i {
+    unsafe { asm!("/* {0} */", inout(zmm_reg) ints, options(nomem, nostack, preserves_flags)) };
+    ints
+}
 
 impl Lanes for Avx512 {
     type Bytes = __m512i;
@@ -12,7 +21,7 @@ impl Lanes for Avx512 {
 
     #[inline(always)]
     unsafe fn load(at: *const u8) -> __m512i {
-        unsafe { _mm512_load_si512(at.cast()) }
+        unsafe { _mm512_loadu_si512(at.cast()) }
     }
     #[inline(always)]
     unsafe fn low(bytes: __m512i) -> __m512i {
@@ -83,6 +92,10 @@ impl Lanes for Avx512 {
     #[inline(always)]
     unsafe fn multiply_add(sums: __m512i, a: __m512i, b: __m512i) -> __m512i {
         unsafe { _mm512_add_epi32(sums, _mm512_mullo_epi32(a, b)) }
+    }
+    #[inline(always)]
+    unsafe fn settled(ints: __m512i) -> __m512i {
+        unsafe { settled(ints) }
     }
 
     #[inline(always)]

@@ -18,7 +18,7 @@ pub const ROWS: usize = 16;
 
 /// # Safety
 /// All functions: the processor has the instructions. Those with an address: as many values as they say may be read or
-/// written there; only [`Lanes::load`] wants an aligned one.
+/// written there, aligned or not.
 pub trait Lanes {
     /// 4 bytes of each row: those of row r at 4r.
     type Bytes: Copy;
@@ -27,7 +27,7 @@ pub trait Lanes {
     /// An f32 of each row.
     type Floats: Copy;
 
-    /// 64 bytes, at an address that is a multiple of 64.
+    /// 64 bytes.
     unsafe fn load(at: *const u8) -> Self::Bytes;
     /// The lower four bits of each byte.
     unsafe fn low(bytes: Self::Bytes) -> Self::Bytes;
@@ -60,6 +60,9 @@ pub trait Lanes {
     unsafe fn signed(at: *const u8) -> Self::Ints;
     /// `sums + a b`.
     unsafe fn multiply_add(sums: Self::Ints, a: Self::Ints, b: Self::Ints) -> Self::Ints;
+    /// The same value, computed by now. A compiler that sees a long sum may regroup it, and then keeps all its terms until
+    /// the end, in memory, because registers do not suffice: four times slower. Registers only: it costs nothing.
+    unsafe fn settled(ints: Self::Ints) -> Self::Ints;
 
     /// Rounds to nearest, ties to even, where an i32 has more than 24 bits.
     unsafe fn to_floats(ints: Self::Ints) -> Self::Floats;

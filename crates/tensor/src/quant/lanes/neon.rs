@@ -23,6 +23,17 @@ unsafe fn sdot(mut sums: int32x4_t, w: int8x16_t, a: int8x16_t) -> int32x4_t {
     sums
 }
 
+/// No instruction, but four values in registers.
+#[inline]
+#[target_feature(enable = "neon")]
+unsafe fn settled([mut a, mut b, mut c, mut d]: FourInts) -> FourInts {
+    unsafe {
+        asm!("/* {0:v} {1:v} {2:v} {3:v} */", inout(vreg) a, inout(vreg) b, inout(vreg) c, inout(vreg) d,
+             options(nomem, nostack, preserves_flags));
+    }
+    [a, b, c, d]
+}
+
 #[inline(always)]
 fn four<T: Copy>(f: impl Fn(usize) -> T) -> [T; 4] {
     [f(0), f(1), f(2), f(3)]
@@ -124,6 +135,10 @@ impl Lanes for Neon {
         four(|i| unsafe { vmlaq_s32(sums[i], a[i], b[i]) })
     }
 
+    #[inline(always)]
+    unsafe fn settled(ints: FourInts) -> FourInts {
+        unsafe { settled(ints) }
+    }
     #[inline(always)]
     unsafe fn to_floats(ints: FourInts) -> FourFloats {
         four(|i| unsafe { vcvtq_f32_s32(ints[i]) })

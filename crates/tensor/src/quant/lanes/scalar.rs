@@ -22,7 +22,6 @@ impl Lanes for Scalar {
     type Floats = [f32; ROWS];
 
     unsafe fn load(at: *const u8) -> Self::Bytes {
-        debug_assert!(at.addr().is_multiple_of(64));
         unsafe { bytes(at) }
     }
     unsafe fn low(bytes: Self::Bytes) -> Self::Bytes {
@@ -77,6 +76,9 @@ impl Lanes for Scalar {
     }
     unsafe fn multiply_add(sums: Self::Ints, a: Self::Ints, b: Self::Ints) -> Self::Ints {
         from_fn(|r| sums[r].wrapping_add(a[r].wrapping_mul(b[r])))
+    }
+    unsafe fn settled(ints: Self::Ints) -> Self::Ints {
+        ints
     }
 
     unsafe fn to_floats(ints: Self::Ints) -> Self::Floats {
