@@ -57,7 +57,9 @@ fn find(given: &Path, fetch: bool) -> Result<Named, Failure> {
         return Ok(Named { path, name: text.to_owned() });
     }
     let absent = |how: String| {
-        Failure::new("the model is not here", text, "one that was pulled", "none")
+        // A URL may hold a password.
+        let place = if matches!(reference, Reference::Url(_)) { "the URL" } else { text };
+        Failure::new("the model is not here", place, "one that was pulled", "none")
             .hint(format!("fetch it first: `{how}`"))
     };
     let wanted = match (&reference, known) {

@@ -236,7 +236,8 @@ impl From<Fault> for Failure {
                 "offline? `littoral pull NAME --from FILE` takes it from a disk; HTTPS_PROXY, PIP_INDEX_URL and HF_ENDPOINT \
                  name other ways",
             ),
-            FaultKind::Denied => of("the model was not fetched").hint("a hub's file may need HF_TOKEN"),
+            FaultKind::Cut => of("the model was not fetched").hint("what has arrived is kept: pull again"),
+            FaultKind::Denied => of("the model was not fetched").hint("a hub may want HF_TOKEN, a package index a login in its URL"),
             FaultKind::Refused => of("the model was not fetched"),
             FaultKind::WrongBytes => of("the file was refused"),
             FaultKind::Disk => of("the models' folder cannot be used"),

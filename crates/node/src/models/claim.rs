@@ -71,8 +71,13 @@ impl Claim {
 }
 
 impl Drop for Claim {
-    /// An empty folder goes, before the lock does: until then nobody else begins here.
+    /// A folder in which nothing has arrived goes, its lock last: until then nobody else begins here.
     fn drop(&mut self) {
+        for path in self.others() {
+            if fs::metadata(&path).is_ok_and(|file| file.len() == 0) {
+                let _ = fs::remove_file(&path);
+            }
+        }
         if self.others().next().is_none() {
             let _ = fs::remove_file(self.dir.join("lock"));
             // Not empty where the next one has claimed it already.

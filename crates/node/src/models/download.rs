@@ -72,8 +72,8 @@ impl Download<'_> {
             match self.once(part, &mut heard, on_bytes).await {
                 Ok(()) => return Ok(()),
                 Err(Stop::For(fault)) => return Err(fault),
-                // Somebody who never said a word is not asked again: this machine may be offline.
-                Err(Stop::Cut(fault)) if !heard => return Err(fault),
+                // Who was never there is not asked again: this machine may be offline.
+                Err(Stop::Cut(fault)) if !heard && fault.kind == FaultKind::Unreachable => return Err(fault),
                 Err(Stop::Cut(fault)) => {
                     barren = if part.len() > before { 0 } else { barren + 1 };
                     if barren == BARREN_MAX {
@@ -162,7 +162,10 @@ enum Stop {
 
 impl Stop {
     fn of(fault: Fault) -> Self {
-        if fault.kind == FaultKind::Unreachable { Self::Cut(fault) } else { Self::For(fault) }
+        match fault.kind {
+            FaultKind::Unreachable | FaultKind::Cut => Self::Cut(fault),
+            _ => Self::For(fault),
+        }
     }
 }
 

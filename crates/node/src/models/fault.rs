@@ -22,6 +22,8 @@ pub enum FaultKind {
     Text,
     /// Nobody answered: no network, no such host, a proxy that does not work.
     Unreachable,
+    /// Somebody answered, and then no more.
+    Cut,
     /// The answer: not without another login.
     Denied,
     /// An answer, but not what was asked for.

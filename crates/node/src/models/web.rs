@@ -120,7 +120,13 @@ impl Web {
             format!(" through the proxy {}", proxy.uri().authority().map_or("", |at| host_of(at.as_str())))
         });
         let place = format!("{}{through}", origin(url));
-        Fault::new(FaultKind::Unreachable, place, "an answer", format!("none: {}", innermost(error)))
+        let kind = if error.is_connect() { FaultKind::Unreachable } else { FaultKind::Cut };
+        Fault::new(
+            kind,
+            place,
+            if kind == FaultKind::Cut { "a whole answer" } else { "an answer" },
+            format!("none: {}", innermost(error)),
+        )
     }
 }
 
