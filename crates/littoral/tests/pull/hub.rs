@@ -54,6 +54,20 @@ fn a_hub_s_file_is_checked_listed_used_and_removed() {
 }
 
 #[test]
+fn a_newer_file_takes_the_place_of_the_older() {
+    let (old, new) = (file(1_000), file(2_000));
+    let (server, world) = hub(&old);
+    let blob = |body: &[u8]| world.models(&format!("blobs/sha256-{}", sha256(body)));
+    world.json(&["pull", NAME]);
+    server.put(PATH, declared(&new, "/bytes"));
+    server.put("/bytes", Page::of(&*new));
+    let line = world.refused(&["pull", NAME, "--sha256", &sha256(&old)]);
+    assert!(line.contains("another file") && blob(&old).exists(), "{line}");
+    assert_eq!(world.json(&["pull", NAME])["size_bytes"], 2_000);
+    assert!(!blob(&old).exists() && blob(&new).exists());
+}
+
+#[test]
 fn a_cut_connection_is_gone_on_with() {
     let body = file(100_000);
     let (server, world) = hub(&body);

@@ -31,9 +31,9 @@ pub fn pip_config(text: &str) -> PipConfig {
         if !matches!(section.as_str(), "global" | "download" | "install") {
             continue;
         }
-        let urls = value.split_whitespace().map(str::to_owned);
+        let mut urls = value.split_whitespace().map(str::to_owned);
         match key.as_str() {
-            "index-url" => found.index = urls.last().or(found.index),
+            "index-url" => found.index = urls.next_back().or(found.index),
             "extra-index-url" => found.extra.extend(urls),
             _ => {}
         }

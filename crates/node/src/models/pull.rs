@@ -123,7 +123,7 @@ pub async fn pull(
     }
     if !already {
         let fetching = Fetching { store, web, settings, wanted, claim: &claim };
-        source = Some(fetching.from_any(report).await?);
+        source = Some(fetching.try_all(report).await?);
     }
     let before = store.record(&wanted.name)?;
     let record = record(wanted, &path, source.or_else(|| Some(before.as_ref()?.source.clone())))?;
@@ -146,12 +146,12 @@ struct Fetching<'a> {
 
 impl Fetching<'_> {
     /// The words for the source that had it.
-    async fn from_any(&self, report: &mut dyn FnMut(Report<'_>)) -> Result<String, Fault> {
+    async fn try_all(&self, report: &mut dyn FnMut(Report<'_>)) -> Result<String, Fault> {
         let mut faults = Vec::new();
         for source in &self.wanted.sources {
             let words = self.words(source);
             report(Report::Source(&words));
-            match self.from(source, report).await {
+            match self.try_one(source, report).await {
                 Ok(()) => return Ok(words),
                 Err(fault) if matches!(fault.kind, FaultKind::Disk | FaultKind::DiskFull) => return Err(fault),
                 Err(fault) => {
@@ -163,7 +163,7 @@ impl Fetching<'_> {
         Err(together(&self.wanted.name, faults))
     }
 
-    async fn from(&self, source: &Source, report: &mut dyn FnMut(Report<'_>)) -> Result<(), Fault> {
+    async fn try_one(&self, source: &Source, report: &mut dyn FnMut(Report<'_>)) -> Result<(), Fault> {
         // Twice at most: what had arrived before this run may be of another file.
         loop {
             let resumed = matches!(self.store.state(&self.wanted.sha256)?, State::Partly(_));
