@@ -69,6 +69,11 @@ fn a_piece_that_is_here_is_not_fetched_again() {
     let line = world.refused(&["pull", "tide"]);
     assert!(line.contains(&second) && line.contains("SHA-256"), "{line}");
     assert_eq!(world.listed("tide").unwrap()["here"], false);
+    // A wrong file from a disk does not take away what has arrived.
+    let wrong = world.models("wrong");
+    std::fs::write(&wrong, body.iter().rev().copied().collect::<Vec<_>>()).unwrap();
+    let line = world.refused(&["pull", "tide", "--from", wrong.to_str().unwrap()]);
+    assert!(line.contains("SHA-256"), "{line}");
     server.asked();
     server.put("/files/tide_part2-1.0-py3-none-any.whl", Page::of(wheel("x/part2.bin", &body[20_000..])));
     world.json(&["pull", "tide"]);

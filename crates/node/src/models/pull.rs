@@ -166,13 +166,19 @@ impl Fetching<'_> {
     async fn try_one(&self, source: &Source, report: &mut dyn FnMut(Report<'_>)) -> Result<(), Fault> {
         // Twice at most: what had arrived before this run may be of another file.
         loop {
-            let resumed = matches!(self.store.state(&self.wanted.sha256)?, State::Partly(_));
+            let before = self.store.state(&self.wanted.sha256)?;
+            let resumed = matches!(before, State::Partly(_)) && !matches!(source, Source::Path(_));
             let part = self.bring(source, report).await?;
             let got = Digest::of_file(&part).map_err(on_disk(&part))?;
             if got == self.wanted.sha256 {
                 return self.claim.publish(&part, &self.store.blob(&self.wanted.sha256));
             }
-            self.claim.clear()?;
+            if let Source::Path(_) = source {
+                // What has arrived from elsewhere is not to blame.
+                discard(&part)?;
+            } else {
+                self.claim.clear()?;
+            }
             if !resumed {
                 let expected = format!("SHA-256 {}", self.wanted.sha256);
                 return Err(Fault::new(FaultKind::WrongBytes, self.words(source), expected, got));
@@ -233,7 +239,7 @@ impl Fetching<'_> {
             let (expected, got) = (format!("{size} bytes"), format!("{} bytes", found.len()));
             return Err(Fault::new(FaultKind::WrongBytes, from.display().to_string(), expected, got));
         }
-        let path = self.claim.dir().join("file.part");
+        let path = self.claim.dir().join("copy.part");
         let (mut file, mut part) = (File::open(from).map_err(refused)?, Part::open(&path)?);
         part.cut(0)?;
         let mut buffer = vec![0; 1 << 20];
