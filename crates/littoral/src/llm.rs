@@ -1,4 +1,4 @@
-//! A language model's file, opened: for `run`, `tokenize`, `score` and `bench llm`.
+//! A language model's file, opened: for `run`, `serve`, `tokenize`, `score` and `bench llm`. Names become files in `named`.
 
 use crate::output::Failure;
 use littoral_infer::model::{Model, ModelError};

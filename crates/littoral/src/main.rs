@@ -12,8 +12,11 @@ mod job;
 mod join;
 mod llm;
 mod memory;
+mod models;
+mod named;
 mod output;
 mod pending;
+mod pull;
 mod reach;
 mod roles;
 mod run;
@@ -23,6 +26,7 @@ mod serve_cmd;
 mod sim_cmd;
 mod sim_data;
 mod sites;
+mod sources;
 mod tokenize;
 mod up;
 mod usage;
@@ -41,8 +45,8 @@ struct Cli {
     command: Command,
 }
 
-const AFTER_HELP: &str =
-    "LITTORAL_DIR is the default of --dir.\nTo begin: `littoral up` runs a whole fleet on this machine.";
+const AFTER_HELP: &str = "LITTORAL_DIR is the default of --dir; models are kept in LITTORAL_HOME.\n\
+    To begin: `littoral up` runs a whole fleet on this machine, `littoral run` a language model.";
 
 #[derive(Subcommand, Debug)]
 enum Command {
@@ -66,6 +70,10 @@ enum Command {
     Sim(sim_cmd::Args),
     /// Text from a language model, here: an answer, or a chat in the terminal.
     Run(run::Args),
+    /// Fetch a model: checked, resumable, kept under its name.
+    Pull(pull::Args),
+    /// The models that are known by name, and which of them are here; `rm` removes.
+    Models(models::Args),
     /// The ids of a text in a model's vocabulary.
     Tokenize(tokenize::Args),
     /// How well a model expects a text: perplexity.
@@ -96,6 +104,8 @@ fn main() -> ExitCode {
         Command::Job(command) => job::run(command, json),
         Command::Sim(args) => sim_cmd::run(args),
         Command::Run(args) => run::run(&args, json),
+        Command::Pull(args) => pull::run(&args, json),
+        Command::Models(args) => models::run(args, json),
         Command::Tokenize(args) => tokenize::run(&args, json),
         Command::Score(args) => score::run(&args, json),
         Command::Serve(args) => serve_cmd::run(args, json),

@@ -15,10 +15,15 @@ use std::time::{Duration, Instant};
 
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// The model's file.
-    model: PathBuf,
+    /// The model: a file, a name of `littoral models`, or hf:owner/repo/file.gguf. What is not here is fetched. Without one,
+    /// smollm2-135m-instruct.
+    model: Option<PathBuf>,
     /// What to answer; without it, a chat in the terminal.
+    #[arg(value_name = "PROMPT")]
     prompt: Option<String>,
+    /// The prompt where no model is given: `littoral run -p "…"`.
+    #[arg(short = 'p', long = "prompt", value_name = "PROMPT", conflicts_with = "prompt")]
+    prompt_flag: Option<String>,
     /// What the model is told before.
     #[arg(long)]
     system: Option<String>,
@@ -84,10 +89,11 @@ pub fn run(args: &Args, json: bool) -> Result<(), Failure> {
         return Err(Failure::usage("sampling", "values within their ranges", error));
     }
     let pool = llm::pool(args.threads.map(usize::from));
-    let model = Arc::new(llm::load(&args.model, &pool)?);
+    let named = crate::named::here_or_fetched(args.model.as_deref())?;
+    let model = Arc::new(llm::load(&named.path, &pool)?);
     let mut engine = Engine::new(model.clone(), Limits::default());
     let mut conversation = Conversation::new(args.system.as_deref());
-    let Some(prompt) = &args.prompt else {
+    let Some(prompt) = args.prompt.as_ref().or(args.prompt_flag.as_ref()) else {
         return chat(args, &mut engine, &pool, conversation);
     };
     let ids = conversation.ids(&model, prompt, args.raw)?;

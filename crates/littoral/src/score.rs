@@ -16,8 +16,8 @@ const WINDOW: usize = 512;
 
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// The model's file.
-    #[arg(long, value_name = "FILE")]
+    /// The model: a file, or the name of one that is here.
+    #[arg(long)]
     model: PathBuf,
     /// The text's file.
     text: PathBuf,
@@ -29,7 +29,7 @@ pub struct Args {
 pub fn run(args: &Args, json: bool) -> Result<(), Failure> {
     let text = crate::input::text(&args.text, TEXT_BYTES_MAX)?;
     let pool = llm::pool(args.threads.map(usize::from));
-    let model = llm::load(&args.model, &pool)?;
+    let model = llm::load(&crate::named::here(&args.model)?.path, &pool)?;
     let ids = model.tokeniser.encode_document(&text, false);
     let vocabulary = model.stage.config().vocabulary;
     let mut scratch = Scratch::new(Instructions::here()[0]);

@@ -6,18 +6,19 @@ use crate::output::{self, Failure};
 use littoral_node::serve::{self, Keys, KeysError, Room, ServeError, Server, Settings};
 use serde_json::json;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// The model's file.
-    model: PathBuf,
+    /// The model: a file, a name of `littoral models`, or hf:owner/repo/file.gguf. What is not here is fetched. Without one,
+    /// smollm2-135m-instruct.
+    model: Option<PathBuf>,
     /// Where to listen, address:port; port 0 takes a free one.
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8080")]
     listen: SocketAddr,
-    /// What clients call the model; by default its file's name.
+    /// What clients call the model; by default its own name, or its file's.
     #[arg(long)]
     name: Option<String>,
     /// A key that clients must show; may be repeated. Others on this machine can see it in the list of processes.
@@ -60,8 +61,9 @@ pub fn run(args: Args, json: bool) -> Result<(), Failure> {
     };
     let scheme = if tls.is_some() { "https" } else { "http" };
     let pool = llm::pool(args.threads.map(usize::from));
-    let model = Arc::new(llm::load(&args.model, &pool)?);
-    let name = args.name.clone().unwrap_or_else(|| stem(&args.model));
+    let named = crate::named::here_or_fetched(args.model.as_deref())?;
+    let model = Arc::new(llm::load(&named.path, &pool)?);
+    let name = args.name.clone().unwrap_or(named.name);
     let settings = Settings {
         listen: args.listen,
         name: name.clone(),
@@ -92,10 +94,6 @@ fn keys(args: &Args) -> Result<Keys, Failure> {
         keys.add_file(path)?;
     }
     Ok(keys)
-}
-
-fn stem(path: &Path) -> String {
-    path.file_stem().map_or_else(|| "model".into(), |stem| stem.to_string_lossy().into_owned())
 }
 
 impl From<KeysError> for Failure {

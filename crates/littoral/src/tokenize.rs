@@ -12,8 +12,8 @@ pub const TEXT_BYTES_MAX: u64 = 64 << 20;
 
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// The model's file.
-    #[arg(long, value_name = "FILE")]
+    /// The model: a file, or the name of one that is here.
+    #[arg(long)]
     model: PathBuf,
     /// The text's file.
     #[arg(long, value_name = "FILE", required_unless_present = "text", conflicts_with = "text")]
@@ -30,7 +30,7 @@ pub fn run(args: &Args, json: bool) -> Result<(), Failure> {
         (Some(file), _) => crate::input::text(file, TEXT_BYTES_MAX)?,
         (None, text) => text.clone().unwrap_or_default(),
     };
-    let tokeniser = tokeniser(&args.model)?;
+    let tokeniser = tokeniser(&crate::named::here(&args.model)?.path)?;
     let ids = tokeniser.encode_document(&text, args.special);
     if json {
         output::object(&json!({"ids": ids}));

@@ -23,8 +23,8 @@ const READ_BYTES: usize = 512 << 20;
 
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// The model's file.
-    #[arg(long, value_name = "FILE")]
+    /// The model: a file, or the name of one that is here.
+    #[arg(long)]
     model: PathBuf,
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: u16,
@@ -35,8 +35,9 @@ pub struct Args {
 
 pub fn run(args: &Args) -> Result<Report, Failure> {
     let pool = Pool::new(args.threads.into());
+    let named = crate::named::here(&args.model)?;
     let begun = Instant::now();
-    let model = llm::load(&args.model, &pool)?;
+    let model = llm::load(&named.path, &pool)?;
     let load_s = begun.elapsed().as_secs_f64();
     let stage = &model.stage;
     let mut scratch = Scratch::new(Instructions::here()[0]);
@@ -75,7 +76,7 @@ pub fn run(args: &Args) -> Result<Report, Failure> {
     let read_gb_per_s = read(&pool, args.repeats)?;
     let (prefill, decode) = (median(&prefill), median(&decode));
     let verify: Vec<(usize, f64)> = verify.iter().map(|(tokens, times)| (*tokens, median(times))).collect();
-    let file_mb = std::fs::metadata(&args.model).map_or(0.0, |data| data.len() as f64 / 1e6);
+    let file_mb = std::fs::metadata(&named.path).map_or(0.0, |data| data.len() as f64 / 1e6);
     let gb_per_s = read_per_token(stage) as f64 * decode / 1e9;
     let name = args.model.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let mut rows = vec![

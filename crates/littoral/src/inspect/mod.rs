@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// A model file, GGUF or safetensors.
+    /// A model file, GGUF or safetensors, or the name of a model that is here.
     #[arg(value_name = "FILE")]
     file: PathBuf,
     /// List all tensors, too.
@@ -23,12 +23,13 @@ pub struct Args {
 }
 
 pub fn run(args: Args, json: bool) -> Result<(), Failure> {
-    let bytes = mapped(&args.file)?;
-    let contents = contents(&bytes).map_err(|fault| fault.of(&args.file))?;
+    let file = crate::named::here(&args.file)?.path;
+    let bytes = mapped(&file)?;
+    let contents = contents(&bytes).map_err(|fault| fault.of(&file))?;
     if json {
-        contents.print_json(&args.file, bytes.len(), args.tensors);
+        contents.print_json(&file, bytes.len(), args.tensors);
     } else {
-        contents.print(&args.file, bytes.len(), args.tensors);
+        contents.print(&file, bytes.len(), args.tensors);
     }
     Ok(())
 }
