@@ -199,6 +199,7 @@ fn answer(
         prompt,
         max_tokens: args.max_tokens as usize,
         sampling: args.sampling(),
+        constraint: None,
         top_logprobs: None,
         ignore_end: false,
     };

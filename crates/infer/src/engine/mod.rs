@@ -12,6 +12,7 @@ mod request;
 
 pub use request::{Event, Finish, Limits, Refused, Request, SequenceId};
 
+use crate::constrain::Constraint;
 use crate::model::Model;
 use crate::sample::{History, LogProbs, Sampler};
 use kept::Kept;
@@ -185,12 +186,11 @@ impl Engine {
 
 /// The next token of a sequence, and whether it is the last.
 fn choose(sequence: &mut Sequence, logits: &[f32], model: &Model) -> (Option<Event>, Option<Finish>) {
-    let Sequence { id, request, sampler, answer, .. } = sequence;
-    let history = History { prompt: &request.prompt, answer };
-    let chosen = match sampler.pick(logits, history, None) {
+    let chosen = match draw(sequence, logits) {
         Ok(chosen) => chosen,
-        Err(why) => return (None, Some(Finish::Failed(why.to_string()))),
+        Err(why) => return (None, Some(Finish::Failed(why))),
     };
+    let Sequence { id, request, answer, .. } = sequence;
     if !request.ignore_end && model.tokeniser.ends(chosen) {
         return (None, Some(Finish::End));
     }
@@ -205,9 +205,23 @@ fn choose(sequence: &mut Sequence, logits: &[f32], model: &Model) -> (Option<Eve
     let event = Event::Token { sequence: *id, id: chosen, logprob, top };
     let length = request.prompt.len() + answer.len();
     let finish = match () {
+        () if request.constraint.as_ref().is_some_and(Constraint::is_finished) => Some(Finish::End),
         () if answer.len() >= request.max_tokens => Some(Finish::Length),
         () if length >= model.context() => Some(Finish::Context),
         () => None,
     };
     (Some(event), finish)
+}
+
+/// A token that the sampler chooses, among those that the constraint allows, if there is one; it hears of the choice.
+fn draw(sequence: &mut Sequence, logits: &[f32]) -> Result<u32, String> {
+    let Sequence { request, sampler, answer, .. } = sequence;
+    let history = History { prompt: &request.prompt, answer };
+    let Some(constraint) = &mut request.constraint else {
+        return sampler.pick(logits, history, None).map_err(|why| why.to_string());
+    };
+    let allowed = constraint.allowed().map_err(|why| why.to_string())?;
+    let chosen = sampler.pick(logits, history, Some(&allowed)).map_err(|why| why.to_string())?;
+    constraint.accept(chosen).map_err(|why| why.to_string())?;
+    Ok(chosen)
 }

@@ -88,7 +88,7 @@ impl Ask {
                     seed: sampling.seed.wrapping_add(choice),
                     ..sampling.clone()
                 };
-                let request = Request { prompt: prompt.clone(), max_tokens, sampling, top_logprobs, ignore_end: false };
+                let request = Request { prompt: prompt.clone(), max_tokens, sampling, constraint: None, top_logprobs, ignore_end: false };
                 Asked { request, stop: stop.clone() }
             }));
         }
