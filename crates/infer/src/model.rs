@@ -1,6 +1,7 @@
 //! A model that answers: weights, tokeniser, and how a chat becomes a prompt.
 
 use crate::constrain::{self, IndexError, VocabularyIndex};
+use crate::pooling::Pooling;
 use littoral_model::lm::{self, LoadError, Stage};
 use littoral_model::text::{ChatTemplate, TemplateError, Tokeniser, Vocabulary, VocabularyError, chat_template};
 use littoral_tensor::gguf::{Gguf, GgufError};
@@ -29,6 +30,8 @@ pub struct Model {
     pub tokeniser: Tokeniser,
     /// `None`: the model has no way to chat; it goes on with a text.
     pub template: Option<ChatTemplate>,
+    /// How a text's vector is made; `None`: not at all.
+    pub pooling: Option<Pooling>,
     index: OnceLock<Result<VocabularyIndex, IndexError>>,
 }
 
@@ -44,8 +47,9 @@ impl Model {
         let template = chat_template(&gguf)?.map(ChatTemplate::new).transpose()?;
         let name = gguf.metadata().get("general.name").map(|entry| entry.str()).transpose()?.unwrap_or("unnamed");
         let name = name.escape_debug().to_string();
+        let pooling = Pooling::of(&gguf, config.architecture)?;
         let stage = lm::load(&gguf, &config, 0..config.layers, pool, done)?;
-        Ok(Self { name, stage, tokeniser, template, index: OnceLock::new() })
+        Ok(Self { name, stage, tokeniser, template, pooling, index: OnceLock::new() })
     }
 
     /// Positions that a sequence may have.

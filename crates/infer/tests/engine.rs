@@ -100,6 +100,7 @@ fn hear(events: Vec<Event>, texts: &mut Texts) {
         match event {
             Event::Started { sequence, .. } => drop(texts.entry(sequence).or_default()),
             Event::Token { sequence, id, .. } => texts.get_mut(&sequence).unwrap().0.push(id),
+            Event::Embedded { .. } => panic!("nobody asked for a vector"),
             Event::Finished { sequence, why } => texts.get_mut(&sequence).unwrap().1 = Some(why),
         }
     }
@@ -223,6 +224,51 @@ fn a_constrained_text_has_its_form_and_ends_with_it() {
     let (word, why) = ended(Request { max_tokens: 4, ..choice });
     assert!(["YES!", "NO"].contains(&word.as_str()) || word == "NOT ", "{word}");
     assert_eq!(why == Some(Finish::End), word != "NOT ", "{word}");
+}
+
+#[test]
+fn a_vector_is_the_same_alone_and_in_a_crowd() {
+    let model = model();
+    // Of one token, of more than a pass reads, and two that are alike.
+    let texts: Vec<Vec<u32>> = [1, 3, 80, 20, 20, 2].iter().map(|tokens| request(3, *tokens, 1).prompt).collect();
+    let limits = Limits { running_max: 3, prompt_tokens_per_pass: 16, ..Limits::default() };
+    let vectors = |engine: &mut Engine, texts: &[Vec<u32>], pool: &Pool| {
+        let id = engine.submit_texts(texts.to_vec()).unwrap();
+        let mut vectors = Vec::new();
+        while !engine.idle() {
+            for event in engine.step(pool) {
+                match event {
+                    Event::Embedded { sequence, text, vector } if sequence == id => {
+                        assert_eq!(text, vectors.len());
+                        vectors.push(vector);
+                    }
+                    Event::Embedded { .. } => panic!("a vector of another"),
+                    _ => {}
+                }
+            }
+        }
+        vectors
+    };
+    let mut engine = Engine::new(model.clone(), limits);
+    let alone: Vec<Vec<f32>> =
+        texts.iter().flat_map(|text| vectors(&mut engine, std::slice::from_ref(text), &Pool::new(1))).collect();
+    for seed in 0..2 {
+        engine.submit(request(seed, 50, 30)).unwrap();
+    }
+    let together = vectors(&mut engine, &texts, &Pool::new(3));
+    assert_eq!(together, alone);
+    assert_eq!(alone[3], alone[4]);
+    assert_ne!(alone[2], alone[3]);
+    for vector in &alone {
+        let length = vector.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>();
+        // 32 elements, each rounded to f32.
+        assert!(vector.len() == WIDTH && (length - 1.0).abs() < 1e-6, "{length}");
+    }
+    let refused = |engine: &mut Engine, texts: Vec<Vec<u32>>| engine.submit_texts(texts).unwrap_err().to_string();
+    assert!(refused(&mut engine, vec![]).contains("at least one text"));
+    assert!(refused(&mut engine, vec![vec![1], vec![]]).contains("none in text 1"));
+    assert!(refused(&mut engine, vec![vec![64]]).contains("ids below 64"));
+    assert!(refused(&mut engine, vec![vec![1; 97]]).contains("at most 96 tokens"));
 }
 
 #[test]

@@ -3,10 +3,12 @@
 //! An [`Engine`] holds sequences that run and requests that wait. [`Engine::step`] makes one pass: every sequence that
 //! writes goes on by one token, and prompts that are being read share a budget of tokens, so that a long prompt delays
 //! nobody's next token much. States of ended sequences are kept, and a request that begins with the same tokens starts
-//! from there. None of this changes a bit of anybody's text: the kernels do not let it.
+//! from there. Texts of which only a vector is wanted are read along, with what prompts leave of the budget. None of
+//! this changes a bit of anybody's text or vector: the kernels do not let it.
 //!
 //! Not here: threads, clocks, text. The host steps, and cuts ids into words.
 
+mod embedding;
 mod kept;
 mod request;
 
@@ -14,12 +16,14 @@ pub use request::{Event, Finish, Limits, Refused, Request, SequenceId};
 
 use crate::constrain::Constraint;
 use crate::model::Model;
+use crate::pooling::Pooling;
 use crate::sample::{History, LogProbs, Sampler};
+use embedding::Embedding;
 use kept::Kept;
 use littoral_model::lm::{Input, Part, Scratch, State, Wanted};
 use littoral_tensor::pool::Pool;
 use littoral_tensor::quant::Instructions;
-use request::check;
+use request::{check, check_texts};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -39,12 +43,19 @@ impl Sequence {
     }
 }
 
+/// What waits for a place.
+enum Waiting {
+    Text(Request),
+    Vectors(Vec<Vec<u32>>, Pooling),
+}
+
 pub struct Engine {
     model: Arc<Model>,
     limits: Limits,
     scratch: Scratch,
     running: Vec<Sequence>,
-    waiting: VecDeque<(SequenceId, Request)>,
+    embedding: Vec<Embedding>,
+    waiting: VecDeque<(SequenceId, Waiting)>,
     kept: Kept,
     next: u64,
 }
@@ -56,6 +67,7 @@ impl Engine {
             model,
             scratch: Scratch::new(instructions),
             running: Vec::new(),
+            embedding: Vec::new(),
             waiting: VecDeque::new(),
             kept: Kept::new(limits.kept_bytes_max),
             limits,
@@ -78,6 +90,30 @@ impl Engine {
     /// It can never be answered, or too many wait.
     pub fn submit(&mut self, request: Request) -> Result<SequenceId, Refused> {
         self.check(&request)?;
+        self.wait(Waiting::Text(request))
+    }
+
+    /// Can these texts become vectors?
+    pub fn check_texts(&self, texts: &[Vec<u32>]) -> Result<Pooling, Refused> {
+        check_texts(texts, &self.model)?;
+        let none = || Refused::Field {
+            field: "model",
+            expected: "one that gives vectors".into(),
+            got: "one that ranks texts".into(),
+        };
+        self.model.pooling.ok_or_else(none)
+    }
+
+    /// Takes in texts that are to become vectors. However many they are, they have one place.
+    ///
+    /// # Errors
+    /// As [`submit`](Self::submit).
+    pub fn submit_texts(&mut self, texts: Vec<Vec<u32>>) -> Result<SequenceId, Refused> {
+        let pooling = self.check_texts(&texts)?;
+        self.wait(Waiting::Vectors(texts, pooling))
+    }
+
+    fn wait(&mut self, request: Waiting) -> Result<SequenceId, Refused> {
         if self.waiting.len() >= self.limits.waiting_max {
             return Err(Refused::Busy { waiting: self.waiting.len() });
         }
@@ -90,6 +126,7 @@ impl Engine {
     /// Nobody wants the rest of it. Says nothing more of it.
     pub fn cancel(&mut self, id: SequenceId) {
         self.waiting.retain(|(waiting, _)| *waiting != id);
+        self.embedding.retain(|embedding| embedding.id != id);
         if let Some(at) = self.running.iter().position(|sequence| sequence.id == id) {
             let sequence = self.running.swap_remove(at);
             self.keep(sequence);
@@ -97,7 +134,7 @@ impl Engine {
     }
 
     pub fn running(&self) -> usize {
-        self.running.len()
+        self.running.len() + self.embedding.len()
     }
 
     pub fn waiting(&self) -> usize {
@@ -105,7 +142,7 @@ impl Engine {
     }
 
     pub fn idle(&self) -> bool {
-        self.running.is_empty() && self.waiting.is_empty()
+        self.running() == 0 && self.waiting.is_empty()
     }
 
     /// One pass. Does nothing if nobody asks for anything.
@@ -113,8 +150,9 @@ impl Engine {
         let mut events = Vec::new();
         self.admit(&mut events);
         // How much of each sequence goes in: one token of those that write, and prompts as far as the budget goes, the
-        // oldest first.
+        // oldest first; then texts that become vectors, which get a quarter of it whatever the prompts take.
         let mut budget = self.limits.prompt_tokens_per_pass.max(1);
+        let least = budget.div_ceil(4);
         let shares: Vec<usize> = self
             .running
             .iter()
@@ -122,6 +160,16 @@ impl Engine {
                 let share = if sequence.answer.is_empty() { sequence.ahead().min(budget) } else { 1 };
                 budget -= if sequence.answer.is_empty() { share } else { 0 };
                 share
+            })
+            .collect();
+        budget = budget.max(least);
+        let read: Vec<usize> = self
+            .embedding
+            .iter_mut()
+            .map(|embedding| {
+                let read = embedding.plan(budget, &self.model);
+                budget -= read;
+                read
             })
             .collect();
         let mut parts = Vec::new();
@@ -134,11 +182,19 @@ impl Engine {
             };
             parts.push(Part { state: &mut sequence.state, input: Input::Ids(input), wanted });
         }
+        parts.extend(self.embedding.iter_mut().flat_map(Embedding::parts));
         if parts.is_empty() {
             return events;
         }
         let output = self.model.stage.forward(&mut parts, &mut self.scratch, pool);
         let mut logits = output.logits.chunks_exact(self.model.stage.config().vocabulary);
+        let mut vectors = &output.vectors[shares.iter().sum::<usize>() * self.model.stage.config().width..];
+        let mut read = read.into_iter();
+        self.embedding.retain_mut(|embedding| {
+            let read = read.next().expect("each was asked") * self.model.stage.config().width;
+            let own = vectors.split_off(..read).expect("vectors of all tokens");
+            !embedding.hear(own, &self.model, &mut events)
+        });
         let mut ended = Vec::new();
         for (index, (sequence, share)) in self.running.iter_mut().zip(&shares).enumerate() {
             if *share == 0 || sequence.ahead() > 0 {
@@ -160,8 +216,16 @@ impl Engine {
     }
 
     fn admit(&mut self, events: &mut Vec<Event>) {
-        while self.running.len() < self.limits.running_max {
+        while self.running() < self.limits.running_max {
             let Some((id, request)) = self.waiting.pop_front() else { return };
+            let request = match request {
+                Waiting::Text(request) => request,
+                Waiting::Vectors(texts, pooling) => {
+                    events.push(Event::Started { sequence: id, reused: 0 });
+                    self.embedding.push(Embedding::new(id, texts, pooling));
+                    continue;
+                }
+            };
             // The last token of a prompt is always read: its logits are what the answer begins with.
             let state = self.kept.take(&request.prompt[..request.prompt.len() - 1]);
             let state = state.unwrap_or_else(|| self.model.stage.state());

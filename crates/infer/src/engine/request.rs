@@ -77,6 +77,12 @@ pub enum Event {
         logprob: Option<f32>,
         top: Vec<TokenLogProb>,
     },
+    /// The vector of a text, `width` elements, of length 1. Texts are told in their order.
+    Embedded {
+        sequence: SequenceId,
+        text: usize,
+        vector: Vec<f32>,
+    },
     Finished {
         sequence: SequenceId,
         why: Finish,
@@ -94,6 +100,27 @@ pub enum Refused {
     Context { context: usize, expected: usize, got: usize },
     #[error("{waiting} requests wait already: ask again later")]
     Busy { waiting: usize },
+}
+
+/// Can these become vectors at all?
+pub(super) fn check_texts(texts: &[Vec<u32>], model: &Model) -> Result<(), Refused> {
+    let refuse = |expected: &str, got: String| Err(Refused::Field { field: "input", expected: expected.into(), got });
+    let (vocabulary, context) = (model.stage.config().vocabulary, model.context());
+    if texts.is_empty() {
+        return refuse("at least one text", "none".into());
+    }
+    for (at, text) in texts.iter().enumerate() {
+        if text.is_empty() {
+            return refuse("texts of at least one token", format!("none in text {at}"));
+        }
+        if text.len() > context {
+            return refuse(&format!("at most {context} tokens in a text"), format!("{} in text {at}", text.len()));
+        }
+        if let Some(id) = text.iter().find(|id| **id as usize >= vocabulary) {
+            return refuse(&format!("token ids below {vocabulary}"), format!("{id} in text {at}"));
+        }
+    }
+    Ok(())
 }
 
 /// Can this be answered at all?
