@@ -29,6 +29,9 @@ pub struct Args {
     /// Let other machines ask without a key.
     #[arg(long)]
     open: bool,
+    /// A name under which programs may ask where there is no key, beside localhost and loopback addresses; may be repeated.
+    #[arg(long = "allow-host", value_name = "NAME")]
+    hosts: Vec<String>,
     /// Certificates for TLS, in PEM.
     #[arg(long, value_name = "FILE", requires = "tls_key")]
     tls_cert: Option<PathBuf>,
@@ -59,18 +62,20 @@ pub fn run(args: Args, json: bool) -> Result<(), Failure> {
         _ => None,
     };
     let scheme = if tls.is_some() { "https" } else { "http" };
-    let pool = llm::pool(args.threads.map(usize::from));
-    let model = Arc::new(llm::load(&args.model, &pool)?);
     let name = args.name.clone().unwrap_or_else(|| stem(&args.model));
     let settings = Settings {
         listen: args.listen,
         name: name.clone(),
         keys,
         open: args.open,
+        hosts: args.hosts,
         tls,
         room: Room { running_max: args.parallel.into(), waiting_max: args.queue.into() },
         grace: Duration::from_millis(args.grace),
     };
+    settings.check()?;
+    let pool = llm::pool(args.threads.map(usize::from));
+    let model = Arc::new(llm::load(&args.model, &pool)?);
     crate::input::runtime()?.block_on(async {
         let server = Server::start(model, pool, settings).await?;
         let url = format!("{scheme}://{}", server.address());
@@ -132,7 +137,7 @@ impl From<ServeError> for Failure {
                     .hint("give another port with --listen, or port 0 for a free one")
             }
             ServeError::Thread(source) => Failure::new("nothing is served", "the operating system", "a thread", source),
-            ServeError::Writer | ServeError::Http(_) => {
+            ServeError::Writer => {
                 Failure::new("the server ended", "the model", "answers until it is asked to stop", what)
             }
         }
