@@ -37,7 +37,7 @@ const WHITESPACE: &str = r"\x20|\x0A[\x20]{0,32}|\x0A\x09{0,16}";
 
 /// What may come next, given what came. Clone it to fork a generation.
 pub struct Constraint {
-    matcher: Matcher,
+    matcher: Box<Matcher>,
     vocabulary: usize,
     accepted: usize,
 }
@@ -46,7 +46,7 @@ impl Clone for Constraint {
     /// Nothing is shared with the copy: the parser's limits count what its caches did not have, so that shared caches would
     /// let one generation's text depend on another's.
     fn clone(&self) -> Self {
-        Self { matcher: self.matcher.deep_clone(), ..*self }
+        Self { matcher: Box::new(self.matcher.deep_clone()), ..*self }
     }
 }
 
@@ -95,7 +95,7 @@ impl Constraint {
         error: impl Fn(String) -> ConstraintError,
     ) -> Result<Self, ConstraintError> {
         let parser = index.factory.create_parser(grammar).map_err(|e| error(in_one_line(&e)))?;
-        Ok(Self { matcher: Matcher::new(Ok(parser)), vocabulary: index.size, accepted: 0 })
+        Ok(Self { matcher: Box::new(Matcher::new(Ok(parser))), vocabulary: index.size, accepted: 0 })
     }
 
     /// How many token ids its masks are for.

@@ -149,29 +149,7 @@ impl Engine {
     pub fn step(&mut self, pool: &Pool) -> Vec<Event> {
         let mut events = Vec::new();
         self.admit(&mut events);
-        // How much of each sequence goes in: one token of those that write, and prompts as far as the budget goes, the
-        // oldest first; then texts that become vectors, which get a quarter of it whatever the prompts take.
-        let mut budget = self.limits.prompt_tokens_per_pass.max(1);
-        let least = budget.div_ceil(4);
-        let shares: Vec<usize> = self
-            .running
-            .iter()
-            .map(|sequence| {
-                let share = if sequence.answer.is_empty() { sequence.ahead().min(budget) } else { 1 };
-                budget -= if sequence.answer.is_empty() { share } else { 0 };
-                share
-            })
-            .collect();
-        budget = budget.max(least);
-        let read: Vec<usize> = self
-            .embedding
-            .iter_mut()
-            .map(|embedding| {
-                let read = embedding.plan(budget, &self.model);
-                budget -= read;
-                read
-            })
-            .collect();
+        let (shares, read) = self.share_out();
         let mut parts = Vec::new();
         for (sequence, share) in self.running.iter_mut().zip(&shares).filter(|(_, share)| **share > 0) {
             let wanted = if sequence.ahead() == *share { Wanted::Last } else { Wanted::None };
@@ -186,13 +164,14 @@ impl Engine {
         if parts.is_empty() {
             return events;
         }
+        let (vocabulary, width) = (self.model.stage.config().vocabulary, self.model.stage.config().width);
         let output = self.model.stage.forward(&mut parts, &mut self.scratch, pool);
-        let mut logits = output.logits.chunks_exact(self.model.stage.config().vocabulary);
-        let mut vectors = &output.vectors[shares.iter().sum::<usize>() * self.model.stage.config().width..];
+        let mut logits = output.logits.chunks_exact(vocabulary);
+        let mut vectors = &output.vectors[shares.iter().sum::<usize>() * width..];
         let mut read = read.into_iter();
         self.embedding.retain_mut(|embedding| {
-            let read = read.next().expect("each was asked") * self.model.stage.config().width;
-            let own = vectors.split_off(..read).expect("vectors of all tokens");
+            let tokens = read.next().expect("each has a share");
+            let own = vectors.split_off(..tokens * width).expect("vectors of all tokens");
             !embedding.hear(own, &self.model, &mut events)
         });
         let mut ended = Vec::new();
@@ -213,6 +192,29 @@ impl Engine {
             self.keep(sequence);
         }
         events
+    }
+
+    /// How many tokens of each sequence the next pass takes: one of those that write, and of prompts as far as the budget
+    /// goes, the oldest first; then of texts that become vectors, which get a quarter of it whatever the prompts take.
+    fn share_out(&mut self) -> (Vec<usize>, Vec<usize>) {
+        let most = self.limits.prompt_tokens_per_pass.max(1);
+        let mut budget = most;
+        let share = |sequence: &Sequence| match sequence.answer.is_empty() {
+            true => {
+                let share = sequence.ahead().min(budget);
+                budget -= share;
+                share
+            }
+            false => 1,
+        };
+        let shares = self.running.iter().map(share).collect();
+        budget = budget.max(most.div_ceil(4));
+        let read = self.embedding.iter_mut().map(|embedding| {
+            let read = embedding.plan(budget, &self.model);
+            budget -= read;
+            read
+        });
+        (shares, read.collect())
     }
 
     fn admit(&mut self, events: &mut Vec<Event>) {

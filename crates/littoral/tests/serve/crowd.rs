@@ -17,6 +17,9 @@ fn alone_and_together(at: SocketAddr, model: &str, tokens: u32) {
     let said = |client: u64| {
         let fields = json!({"model": model, "seed": client, "max_tokens": tokens, "temperature": client % 3});
         let body = with(chat(&format!("Say {client} words about the sea, please.")), fields);
+        // Every fourth must have a form.
+        let form = json!({"response_format": {"type": if client % 4 == 1 { "json_object" } else { "text" }}});
+        let body = with(body, form);
         let reply = answer(at, CHAT, &body);
         text(&reply, 0).to_owned()
     };

@@ -2,7 +2,8 @@
 
 use super::ask::{CHAT, COMPLETION, chat, text, with};
 use super::client::{answer, post, stream};
-use super::server::Server;
+use super::server::{Folder, Server, binary};
+use super::tiny;
 use serde_json::{Value, json};
 
 /// Whatever the model would write, this has an end.
@@ -120,4 +121,25 @@ fn a_form_that_cannot_be_is_refused_by_name() {
     told(json!({"structured_outputs": {"choice": []}}), structured);
     told(json!({"structured_outputs": {"colour": "red"}}), structured);
     told(with(json_schema(schema()), json!({"structured_outputs": {"regex": "a"}})), structured);
+}
+
+#[test]
+fn run_follows_a_form_too() {
+    let folder = Folder::new();
+    let model = folder.write("tiny.gguf", tiny::gguf(true));
+    let run = |args: &[&str]| {
+        let output = binary().args(["--json", "run"]).arg(&model).arg("x").args(args).output().unwrap();
+        (output.status.code(), serde_json::from_slice::<Value>(&output.stdout).unwrap())
+    };
+    let (code, said) = run(&["--regex", "[0-9]{4}-[a-c]{3}"]);
+    let text = said["text"].as_str().unwrap();
+    assert!(code == Some(0) && text.len() == 8 && text.as_bytes()[4] == b'-', "{said}");
+    let file = folder.write("schema.json", schema().to_string());
+    let (_, said) = run(&["--json-schema", file.to_str().unwrap()]);
+    assert!(serde_json::from_str::<Value>(said["text"].as_str().unwrap()).unwrap()["sure"].is_boolean());
+    let file = folder.write("bad.lark", "start: nothing");
+    let (code, said) = run(&["--grammar", file.to_str().unwrap()]);
+    assert_eq!((code, &said["error"]["where"]), (Some(1), &json!(file.to_str().unwrap())), "{said}");
+    let absent = run(&["--json-schema", "/nowhere/schema.json"]);
+    assert_eq!((absent.0, &absent.1["error"]["where"]), (Some(1), &json!("/nowhere/schema.json")));
 }

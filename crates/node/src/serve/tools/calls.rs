@@ -20,7 +20,8 @@ pub enum Heard {
 }
 
 /// Cuts text that comes in pieces into words for the reader and calls. Calls that need not be checked come as they are
-/// written, others when they are whole.
+/// written, others when they are whole. Small models often forget the frame: an object with which an answer begins, and
+/// that is a call, is one.
 pub struct Calls {
     form: Form,
     held: String,
@@ -29,6 +30,8 @@ pub struct Calls {
     space: String,
     /// Calls so far.
     count: usize,
+    /// There were other words.
+    talked: bool,
 }
 
 enum Place {
@@ -36,6 +39,8 @@ enum Place {
     Text,
     /// Behind `<tool_call>`, which is still held.
     Call,
+    /// In an object that may be a call although nothing frames it; so many bytes of what is held were looked at.
+    Bare(Depth, usize),
     /// In the arguments of a call that is told already.
     Arguments(Depth),
     /// Behind the arguments.
@@ -52,7 +57,7 @@ struct Depth {
 
 impl Calls {
     pub fn new(form: Form) -> Self {
-        Self { form, held: String::new(), place: Place::Text, space: String::new(), count: 0 }
+        Self { form, held: String::new(), place: Place::Text, space: String::new(), count: 0, talked: false }
     }
 
     /// How many calls there were.
@@ -78,21 +83,31 @@ impl Calls {
     /// Whether there may be more to hear.
     fn step(&mut self, heard: &mut Vec<Heard>) -> bool {
         match &mut self.place {
+            Place::Text if !self.form.sure && !self.talked && self.held.trim_start().starts_with('{') => {
+                self.part_space(self.held.len() - self.held.trim_start().len());
+                self.place = Place::Bare(Depth::default(), 0);
+                true
+            }
+            Place::Bare(depth, seen) => {
+                let mut new = self.held[*seen..].char_indices();
+                let end = new.find(|(_, c)| depth.ends(*c)).map(|(at, c)| *seen + at + c.len_utf8());
+                *seen = self.held.len();
+                if let Some(end) = end {
+                    let call = serde_json::from_str(&self.held[..end]).ok().and_then(|call| self.valid(&call));
+                    self.tell(end, call, heard);
+                }
+                end.is_some()
+            }
             Place::Text => match self.held.find(OPEN) {
                 Some(at) => {
-                    let mut before: String = self.held.drain(..at).collect();
-                    self.space = before.split_off(before.trim_end().len());
-                    if !before.is_empty() {
-                        heard.push(Heard::Text(before));
-                    }
+                    let shown = self.held[..at].trim_end().len();
+                    self.talk(shown, heard);
+                    self.part_space(at - shown);
                     self.place = Place::Call;
                     true
                 }
                 None => {
-                    let shown = self.held.len() - held_back(&self.held);
-                    if shown > 0 {
-                        heard.push(Heard::Text(self.held.drain(..shown).collect()));
-                    }
+                    self.talk(self.held.len() - held_back(&self.held), heard);
                     false
                 }
             },
@@ -142,21 +157,40 @@ impl Calls {
                 Err(_) => None,
                 Ok(call) => self.valid(&call),
             };
-            let text: String = self.held.drain(..at + CLOSE.len()).collect();
-            let space = std::mem::take(&mut self.space);
-            self.place = Place::Text;
-            match call {
-                Some(_) if self.count == self.form.most => {}
-                Some((name, piece)) => {
-                    heard.push(Heard::Call { index: self.count, name });
-                    heard.push(Heard::Arguments { index: self.count, piece });
-                    self.count += 1;
-                }
-                None => heard.push(Heard::Text(space + &text)),
-            }
+            self.tell(at + CLOSE.len(), call, heard);
             return true;
         }
         false
+    }
+
+    /// So many bytes of what is held are a call, or none.
+    fn tell(&mut self, bytes: usize, call: Option<(String, String)>, heard: &mut Vec<Heard>) {
+        self.place = Place::Text;
+        let Some((name, piece)) = call else {
+            self.held.insert_str(0, &self.space);
+            let space = std::mem::take(&mut self.space);
+            return self.talk(space.len() + bytes, heard);
+        };
+        self.held.drain(..bytes);
+        self.space.clear();
+        if self.count < self.form.most {
+            heard.push(Heard::Call { index: self.count, name });
+            heard.push(Heard::Arguments { index: self.count, piece });
+            self.count += 1;
+        }
+    }
+
+    /// So many bytes of what is held are for the reader.
+    fn talk(&mut self, bytes: usize, heard: &mut Vec<Heard>) {
+        if bytes > 0 {
+            heard.push(Heard::Text(self.held.drain(..bytes).collect()));
+            self.talked = true;
+        }
+    }
+
+    /// So many bytes of what is held are white space before a call.
+    fn part_space(&mut self, bytes: usize) {
+        self.space = self.held.drain(..bytes).collect();
     }
 
     /// A function that there is, and an object.
@@ -236,8 +270,23 @@ mod tests {
     }
 
     #[test]
+    fn a_call_without_its_frame_is_one_where_an_answer_begins() {
+        let bare = " {\"name\": \"time\", \"arguments\": {\"at\": \"}\"}}\n{\"name\": \"time\", \"arguments\": {}}";
+        for pieces in [1, 3, 1000] {
+            let (text, told) = heard(false, bare, pieces);
+            let arguments: Vec<&str> = told.iter().map(|(_, arguments)| arguments.as_str()).collect();
+            assert_eq!((text.as_str(), arguments), ("", vec!["{\"at\":\"}\"}", "{}"]));
+            let late = format!("So:{bare}");
+            assert_eq!(heard(false, &late, pieces), (late, vec![]));
+        }
+    }
+
+    #[test]
     fn what_is_no_call_is_text() {
         for text in [
+            "\n{\"answer\": 42} and {\"name\": \"time\", \"arguments\": {}}",
+            "{\"name\": \"time\", \"argu",
+            "{ } }",
             "a < b, a <tool, <tool_callers>",
             "<tool_call>\n{\"name\": \"weather\"}\n</tool_call>",
             "<tool_call>\n{\"name\": \"other\", \"arguments\": {}}\n</tool_call> and so on",
