@@ -2,7 +2,8 @@
 
 use super::ask::{CHAT, chat, text, with};
 use super::client::{answer, post, stream};
-use super::server::Server;
+use super::server::{Folder, Server};
+use super::tiny;
 use serde_json::{Value, json};
 
 fn tools() -> Value {
@@ -123,6 +124,32 @@ fn a_call_and_its_result_are_part_of_a_conversation() {
     // Told of tools, but not with "none".
     assert!(prompt_tokens(&with(body.clone(), json!({"tools": tools()}))) > expected + 300);
     assert_eq!(prompt_tokens(&with(body, json!({"tools": tools(), "tool_choice": "none"}))), expected);
+}
+
+/// A template that knows the form is given tools and calls as they are, arguments as values.
+#[test]
+fn a_template_that_knows_tools_is_told_of_them_itself() {
+    let template = "{% for t in tools or [] %}{{ t | tojson }}<tool_call>{% endfor %}\
+        {% for m in messages %}{{ m.role }}({{ m.content }})\
+        {% for c in m.tool_calls or [] %}{{ c.function.name }}:{{ c.function.arguments.city }}{% endfor %};{% endfor %}";
+    let folder = Folder::new();
+    let model = folder.write("tiny.gguf", tiny::gguf_with(Some(template)));
+    let server = Server::of(folder, &model, &[]);
+    let call =
+        json!({"id": "1", "type": "function", "function": {"name": "weather", "arguments": "{\"city\": \"Ulm\"}"}});
+    let messages = json!([
+        {"role": "user", "content": "?"},
+        {"role": "assistant", "content": null, "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "1", "content": "rain"},
+    ]);
+    let said = "user(?);assistant()weather:Ulm;tool(rain);";
+    // Keys in their order, with the spaces of Python's JSON.
+    let tool = "{\"type\": \"function\", \"function\": {\"name\": \"now\"}}";
+    let told: Value = serde_json::from_str(tool).unwrap();
+    for (tools, expected) in [(json!([]), said.len()), (json!([told]), tool.len() + "<tool_call>".len() + said.len())] {
+        let reply = answer(server.at, CHAT, &json!({"messages": messages, "tools": tools, "max_tokens": 1}));
+        assert_eq!(reply["usage"]["prompt_tokens"], expected, "{tools}");
+    }
 }
 
 #[test]
