@@ -1,10 +1,13 @@
 //! A model that answers: weights, tokeniser, and how a chat becomes a prompt.
 
+use crate::constrain::{self, IndexError, VocabularyIndex};
+use crate::pooling::Pooling;
 use littoral_model::lm::{self, LoadError, Stage};
 use littoral_model::text::{ChatTemplate, TemplateError, Tokeniser, Vocabulary, VocabularyError, chat_template};
 use littoral_tensor::gguf::{Gguf, GgufError};
 use littoral_tensor::pool::Pool;
 use std::ops::Range;
+use std::sync::OnceLock;
 use thiserror::Error;
 
 #[derive(Debug, Error)]
@@ -27,6 +30,9 @@ pub struct Model {
     pub tokeniser: Tokeniser,
     /// `None`: the model has no way to chat; it goes on with a text.
     pub template: Option<ChatTemplate>,
+    /// How a text's vector is made; `None`: not at all.
+    pub pooling: Option<Pooling>,
+    index: OnceLock<Result<VocabularyIndex, IndexError>>,
 }
 
 impl Model {
@@ -41,12 +47,56 @@ impl Model {
         let template = chat_template(&gguf)?.map(ChatTemplate::new).transpose()?;
         let name = gguf.metadata().get("general.name").map(|entry| entry.str()).transpose()?.unwrap_or("unnamed");
         let name = name.escape_debug().to_string();
+        let pooling = Pooling::of(&gguf, config.architecture)?;
         let stage = lm::load(&gguf, &config, 0..config.layers, pool, done)?;
-        Ok(Self { name, stage, tokeniser, template })
+        Ok(Self { name, stage, tokeniser, template, pooling, index: OnceLock::new() })
     }
 
     /// Positions that a sequence may have.
     pub fn context(&self) -> usize {
         self.stage.config().context
+    }
+
+    /// What constraints need. Built when it is first asked for, which takes a second or two for a large vocabulary.
+    pub fn index(&self) -> Result<&VocabularyIndex, &IndexError> {
+        self.index.get_or_init(|| VocabularyIndex::new(&Words::of(self))).as_ref()
+    }
+}
+
+/// The bytes of all tokens, in one piece.
+struct Words {
+    bytes: Vec<u8>,
+    /// Token i's bytes end here; the ids that have no bytes have none.
+    ends: Vec<usize>,
+    /// Tokens that end a text.
+    last: Vec<u32>,
+}
+
+impl Words {
+    fn of(model: &Model) -> Self {
+        let (tokeniser, mut bytes) = (&model.tokeniser, Vec::new());
+        // The weights may have more ids than the tokeniser; those stand for nothing.
+        let ids = 0..model.stage.config().vocabulary as u32;
+        let ends = ids.clone().map(|id| {
+            tokeniser.bytes(id, &mut bytes);
+            bytes.len()
+        });
+        Self { ends: ends.collect(), bytes, last: ids.filter(|id| tokeniser.ends(*id)).collect() }
+    }
+}
+
+impl constrain::Vocabulary for Words {
+    fn size(&self) -> usize {
+        self.ends.len()
+    }
+
+    fn bytes(&self, id: u32) -> Option<&[u8]> {
+        let end = *self.ends.get(id as usize)?;
+        let start = (id as usize).checked_sub(1).map_or(0, |before| self.ends[before]);
+        Some(&self.bytes[start..end]).filter(|bytes| !bytes.is_empty())
+    }
+
+    fn ends(&self) -> &[u32] {
+        &self.last
     }
 }

@@ -137,7 +137,7 @@ fn whatever_the_logits_the_text_fits_the_schema() {
 #[test]
 fn a_bad_source_is_an_error_by_name() {
     let index = index();
-    let schema = |text: &str| Constraint::json_schema(&index, text).err().expect("refused");
+    let schema = |text: &str| Constraint::json_schema(&index, text).expect_err("refused");
     assert!(matches!(schema("{\"type\":\n oops}"), ConstraintError::NotJson { line: 2, column: 2, .. }));
     assert!(matches!(schema("{\"type\": \"strong\"}"), ConstraintError::Schema { .. }));
     assert!(matches!(schema("{\"$ref\": \"https://example.org/schema\"}"), ConstraintError::Schema { .. }));
@@ -145,10 +145,10 @@ fn a_bad_source_is_an_error_by_name() {
     let long = " ".repeat(300_000);
     assert_eq!(schema(&long), ConstraintError::TooLong { kind: "JSON schema", bytes: 300_000 });
     assert!(matches!(schema(&"[".repeat(200_000)), ConstraintError::NotJson { .. }));
-    let regex = Constraint::regex(&index, "a(b").err().expect("refused");
+    let regex = Constraint::regex(&index, "a(b").expect_err("refused");
     assert!(matches!(regex, ConstraintError::Regex { .. }), "{regex}");
     assert!(regex.to_string().ends_with("unclosed group"), "{regex}");
-    let grammar = Constraint::grammar(&index, "start: nothing").err().expect("refused");
+    let grammar = Constraint::grammar(&index, "start: nothing").expect_err("refused");
     assert!(matches!(grammar, ConstraintError::Grammar { .. }), "{grammar}");
     for error in [schema("{\"type\": \"strong\"}"), regex, grammar] {
         assert!(!error.to_string().contains('\n'));

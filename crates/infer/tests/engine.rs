@@ -1,5 +1,6 @@
 //! The engine over a tiny made-up model: nobody's text depends on who else is there.
 
+use littoral_infer::constrain::{Constraint, Vocabulary, VocabularyIndex};
 use littoral_infer::engine::{Engine, Event, Finish, Limits, Refused, Request, SequenceId};
 use littoral_infer::model::Model;
 use littoral_infer::sample::SamplingParams;
@@ -85,6 +86,7 @@ fn request(seed: u32, prompt_tokens: usize, max_tokens: usize) -> Request {
         prompt: (0..prompt_tokens as u32).map(|i| (i * (seed + 3) + seed) % (VOCABULARY as u32 - 1)).collect(),
         max_tokens,
         sampling: SamplingParams { seed: seed.into(), ..SamplingParams::default() },
+        constraint: None,
         top_logprobs: None,
         ignore_end: true,
     }
@@ -98,27 +100,55 @@ fn hear(events: Vec<Event>, texts: &mut Texts) {
         match event {
             Event::Started { sequence, .. } => drop(texts.entry(sequence).or_default()),
             Event::Token { sequence, id, .. } => texts.get_mut(&sequence).unwrap().0.push(id),
+            Event::Embedded { .. } => panic!("nobody asked for a vector"),
             Event::Finished { sequence, why } => texts.get_mut(&sequence).unwrap().1 = Some(why),
         }
     }
 }
 
-fn alone(model: &Arc<Model>, request: Request) -> Vec<u32> {
+/// Four, each with something open in it, so that what the model would say shows.
+fn constrained(model: &Model) -> Vec<Request> {
+    let index = model.index().unwrap();
+    let schema = r#"{"type": "array", "items": {"type": "integer"}, "minItems": 3, "maxItems": 9}"#;
+    let constraints = [
+        Constraint::json_schema(index, schema),
+        Constraint::regex(index, "([A-F]{2,6}-){3,5}[0-9]+"),
+        Constraint::grammar(index, "start: \"(\" start \")\" | /[0-9]/ start | \"!\""),
+        Constraint::choice(index, &["YES!".into(), "NO".into(), "NOT \"\\".into()]),
+    ];
+    let requests = constraints.into_iter().zip(20..).map(|(constraint, seed)| Request {
+        constraint: Some(constraint.unwrap()),
+        ignore_end: false,
+        ..request(seed, 5 + seed as usize, 40)
+    });
+    requests.collect()
+}
+
+fn text(model: &Model, ids: &[u32]) -> String {
+    model.tokeniser.decode(ids)
+}
+
+fn alone(model: &Arc<Model>, request: Request) -> (Vec<u32>, Option<Finish>) {
     let (mut engine, mut texts) = (Engine::new(model.clone(), Limits::default()), Texts::new());
     engine.submit(request).unwrap();
     while !engine.idle() {
         hear(engine.step(&Pool::new(1)), &mut texts);
     }
-    texts.into_values().next().unwrap().0
+    texts.into_values().next().unwrap()
 }
 
 #[test]
 fn a_text_is_the_same_alone_and_in_a_crowd() {
     let model = model();
     let pool = Pool::new(3);
-    let requests: Vec<Request> = (0..9).map(|i| request(i, 1 + 9 * i as usize, 3 + i as usize)).collect();
-    let expected: Vec<Vec<u32>> = requests.iter().map(|request| alone(&model, request.clone())).collect();
-    assert!(expected.iter().zip(&requests).all(|(text, request)| text.len() == request.max_tokens));
+    let mut requests: Vec<Request> = (0..9).map(|i| request(i, 1 + 9 * i as usize, 3 + i as usize)).collect();
+    let mut expected: Vec<_> = requests.iter().map(|request| alone(&model, request.clone())).collect();
+    assert!(expected.iter().zip(&requests).all(|((text, _), request)| text.len() == request.max_tokens));
+    // Those that must have a form, between the others.
+    for (at, request) in constrained(&model).into_iter().enumerate() {
+        expected.insert(2 * at, alone(&model, request.clone()));
+        requests.insert(2 * at, request);
+    }
     // Few places, prompts in small pieces, some who come late and one who leaves; then all again, over kept states.
     let limits = Limits { running_max: 4, prompt_tokens_per_pass: 7, ..Limits::default() };
     let mut engine = Engine::new(model, limits);
@@ -137,7 +167,7 @@ fn a_text_is_the_same_alone_and_in_a_crowd() {
             hear(engine.step(&pool), &mut texts);
         }
         for (id, expected) in ids.iter().zip(&expected) {
-            assert_eq!(texts[id], (expected.clone(), Some(Finish::Length)), "round {round}");
+            assert_eq!(&texts[id], expected, "round {round}");
         }
     }
 }
@@ -164,7 +194,101 @@ fn a_kept_state_is_used_and_changes_nothing() {
         }
     }
     assert_eq!(reused, [0, 40]);
-    assert_eq!(texts[&SequenceId(1)].0, expected);
+    assert_eq!(texts[&SequenceId(1)], expected);
+}
+
+#[test]
+fn a_constrained_text_has_its_form_and_ends_with_it() {
+    let model = model();
+    let ended = |request: Request| {
+        let (ids, why) = alone(&model, request);
+        (text(&model, &ids), why)
+    };
+    let [schema, regex, grammar, choice] = constrained(&model).try_into().unwrap();
+    let (numbers, why) = ended(schema.clone());
+    match why {
+        Some(Finish::End) => {
+            let numbers: Vec<f64> = serde_json::from_str(&numbers).unwrap_or_else(|e| panic!("{e}: {numbers}"));
+            assert!((3..=9).contains(&numbers.len()));
+        }
+        why => assert_eq!((why, &numbers[..1]), (Some(Finish::Length), "[")),
+    }
+    // Cut in the middle, it says so.
+    let (cut, why) = ended(Request { max_tokens: 2, ..schema });
+    assert_eq!((why, cut.len()), (Some(Finish::Length), 2));
+    let (letters, _) = ended(regex);
+    assert!(letters.split('-').next().is_some_and(|part| (2..=6).contains(&part.len())), "{letters}");
+    let (nested, why) = ended(grammar);
+    assert!(why == Some(Finish::Length) || nested.matches('(').count() == nested.matches(')').count(), "{nested}");
+    // Nothing can follow: the end is not a token of its own.
+    let (word, why) = ended(Request { max_tokens: 4, ..choice });
+    assert!(["YES!", "NO"].contains(&word.as_str()) || word == "NOT ", "{word}");
+    assert_eq!(why == Some(Finish::End), word != "NOT ", "{word}");
+}
+
+#[test]
+fn a_vector_is_the_same_alone_and_in_a_crowd() {
+    let model = model();
+    // Of one token, of more than a pass reads, and two that are alike.
+    let texts: Vec<Vec<u32>> = [1, 3, 80, 20, 20, 2].iter().map(|tokens| request(3, *tokens, 1).prompt).collect();
+    let limits = Limits { running_max: 3, prompt_tokens_per_pass: 16, ..Limits::default() };
+    let vectors = |engine: &mut Engine, texts: &[Vec<u32>], pool: &Pool| {
+        let id = engine.submit_texts(texts.to_vec()).unwrap();
+        let mut vectors = Vec::new();
+        while !engine.idle() {
+            for event in engine.step(pool) {
+                match event {
+                    Event::Embedded { sequence, text, vector } if sequence == id => {
+                        assert_eq!(text, vectors.len());
+                        vectors.push(vector);
+                    }
+                    Event::Embedded { .. } => panic!("a vector of another"),
+                    _ => {}
+                }
+            }
+        }
+        vectors
+    };
+    let mut engine = Engine::new(model.clone(), limits);
+    let alone: Vec<Vec<f32>> =
+        texts.iter().flat_map(|text| vectors(&mut engine, std::slice::from_ref(text), &Pool::new(1))).collect();
+    for seed in 0..2 {
+        engine.submit(request(seed, 50, 30)).unwrap();
+    }
+    let together = vectors(&mut engine, &texts, &Pool::new(3));
+    assert_eq!(together, alone);
+    assert_eq!(alone[3], alone[4]);
+    assert_ne!(alone[2], alone[3]);
+    for vector in &alone {
+        let length = vector.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>();
+        // 32 elements, each rounded to f32.
+        assert!(vector.len() == WIDTH && (length - 1.0).abs() < 1e-6, "{length}");
+    }
+    let refused = |engine: &mut Engine, texts: Vec<Vec<u32>>| engine.submit_texts(texts).unwrap_err().to_string();
+    assert!(refused(&mut engine, vec![]).contains("at least one text"));
+    assert!(refused(&mut engine, vec![vec![1], vec![]]).contains("none in text 1"));
+    assert!(refused(&mut engine, vec![vec![64]]).contains("ids below 64"));
+    assert!(refused(&mut engine, vec![vec![1; 97]]).contains("at most 96 tokens"));
+}
+
+#[test]
+fn a_constraint_of_another_vocabulary_is_refused() {
+    struct Bytes;
+    impl Vocabulary for Bytes {
+        fn size(&self) -> usize {
+            2
+        }
+        fn bytes(&self, id: u32) -> Option<&[u8]> {
+            [Some(&b"a"[..]), None][id as usize]
+        }
+        fn ends(&self) -> &[u32] {
+            &[1]
+        }
+    }
+    let constraint = Constraint::regex(&VocabularyIndex::new(&Bytes).unwrap(), "a+").unwrap();
+    let mut engine = Engine::new(model(), Limits::default());
+    let refused = engine.submit(Request { constraint: Some(constraint), ..request(1, 3, 3) }).unwrap_err();
+    assert_eq!(refused.to_string(), "constraint: one over 64 tokens expected, got 2");
 }
 
 #[test]

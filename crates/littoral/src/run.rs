@@ -2,13 +2,15 @@
 
 use crate::llm;
 use crate::output::{self, Failure};
+use littoral_infer::constrain::Constraint;
 use littoral_infer::engine::{Engine, Event, Finish, Limits, Request};
 use littoral_infer::model::Model;
 use littoral_infer::sample::SamplingParams;
 use littoral_model::text::{Detokeniser, Json, Prompt};
 use littoral_tensor::pool::Pool;
 use serde_json::json;
-use std::io::{BufRead, IsTerminal, Write};
+use std::fs::File;
+use std::io::{BufRead, IsTerminal, Read, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -44,6 +46,15 @@ pub struct Args {
     min_p: f32,
     #[arg(long, default_value_t = 1.0)]
     repetition_penalty: f32,
+    /// Each answer is JSON that fits the JSON schema in this file.
+    #[arg(long, value_name = "FILE", group = "form")]
+    json_schema: Option<PathBuf>,
+    /// Each answer matches this regular expression as a whole.
+    #[arg(long, group = "form")]
+    regex: Option<String>,
+    /// Each answer is derived from `start` of the grammar in this file (llguidance's Lark).
+    #[arg(long, value_name = "FILE", group = "form")]
+    grammar: Option<PathBuf>,
     /// The same seed gives the same text.
     #[arg(long, default_value_t = 0)]
     seed: u64,
@@ -91,13 +102,14 @@ pub fn run(args: &Args, json: bool) -> Result<(), Failure> {
     let pool = llm::pool(args.threads.map(usize::from));
     let named = crate::named::here_or_fetched(args.model.as_deref())?;
     let model = Arc::new(llm::load(&named.path, &pool)?);
+    let constraint = constraint(args, &model)?;
     let mut engine = Engine::new(model.clone(), Limits::default());
     let mut conversation = Conversation::new(args.system.as_deref());
     let Some(prompt) = args.prompt.as_ref().or(args.prompt_flag.as_ref()) else {
-        return chat(args, &mut engine, &pool, conversation);
+        return chat(args, constraint.as_ref(), &mut engine, &pool, conversation);
     };
     let ids = conversation.ids(&model, prompt, args.raw)?;
-    let answer = answer(args, &mut engine, &pool, ids, &mut |piece| {
+    let answer = answer(args, constraint.as_ref(), &mut engine, &pool, ids, &mut |piece| {
         if !json {
             show(piece);
         }
@@ -115,6 +127,36 @@ pub fn run(args: &Args, json: bool) -> Result<(), Failure> {
         tell(&answer);
     }
     Ok(())
+}
+
+/// A schema or a grammar in a file; what is longer is refused in any case.
+const FORM_BYTES_MAX: u64 = 1 << 20;
+
+fn constraint(args: &Args, model: &Model) -> Result<Option<Constraint>, Failure> {
+    let read = |path: &PathBuf| -> Result<String, Failure> {
+        let refused = |why: &dyn std::fmt::Display| {
+            Failure::new("no answer", path.display().to_string(), "a readable text file of at most 1 MiB", why)
+        };
+        let (mut bytes, file) = (Vec::new(), File::open(path).map_err(|e| refused(&e))?);
+        file.take(FORM_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(|e| refused(&e))?;
+        if bytes.len() as u64 > FORM_BYTES_MAX {
+            return Err(refused(&"more"));
+        }
+        String::from_utf8(bytes).map_err(|e| refused(&e))
+    };
+    let place = match (&args.json_schema, &args.grammar, &args.regex) {
+        (Some(path), _, _) | (_, Some(path), _) => path.display().to_string(),
+        (None, None, Some(_)) => "--regex".to_owned(),
+        (None, None, None) => return Ok(None),
+    };
+    let refused = |why: &dyn std::fmt::Display| Failure::new("no answer", &place, "a form that text can have", why);
+    let index = model.index().map_err(|e| refused(&e))?;
+    let constraint = match (&args.json_schema, &args.grammar, &args.regex) {
+        (Some(path), _, _) => Constraint::json_schema(index, &read(path)?),
+        (_, Some(path), _) => Constraint::grammar(index, &read(path)?),
+        (_, _, expression) => Constraint::regex(index, expression.as_deref().unwrap_or_default()),
+    };
+    constraint.map(Some).map_err(|e| refused(&e))
 }
 
 /// What has been said so far.
@@ -159,7 +201,13 @@ impl Conversation {
 }
 
 /// A conversation over the terminal, until its end.
-fn chat(args: &Args, engine: &mut Engine, pool: &Pool, mut conversation: Conversation) -> Result<(), Failure> {
+fn chat(
+    args: &Args,
+    constraint: Option<&Constraint>,
+    engine: &mut Engine,
+    pool: &Pool,
+    mut conversation: Conversation,
+) -> Result<(), Failure> {
     let model = engine.model().clone();
     let stdin = std::io::stdin();
     let terminal = stdin.is_terminal();
@@ -181,7 +229,7 @@ fn chat(args: &Args, engine: &mut Engine, pool: &Pool, mut conversation: Convers
             command if command.starts_with('/') => output::talk("there are /clear and /exit"),
             said => {
                 let ids = conversation.ids(&model, said, args.raw)?;
-                let answer = answer(args, engine, pool, ids, &mut show)?;
+                let answer = answer(args, constraint, engine, pool, ids, &mut show)?;
                 conversation.answered(&answer.text);
                 output::line("");
                 if terminal {
@@ -194,6 +242,7 @@ fn chat(args: &Args, engine: &mut Engine, pool: &Pool, mut conversation: Convers
 
 fn answer(
     args: &Args,
+    constraint: Option<&Constraint>,
     engine: &mut Engine,
     pool: &Pool,
     prompt: Vec<u32>,
@@ -205,6 +254,7 @@ fn answer(
         prompt,
         max_tokens: args.max_tokens as usize,
         sampling: args.sampling(),
+        constraint: constraint.cloned(),
         top_logprobs: None,
         ignore_end: false,
     };
@@ -217,7 +267,7 @@ fn answer(
     loop {
         for event in engine.step(pool) {
             match event {
-                Event::Started { .. } => {}
+                Event::Started { .. } | Event::Embedded { .. } => {}
                 Event::Token { id, .. } => {
                     last = Instant::now();
                     first.get_or_insert(last);

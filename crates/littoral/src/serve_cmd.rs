@@ -30,6 +30,9 @@ pub struct Args {
     /// Let other machines ask without a key.
     #[arg(long)]
     open: bool,
+    /// A name under which programs may ask where there is no key, beside localhost and loopback addresses; may be repeated.
+    #[arg(long = "allow-host", value_name = "NAME")]
+    hosts: Vec<String>,
     /// Certificates for TLS, in PEM.
     #[arg(long, value_name = "FILE", requires = "tls_key")]
     tls_cert: Option<PathBuf>,
@@ -60,19 +63,23 @@ pub fn run(args: Args, json: bool) -> Result<(), Failure> {
         _ => None,
     };
     let scheme = if tls.is_some() { "https" } else { "http" };
-    let pool = llm::pool(args.threads.map(usize::from));
-    let named = crate::named::here_or_fetched(args.model.as_deref())?;
-    let model = Arc::new(llm::load(&named.path, &pool)?);
-    let name = args.name.clone().unwrap_or(named.name);
-    let settings = Settings {
+    let mut settings = Settings {
         listen: args.listen,
-        name: name.clone(),
+        name: String::new(),
         keys,
         open: args.open,
+        hosts: args.hosts,
         tls,
         room: Room { running_max: args.parallel.into(), waiting_max: args.queue.into() },
         grace: Duration::from_millis(args.grace),
     };
+    // Before anything is fetched or read.
+    settings.check()?;
+    let named = crate::named::here_or_fetched(args.model.as_deref())?;
+    let pool = llm::pool(args.threads.map(usize::from));
+    let model = Arc::new(llm::load(&named.path, &pool)?);
+    let name = args.name.clone().unwrap_or(named.name);
+    settings.name = name.clone();
     crate::input::runtime()?.block_on(async {
         let server = Server::start(model, pool, settings).await?;
         let url = format!("{scheme}://{}", server.address());
@@ -130,7 +137,7 @@ impl From<ServeError> for Failure {
                     .hint("give another port with --listen, or port 0 for a free one")
             }
             ServeError::Thread(source) => Failure::new("nothing is served", "the operating system", "a thread", source),
-            ServeError::Writer | ServeError::Http(_) => {
+            ServeError::Writer => {
                 Failure::new("the server ended", "the model", "answers until it is asked to stop", what)
             }
         }

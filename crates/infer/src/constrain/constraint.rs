@@ -4,6 +4,8 @@ use super::index::VocabularyIndex;
 use crate::sample::TokenMask;
 use llguidance::Matcher;
 use llguidance::api::TopLevelGrammar;
+use serde_json::{Value, json};
+use std::fmt;
 
 /// The longest schema, expression or grammar that is read. `llguidance` bounds what is built from it.
 pub const MAX_SOURCE_BYTES: usize = 1 << 18;
@@ -29,16 +31,35 @@ pub enum ConstraintError {
     Failed { reason: String },
 }
 
+/// White space between the parts of JSON, as a model likes to write it: a space, or a line break and what the next line is
+/// moved in by. Were it free, as it is in JSON, a small model could write spaces until its context is full.
+const WHITESPACE: &str = r"\x20|\x0A[\x20]{0,32}|\x0A\x09{0,16}";
+
 /// What may come next, given what came. Clone it to fork a generation.
-#[derive(Clone)]
 pub struct Constraint {
-    matcher: Matcher,
+    matcher: Box<Matcher>,
     vocabulary: usize,
     accepted: usize,
 }
 
+impl Clone for Constraint {
+    /// Nothing is shared with the copy: the parser's limits count what its caches did not have, so that shared caches would
+    /// let one generation's text depend on another's.
+    fn clone(&self) -> Self {
+        Self { matcher: Box::new(self.matcher.deep_clone()), ..*self }
+    }
+}
+
+impl fmt::Debug for Constraint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Constraint").field("accepted", &self.accepted).finish_non_exhaustive()
+    }
+}
+
 impl Constraint {
-    /// The text is JSON that fits this schema. `{"type": "object"}` is OpenAI's JSON mode.
+    /// The text is JSON that fits this schema, properties in the schema's order. `{"type": "object"}` is OpenAI's JSON
+    /// mode. Between its parts stands nothing, a space, or a line break and up to 32 spaces, unless the schema has
+    /// `llguidance`'s own settings under `x-guidance`.
     pub fn json_schema(index: &VocabularyIndex, schema: &str) -> Result<Self, ConstraintError> {
         bounded("JSON schema", schema)?;
         let schema = serde_json::from_str(schema).map_err(|e| ConstraintError::NotJson {
@@ -46,7 +67,8 @@ impl Constraint {
             column: e.column(),
             reason: e.to_string(),
         })?;
-        Self::of(index, TopLevelGrammar::from_json_schema(schema), |reason| ConstraintError::Schema { reason })
+        let grammar = TopLevelGrammar::from_json_schema(spaced(schema));
+        Self::of(index, grammar, |reason| ConstraintError::Schema { reason })
     }
 
     /// The whole text matches this expression, in the syntax of Rust's `regex` without look-around and back references.
@@ -61,13 +83,24 @@ impl Constraint {
         Self::of(index, TopLevelGrammar::from_lark(lark.to_owned()), |reason| ConstraintError::Grammar { reason })
     }
 
+    /// The text is one of these.
+    pub fn choice(index: &VocabularyIndex, texts: &[String]) -> Result<Self, ConstraintError> {
+        let grammar = format!("start: {}", texts.iter().map(|text| quoted(text)).collect::<Vec<_>>().join(" | "));
+        Self::grammar(index, &grammar)
+    }
+
     fn of(
         index: &VocabularyIndex,
         grammar: TopLevelGrammar,
         error: impl Fn(String) -> ConstraintError,
     ) -> Result<Self, ConstraintError> {
         let parser = index.factory.create_parser(grammar).map_err(|e| error(in_one_line(&e)))?;
-        Ok(Self { matcher: Matcher::new(Ok(parser)), vocabulary: index.size, accepted: 0 })
+        Ok(Self { matcher: Box::new(Matcher::new(Ok(parser))), vocabulary: index.size, accepted: 0 })
+    }
+
+    /// How many token ids its masks are for.
+    pub fn vocabulary(&self) -> usize {
+        self.vocabulary
     }
 
     /// The tokens that may come next; only those that end a text once nothing can follow.
@@ -109,6 +142,23 @@ impl Constraint {
     pub fn is_finished(&self) -> bool {
         self.matcher.is_stopped()
     }
+}
+
+/// A schema as it stands in a grammar, `%json {…}`, with the white space of [`Constraint::json_schema`].
+pub fn json_rule(schema: &Value) -> String {
+    format!("%json {}", spaced(schema.clone()))
+}
+
+/// A text as it stands in a grammar.
+pub fn quoted(text: &str) -> String {
+    Value::from(text).to_string()
+}
+
+fn spaced(mut schema: Value) -> Value {
+    if let Some(schema) = schema.as_object_mut() {
+        schema.entry("x-guidance").or_insert_with(|| json!({"whitespace_pattern": WHITESPACE}));
+    }
+    schema
 }
 
 fn bounded(kind: &'static str, source: &str) -> Result<(), ConstraintError> {

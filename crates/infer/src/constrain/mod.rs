@@ -11,5 +11,5 @@
 mod constraint;
 mod index;
 
-pub use constraint::{Constraint, ConstraintError, MAX_SOURCE_BYTES};
+pub use constraint::{Constraint, ConstraintError, MAX_SOURCE_BYTES, json_rule, quoted};
 pub use index::{IndexError, Vocabulary, VocabularyIndex};

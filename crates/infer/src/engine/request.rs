@@ -1,5 +1,6 @@
 //! What is asked of an engine, and what it says.
 
+use crate::constrain::Constraint;
 use crate::model::Model;
 use crate::sample::{SamplingParams, TokenLogProb};
 use std::fmt;
@@ -23,6 +24,9 @@ pub struct Request {
     /// At least 1.
     pub max_tokens: usize,
     pub sampling: SamplingParams,
+    /// What form the text must have, from its first token on: one that has taken none. The text ends when nothing can
+    /// follow, or where the form allows an end and the model makes one.
+    pub constraint: Option<Constraint>,
     /// Tell each token's log-probability, and so many of the best ones.
     pub top_logprobs: Option<usize>,
     /// Write on where the model would end; for measurements.
@@ -51,7 +55,7 @@ impl Default for Limits {
 /// Why a sequence ended.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Finish {
-    /// The model said so.
+    /// The model said so, or nothing more can follow under the constraint.
     End,
     /// As many tokens as were asked for.
     Length,
@@ -73,6 +77,12 @@ pub enum Event {
         logprob: Option<f32>,
         top: Vec<TokenLogProb>,
     },
+    /// The vector of a text, `width` elements, of length 1. Texts are told in their order.
+    Embedded {
+        sequence: SequenceId,
+        text: usize,
+        vector: Vec<f32>,
+    },
     Finished {
         sequence: SequenceId,
         why: Finish,
@@ -92,6 +102,27 @@ pub enum Refused {
     Busy { waiting: usize },
 }
 
+/// Can these become vectors at all?
+pub(super) fn check_texts(texts: &[Vec<u32>], model: &Model) -> Result<(), Refused> {
+    let refuse = |expected: &str, got: String| Err(Refused::Field { field: "input", expected: expected.into(), got });
+    let (vocabulary, context) = (model.stage.config().vocabulary, model.context());
+    if texts.is_empty() {
+        return refuse("at least one text", "none".into());
+    }
+    for (at, text) in texts.iter().enumerate() {
+        if text.is_empty() {
+            return refuse("texts of at least one token", format!("none in text {at}"));
+        }
+        if text.len() > context {
+            return refuse(&format!("at most {context} tokens in a text"), format!("{} in text {at}", text.len()));
+        }
+        if let Some(id) = text.iter().find(|id| **id as usize >= vocabulary) {
+            return refuse(&format!("token ids below {vocabulary}"), format!("{id} in text {at}"));
+        }
+    }
+    Ok(())
+}
+
 /// Can this be answered at all?
 pub(super) fn check(request: &Request, model: &Model) -> Result<(), Refused> {
     let refuse = |field, expected: &str, got: String| Err(Refused::Field { field, expected: expected.into(), got });
@@ -107,6 +138,9 @@ pub(super) fn check(request: &Request, model: &Model) -> Result<(), Refused> {
     }
     if let Err(error) = request.sampling.validate() {
         return refuse("sampling", "values within their ranges", error.to_string());
+    }
+    if let Some(other) = request.constraint.as_ref().map(Constraint::vocabulary).filter(|size| *size != vocabulary) {
+        return refuse("constraint", &format!("one over {vocabulary} tokens"), other.to_string());
     }
     if request.prompt.len() >= context {
         return Err(Refused::Context { context, expected: context - 1, got: request.prompt.len() });

@@ -17,6 +17,9 @@ fn alone_and_together(at: SocketAddr, model: &str, tokens: u32) {
     let said = |client: u64| {
         let fields = json!({"model": model, "seed": client, "max_tokens": tokens, "temperature": client % 3});
         let body = with(chat(&format!("Say {client} words about the sea, please.")), fields);
+        // Every fourth must have a form.
+        let form = json!({"response_format": {"type": if client % 4 == 1 { "json_object" } else { "text" }}});
+        let body = with(body, form);
         let reply = answer(at, CHAT, &body);
         text(&reply, 0).to_owned()
     };
@@ -70,6 +73,10 @@ fn too_many_are_told_to_come_again_and_a_client_that_leaves_makes_room() {
     assert_eq!(third.json()["error"]["code"], "rate_limit_exceeded");
     // One that takes two places finds none either, and takes none.
     assert_eq!(post(server.at, CHAT, &with(chat("both"), json!({"n": 2}))).status, 429);
+    // For one that takes three there never is room: to come again would not help.
+    let never = post(server.at, CHAT, &with(chat("three"), json!({"n": 3})));
+    assert_eq!((never.status, &never.json()["error"]["param"]), (400, &json!("n")));
+    assert!(never.body.contains("at most 2 answers in all"), "{}", never.body);
 
     drop(first);
     assert_eq!(second.events().pop().as_deref(), Some("[DONE]"));

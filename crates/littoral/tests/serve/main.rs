@@ -5,10 +5,14 @@
 mod ask;
 mod client;
 mod crowd;
+mod embeddings;
 mod ends;
+mod hosts;
 mod keys;
 mod python;
 mod refused;
 mod server;
+mod structured;
 mod tiny;
 mod tls;
+mod tools;

@@ -43,8 +43,8 @@ fn a_wrong_field_is_named() {
     check(COMPLETION, json!({"prompt": {}}), 400, "prompt", wrong);
     check(COMPLETION, json!({"max_tokens": tiny::CONTEXT}), 400, "prompt", "context_length_exceeded");
     let unsupported = "unsupported_value";
-    check(CHAT, json!({"response_format": {"type": "json_object"}}), 400, "response_format", unsupported);
-    check(CHAT, json!({"tools": [{"type": "function"}]}), 400, "tools", unsupported);
+    check(CHAT, json!({"response_format": {"type": "xml"}}), 400, "response_format", unsupported);
+    check(CHAT, json!({"tools": [{"type": "web_search"}]}), 400, "tools[0].type", unsupported);
     check(COMPLETION, json!({"echo": true}), 400, "echo", unsupported);
     check(COMPLETION, json!({"suffix": "x"}), 400, "suffix", unsupported);
     let picture = json!([{"type": "image_url", "image_url": {"url": "data:"}}]);

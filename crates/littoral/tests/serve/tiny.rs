@@ -19,6 +19,10 @@ const TEMPLATE: &str = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.co
 
 /// A file; without `template` it is no model for chats.
 pub fn gguf(template: bool) -> Vec<u8> {
+    gguf_with(template.then_some(TEMPLATE))
+}
+
+pub fn gguf_with(template: Option<&str>) -> Vec<u8> {
     let tokens: Vec<String> = alphabet()
         .into_iter()
         .map(String::from)
@@ -69,8 +73,8 @@ pub fn gguf(template: bool) -> Vec<u8> {
     file.strings("tokenizer.ggml.tokens", tokens.iter().map(String::as_str)).unwrap();
     file.strings("tokenizer.ggml.merges", ["Q Z"]).unwrap();
     file.array("tokenizer.ggml.token_type", Type::I32, kinds).unwrap();
-    if template {
-        file.set("tokenizer.chat_template", Value::Str(TEMPLATE)).unwrap();
+    if let Some(template) = template {
+        file.set("tokenizer.chat_template", Value::Str(template)).unwrap();
     }
     for (name, dims, kind, bytes) in &tensors {
         file.tensor(name, dims, *kind, bytes).unwrap();

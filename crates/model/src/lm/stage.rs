@@ -142,6 +142,12 @@ impl Stage {
         self.range.clone()
     }
 
+    /// The weights of the norm before the logits, `width`; the last stage has them. What a text's vector is made of are
+    /// the vectors of [`Output`], normed with them.
+    pub fn output_norm(&self) -> Option<&[f32]> {
+        self.output.as_ref().map(|(norm, _)| norm.as_slice())
+    }
+
     /// A state of no position for the layers of this stage.
     pub fn state(&self) -> State {
         State::empty(self.layers.len(), self.config.kv_heads, self.config.head_width)

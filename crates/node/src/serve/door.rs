@@ -2,8 +2,7 @@
 //!
 //! Handshakes run beside each other, so that a slow one holds nobody up, and there is a bound on connections.
 
-use axum::extract::connect_info::Connected;
-use axum::serve::{IncomingStream, Listener};
+use axum::serve::Listener;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use std::io;
@@ -96,12 +95,6 @@ impl Listener for Door {
 /// Who is at the other end.
 #[derive(Clone, Copy, Debug)]
 pub struct Peer(pub SocketAddr);
-
-impl Connected<IncomingStream<'_, Door>> for Peer {
-    fn connect_info(stream: IncomingStream<'_, Door>) -> Self {
-        Self(*stream.remote_addr())
-    }
-}
 
 /// A certificate chain and its key, in PEM.
 pub fn tls(certificate: &Path, key: &Path) -> Result<Arc<rustls::ServerConfig>, String> {

@@ -1,23 +1,28 @@
 //! A language model for programs that speak HTTP, in the words of OpenAI's API.
 //!
-//! One request, followed from end to end: `door` lets a connection in; `routes` finds what its path means and who asks
-//! (`keys`); `ask` reads the body, renders the chat template, and cuts the prompt into tokens; `writer`, the one thread
-//! that owns the engine, puts it into `line` and, when its turn comes, writes it along with all others; `words` makes
-//! text of its tokens; `reply` gives that the form that the client expects. What goes wrong is a `refusal`.
+//! One request, followed from end to end: `door` lets a connection in, `connections` reads requests from it; `routes` finds
+//! what its path means, under which name (`hosts`) and who asks (`keys`); `ask` reads the body, renders the chat template,
+//! cuts the prompt into tokens, and makes a constraint of the form that the text must have; `writer`, the one thread that
+//! owns the engine, puts it into `line` and, when its turn comes, writes it along with all others; `words` makes text of its
+//! tokens; `reply` gives that the form that the client expects, with calls of `tools` taken out. What goes wrong is a
+//! `refusal`.
 //!
 //! A client that leaves drops its end of a channel, and its place is free before the next token. The same seed gives the
 //! same text whatever else runs: the engine sees to that, and nothing here depends on who else is there.
 //!
-//! Not here: several models, embeddings, text that must follow a grammar (`tools`, JSON mode). They are refused by name.
+//! Not here: several models.
 
 mod ask;
+mod connections;
 mod door;
+mod hosts;
 mod keys;
 mod line;
 mod metrics;
 mod refusal;
 mod reply;
 mod routes;
+mod tools;
 mod words;
 mod writer;
 
@@ -25,7 +30,8 @@ pub use door::tls;
 pub use keys::{Keys, KeysError};
 pub use writer::Room;
 
-use door::{Door, Peer};
+use door::Door;
+use hosts::Hosts;
 use littoral_infer::engine::{Engine, Limits};
 use littoral_infer::model::Model;
 use littoral_tensor::pool::Pool;
@@ -38,6 +44,7 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::Duration;
 use thiserror::Error;
 use tokio::sync::{oneshot, watch};
+use tokio::task::JoinSet;
 use writer::Writer;
 
 /// After answers were cut short: time to tell their readers.
@@ -50,10 +57,26 @@ pub struct Settings {
     pub keys: Keys,
     /// Others than this machine may ask without a key.
     pub open: bool,
+    /// Names beside those of this machine under which a listener on loopback may be asked where there is no key.
+    pub hosts: Vec<String>,
     pub tls: Option<Arc<rustls::ServerConfig>>,
     pub room: Room,
     /// How long answers that have begun may take when the server is to stop.
     pub grace: Duration,
+}
+
+impl Settings {
+    /// What can be known before a model is loaded.
+    pub fn check(&self) -> Result<(), ServeError> {
+        let at = self.listen;
+        if self.keys.is_empty() && !self.open && !at.ip().is_loopback() { Err(ServeError::Open { at }) } else { Ok(()) }
+    }
+
+    /// The names under which the server may be asked, if it matters.
+    fn named(&mut self) -> Option<Hosts> {
+        let matters = self.keys.is_empty() && !self.open && self.listen.ip().is_loopback();
+        matters.then(|| Hosts::new(std::mem::take(&mut self.hosts)))
+    }
 }
 
 #[derive(Debug, Error)]
@@ -66,8 +89,6 @@ pub enum ServeError {
     Thread(io::Error),
     #[error("the thread of the model ended")]
     Writer,
-    #[error("the server ended: {0}")]
-    Http(io::Error),
 }
 
 /// A model that can be reached.
@@ -79,11 +100,10 @@ pub struct Server {
 }
 
 impl Server {
-    pub async fn start(model: Arc<Model>, pool: Pool, settings: Settings) -> Result<Self, ServeError> {
-        let Settings { listen: at, name, keys, open, tls, room, grace } = settings;
-        if keys.is_empty() && !open && !at.ip().is_loopback() {
-            return Err(ServeError::Open { at });
-        }
+    pub async fn start(model: Arc<Model>, pool: Pool, mut settings: Settings) -> Result<Self, ServeError> {
+        settings.check()?;
+        let hosts = settings.named();
+        let Settings { listen: at, name, keys, tls, room, grace, .. } = settings;
         let door = Door::open(at, tls).await.map_err(|source| ServeError::Bind { at, source })?;
         let metrics = Arc::new(Metrics::new());
         let limits = Limits { running_max: room.running_max, ..Limits::default() };
@@ -94,6 +114,7 @@ impl Server {
             name: name.into(),
             since: routes::now(),
             keys,
+            hosts,
             room,
             writer,
             metrics,
@@ -110,12 +131,9 @@ impl Server {
     /// Serves until `stop`, and then on until what has begun is done, at most for the time of grace.
     pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), ServeError> {
         let Self { door, served, mut writer_ended, grace } = self;
-        let router = routes::router(served.clone()).into_make_service_with_connect_info::<Peer>();
-        let (close, closed) = oneshot::channel::<()>();
-        let serving = axum::serve(door, router).with_graceful_shutdown(async {
-            let _ = closed.await;
-        });
-        let serving = tokio::spawn(serving.into_future());
+        let (close, closed) = watch::channel(false);
+        let mut serving = JoinSet::new();
+        serving.spawn(connections::serve(door, routes::router(served.clone()), closed));
         tokio::select! {
             () = stop => {}
             _ = &mut writer_ended => return Err(ServeError::Writer),
@@ -127,11 +145,9 @@ impl Server {
             served.writer.cut();
             let _ = tokio::time::timeout(FAREWELL, served.busy.closed()).await;
         }
-        let _ = close.send(());
-        match tokio::time::timeout(FAREWELL, serving).await {
-            Ok(Ok(done)) => done.map_err(ServeError::Http),
-            // Whoever is still connected has had time enough.
-            _ => Ok(()),
-        }
+        let _ = close.send(true);
+        // Whoever is still connected then has had time enough.
+        let _ = tokio::time::timeout(FAREWELL, serving.join_next()).await;
+        Ok(())
     }
 }

@@ -65,6 +65,14 @@ impl Refusal {
         Self::new(StatusCode::UNAUTHORIZED, WRONG, Some("invalid_api_key"), message)
     }
 
+    /// A page of another site, under a name that it made point here, would look like this.
+    pub fn host(got: &str) -> Self {
+        let message = format!(
+            "host: a name of this machine expected, got {got}: whoever starts the server can let it in with --allow-host"
+        );
+        Self::new(StatusCode::FORBIDDEN, WRONG, Some("host_not_allowed"), message)
+    }
+
     pub fn model(expected: &str, got: &str) -> Self {
         let message = format!("The model `{got}` does not exist: this server has `{expected}`");
         let param = Some("model".into());

@@ -1,13 +1,14 @@
 //! Which path does what.
 
-use super::ask::{Ask, Kind};
+use super::ask::{Ask, Kind, Vectors};
 use super::door::Peer;
+use super::hosts::Hosts;
 use super::keys::Keys;
 use super::line::Client;
 use super::metrics::{Metrics, Outcome};
 use super::refusal::Refusal;
 use super::reply::{self, Form};
-use super::writer::{Room, Writer};
+use super::writer::{Asked, Room, Writer};
 use axum::Router;
 use axum::body::{Body, HttpBody, to_bytes};
 use axum::extract::{ConnectInfo, Path, Request, State};
@@ -37,6 +38,8 @@ pub struct Served {
     /// Seconds since 1970 when the model was loaded.
     pub since: u64,
     pub keys: Keys,
+    /// `None`: it may be asked under any name.
+    pub hosts: Option<Hosts>,
     pub room: Room,
     pub writer: Writer,
     pub metrics: Arc<Metrics>,
@@ -50,6 +53,7 @@ pub fn router(served: Arc<Served>) -> Router {
     let guarded = Router::new()
         .route("/v1/chat/completions", post(chat))
         .route("/v1/completions", post(completion))
+        .route("/v1/embeddings", post(embeddings))
         .route("/v1/models", get(models))
         .route("/v1/models/{*name}", get(model))
         .route("/metrics", get(metrics))
@@ -63,7 +67,19 @@ pub fn router(served: Arc<Served>) -> Router {
         .method_not_allowed_fallback(async |request: Request| {
             Refusal::method(request.method().as_str(), request.uri().path())
         })
+        .layer(from_fn_with_state(served.clone(), host))
         .with_state(served)
+}
+
+/// Lets those in who ask under a name that this server has.
+async fn host(State(served): State<Arc<Served>>, request: Request, next: Next) -> Response {
+    match served.hosts.as_ref().map(|hosts| hosts.check(request.uri(), request.headers())) {
+        Some(Err(name)) => {
+            served.metrics.ended(Outcome::Refused, 1);
+            Refusal::host(&name).into_response()
+        }
+        _ => next.run(request).await,
+    }
 }
 
 /// Lets those in who have a key, if there are keys, and notes whose turn it is.
@@ -92,16 +108,19 @@ fn key(request: &Request) -> Option<&[u8]> {
 }
 
 async fn chat(State(served): State<Arc<Served>>, request: Request) -> Response {
-    answer(served, Kind::Chat, request).await
+    counted(&served.metrics.clone(), answered(served, Kind::Chat, request).await)
 }
 
 async fn completion(State(served): State<Arc<Served>>, request: Request) -> Response {
-    answer(served, Kind::Completion, request).await
+    counted(&served.metrics.clone(), answered(served, Kind::Completion, request).await)
 }
 
-async fn answer(served: Arc<Served>, kind: Kind, request: Request) -> Response {
-    let metrics = served.metrics.clone();
-    answered(served, kind, request).await.unwrap_or_else(|refusal| {
+async fn embeddings(State(served): State<Arc<Served>>, request: Request) -> Response {
+    counted(&served.metrics.clone(), embedded(served, request).await)
+}
+
+fn counted(metrics: &Metrics, reply: Result<Response, Refusal>) -> Response {
+    reply.unwrap_or_else(|refusal| {
         match refusal.status {
             StatusCode::TOO_MANY_REQUESTS => metrics.ended(Outcome::Busy, 1),
             status if status.is_client_error() || status == StatusCode::SERVICE_UNAVAILABLE => {
@@ -115,16 +134,9 @@ async fn answer(served: Arc<Served>, kind: Kind, request: Request) -> Response {
 }
 
 async fn answered(served: Arc<Served>, kind: Kind, request: Request) -> Result<Response, Refusal> {
-    let busy = served.busy.subscribe();
-    if served.closing.load(SeqCst) {
-        return Err(Refusal::closing());
-    }
+    let busy = begun(&served)?;
     let client = request.extensions().get::<Client>().copied().unwrap_or_default();
-    let body = body(request).await?;
-    // Tokenising much text takes long enough to hold others up.
-    let (model, name) = (served.model.clone(), served.name.clone());
-    let read = tokio::task::spawn_blocking(move || Ask::read(kind, &body, &model, &name)).await;
-    let ask = read.unwrap_or_else(|error| Err(Refusal::broken(format!("the request was not read: {error}"))))?;
+    let ask = read(&served, request, move |body, model, name| Ask::read(kind, body, model, name)).await?;
     let choices = ask.asked.len();
     let said = served.writer.ask(client, ask.asked).await;
     let said = said.map_err(|why| Refusal::not_taken(why, kind.param(), served.room.running_max))?;
@@ -136,11 +148,40 @@ async fn answered(served: Arc<Served>, kind: Kind, request: Request) -> Result<R
         model: served.model.clone(),
         logprobs: ask.logprobs,
         include_usage: ask.include_usage,
+        calls: ask.calls,
     };
     if ask.stream {
         return Ok(reply::stream(form, said, choices, ask.prompt_tokens, busy));
     }
     reply::whole(&form, said, choices, ask.prompt_tokens).await
+}
+
+async fn embedded(served: Arc<Served>, request: Request) -> Result<Response, Refusal> {
+    let _busy = begun(&served)?;
+    let client = request.extensions().get::<Client>().copied().unwrap_or_default();
+    let Vectors { texts, prompt_tokens, dimensions, base64 } = read(&served, request, Vectors::read).await?;
+    let said = served.writer.ask(client, vec![Asked::Vectors { texts }]).await;
+    let said = said.map_err(|why| Refusal::not_taken(why, "input", served.room.running_max))?;
+    reply::vectors(&served.name, said, prompt_tokens, dimensions, base64).await
+}
+
+/// Counts a request, unless the server takes nothing new.
+fn begun(served: &Served) -> Result<watch::Receiver<()>, Refusal> {
+    let busy = served.busy.subscribe();
+    if served.closing.load(SeqCst) { Err(Refusal::closing()) } else { Ok(busy) }
+}
+
+/// What a body asks for. Tokenising much text, and following a schema for the first time, take long enough to hold others
+/// up, so that they have a thread of their own.
+async fn read<T: Send + 'static>(
+    served: &Served,
+    request: Request,
+    reader: impl FnOnce(&[u8], &Model, &str) -> Result<T, Refusal> + Send + 'static,
+) -> Result<T, Refusal> {
+    let body = body(request).await?;
+    let (model, name) = (served.model.clone(), served.name.clone());
+    let read = tokio::task::spawn_blocking(move || reader(&body, &model, &name)).await;
+    read.unwrap_or_else(|error| Err(Refusal::broken(format!("the request was not read: {error}"))))
 }
 
 async fn body(request: Request) -> Result<axum::body::Bytes, Refusal> {

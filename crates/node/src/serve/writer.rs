@@ -18,10 +18,16 @@ use std::time::Instant;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
 
-/// One answer that is wanted.
-pub struct Asked {
-    pub request: Request,
-    pub stop: StopStrings,
+/// One answer that is wanted; each takes one place.
+pub enum Asked {
+    Text {
+        request: Request,
+        stop: StopStrings,
+    },
+    /// The vectors of these texts.
+    Vectors {
+        texts: Vec<Vec<u32>>,
+    },
 }
 
 /// What its reader hears; `choice` counts the answers of one order.
@@ -35,6 +41,10 @@ pub enum Said {
     Text {
         choice: usize,
         piece: Piece,
+    },
+    Vector {
+        text: usize,
+        vector: Vec<f32>,
     },
     /// `written`: tokens of the answer.
     Ended {
@@ -145,7 +155,8 @@ struct Waiting {
 
 /// An answer that is being written.
 struct Open<'m> {
-    words: Words<'m>,
+    /// Where tokens become text.
+    words: Option<Words<'m>>,
     choice: usize,
     reader: UnboundedSender<Said>,
     prompt: usize,
@@ -202,7 +213,21 @@ impl Desk<'_> {
     }
 
     fn check(&self, asked: &[Asked]) -> Result<(), Refused> {
-        asked.iter().try_for_each(|asked| self.engine.check(&asked.request))?;
+        for one in asked {
+            match one {
+                Asked::Text { request, .. } => self.engine.check(request)?,
+                Asked::Vectors { texts } => drop(self.engine.check_texts(texts)?),
+            }
+        }
+        let Room { running_max, waiting_max } = self.room;
+        if asked.len() > running_max + waiting_max {
+            // To come again would not help.
+            let expected = format!(
+                "at most {} answers in all, {running_max} at once and {waiting_max} that wait,",
+                running_max + waiting_max
+            );
+            return Err(Refused::Field { field: "n", expected, got: asked.len().to_string() });
+        }
         let free = self.room.running_max.saturating_sub(self.open.len());
         if self.line.len() + asked.len() > free + self.room.waiting_max {
             return Err(Refused::Busy { waiting: self.line.len() });
@@ -227,10 +252,15 @@ impl Desk<'_> {
     fn admit(&mut self) {
         while self.open.len() < self.room.running_max {
             let Some(Waiting { asked, choice, reader, at }) = self.line.pop() else { return };
-            let prompt = asked.request.prompt.len();
-            match self.engine.submit(asked.request) {
+            let (prompt, words, submitted) = match asked {
+                Asked::Text { request, stop } => {
+                    let words = Words::new(self.tokeniser, stop);
+                    (request.prompt.len(), Some(words), self.engine.submit(request))
+                }
+                Asked::Vectors { texts } => (texts.iter().map(Vec::len).sum(), None, self.engine.submit_texts(texts)),
+            };
+            match submitted {
                 Ok(id) => {
-                    let words = Words::new(self.tokeniser, asked.stop);
                     self.open.insert(id, Open { words, choice, reader, prompt, written: 0, last: at });
                 }
                 // It was checked before, so this is our fault.
@@ -243,8 +273,10 @@ impl Desk<'_> {
     }
 
     fn tell(&mut self, event: Event) {
-        let (Event::Started { sequence, .. } | Event::Token { sequence, .. } | Event::Finished { sequence, .. }) =
-            event;
+        let (Event::Started { sequence, .. }
+        | Event::Token { sequence, .. }
+        | Event::Embedded { sequence, .. }
+        | Event::Finished { sequence, .. }) = event;
         // An answer that a stop string ended is not open any more, and may have an end of its own in the same step.
         let Some(open) = self.open.get_mut(&sequence) else { return };
         let choice = open.choice;
@@ -264,17 +296,22 @@ impl Desk<'_> {
                 self.metrics.tokens_written.fetch_add(1, Relaxed);
                 open.last = now;
                 open.written += 1;
-                let piece = open.words.push(id, logprob.map(|logprob| Token { id, logprob, top }));
+                let Some(words) = &mut open.words else { return };
+                let piece = words.push(id, logprob.map(|logprob| Token { id, logprob, top }));
+                let stopped = words.stopped();
                 open.say(piece);
-                if open.words.stopped() {
+                if stopped {
                     self.engine.cancel(sequence);
                     self.end(sequence, End::Stop);
                 }
             }
+            Event::Embedded { text, vector, .. } => {
+                let _ = open.reader.send(Said::Vector { text, vector });
+            }
             Event::Finished { why, .. } => {
-                let piece = open.words.finish();
+                let piece = open.words.as_mut().map(Words::finish).unwrap_or_default();
                 open.say(piece);
-                let stopped = open.words.stopped();
+                let stopped = open.words.as_ref().is_some_and(Words::stopped);
                 let why = match why {
                     _ if stopped => End::Stop,
                     Finish::End => End::Stop,

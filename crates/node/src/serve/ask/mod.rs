@@ -1,12 +1,19 @@
 //! What a request asks for: from a body to answers to be written.
 
-mod fields;
+mod embeddings;
+pub(super) mod fields;
+mod form;
 mod messages;
 mod sampling;
 
+pub use embeddings::Vectors;
+
 use super::refusal::Refusal;
+use super::tools::{self, Tools};
 use super::writer::Asked;
 use fields::{Fields, shown};
+use form::{Form, Formed};
+use littoral_infer::constrain::Constraint;
 use littoral_infer::engine::Request;
 use littoral_infer::model::Model;
 use serde_json::{Value, json};
@@ -44,6 +51,8 @@ pub struct Ask {
     /// A stream ends with a count of tokens.
     pub include_usage: bool,
     pub logprobs: bool,
+    /// How calls of tools are found in the text, if it may have some.
+    pub calls: Option<tools::Form>,
 }
 
 impl Ask {
@@ -51,16 +60,22 @@ impl Ask {
     /// The first field that cannot be done, by name. `name` is the model's here.
     pub fn read(kind: Kind, body: &[u8], model: &Model, name: &str) -> Result<Self, Refusal> {
         let mut fields = Fields::parse(body)?;
-        if let Some(wanted) = fields.text("model")?.filter(|wanted| wanted != name) {
-            return Err(Refusal::model(name, &wanted.chars().take(128).collect::<String>()));
-        }
-        let prompts = match kind {
+        self::model(&mut fields, name)?;
+        let (tools, prompts) = match kind {
             Kind::Chat => {
-                refuse_tools(&mut fields)?;
-                vec![messages::prompt(&mut fields, model)?]
+                fields.only("modalities", &[json!(["text"])])?;
+                let tools = Tools::read(&mut fields)?;
+                let prompt = messages::prompt(&mut fields, model, tools.as_ref())?;
+                (tools, vec![prompt])
             }
-            Kind::Completion => prompts(&mut fields, model)?,
+            Kind::Completion => {
+                fields.only("echo", &[json!(false)])?;
+                fields.only("suffix", &[json!("")])?;
+                fields.only("best_of", &[json!(1)])?;
+                (None, texts("prompt", CHOICES_MAX, &mut fields, model)?)
+            }
         };
+        let formed = form::read(&mut fields)?;
         let n = fields.whole("n", 1, CHOICES_MAX as u64)?.unwrap_or(1);
         if n * prompts.len() > CHOICES_MAX {
             let got = format!("{} prompts with {n} each", prompts.len());
@@ -73,6 +88,8 @@ impl Ask {
         let include_usage = stream_options(&mut fields, stream)?;
         let wanted = max_tokens(kind, &mut fields)?;
         fields.end()?;
+        let constraint = constraint(tools.as_ref(), formed.as_ref(), model)?;
+        let calls = tools.map(|tools| tools.form(constraint.is_some()));
 
         let context = model.context();
         let mut asked = Vec::with_capacity(n * prompts.len());
@@ -88,23 +105,46 @@ impl Ask {
                     seed: sampling.seed.wrapping_add(choice),
                     ..sampling.clone()
                 };
-                let request = Request { prompt: prompt.clone(), max_tokens, sampling, top_logprobs, ignore_end: false };
-                Asked { request, stop: stop.clone() }
+                let request = Request {
+                    prompt: prompt.clone(),
+                    max_tokens,
+                    sampling,
+                    constraint: constraint.clone(),
+                    top_logprobs,
+                    ignore_end: false,
+                };
+                Asked::Text { request, stop: stop.clone() }
             }));
         }
         let prompt_tokens = prompts.iter().map(Vec::len).sum();
-        Ok(Self { asked, prompt_tokens, stream, include_usage, logprobs: top_logprobs.is_some() })
+        Ok(Self { asked, prompt_tokens, stream, include_usage, logprobs: top_logprobs.is_some(), calls })
     }
 }
 
-/// Text that must be JSON, and calls of tools, need a sampler that follows a grammar.
-fn refuse_tools(fields: &mut Fields) -> Result<(), Refusal> {
-    fields.only("tools", &[json!([])])?;
-    fields.only("tool_choice", &[json!("none"), json!("auto")])?;
-    fields.only("functions", &[json!([])])?;
-    fields.only("function_call", &[json!("none"), json!("auto")])?;
-    fields.only("modalities", &[json!(["text"])])?;
-    fields.only("response_format", &[json!({"type": "text"})])
+/// Which model is meant: there is one.
+fn model(fields: &mut Fields, name: &str) -> Result<(), Refusal> {
+    match fields.text("model")?.filter(|wanted| wanted != name) {
+        Some(wanted) => Err(Refusal::model(name, &wanted.chars().take(128).collect::<String>())),
+        None => Ok(()),
+    }
+}
+
+/// What the text must be: calls of tools, or of a form, or either; free without.
+fn constraint(tools: Option<&Tools>, formed: Option<&Formed>, model: &Model) -> Result<Option<Constraint>, Refusal> {
+    let (tools, schema) = match (tools, formed) {
+        (None, None) => return Ok(None),
+        (None, Some(formed)) => return formed.constraint(model).map(Some),
+        (Some(tools), None) => (tools, None),
+        (Some(tools), Some(Formed { form: Form::Schema(schema), .. })) => (tools, Some(schema)),
+        (Some(_), Some(Formed { param, .. })) => {
+            return Err(Refusal::unsupported(param, "another form than JSON, with tools,"));
+        }
+    };
+    // If it is the schema of the answer that is wrong, it is told by its own name.
+    if let (Some(formed), Some(_)) = (formed, schema) {
+        formed.constraint(model)?;
+    }
+    tools.grammar(schema).map(|grammar| form::grammar("tools", &grammar, model)).transpose()
 }
 
 fn max_tokens(kind: Kind, fields: &mut Fields) -> Result<Option<usize>, Refusal> {
@@ -138,14 +178,9 @@ fn stream_options(fields: &mut Fields, stream: bool) -> Result<bool, Refusal> {
 }
 
 /// A text, token ids, or lists of either.
-fn prompts(fields: &mut Fields, model: &Model) -> Result<Vec<Vec<u32>>, Refusal> {
-    fields.only("echo", &[json!(false)])?;
-    fields.only("suffix", &[json!("")])?;
-    fields.only("best_of", &[json!(1)])?;
-    fields.only("response_format", &[json!({"type": "text"})])?;
-    let name = "prompt";
+fn texts(name: &str, most: usize, fields: &mut Fields, model: &Model) -> Result<Vec<Vec<u32>>, Refusal> {
     let Some(value) = fields.take(name) else {
-        return Err(Refusal::field(name, "missing_required_parameter", "prompt: missing"));
+        return Err(Refusal::field(name, "missing_required_parameter", format!("{name}: missing")));
     };
     let one = |value: &Value| match value {
         Value::String(text) => Ok(model.tokeniser.encode_document(text, false)),
@@ -158,8 +193,8 @@ fn prompts(fields: &mut Fields, model: &Model) -> Result<Vec<Vec<u32>>, Refusal>
     };
     match &value {
         Value::Array(items) if items.iter().any(|item| !item.is_number()) => {
-            if items.len() > CHOICES_MAX {
-                return Err(Refusal::invalid(name, &format!("at most {CHOICES_MAX}"), items.len()));
+            if items.len() > most {
+                return Err(Refusal::invalid(name, &format!("at most {most}"), items.len()));
             }
             items.iter().map(one).collect()
         }

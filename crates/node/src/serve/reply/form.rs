@@ -1,6 +1,7 @@
-//! Answers in the forms that OpenAI's API has for them.
+//! Texts in the forms that OpenAI's API has for them.
 
 use crate::serve::ask::Kind;
+use crate::serve::tools;
 use crate::serve::words::Token;
 use crate::serve::writer::End;
 use littoral_infer::model::Model;
@@ -18,6 +19,8 @@ pub struct Form {
     pub logprobs: bool,
     /// A stream whose last part counts tokens says in all others that they do not.
     pub include_usage: bool,
+    /// How to find calls of tools in the text, if there may be some.
+    pub calls: Option<tools::Form>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -38,9 +41,11 @@ impl Usage {
     }
 }
 
-pub fn reason(why: &End) -> &'static str {
+/// `calls`: how many tools were called.
+pub fn reason(why: &End, calls: usize) -> &'static str {
     match why {
         End::Length => "length",
+        _ if calls > 0 => "tool_calls",
         _ => "stop",
     }
 }
@@ -55,13 +60,21 @@ impl Form {
         match (self.kind, &part) {
             (Kind::Chat, Part::Opening) => value["delta"] = json!({"role": "assistant", "content": ""}),
             (Kind::Chat, Part::Text(text, _)) => value["delta"] = json!({"content": text}),
+            (Kind::Chat, Part::Call { index, name }) => {
+                let mut call = self.call(choice, *index, name, "");
+                call["index"] = json!(index);
+                value["delta"] = json!({"tool_calls": [call]});
+            }
+            (Kind::Chat, Part::Arguments { index, piece }) => {
+                value["delta"] = json!({"tool_calls": [{"index": index, "function": {"arguments": piece}}]});
+            }
             (Kind::Chat, Part::End(_)) => value["delta"] = json!({}),
             (Kind::Completion, Part::Text(text, _)) => value["text"] = json!(text),
             (Kind::Completion, _) => value["text"] = json!(""),
         }
         match part {
             Part::Text(_, tokens) if self.logprobs => value["logprobs"] = self.tokens(tokens, offset),
-            Part::End(why) => value["finish_reason"] = json!(reason(why)),
+            Part::End(reason) => value["finish_reason"] = json!(reason),
             _ => {}
         }
         let mut body = self.around("chat.completion.chunk", json!([value]));
@@ -84,7 +97,14 @@ impl Form {
             let mut value = json!({"index": index, "logprobs": null, "finish_reason": choice.reason});
             match self.kind {
                 Kind::Chat => {
-                    value["message"] = json!({"role": "assistant", "content": choice.text, "refusal": null});
+                    let called = !choice.calls.is_empty();
+                    let content = if called && choice.text.is_empty() { Value::Null } else { json!(choice.text) };
+                    value["message"] = json!({"role": "assistant", "content": content, "refusal": null});
+                    if called {
+                        let calls = choice.calls.iter().enumerate();
+                        let calls = calls.map(|(at, (name, arguments))| self.call(index, at, name, arguments));
+                        value["message"]["tool_calls"] = calls.collect();
+                    }
                 }
                 Kind::Completion => value["text"] = json!(choice.text),
             }
@@ -96,6 +116,16 @@ impl Form {
         let mut body = self.around("chat.completion", choices.collect());
         body["usage"] = usage.to_json();
         body
+    }
+
+    /// A call of a tool. Its id is one that no other reply has.
+    fn call(&self, choice: usize, index: usize, name: &str, arguments: &str) -> Value {
+        let reply = self.id.rsplit('-').next().unwrap_or_default();
+        json!({
+            "id": format!("call_{reply}_{choice}_{index}"),
+            "type": "function",
+            "function": {"name": name, "arguments": arguments},
+        })
     }
 
     /// Characters of tokens, as `text_offset` counts them.
@@ -169,13 +199,25 @@ fn finite(logprob: f32) -> f32 {
 pub enum Part<'a> {
     Opening,
     Text(&'a str, &'a [Token]),
-    End(&'a End),
+    /// The beginning of a call of a tool.
+    Call {
+        index: usize,
+        name: &'a str,
+    },
+    Arguments {
+        index: usize,
+        piece: &'a str,
+    },
+    /// Why it ended.
+    End(&'static str),
 }
 
 /// An answer in one piece.
 #[derive(Default)]
 pub struct Whole {
     pub text: String,
+    /// Tools that it calls: name and arguments.
+    pub calls: Vec<(String, String)>,
     pub tokens: Vec<Token>,
     pub reason: &'static str,
 }

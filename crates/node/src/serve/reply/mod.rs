@@ -1,11 +1,14 @@
 //! From what the writer says to what a client reads: in one piece, or as server-sent events.
 
 mod form;
+mod vectors;
 
 pub use form::{Form, Usage};
+pub use vectors::vectors;
 
 use super::ask::Kind;
 use super::refusal::Refusal;
+use super::tools::{Calls, Heard};
 use super::writer::{End, Said};
 use axum::body::{Body, Bytes};
 use axum::http::{HeaderValue, header};
@@ -34,15 +37,33 @@ pub async fn whole(
                 wholes[choice].text.push_str(&piece.text);
                 wholes[choice].tokens.extend(piece.tokens);
             }
+            Some(Said::Vector { .. }) => {}
             Some(Said::Ended { why: why @ (End::Failed(_) | End::Closing), .. }) => return Err(broken(Some(&why))),
             Some(Said::Ended { choice, why, written }) => {
-                wholes[choice].reason = reason(&why);
+                let whole = &mut wholes[choice];
+                if let Some(calls) = &form.calls {
+                    hear_calls(whole, Calls::new(calls.clone()));
+                }
+                whole.reason = reason(&why, whole.calls.len());
                 usage.written += written;
                 open -= 1;
             }
         }
     }
     Ok(json_response(&form.whole(&wholes, usage)))
+}
+
+/// Takes the calls out of the text.
+fn hear_calls(whole: &mut Whole, mut calls: Calls) {
+    let mut heard = calls.push(&std::mem::take(&mut whole.text));
+    heard.extend(calls.finish());
+    for one in heard {
+        match one {
+            Heard::Text(text) => whole.text.push_str(&text),
+            Heard::Call { name, .. } => whole.calls.push((name, String::new())),
+            Heard::Arguments { index, piece } => whole.calls[index].1.push_str(&piece),
+        }
+    }
 }
 
 /// Parts as they come. A failure in the middle is an event with an error in it, and the stream has no `[DONE]`.
@@ -60,6 +81,7 @@ pub fn stream(
         usage: Usage { prompt: prompt_tokens, ..Usage::default() },
         open: choices,
         offsets: vec![0; choices],
+        calls: (0..choices).map(|_| form.calls.clone().map(Calls::new)).collect(),
         ended: false,
         _busy: busy,
         form,
@@ -92,6 +114,8 @@ struct Stream {
     open: usize,
     /// Characters so far, per choice.
     offsets: Vec<usize>,
+    /// Looks for calls of tools, per choice.
+    calls: Vec<Option<Calls>>,
     ended: bool,
     _busy: watch::Receiver<()>,
 }
@@ -109,22 +133,43 @@ impl Stream {
         match said {
             None => self.fail(None),
             Some(Said::Started { choice, reused }) => count_reused(&mut self.usage, choice, reused),
-            Some(Said::Text { choice, piece }) => {
-                let part = Part::Text(&piece.text, &piece.tokens);
-                let chunk = self.form.chunk(choice, part, self.offsets[choice]);
-                self.offsets[choice] += self.form.characters(&piece.tokens);
-                self.event(&chunk);
+            Some(Said::Text { choice, mut piece }) => {
+                let heard = self.calls[choice].as_mut().map(|calls| calls.push(&std::mem::take(&mut piece.text)));
+                if !piece.is_empty() {
+                    let part = Part::Text(&piece.text, &piece.tokens);
+                    let chunk = self.form.chunk(choice, part, self.offsets[choice]);
+                    self.offsets[choice] += self.form.characters(&piece.tokens);
+                    self.event(&chunk);
+                }
+                self.tell(choice, heard.unwrap_or_default());
             }
+            Some(Said::Vector { .. }) => {}
             Some(Said::Ended { why: why @ (End::Failed(_) | End::Closing), .. }) => self.fail(Some(&why)),
             Some(Said::Ended { choice, why, written }) => {
                 self.usage.written += written;
-                let chunk = self.form.chunk(choice, Part::End(&why), 0);
+                let heard = self.calls[choice].as_mut().map(Calls::finish);
+                self.tell(choice, heard.unwrap_or_default());
+                let calls = self.calls[choice].as_ref().map_or(0, Calls::count);
+                let chunk = self.form.chunk(choice, Part::End(reason(&why, calls)), 0);
                 self.event(&chunk);
                 self.open -= 1;
                 if self.open == 0 {
                     self.end();
                 }
             }
+        }
+    }
+
+    /// What was found in the text of a choice that may call tools.
+    fn tell(&mut self, choice: usize, heard: Vec<Heard>) {
+        for one in heard {
+            let part = match &one {
+                Heard::Text(text) => Part::Text(text, &[]),
+                Heard::Call { index, name } => Part::Call { index: *index, name },
+                Heard::Arguments { index, piece } => Part::Arguments { index: *index, piece },
+            };
+            let chunk = self.form.chunk(choice, part, self.offsets[choice]);
+            self.event(&chunk);
         }
     }
 

@@ -74,7 +74,7 @@ impl Lanes for Avx2 {
     unsafe fn dot(sums: Two, w: Two, a: *const u8) -> Two {
         unsafe {
             let a = _mm256_set1_epi32(a.cast::<i32>().read_unaligned());
-            [dot_half(sums[0], w[0], a), dot_half(sums[1], w[1], a)]
+            settled([dot_half(sums[0], w[0], a), dot_half(sums[1], w[1], a)])
         }
     }
     #[inline(always)]
@@ -87,7 +87,7 @@ impl Lanes for Avx2 {
         unsafe {
             let a = _mm256_set1_epi32(a.cast::<i32>().read_unaligned());
             let half = |sums, w| dot_half(sums, _mm256_abs_epi8(w), _mm256_sign_epi8(a, w));
-            [half(sums[0], w[0]), half(sums[1], w[1])]
+            settled([half(sums[0], w[0]), half(sums[1], w[1])])
         }
     }
     #[inline(always)]
