@@ -297,6 +297,7 @@ impl Stage {
             }
         }
         let (qkv, group) = (&scratch.qkv, config.heads / config.kv_heads);
+        let instructions = scratch.panels.instructions();
         let parts: Vec<(&State, usize)> = parts.iter().zip(spans).map(|(p, span)| (&*p.state, span.start)).collect();
         let grain = pieces.len().div_ceil(4 * pool.threads());
         pool.each(&mut pieces, grain, |(piece, out)| {
@@ -307,7 +308,7 @@ impl Stage {
                 elements: &qkv[piece.first * stride + piece.head * head_width..],
                 stride,
             };
-            attend(&look, state.head(index, piece.head / group), queries, out, &mut Vec::new());
+            attend(instructions, &look, state.head(index, piece.head / group), queries, out, &mut Vec::new());
         });
         // To [token][head][element].
         let attended = room(&mut scratch.attended, tokens * q_rows);

@@ -112,29 +112,39 @@ pub fn multiply(matrices: &[&Matrix], x: &Panels, out: &mut [f32], pool: &Pool) 
     // Enough pieces that no thread waits long for the last, few enough that claiming one costs nothing.
     let grain = (strips / (8 * pool.threads())).clamp(1, 16);
     pool.run(strips, grain, |range| {
-        let (mut index, mut before) = (0, 0);
-        for strip in range {
+        let (mut index, mut before, mut strip) = (0, 0, range.start);
+        while strip < range.end {
             while strip - before >= matrices[index].padded_rows() / ROWS {
                 before += matrices[index].padded_rows() / ROWS;
                 index += 1;
             }
             let matrix = matrices[index];
-            let weights = &matrix.strips[(strip - before) * matrix.strip_bytes..][..matrix.strip_bytes];
-            let blocks = matrix.columns / matrix.shape.columns;
+            let end = range.end.min(before + matrix.padded_rows() / ROWS);
+            let together = strip..end.min(strip + (STRIPS_BYTES / matrix.strip_bytes).max(1));
             for group in x.groups() {
                 let panel = x.panel(matrix.shape.activations, *group);
                 let kernel = kernel(x.instructions(), matrix.kind, group.tokens).expect("panels have such sizes");
-                // SAFETY: the panels were made for instructions that this processor has. The strip holds `blocks` tiles
-                // of this kind; the panel holds the group's tokens in the kind's form. The last value written is (first + tokens - 1) stride + 16 strip + 15, below
-                // the length of `out` by the assertion above; no other strip writes there.
-                unsafe {
-                    let to = out.at(group.first * stride + strip * ROWS);
-                    kernel(weights.as_ptr(), blocks, panel.as_ptr(), to, stride);
+                for strip in together.clone() {
+                    let weights = &matrix.strips[(strip - before) * matrix.strip_bytes..][..matrix.strip_bytes];
+                    let blocks = matrix.columns / matrix.shape.columns;
+                    // SAFETY: the panels were made for instructions that this processor has. The strip holds `blocks`
+                    // tiles of this kind; the panel holds the group's tokens in the kind's form. The last value written
+                    // is (first + tokens - 1) stride + 16 strip + 15, below the length of `out` by the assertion above;
+                    // no other strip writes there.
+                    unsafe {
+                        let to = out.at(group.first * stride + strip * ROWS);
+                        kernel(weights.as_ptr(), blocks, panel.as_ptr(), to, stride);
+                    }
                 }
             }
+            strip = together.end;
         }
     });
 }
+
+/// Strips that all groups of tokens meet before the next ones: they and a group's panel stay in the second-level cache,
+/// and panels that do not fit there are read once for several strips.
+const STRIPS_BYTES: usize = 512 << 10;
 
 /// Where strips write, each its own sixteen columns.
 struct Out(*mut f32);

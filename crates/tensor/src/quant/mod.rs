@@ -17,7 +17,7 @@ mod formats;
 pub mod half;
 mod kernel;
 mod kind;
-mod lanes;
+pub(crate) mod lanes;
 mod matrix;
 mod memory;
 mod panels;

@@ -67,7 +67,7 @@ impl Panels {
         self.columns
     }
 
-    pub(super) fn instructions(&self) -> Instructions {
+    pub fn instructions(&self) -> Instructions {
         self.instructions
     }
 

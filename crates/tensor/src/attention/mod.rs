@@ -8,10 +8,14 @@
 //! another. Blocks begin at position 0 whatever the chunks in which a prompt came, and a query at position p sees
 //! positions up to p only, so its bits depend neither on chunks nor on what came later.
 
+mod kernel;
+
 use crate::elementary::exp_f32;
 use crate::processor::for_this_processor;
-use crate::quant::half::f32_to_f16;
+use crate::quant::Instructions;
+use crate::quant::half::{f16_to_f32, f32_to_f16};
 use crate::vectors::sum_lanes;
+use kernel::kernel;
 
 /// Positions in a block of keys.
 pub const BLOCK: usize = 16;
@@ -57,16 +61,6 @@ impl Look {
     }
 }
 
-/// f16 to f32 for finite values: the exponent is moved by a product, which is exact and makes subnormals right too.
-#[inline(always)]
-fn widen(h: u16) -> f32 {
-    // 2^112
-    const SHIFT: f32 = f32::from_bits((112 + 127) << 23);
-    let h = u32::from(h);
-    let magnitude = f32::from_bits((h & 0x7fff) << 13) * SHIFT;
-    f32::from_bits(magnitude.to_bits() | (h & 0x8000) << 16)
-}
-
 /// The keys and values of one head.
 #[derive(Clone, Copy, Debug)]
 pub struct Cache<'a> {
@@ -91,126 +85,128 @@ impl<'a> Queries<'a> {
 }
 
 /// Attention of queries whose keys and values are in the cache already: `out` gets `look.width` elements for each.
-/// `scores` is room to work in; it grows.
-pub fn attend(look: &Look, cache: Cache<'_>, queries: Queries<'_>, out: &mut [f32], scores: &mut Vec<f32>) {
+/// `room` is to work in; it grows. `instructions`: one of [`Instructions::here`].
+pub fn attend(
+    instructions: Instructions,
+    look: &Look,
+    cache: Cache<'_>,
+    queries: Queries<'_>,
+    out: &mut [f32],
+    room: &mut Vec<f32>,
+) {
     let mut done = 0;
     while done < queries.count {
         let (rest, out) = (queries.from(done), &mut out[done * look.width..]);
         done += match rest.count {
-            QUERIES_MAX.. => attend_some::<QUERIES_MAX>(look, cache, rest, out, scores),
-            2.. => attend_some::<2>(look, cache, rest, out, scores),
-            _ => attend_some::<1>(look, cache, rest, out, scores),
+            QUERIES_MAX.. => attend_some::<QUERIES_MAX>(instructions, look, cache, rest, out, room),
+            2.. => attend_some::<2>(instructions, look, cache, rest, out, room),
+            _ => attend_some::<1>(instructions, look, cache, rest, out, room),
         };
     }
 }
 
-for_this_processor! {
-    /// The first `N` of them; returns `N`.
-    fn attend_some<const N: usize>(
-        look: &Look,
-        cache: Cache<'_>,
-        queries: Queries<'_>,
-        out: &mut [f32],
-        scores: &mut Vec<f32>,
-    ) -> usize {
-        let (width, Queries { position, stride, .. }) = (look.width, queries);
-        let first_block = look.first(position) / BLOCK;
-        let blocks = (position + N - 1) / BLOCK + 1 - first_block;
-        let places = blocks * BLOCK;
-        scores.clear();
-        scores.resize(N * places, 0.0);
+/// The first `N` of them; returns `N`.
+fn attend_some<const N: usize>(
+    instructions: Instructions,
+    look: &Look,
+    cache: Cache<'_>,
+    queries: Queries<'_>,
+    out: &mut [f32],
+    room: &mut Vec<f32>,
+) -> usize {
+    let (width, Queries { position, stride, .. }) = (look.width, queries);
+    let kernel = kernel::<N>(instructions);
+    let first_block = look.first(position) / BLOCK;
+    let start = first_block * BLOCK;
+    let places = (position + N - 1) / BLOCK * BLOCK + BLOCK - start;
+    let seen = position + N - start;
+    room.resize(N * (2 * places + width), 0.0);
+    // Scores lie query after query; elements and weights with those of all queries side by side, as kernels read them.
+    let (scores, rest) = room.split_at_mut(N * places);
+    let (weights, elements) = rest.split_at_mut(N * places);
+    for (d, elements) in elements.chunks_exact_mut(N).enumerate() {
+        for (n, element) in elements.iter_mut().enumerate() {
+            *element = queries.elements[n * stride + d];
+        }
+    }
+    kernel.scores(&cache.keys[start * width..][..places * width], width, elements, scores);
 
-        for block in 0..blocks {
-            let keys = &cache.keys[(first_block + block) * BLOCK * width..][..BLOCK * width];
-            let mut sums = [[0f32; BLOCK]; N];
-            for (d, key) in keys.chunks_exact(BLOCK).enumerate() {
-                let mut wide = [0f32; BLOCK];
-                for (wide, k) in wide.iter_mut().zip(key) {
-                    *wide = widen(*k);
-                }
-                for (n, sums) in sums.iter_mut().enumerate() {
-                    let q = queries.elements[n * stride + d];
-                    for (sum, k) in sums.iter_mut().zip(&wide) {
-                        *sum = q.mul_add(*k, *sum);
+    let mut totals = [0f32; N];
+    for (n, (total, scores)) in totals.iter_mut().zip(scores.chunks_exact_mut(places)).enumerate() {
+        let (first, last) = (look.first(position + n) - start, position + n - start);
+        *total = weigh(look, scores, first, last);
+        for (weights, weight) in weights.chunks_exact_mut(N).zip(scores) {
+            weights[n] = *weight;
+        }
+    }
+
+    let values = &cache.values[start * width..][..seen * width];
+    let mut sums = [[0f32; 16]; N];
+    for part in (0..width).step_by(16) {
+        let lanes = (width - part).min(16);
+        if lanes == 16 {
+            kernel.sums(values, width, part, weights, sums.as_flattened_mut());
+        } else {
+            sums = [[0.0; 16]; N];
+            for (value, weights) in values.chunks_exact(width).zip(weights.chunks_exact(N)) {
+                for (sums, weight) in sums.iter_mut().zip(weights) {
+                    for (sum, v) in sums.iter_mut().zip(&value[part..]) {
+                        *sum = weight.mul_add(f16_to_f32(*v), *sum);
                     }
                 }
             }
-            for (n, sums) in sums.iter().enumerate() {
-                scores[n * places + block * BLOCK..][..BLOCK].copy_from_slice(sums);
+        }
+        for (n, sums) in sums.iter().enumerate() {
+            for (out, sum) in out[n * width + part..][..lanes].iter_mut().zip(sums) {
+                // Adding zero makes -0, which a position that is not seen could turn into 0, the same for all.
+                *out = *sum / totals[n] + 0.0;
             }
         }
+    }
+    N
+}
 
-        let mut weights_of = [0f32; N];
-        for (n, total) in weights_of.iter_mut().enumerate() {
-            let (first, last) = (look.first(position + n), position + n);
-            let scores = &mut scores[n * places..][..places];
-            let mut most = f32::NEG_INFINITY;
-            for (i, score) in scores.iter_mut().enumerate() {
-                let at = first_block * BLOCK + i;
+for_this_processor! {
+    /// Turns the scores of a query that sees places `first` to `last` into weights; returns their sum.
+    fn weigh(look: &Look, scores: &mut [f32], first: usize, last: usize) -> f32 {
+        let (first, last) = (first as i32, last as i32);
+        let mut most = [f32::NEG_INFINITY; BLOCK];
+        for (block, scores) in scores.chunks_exact_mut(BLOCK).enumerate() {
+            for (i, (score, most)) in scores.iter_mut().zip(&mut most).enumerate() {
+                let at = (block * BLOCK + i) as i32;
                 let mut value = *score * look.scale;
                 if look.cap > 0.0 {
                     value = look.cap * crate::tanh(value / look.cap);
                 }
                 let value = if at < first || at > last { f32::NEG_INFINITY } else { value };
-                most = if value > most { value } else { most };
+                *most = if value > *most { value } else { *most };
                 *score = value;
             }
-            let mut lanes = [0f32; 16];
-            for block in scores.chunks_exact_mut(16) {
-                for (lane, score) in lanes.iter_mut().zip(block) {
-                    let weight = exp_f32(*score - most);
-                    *score = weight;
-                    *lane += weight;
-                }
-            }
-            *total = sum_lanes(lanes);
         }
-
-        for part in (0..width).step_by(16) {
-            let lanes = (width - part).min(16);
-            let mut sums = [[0f32; 16]; N];
-            for i in 0..places.min(position + N - first_block * BLOCK) {
-                let at = (first_block * BLOCK + i) * width + part;
-                let mut wide = [0f32; 16];
-                for (wide, v) in wide.iter_mut().zip(&cache.values[at..at + lanes]) {
-                    *wide = widen(*v);
-                }
-                for (n, sums) in sums.iter_mut().enumerate() {
-                    let weight = scores[n * places + i];
-                    for (sum, v) in sums.iter_mut().zip(&wide) {
-                        *sum = weight.mul_add(*v, *sum);
-                    }
-                }
-            }
-            for (n, sums) in sums.iter().enumerate() {
-                for (out, sum) in out[n * width + part..][..lanes].iter_mut().zip(sums) {
-                    // Adding zero makes -0, which a position that is not seen could turn into 0, the same for all.
-                    *out = *sum / weights_of[n] + 0.0;
-                }
+        let most = most.into_iter().fold(f32::NEG_INFINITY, |most, m| if m > most { m } else { most });
+        let mut lanes = [0f32; 16];
+        for block in scores.chunks_exact_mut(16) {
+            for (lane, score) in lanes.iter_mut().zip(block) {
+                let weight = exp_f32(*score - most);
+                *score = weight;
+                *lane += weight;
             }
         }
-        N
+        sum_lanes(lanes)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::quant::half::f16_to_f32;
 
     fn draw(seed: &mut u64) -> f32 {
         *seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         ((*seed >> 40) as f32) / (1 << 23) as f32 - 1.0
     }
 
-    #[test]
-    fn widening_is_the_specification() {
-        for h in (0..=u16::MAX).filter(|h| h & 0x7c00 != 0x7c00) {
-            assert_eq!(widen(h).to_bits(), f16_to_f32(h).to_bits());
-        }
-    }
-
-    /// Against the definition in f64, over windows, caps and widths; and whatever the number of queries at once.
+    /// Against the definition in f64, over windows, caps and widths; and whatever the number of queries at once and
+    /// the instructions.
     #[test]
     fn attention_is_its_definition_and_does_not_depend_on_company() {
         let (positions, stride) = (75, 100);
@@ -237,12 +233,14 @@ mod tests {
                 |position: usize, count| Queries { position, count, elements: &queries[position * stride..], stride };
             let mut alone = vec![0.0; positions * width];
             for (p, out) in alone.chunks_exact_mut(width).enumerate() {
-                attend(&look, cache, some(p, 1), out, &mut scores);
+                attend(Instructions::Scalar, &look, cache, some(p, 1), out, &mut scores);
             }
             for from in [0, 1, 13] {
                 let mut out = vec![0.0; (positions - from) * width];
-                attend(&look, cache, some(from, positions - from), &mut out, &mut scores);
-                assert!(out.iter().zip(&alone[from * width..]).all(|(a, b)| a.to_bits() == b.to_bits()));
+                for instructions in Instructions::here() {
+                    attend(instructions, &look, cache, some(from, positions - from), &mut out, &mut scores);
+                    assert!(out.iter().zip(&alone[from * width..]).all(|(a, b)| a.to_bits() == b.to_bits()));
+                }
             }
             let half = |x: f32| f64::from(f16_to_f32(f32_to_f16(x)));
             for p in 0..positions {
