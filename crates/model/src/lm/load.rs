@@ -5,7 +5,7 @@ use super::layer::Layer;
 use super::stage::Stage;
 use littoral_tensor::gguf::{Gguf, GgufError};
 use littoral_tensor::pool::Pool;
-use littoral_tensor::quant::{Kind, Matrix, MatrixError, dequantise};
+use littoral_tensor::quant::{Arena, Kind, Matrix, MatrixError, dequantise};
 use littoral_tensor::vectors::Pairs;
 use std::ops::Range;
 use std::sync::Arc;
@@ -136,18 +136,20 @@ pub fn load(
     assert!(range.start < range.end && range.end <= config.layers, "layers {range:?} of {}", config.layers);
     let Config { width, inner, vocabulary, head_width, .. } = *config;
     let (q_rows, kv_rows) = (config.heads * head_width, config.kv_heads * head_width);
+    // Rows that fill up the last strips take a little more than the file has; that is not much.
+    let mut arena = Arena::new(gguf.data_bytes() / 16 * 17);
     let mut matrix = |name: &str, rows: usize, columns: usize| -> Result<Matrix, LoadError> {
         let tensor = gguf.tensor(name)?;
         if (tensor.rows(), tensor.columns()) != (rows, columns) {
             let (expected, got) = (format!("{columns} x {rows}"), format!("{} x {}", tensor.columns(), tensor.rows()));
             return Err(LoadError::Field { field: format!("tensor {name}"), expected, got });
         }
-        let packed = Matrix::pack(tensor.kind, rows, columns, tensor.bytes, pool);
-        let packed = packed.map_err(|error| LoadError::Matrix { name: name.into(), error })?;
-        done(tensor.range.clone());
-        Ok(packed)
+        let start = tensor.range.start;
+        let mut piece_done = |piece: Range<usize>| done(start + piece.start..start + piece.end);
+        let packed =
+            Matrix::pack_piecewise(tensor.kind, rows, columns, tensor.bytes, &mut arena, pool, &mut piece_done);
+        packed.map_err(|error| LoadError::Matrix { name: name.into(), error })
     };
-    // The biggest ones first, while the file's pages of the others are not here yet: the peak is lowest so.
     let last = range.end == config.layers;
     let tied = gguf.find("output.weight").is_none();
     let embedding = if range.start == 0 || last && tied {

@@ -252,8 +252,7 @@ impl Stage {
 
         let mut rows: Vec<(usize, &mut [f32])> =
             scratch.qkv[..tokens * stride].chunks_exact_mut(stride).enumerate().collect();
-        let grain = if tokens < 8 { tokens } else { 4 };
-        pool.each(&mut rows, grain, |(token, row)| {
+        pool.each(&mut rows, grain_of(tokens), |(token, row)| {
             for (at, bias) in [(0, &layer.q_bias), (k_at, &layer.k_bias), (v_at, &layer.v_bias)] {
                 if !bias.is_empty() {
                     add(&mut row[at..at + bias.len()], bias);
@@ -311,16 +310,25 @@ impl Stage {
             attend(instructions, &look, state.head(index, piece.head / group), queries, out, &mut Vec::new());
         });
         // To [token][head][element].
+        drop(pieces);
+        let chunk_of = |span: &Range<usize>, token: usize| {
+            let first = token - (token - span.start) % QUERIES_MAX;
+            (first, (span.end - first).min(QUERIES_MAX))
+        };
+        let chunks: Vec<_> = spans.iter().flat_map(|span| span.clone().map(|token| chunk_of(span, token))).collect();
+        let raw = &scratch.raw;
         let attended = room(&mut scratch.attended, tokens * q_rows);
-        for (piece, out) in pieces {
-            for (i, row) in out.chunks_exact(head_width).enumerate() {
-                let at = (piece.first + i) * q_rows + piece.head * head_width;
-                attended[at..at + head_width].copy_from_slice(row);
+        let mut rows: Vec<(usize, &mut [f32])> = attended.chunks_exact_mut(q_rows).enumerate().collect();
+        pool.each(&mut rows, grain_of(tokens), |(token, row)| {
+            let (first, count) = chunks[*token];
+            for (head, out) in row.chunks_exact_mut(head_width).enumerate() {
+                let at = first * q_rows + (head * count + *token - first) * head_width;
+                out.copy_from_slice(&raw[at..at + head_width]);
             }
-        }
+        });
 
         product(&[&layer.o], &attended[..tokens * q_rows], &mut scratch.panels, &mut scratch.product, pool);
-        self.add_to_x(&layer.after_attention_norm, tokens, layer.o.padded_rows(), scratch);
+        self.add_to_x(&layer.after_attention_norm, tokens, layer.o.padded_rows(), scratch, pool);
     }
 
     /// `x += down(gate(norm(x)) up(norm(x)))`.
@@ -334,8 +342,7 @@ impl Stage {
         let gated = room(&mut scratch.gated, tokens * inner);
         let product_of = &scratch.product;
         let mut rows: Vec<(usize, &mut [f32])> = gated.chunks_exact_mut(inner).enumerate().collect();
-        let grain = if tokens < 8 { tokens } else { 4 };
-        pool.each(&mut rows, grain, |(token, out)| {
+        pool.each(&mut rows, grain_of(tokens), |(token, out)| {
             let row = &product_of[*token * stride..][..stride];
             let (gate, up) = (&row[..inner], &row[up_at..up_at + inner]);
             match config.gate {
@@ -344,20 +351,21 @@ impl Stage {
             }
         });
         product(&[&layer.down], gated, &mut scratch.panels, &mut scratch.product, pool);
-        self.add_to_x(&layer.after_feed_norm, tokens, layer.down.padded_rows(), scratch);
+        self.add_to_x(&layer.after_feed_norm, tokens, layer.down.padded_rows(), scratch, pool);
     }
 
     /// Adds the last product to `x`, normed before where the architecture says so.
-    fn add_to_x(&self, norm: &[f32], tokens: usize, stride: usize, scratch: &mut Scratch) {
+    fn add_to_x(&self, norm: &[f32], tokens: usize, stride: usize, scratch: &mut Scratch, pool: &Pool) {
         let width = self.config.width;
         let rows = scratch.product.chunks_exact_mut(stride).zip(scratch.x.chunks_exact_mut(width));
-        for (row, x) in rows.take(tokens) {
+        let mut rows: Vec<(&mut [f32], &mut [f32])> = rows.take(tokens).collect();
+        pool.each(&mut rows, grain_of(tokens), |(row, x)| {
             let row = &mut row[..width];
             if !norm.is_empty() {
                 rms_norm_in_place(row, norm, self.config.epsilon);
             }
             add(x, row);
-        }
+        });
     }
 
     /// Logits of the wanted tokens; how many those are.
@@ -402,13 +410,17 @@ struct Piece {
     head: usize,
 }
 
+/// Tokens that a thread takes at once; a few are not worth sharing.
+fn grain_of(tokens: usize) -> usize {
+    if tokens < 8 { tokens } else { 4 }
+}
+
 /// `normed = norm(x)` for all tokens.
 fn norm_all(x: &[f32], weight: &[f32], epsilon: f32, tokens: usize, normed: &mut Vec<f32>, pool: &Pool) {
     let width = weight.len();
     let normed = room(normed, tokens * width);
     let mut rows: Vec<(&[f32], &mut [f32])> = x.chunks_exact(width).zip(normed.chunks_exact_mut(width)).collect();
-    let grain = if tokens < 8 { tokens } else { 4 };
-    pool.each(&mut rows, grain, |(x, out)| rms_norm(x, weight, epsilon, out));
+    pool.each(&mut rows, grain_of(tokens), |(x, out)| rms_norm(x, weight, epsilon, out));
 }
 
 /// Products of all matrices with `x`, as [`multiply`] lays them out.

@@ -100,6 +100,11 @@ impl<'a> Gguf<'a> {
         self.data_start
     }
 
+    /// Bytes from there to the end of the file.
+    pub fn data_bytes(&self) -> usize {
+        self.bytes.len().saturating_sub(self.data_start)
+    }
+
     /// The tensor of that name, if the file has it.
     pub fn find(&self, name: &str) -> Option<&TensorInfo<'a>> {
         let found = self.by_name.binary_search_by_key(&name, |&index| self.tensors[index].name).ok()?;

@@ -2,10 +2,14 @@
 
 use super::kernel::{Shape, kernel};
 use super::lanes::ROWS;
-use super::memory::Memory;
+use super::memory::{Arena, Memory};
 use super::{Kind, Panels, dequantise};
 use crate::pool::Pool;
+use std::ops::Range;
 use thiserror::Error;
+
+/// What is repacked before its source is told to be done with.
+const PIECE_BYTES: usize = 8 << 20;
 
 /// Why bytes are no matrix.
 #[derive(Clone, Debug, PartialEq, Error)]
@@ -32,6 +36,20 @@ pub struct Matrix {
 impl Matrix {
     /// Repacks `rows` rows of `columns` weights. The last strip is filled up with zero rows.
     pub fn pack(kind: Kind, rows: usize, columns: usize, bytes: &[u8], pool: &Pool) -> Result<Self, MatrixError> {
+        Self::pack_piecewise(kind, rows, columns, bytes, &mut Arena::default(), pool, &mut |_| {})
+    }
+
+    /// As [`Self::pack`], into the arena's memory; `done` hears of each piece of `bytes` that was copied, about [`PIECE_BYTES`] of them, so that
+    /// what they lie in need never be in memory as a whole.
+    pub fn pack_piecewise(
+        kind: Kind,
+        rows: usize,
+        columns: usize,
+        bytes: &[u8],
+        arena: &mut Arena,
+        pool: &Pool,
+        done: &mut dyn FnMut(Range<usize>),
+    ) -> Result<Self, MatrixError> {
         let shape = kind.shape();
         let row_bytes = kind.row_bytes(columns).filter(|bytes| *bytes > 0);
         let row_bytes = row_bytes.ok_or(MatrixError::Columns { kind, columns, expected: kind.columns() })?;
@@ -42,19 +60,24 @@ impl Matrix {
         let blocks = columns / shape.columns;
         let strip_bytes = blocks * shape.tile;
         let memory = rows.div_ceil(ROWS) * strip_bytes;
-        let mut strips = Memory::zeroed(memory).ok_or(MatrixError::Memory { bytes: memory })?;
+        let mut strips = arena.take(memory).ok_or(MatrixError::Memory { bytes: memory })?;
         let nothing = vec![0; kind.bytes()];
-        let mut places: Vec<(usize, &mut [u8])> = strips.chunks_exact_mut(strip_bytes).enumerate().collect();
-        pool.each(&mut places, 1, |(strip, place)| {
-            for (block, tile) in place.chunks_exact_mut(shape.tile).enumerate() {
-                let of_row = |r: usize| match strip.checked_mul(ROWS).map(|first| first + r) {
-                    Some(row) if row < rows => &bytes[row * row_bytes + block * kind.bytes()..][..kind.bytes()],
-                    _ => &nothing[..],
-                };
-                (shape.pack)(std::array::from_fn(of_row), tile);
-            }
-        });
-        drop(places);
+        let strips_at_once = (PIECE_BYTES / strip_bytes).max(1);
+        for (piece, strips) in strips.chunks_mut(strips_at_once * strip_bytes).enumerate() {
+            let first = piece * strips_at_once;
+            let mut places: Vec<(usize, &mut [u8])> = strips.chunks_exact_mut(strip_bytes).enumerate().collect();
+            pool.each(&mut places, 1, |(strip, place)| {
+                for (block, tile) in place.chunks_exact_mut(shape.tile).enumerate() {
+                    let of_row = |r: usize| match (first + *strip) * ROWS + r {
+                        row if row < rows => &bytes[row * row_bytes + block * kind.bytes()..][..kind.bytes()],
+                        _ => &nothing[..],
+                    };
+                    (shape.pack)(std::array::from_fn(of_row), tile);
+                }
+            });
+            let row_at = |strip: usize| (strip * ROWS).min(rows) * row_bytes;
+            done(row_at(first)..row_at(first + strips_at_once));
+        }
         Ok(Self { kind, rows, columns, shape, strip_bytes, strips })
     }
 

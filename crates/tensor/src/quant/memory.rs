@@ -6,6 +6,8 @@
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
+#[cfg(unix)]
+use std::sync::Arc;
 
 const HUGE: usize = 2 << 20;
 const CACHE_LINE: usize = 64;
@@ -19,12 +21,12 @@ pub struct Memory {
 
 enum Owner {
     Heap(Layout),
-    /// Mapped: where, and how much.
+    /// Held, so that they stay.
     #[cfg(unix)]
-    Pages(NonNull<u8>, usize),
+    Pages(#[allow(dead_code)] Arc<Pages>),
 }
 
-// SAFETY: it owns its bytes as a `Vec<u8>` does.
+// SAFETY: it owns its bytes as a `Vec<u8>` does; of shared pages nobody else has these.
 unsafe impl Send for Memory {}
 unsafe impl Sync for Memory {}
 
@@ -33,18 +35,88 @@ impl Memory {
     pub fn zeroed(bytes: usize) -> Option<Self> {
         #[cfg(unix)]
         if bytes >= HUGE {
-            return Self::pages(bytes);
+            let pages = Arc::new(Pages::new(bytes)?);
+            return Some(Self { at: pages.at, bytes, owner: Owner::Pages(pages) });
         }
         let layout = Layout::from_size_align(bytes.max(1), CACHE_LINE).ok()?;
         // SAFETY: the size is not zero.
         let at = NonNull::new(unsafe { alloc_zeroed(layout) })?;
         Some(Self { at, bytes, owner: Owner::Heap(layout) })
     }
+}
 
-    /// Pages of the system's own, zero until they are written: nobody fills them beforehand, so that the advice on huge
-    /// ones comes before the first touch.
+impl Drop for Memory {
+    fn drop(&mut self) {
+        match &self.owner {
+            // SAFETY: allocated with this layout, once.
+            Owner::Heap(layout) => unsafe { dealloc(self.at.as_ptr(), *layout) },
+            // The last one who has a part of them gives them back.
+            #[cfg(unix)]
+            Owner::Pages(_) => {}
+        }
+    }
+}
+
+/// Room for many pieces of memory side by side. With huge pages of their own, the matrices of a small model would leave a
+/// third of their pages empty, or be too small for any.
+///
+/// What is reserved and never written takes no memory.
+#[derive(Default)]
+pub struct Arena {
     #[cfg(unix)]
-    fn pages(bytes: usize) -> Option<Self> {
+    pages: Option<Arc<Pages>>,
+    #[cfg(unix)]
+    used: usize,
+}
+
+impl Arena {
+    /// Room for about `bytes`. Where the system reserves nothing, pieces are made one by one.
+    pub fn new(bytes: usize) -> Self {
+        #[cfg(unix)]
+        return Self { pages: Pages::new(bytes).map(Arc::new), used: 0 };
+        #[cfg(not(unix))]
+        {
+            let _ = bytes;
+            Self {}
+        }
+    }
+
+    /// The next `bytes`, zeroed; of their own where the room does not suffice. `None`: the system does not give that much.
+    pub fn take(&mut self, bytes: usize) -> Option<Memory> {
+        #[cfg(unix)]
+        if let Some(pages) = &self.pages
+            && let Some(end) = self.used.checked_add(bytes)
+            && end <= pages.bytes
+        {
+            // SAFETY: within the pages. Nobody had these bytes before, for `used` only grows.
+            let at = unsafe { pages.at.add(self.used) };
+            self.used = end.next_multiple_of(CACHE_LINE);
+            return Some(Memory { at, bytes, owner: Owner::Pages(pages.clone()) });
+        }
+        Memory::zeroed(bytes)
+    }
+}
+
+/// Pages of the system's own, zero until they are written: nobody fills them beforehand, so that the advice on huge ones
+/// comes before the first touch.
+#[cfg(unix)]
+struct Pages {
+    at: NonNull<u8>,
+    bytes: usize,
+    /// The whole mapping, which begins before: where, and how much.
+    start: NonNull<u8>,
+    mapped: usize,
+}
+
+// SAFETY: an address and lengths; the bytes are handed out by those who own them.
+#[cfg(unix)]
+unsafe impl Send for Pages {}
+#[cfg(unix)]
+unsafe impl Sync for Pages {}
+
+#[cfg(unix)]
+impl Pages {
+    fn new(bytes: usize) -> Option<Self> {
         let mapped = bytes.checked_next_multiple_of(HUGE)?.checked_add(HUGE)?;
         let (protection, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANON);
         // SAFETY: a new private mapping at an address of the system's choice touches nothing of ours.
@@ -61,20 +133,16 @@ impl Memory {
         unsafe {
             libc::madvise(at.as_ptr().cast(), mapped - HUGE, libc::MADV_HUGEPAGE)
         };
-        Some(Self { at, bytes, owner: Owner::Pages(start, mapped) })
+        Some(Self { at, bytes, start, mapped })
     }
 }
 
-impl Drop for Memory {
+#[cfg(unix)]
+impl Drop for Pages {
     fn drop(&mut self) {
-        match self.owner {
-            // SAFETY: allocated with this layout, once.
-            Owner::Heap(layout) => unsafe { dealloc(self.at.as_ptr(), layout) },
-            // SAFETY: mapped with this length, once; nobody borrows from what is dropped.
-            #[cfg(unix)]
-            Owner::Pages(start, mapped) => unsafe {
-                libc::munmap(start.as_ptr().cast(), mapped);
-            },
+        // SAFETY: mapped with this length, once; nobody borrows from what is dropped.
+        unsafe {
+            libc::munmap(self.start.as_ptr().cast(), self.mapped);
         }
     }
 }

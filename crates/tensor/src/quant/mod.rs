@@ -28,5 +28,5 @@ pub use dequantise::dequantise;
 pub use kernel::{Instructions, KERNELS};
 pub use kind::Kind;
 pub use matrix::{Matrix, MatrixError, multiply};
-pub use memory::Memory;
+pub use memory::{Arena, Memory};
 pub use panels::Panels;
