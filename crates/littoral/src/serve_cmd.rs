@@ -3,6 +3,7 @@
 use crate::input::{start_log, stop_signal};
 use crate::llm;
 use crate::output::{self, Failure};
+use crate::serve::end_of_input;
 use littoral_node::serve::{self, Keys, KeysError, Room, ServeError, Server, Settings};
 use serde_json::json;
 use std::net::SocketAddr;
@@ -51,6 +52,9 @@ pub struct Args {
     /// Threads; by default one for each processor.
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
+    /// Stop when standard input ends, for parents that must leave no process behind.
+    #[arg(long, hide = true)]
+    tethered: bool,
 }
 
 pub fn run(args: Args, json: bool) -> Result<(), Failure> {
@@ -88,7 +92,13 @@ pub fn run(args: Args, json: bool) -> Result<(), Failure> {
         } else {
             output::talk(&format!("{name} answers at {url} (a page to chat), for programs at {url}/v1"));
         }
-        Ok(server.run(stop_signal()).await?)
+        let stopped = async {
+            tokio::select! {
+                () = stop_signal() => {}
+                () = end_of_input(), if args.tethered => {}
+            }
+        };
+        Ok(server.run(stopped).await?)
     })
 }
 
