@@ -5,6 +5,7 @@ use crate::llm;
 use crate::output::{self, Failure};
 use crate::serve::end_of_input;
 use littoral_node::serve::{self, Keys, KeysError, Room, ServeError, Server, Settings};
+use littoral_tensor::quant::KERNELS;
 use serde_json::json;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -88,7 +89,7 @@ pub fn run(args: Args, json: bool) -> Result<(), Failure> {
         let server = Server::start(model, pool, settings).await?;
         let url = format!("{scheme}://{}", server.address());
         if json {
-            output::object(&json!({"role": "serve", "model": name, "url": url}));
+            output::object(&json!({"role": "serve", "model": name, "url": url, "kernels": KERNELS}));
         } else {
             output::talk(&format!("{name} answers at {url} (a page to chat), for programs at {url}/v1"));
         }
