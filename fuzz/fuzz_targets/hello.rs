@@ -5,7 +5,7 @@ use libfuzzer_sys::fuzz_target;
 use littoral_wire::hello::{Hello, HelloError, PROTOCOL};
 
 fuzz_target!(|bytes: &[u8]| {
-    let ours = Hello::new("littoral 0.1.0");
+    let ours = Hello::new("littoral 0.1.0", "littoral-kernels-1");
     match ours.agree(bytes) {
         Ok(theirs) => {
             assert_eq!(theirs.protocol, PROTOCOL);

@@ -4,6 +4,8 @@ use crate::input::{dir_or_environment, runtime};
 use crate::output::{self, Failure};
 use littoral_node::config::{Network, TransportName};
 use littoral_node::transport::{Address, Identity, QuicTransport, TcpTransport, Transport, TransportError};
+use littoral_tensor::quant::KERNELS;
+use littoral_wire::hello::PROTOCOL;
 use serde_json::{Map, Value, json};
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -28,7 +30,7 @@ struct Finding {
 const EARLIEST_S: u64 = 1_704_067_200;
 
 pub fn run(args: Args, json: bool) -> Result<(), Failure> {
-    let mut findings = vec![cores(), memory(), processor(), clock(), temporary_folder()];
+    let mut findings = vec![cores(), memory(), processor(), kernels(), clock(), temporary_folder()];
     findings.extend(transports()?);
     if let Some(dir) = dir_or_environment(args.dir) {
         findings.push(state_folder(&dir));
@@ -38,6 +40,7 @@ pub fn run(args: Args, json: bool) -> Result<(), Failure> {
     if json {
         let mut object: Map<String, Value> = findings.iter().map(|f| (f.name.to_owned(), f.found.clone())).collect();
         object.insert("version".into(), env!("CARGO_PKG_VERSION").into());
+        object.insert("protocol".into(), PROTOCOL.into());
         object.insert("platform".into(), format!("{}-{}", std::env::consts::OS, std::env::consts::ARCH).into());
         object.insert("missing".into(), missing.into());
         output::object(&Value::Object(object));
@@ -90,6 +93,11 @@ fn processor() -> Finding {
     let slow = cfg!(target_arch = "x86_64") && !found.contains(&"avx2");
     let missing = slow.then(|| "without AVX2 training is several times slower".to_owned());
     Finding { name: "processor", found: found.into(), missing }
+}
+
+/// How language models are computed: exact work is shared with machines that have the same.
+fn kernels() -> Finding {
+    Finding { name: "kernels", found: KERNELS.into(), missing: None }
 }
 
 fn clock() -> Finding {

@@ -31,7 +31,11 @@ mod tokenize;
 mod up;
 mod usage;
 
+use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
+use littoral_tensor::quant::KERNELS;
+use littoral_wire::hello::PROTOCOL;
+use serde_json::json;
 use std::process::ExitCode;
 
 /// Trains models where the data lives, over devices, edge servers and a cloud.
@@ -124,12 +128,18 @@ fn main() -> ExitCode {
 
 /// Help and version are answers; anything else is wrong usage, said to people and with `--json` to programs too.
 fn refuse(usage: &clap::Error) -> ExitCode {
+    let json = std::env::args_os().any(|arg| arg == "--json");
+    if json && usage.kind() == ErrorKind::DisplayVersion {
+        let version = env!("CARGO_PKG_VERSION");
+        output::object(&json!({"version": version, "protocol": PROTOCOL, "kernels": KERNELS}));
+        return ExitCode::SUCCESS;
+    }
     let _ = usage.print();
     if !usage.use_stderr() {
         return ExitCode::SUCCESS;
     }
     let failure = usage::failure_of(usage);
-    if std::env::args_os().any(|arg| arg == "--json") {
+    if json {
         failure.print(true);
     }
     ExitCode::from(failure.exit_code())

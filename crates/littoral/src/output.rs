@@ -7,8 +7,9 @@
 
 use littoral_wire::bounded::printable;
 use serde_json::{Value, json};
+use std::borrow::Cow;
 use std::fmt;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 
 /// Why a command did not do what it was asked to. Every part says something, on one line.
 #[derive(Clone, Debug, PartialEq)]
@@ -126,6 +127,34 @@ pub fn talk(text: &str) {
     let _ = writeln!(io::stderr().lock(), "{}", lines.join("\n"));
 }
 
+/// Talk that may be overlooked: dim on a terminal.
+pub fn aside(text: &str) {
+    let dim = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let text = printable(text);
+    let _ = if dim {
+        writeln!(io::stderr().lock(), "\x1b[2m{text}\x1b[0m")
+    } else {
+        writeln!(io::stderr().lock(), "{text}")
+    };
+}
+
+/// Part of a text that is being written, at once. A terminal gets no control character but ends of lines and tabs; a file
+/// or a program gets what the model wrote.
+pub fn piece(text: &str) {
+    let mut out = io::stdout().lock();
+    let text = if out.is_terminal() { shown(text) } else { text.into() };
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+fn shown(text: &str) -> Cow<'_, str> {
+    let escaped = |c: char| c.is_control() && !matches!(c, '\n' | '\t');
+    if !text.contains(escaped) {
+        return Cow::Borrowed(text);
+    }
+    let escape = |c: char| if escaped(c) { c.escape_default().to_string() } else { c.to_string() };
+    text.chars().map(escape).collect()
+}
+
 /// Columns as wide as their widest cell; the last is not padded.
 pub fn table(head: &[&str], rows: &[Vec<String>]) {
     let rows: Vec<Vec<String>> =
@@ -179,6 +208,11 @@ mod tests {
         let text = escaped(&value.to_string());
         assert!(!text.contains(char::is_control), "{text:?}");
         assert_eq!(serde_json::from_str::<Value>(&text).ok(), Some(value));
+    }
+
+    #[test]
+    fn a_model_moves_no_cursor() {
+        assert_eq!(shown("a\tb\n\u{1b}[2J\r\u{9b}c"), "a\tb\n\\u{1b}[2J\\r\\u{9b}c");
     }
 
     #[test]

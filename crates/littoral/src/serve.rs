@@ -72,7 +72,8 @@ fn write_down(dir: &Path, moved: Moved) {
     let _ = fs::write(&unfinished, text).and_then(|()| fs::rename(&unfinished, dir.join(TRAFFIC_FILE)));
 }
 
-async fn end_of_input() {
+/// Ready when nobody holds the other end of standard input any more.
+pub async fn end_of_input() {
     let (ended, end) = tokio::sync::oneshot::channel::<()>();
     // A thread of its own, since a read cannot be called off; it ends with the process.
     std::thread::spawn(move || {

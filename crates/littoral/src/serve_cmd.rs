@@ -3,7 +3,9 @@
 use crate::input::{start_log, stop_signal};
 use crate::llm;
 use crate::output::{self, Failure};
+use crate::serve::end_of_input;
 use littoral_node::serve::{self, Keys, KeysError, Room, ServeError, Server, Settings};
+use littoral_tensor::quant::KERNELS;
 use serde_json::json;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -51,6 +53,9 @@ pub struct Args {
     /// Threads; by default one for each processor.
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
+    /// Stop when standard input ends, for parents that must leave no process behind.
+    #[arg(long, hide = true)]
+    tethered: bool,
 }
 
 pub fn run(args: Args, json: bool) -> Result<(), Failure> {
@@ -84,11 +89,17 @@ pub fn run(args: Args, json: bool) -> Result<(), Failure> {
         let server = Server::start(model, pool, settings).await?;
         let url = format!("{scheme}://{}", server.address());
         if json {
-            output::object(&json!({"role": "serve", "model": name, "url": url}));
+            output::object(&json!({"role": "serve", "model": name, "url": url, "kernels": KERNELS}));
         } else {
             output::talk(&format!("{name} answers at {url} (a page to chat), for programs at {url}/v1"));
         }
-        Ok(server.run(stop_signal()).await?)
+        let stopped = async {
+            tokio::select! {
+                () = stop_signal() => {}
+                () = end_of_input(), if args.tethered => {}
+            }
+        };
+        Ok(server.run(stopped).await?)
     })
 }
 

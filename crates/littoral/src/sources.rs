@@ -4,18 +4,21 @@ use crate::output::Failure;
 use littoral_node::models::{Catalogue, Hub, Index, PipConfig, Settings, Store, pip_config};
 use std::path::{Path, PathBuf};
 
-/// A folder for all that belongs to the user; models lie in `models` in it.
+/// A folder for all that belongs to the user: `models`, and the `history` of chats.
 pub const HOME_VARIABLE: &str = "LITTORAL_HOME";
 const TEXT_BYTES_MAX: u64 = 1 << 20;
 
-/// `$LITTORAL_HOME/models`, else `littoral/models` among the user's data (XDG base directories).
-pub fn store() -> Result<Store, Failure> {
+/// `$LITTORAL_HOME`, else `littoral` among the user's data (XDG base directories).
+pub fn home() -> Result<PathBuf, Failure> {
     let home = variable(HOME_VARIABLE).map(PathBuf::from);
     let data = || folder_of("XDG_DATA_HOME", ".local/share").map(|data| data.join("littoral"));
-    let dir = home
-        .or_else(data)
-        .ok_or_else(|| Failure::new("no place for models", HOME_VARIABLE, "a folder, where HOME is not set", "none"))?;
-    Ok(Store::new(dir.join("models")))
+    home.or_else(data)
+        .ok_or_else(|| Failure::new("no place for files", HOME_VARIABLE, "a folder, where HOME is not set", "none"))
+}
+
+/// `models` in it.
+pub fn store() -> Result<Store, Failure> {
+    Ok(Store::new(home()?.join("models")))
 }
 
 /// The models that this program knows by name, and those of the machine's own catalogue before them.

@@ -12,6 +12,7 @@ use littoral_node::role::{
 use littoral_node::store::{FileObjects, Lease, SqliteStore, Store, StoreError, StoreFuture};
 use littoral_node::transport::{Address, Identity, QuicOptions, QuicTransport, TcpOptions, TcpTransport, Transport};
 use littoral_node::work::{LocalData, Objects, Output, Rows, Work};
+use littoral_tensor::quant::KERNELS;
 use littoral_wire::hello::{Hello, PROTOCOL};
 use littoral_wire::object::{CHUNK_BYTES, Manifest};
 use littoral_wire::{JobId, Message, NodeId, ObjectId};
@@ -450,7 +451,10 @@ async fn an_old_client_and_a_new_server_name_both_versions() {
         let handle = start(silent, world, Settings::default());
         let connection = dialler.connect(&handle.addresses()[0]).await.unwrap();
         let (mut sender, mut receiver) = connection.split();
-        sender.send(Hello { protocol: 0, software: "littoral 0.0.9".into() }.encode().into()).await.unwrap();
+        sender
+            .send(Hello { protocol: 0, software: "littoral 0.0.9".into(), kernels: "".into() }.encode().into())
+            .await
+            .unwrap();
         sender.flush().await.unwrap();
         assert!(receiver.recv().await.unwrap().is_some(), "its hello");
         let goodbye = receiver.recv().await.unwrap_err().to_string();
@@ -478,7 +482,10 @@ async fn a_new_client_of_an_old_server_names_both_versions() {
         };
         let handle = start(role, world, Settings::default());
         let (mut sender, mut receiver) = listener.accept().await.unwrap().split();
-        sender.send(Hello { protocol: 0, software: "littoral 0.0.9".into() }.encode().into()).await.unwrap();
+        sender
+            .send(Hello { protocol: 0, software: "littoral 0.0.9".into(), kernels: "".into() }.encode().into())
+            .await
+            .unwrap();
         sender.flush().await.unwrap();
         assert!(receiver.recv().await.unwrap().is_some(), "its hello");
         for text in [receiver.recv().await.unwrap_err().to_string(), reports.recv().await.unwrap()] {
@@ -498,12 +505,36 @@ async fn a_peer_that_sends_no_message_is_cut_off_with_the_reason() {
     let handle = start(silent, world, Settings::default());
     let connection = dialler(2).connect(&handle.addresses()[0]).await.unwrap();
     let (mut sender, mut receiver) = connection.split();
-    sender.send(Hello::new("x").encode().into()).await.unwrap();
+    sender.send(Hello::new("x", KERNELS).encode().into()).await.unwrap();
     sender.send(vec![0xff; 9].into()).await.unwrap();
     sender.flush().await.unwrap();
     assert!(receiver.recv().await.unwrap().is_some(), "its hello");
     assert!(receiver.recv().await.unwrap_err().to_string().contains("255 is not one of the known values"));
     assert!(reports.recv().await.unwrap().contains("255 is not one of the known values"));
+    handle.stop().await.unwrap();
+}
+
+/// It may train: sums do not depend on it. But who plans exact work can see why there is none.
+#[tokio::test]
+async fn a_peer_with_other_kernels_is_let_in_and_named() {
+    let dir = Scratch::new("kernels");
+    let (world, mut reports) = world(listener(1).await, Gated::new(0), dir.path());
+    let role = |_, event: Event, effects: &mut Vec<Effect>| {
+        if matches!(event, Event::Connected { .. }) {
+            effects.push(note("let in"));
+        }
+    };
+    let handle = start(role, world, Settings::default());
+    let connection = dialler(2).connect(&handle.addresses()[0]).await.unwrap();
+    let (mut sender, mut receiver) = connection.split();
+    sender.send(Hello::new("x", "kernels-of-mars").encode().into()).await.unwrap();
+    sender.flush().await.unwrap();
+    let hello = receiver.recv().await.unwrap().unwrap();
+    assert_eq!(&*Hello::decode(&hello).unwrap().kernels, KERNELS);
+    let told = reports.recv().await.unwrap();
+    let expected = format!("has kernels kernels-of-mars, this machine {KERNELS}: no exact work between them");
+    assert!(told.ends_with(&expected), "{told}");
+    assert_eq!(reports.recv().await.unwrap(), "let in");
     handle.stop().await.unwrap();
 }
 
@@ -521,7 +552,7 @@ async fn a_silent_stranger_is_dropped_after_a_while() {
 async fn greeted(seed: u8, handle: &Handle) -> littoral_node::transport::FrameReceiver {
     let connection = dialler(seed).connect(&handle.addresses()[0]).await.unwrap();
     let (mut sender, receiver) = connection.split();
-    sender.send(Hello::new("x").encode().into()).await.unwrap();
+    sender.send(Hello::new("x", KERNELS).encode().into()).await.unwrap();
     sender.flush().await.unwrap();
     // Dropping it would cut the link.
     std::mem::forget(sender);

@@ -5,7 +5,7 @@ use littoral_wire::bounded::Text;
 use littoral_wire::hello::{HELLO_BYTES_MAX, Hello, HelloError, PROTOCOL};
 
 fn speaker(protocol: u16, software: &str) -> Hello {
-    Hello { protocol, software: Text::from(software) }
+    Hello { protocol, software: Text::from(software), kernels: Text::default() }
 }
 
 /// Both sides name both versions and both programs, whichever is the older.
@@ -49,12 +49,24 @@ fn hello_of_a_later_protocol() {
 #[test]
 fn same_protocol_other_release() {
     let theirs = speaker(PROTOCOL, "littoral 0.1.9");
-    assert_eq!(Hello::new("littoral 0.1.0").agree(&theirs.encode()), Ok(theirs));
+    assert_eq!(Hello::new("littoral 0.1.0", "kernels-1").agree(&theirs.encode()), Ok(theirs));
+}
+
+/// Machines of one protocol may compute differently: each knows how the other does.
+#[test]
+fn kernels_are_named_to_the_peer() {
+    let (ours, theirs) = (Hello::new("littoral 0.1.0", "kernels-1"), Hello::new("littoral 0.1.9", "kernels-2"));
+    let heard = ours.agree(&theirs.encode()).unwrap();
+    assert_eq!(&*heard.kernels, "kernels-2");
+    assert_eq!(heard, theirs);
+    let mut longer = theirs.encode();
+    longer.extend([7; 9]);
+    assert_eq!(ours.agree(&longer), Ok(theirs));
 }
 
 #[test]
 fn not_littoral_at_all() {
-    let ours = Hello::new("littoral 0.1.0");
+    let ours = Hello::new("littoral 0.1.0", "kernels-1");
     for frame in [&b""[..], b"LTR", b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01\x02\x00\x01", &[0; 80]] {
         let error = ours.agree(frame).unwrap_err();
         assert!(matches!(error, HelloError::NotLittoral(_)), "{error}");
@@ -64,7 +76,7 @@ fn not_littoral_at_all() {
 
 #[test]
 fn hello_cut_at_every_byte() {
-    let frame = Hello::new("littoral 0.1.0").encode();
+    let frame = Hello::new("littoral 0.1.0", "kernels-1").encode();
     for len in 0..frame.len() {
         assert!(matches!(Hello::decode(&frame[..len]), Err(DecodeError::Truncated { .. })), "{len}");
     }
@@ -73,6 +85,6 @@ fn hello_cut_at_every_byte() {
 #[test]
 fn software_that_writes_to_our_terminal() {
     let theirs = speaker(PROTOCOL + 1, "\x1b]0;owned\x07\x1b[2Jlittoral").encode();
-    let said = Hello::new("littoral 0.1.0").agree(&theirs).unwrap_err().to_string();
+    let said = Hello::new("littoral 0.1.0", "kernels-1").agree(&theirs).unwrap_err().to_string();
     assert!(!said.contains(char::is_control), "{said:?}");
 }

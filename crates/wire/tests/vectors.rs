@@ -45,9 +45,11 @@ fn one_message_per_variant() {
 }
 
 #[test]
-fn hellos_of_two_protocols() {
-    let protocols: Vec<_> = bytes_of("hello").iter().map(|frame| Hello::decode(frame).unwrap().protocol).collect();
-    assert_eq!(protocols, [2, 3, 3]);
+fn hellos_of_three_protocols() {
+    let hellos: Vec<_> = bytes_of("hello").iter().map(|frame| Hello::decode(frame).unwrap()).collect();
+    assert_eq!(hellos.iter().map(|hello| hello.protocol).collect::<Vec<_>>(), [2, 3, 3, 4, 4]);
+    assert!(hellos[..3].iter().all(|hello| hello.kernels.is_empty()));
+    assert!(hellos[3..].iter().all(|hello| &*hello.kernels == "littoral-kernels-1"));
 }
 
 #[test]

@@ -47,7 +47,11 @@ pub fn key() -> SecretKey {
 }
 
 fn hello() -> File {
-    let of = |protocol| Hello { protocol, software: Text::from("littoral 0.1.0") };
+    let of = |protocol| Hello {
+        protocol,
+        software: Text::from("littoral 0.1.0"),
+        kernels: Text::from("littoral-kernels-1"),
+    };
     File {
         name: "hello",
         about: "The first frame in each direction.",
@@ -58,6 +62,8 @@ fn hello() -> File {
                 "protocol 3 with four bytes that protocol 2 does not know",
                 [of(3).encode(), vec![1, 2, 3, 4]].concat(),
             ),
+            says("protocol 4: kernels are named", of(4).encode()),
+            says("protocol 4 with four bytes more, which are ignored", [of(4).encode(), vec![1, 2, 3, 4]].concat()),
         ],
     }
 }

@@ -2,10 +2,12 @@
 //!
 //! A child that ends although nobody stopped it is reported with the end of its log and started again in its folder,
 //! where it finds all it had promised. One that keeps ending by itself is given up, and the trial with it; one that
-//! somebody kills is started as often as it is killed.
+//! somebody kills is started as often as it is killed. A server that cannot even begin is told and not started again.
 
 use crate::output::Failure;
+use serde_json::Value;
 use std::collections::{BTreeMap, VecDeque};
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::process::ExitStatusExt;
@@ -13,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, ChildStdin, Command};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -29,6 +32,8 @@ const SIGKILL: i32 = 9;
 const SIGTERM: i32 = 15;
 /// For goodbyes; then a child is killed.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
+/// For answers that a server has begun; less than that.
+const SERVER_GRACE: &str = "5s";
 /// Of a log that is shown.
 const LOG_LINES: usize = 5;
 const LOG_TAIL_BYTES: i64 = 4_096;
@@ -39,6 +44,8 @@ pub const LOG_FILE: &str = "log.txt";
 /// Which role a child plays. They stop in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
+    /// Of a language model.
+    Server,
     Device,
     Edge,
     Cloud,
@@ -48,6 +55,7 @@ impl Kind {
     /// The command that runs it.
     fn command(self) -> &'static str {
         match self {
+            Self::Server => "serve",
             Self::Device => "device",
             Self::Edge => "edge",
             Self::Cloud => "cloud",
@@ -91,21 +99,65 @@ impl Children {
 
     /// Starts the role that lives in the folder `name`, and keeps it running.
     pub fn start(&mut self, name: &str, kind: Kind) -> Result<(), Failure> {
-        let first = self.shared.spawn(name, kind).map_err(|e| Failure::new("no child", name, "a process", e))?;
-        let (shared, name, stop) = (Arc::clone(&self.shared), name.to_owned(), self.stop.subscribe());
-        self.tasks.push((kind, tokio::spawn(async move { shared.keep(&name, kind, first, stop).await })));
+        let dir = self.shared.dir.join(name);
+        let args = [kind.command().into(), "--tethered".into(), "--dir".into(), dir.into()].to_vec();
+        let part = Part { name: name.to_owned(), kind, args };
+        let first = self.shared.spawn(&part, None).map_err(|e| no_child(name, &e))?;
+        self.keep(part, first);
         Ok(())
     }
 
-    /// Stops devices, then edges, then the cloud, each with time for goodbyes.
+    /// Starts a server of the language model in the file `model`, which clients call `called`, on a port of loopback that is
+    /// free, and keeps it running there. Its URL, once it answers.
+    pub async fn serve(&mut self, name: &str, model: &Path, called: &str) -> Result<String, Failure> {
+        let part = |listen: &str| {
+            let words = ["--json", Kind::Server.command(), "--tethered", "--grace", SERVER_GRACE, "--listen", listen];
+            let mut args: Vec<OsString> = words.map(OsString::from).to_vec();
+            args.extend(["--name".into(), called.into(), "--".into(), model.into()]);
+            Part { name: name.to_owned(), kind: Kind::Server, args }
+        };
+        let out = Some(Stdio::piped());
+        let mut first = self.shared.spawn(&part("127.0.0.1:0"), out).map_err(|e| no_child(name, &e))?;
+        let mut line = String::new();
+        if let Some(out) = first.process.stdout.take() {
+            BufReader::new(out).read_line(&mut line).await.map_err(|e| no_child(name, &e))?;
+        }
+        let said: Value = serde_json::from_str(&line).unwrap_or_default();
+        let Some(url) = said.get("url").and_then(Value::as_str) else {
+            let ended = first.process.wait().await.map_err(|e| no_child(name, &e))?;
+            return Err(told(&said).unwrap_or_else(|| {
+                let log = self.shared.dir.join(name).join(LOG_FILE);
+                Failure::new("the model is not served", name, "a server that runs", describe(ended))
+                    .hint(format!("see {}", log.display()))
+            }));
+        };
+        // It comes back where its clients know it.
+        let address = url.rsplit('/').next().unwrap_or_default();
+        self.keep(part(address), first);
+        Ok(url.to_owned())
+    }
+
+    fn keep(&mut self, part: Part, first: Held) {
+        let (shared, kind, stop) = (Arc::clone(&self.shared), part.kind, self.stop.subscribe());
+        self.tasks.push((kind, tokio::spawn(async move { shared.keep(&part, first, stop).await })));
+    }
+
+    /// Stops servers, then devices, then edges, then the cloud, each with time for goodbyes.
     pub async fn stop(&mut self) {
-        for kind in [Kind::Device, Kind::Edge, Kind::Cloud] {
+        for kind in [Kind::Server, Kind::Device, Kind::Edge, Kind::Cloud] {
             self.stop.send_replace(Some(kind));
             for (_, task) in self.tasks.extract_if(.., |(of, _)| *of == kind) {
                 let _ = task.await;
             }
         }
     }
+}
+
+/// What is started, and started again: a command, with a folder.
+struct Part {
+    name: String,
+    kind: Kind,
+    args: Vec<OsString>,
 }
 
 /// A process and the pipe that holds it up.
@@ -115,15 +167,15 @@ struct Held {
 }
 
 impl Shared {
-    fn spawn(&self, name: &str, kind: Kind) -> io::Result<Held> {
-        let dir = self.dir.join(name);
+    /// What it says goes to its log; with `out`, its stdout goes there.
+    fn spawn(&self, part: &Part, out: Option<Stdio>) -> io::Result<Held> {
+        let dir = self.dir.join(&part.name);
         fs::create_dir_all(&dir)?;
         let log = File::options().create(true).append(true).open(dir.join(LOG_FILE))?;
         let mut process = Command::new(&self.program)
-            .args([kind.command(), "--tethered", "--dir"])
-            .arg(&dir)
+            .args(&part.args)
             .stdin(Stdio::piped())
-            .stdout(log.try_clone()?)
+            .stdout(out.map_or_else(|| log.try_clone().map(Stdio::from), Ok)?)
             .stderr(log)
             // Ctrl-C goes to us only: we stop the children in order.
             .process_group(0)
@@ -131,19 +183,20 @@ impl Shared {
             .spawn()?;
         let hold = process.stdin.take();
         let mut pids = self.pids.lock().unwrap_or_else(PoisonError::into_inner);
-        pids.insert(name.to_owned(), process.id().unwrap_or(0));
+        pids.insert(part.name.clone(), process.id().unwrap_or(0));
         let unfinished = self.dir.join("pids.json.new");
         fs::write(&unfinished, serde_json::to_vec(&*pids).unwrap_or_default())?;
         fs::rename(&unfinished, self.dir.join(PIDS_FILE))?;
         Ok(Held { process, hold })
     }
 
-    async fn keep(&self, name: &str, kind: Kind, mut held: Held, mut stop: watch::Receiver<Option<Kind>>) {
+    async fn keep(&self, part: &Part, mut held: Held, mut stop: watch::Receiver<Option<Kind>>) {
+        let name = &part.name;
         let mut ends: VecDeque<Instant> = VecDeque::new();
         loop {
             let ended = tokio::select! {
                 ended = held.process.wait() => Some(ended),
-                _ = stop.wait_for(|stopped| *stopped >= Some(kind)) => None,
+                _ = stop.wait_for(|stopped| *stopped >= Some(part.kind)) => None,
             };
             let Some(ended) = ended else { return held.let_go().await };
             let killed = ended.as_ref().is_ok_and(killed_from_outside);
@@ -152,17 +205,17 @@ impl Shared {
             let now = Instant::now();
             ends.extend((!killed).then_some(now));
             ends.retain(|end| now - *end < RESTARTS_WITHIN);
-            let given_up = |how: String, log| Note::GivenUp { name: name.to_owned(), how, log };
+            let given_up = |how: String, log| Note::GivenUp { name: name.clone(), how, log };
             if ends.len() > RESTARTS_MAX {
                 let _ = self.notes.send(given_up(how, log));
                 return;
             }
             sleep(RESTART_PAUSE).await;
-            let note = match self.spawn(name, kind) {
+            let note = match self.spawn(part, None) {
                 Ok(next) => {
                     let pid = next.process.id().unwrap_or(0);
                     held = next;
-                    Note::Restarted { name: name.to_owned(), pid, how, log }
+                    Note::Restarted { name: name.clone(), pid, how, log }
                 }
                 Err(e) => {
                     let _ = self.notes.send(given_up(e.to_string(), log));
@@ -181,6 +234,16 @@ impl Held {
             let _ = self.process.kill().await;
         }
     }
+}
+
+fn no_child(name: &str, why: &io::Error) -> Failure {
+    Failure::new("no child", name, "a process", why)
+}
+
+/// A failure as a child prints it for programs.
+fn told(said: &Value) -> Option<Failure> {
+    let part = |name: &str| said.get("error")?.get(name)?.as_str();
+    Some(Failure::new(part("what")?, part("where")?, part("expected")?, part("got")?))
 }
 
 /// By a person, or a system that needs memory; a fault of the program itself ends with another signal or a code.

@@ -5,11 +5,13 @@
 //! is compared with the same model in one place and with devices alone.
 //!
 //! Read in this order: [`dataset`] (what is trained on), [`share`] (who gets which rows), [`children`]
-//! (processes), [`fleet`] (tickets, jobs), [`baseline`] (what it is compared with), [`progress`] and [`report`].
+//! (processes), [`fleet`] (tickets, jobs), [`baseline`] (what it is compared with), [`chat`] (a language model beside it),
+//! [`progress`] and [`report`].
 //!
 //! Not here: anything that a deployment by hand would not do in the same way.
 
 mod baseline;
+mod chat;
 mod children;
 pub mod dataset;
 mod fleet;
@@ -72,6 +74,12 @@ pub struct Args {
     /// Leave the fleet running until Ctrl-C
     #[arg(long)]
     keep_running: bool,
+    /// After training, serve a language model too, until Ctrl-C: smollm2-135m-instruct, fetched if it is not here
+    #[arg(long)]
+    chat: bool,
+    /// The same, with another model: a file, a name of `littoral models`, or hf:owner/repo/file.gguf
+    #[arg(long, value_name = "MODEL")]
+    chat_model: Option<PathBuf>,
 }
 
 pub fn run(args: Args) -> Result<(), Failure> {
@@ -131,7 +139,10 @@ impl Trial<'_> {
         let watched = async {
             while let Some(note) = notes.recv().await {
                 self.progress.note(&note);
-                if let Note::GivenUp { name, how, .. } = note {
+                // Training is done when it is there.
+                if let Note::GivenUp { name, how, .. } = note
+                    && name != chat::NAME
+                {
                     let place = self.dir.join(&name).join(children::LOG_FILE).display().to_string();
                     return Failure::new("the trial ends", name, "a machine that runs", how)
                         .hint(format!("see {place}"));
@@ -141,11 +152,21 @@ impl Trial<'_> {
         };
         let deed = async {
             let report = self.train(shares, children).await?;
-            if !self.args.keep_running {
+            let chat = self.args.chat || self.args.chat_model.is_some();
+            if !self.args.keep_running && !chat {
                 return Ok(Some(report));
             }
-            self.hold_up(report).await;
+            self.show_now(report).await;
             self.holding.set(true);
+            if chat {
+                match chat::serve(self.args.chat_model.clone(), children).await {
+                    Ok(served) => served.show(self.args.json),
+                    Err(failure) if self.args.keep_running => failure.print(self.args.json),
+                    // What was trained is in the report.
+                    Err(failure) => return Err(failure),
+                }
+            }
+            self.say_how_to_go_on();
             std::future::pending().await
         };
         tokio::select! {
@@ -214,13 +235,16 @@ impl Trial<'_> {
         Ok(Outcome { federated, baseline, model: part("model"), model_file, record_file })
     }
 
-    /// Shows the report now and says how to go on.
-    async fn hold_up(&self, mut report: Report) {
+    /// Shows the report while the fleet runs on.
+    async fn show_now(&self, mut report: Report) {
         // Devices write their counts down a few times a second.
         tokio::time::sleep(Duration::from_millis(500)).await;
         report.traffic = Report::traffic_of(self.dir, &self.fleet().devices);
         self.progress.end();
         self.show(&report);
+    }
+
+    fn say_how_to_go_on(&self) {
         let cloud = self.dir.join(CLOUD);
         output::talk("\nthe fleet runs until Ctrl-C; meanwhile:");
         output::talk(&format!("    littoral fleet ls --dir {}", cloud.display()));

@@ -134,4 +134,10 @@ fn doctor_looks_and_has_no_nulls() {
     assert!(found["cores"].as_u64().unwrap() >= 1);
     assert_eq!(found["tcp"], "loopback works");
     assert!(!found.to_string().contains("null"));
+    // What peers compare is told the same everywhere.
+    let version = json(&["--version"]);
+    for told in [&found, &version] {
+        assert_eq!(told["kernels"], littoral_tensor::quant::KERNELS);
+        assert_eq!(told["protocol"], littoral_wire::hello::PROTOCOL);
+    }
 }

@@ -33,6 +33,7 @@ fn told_bytes(reply: &Value) -> Vec<u8> {
 fn it_says_what_it_is() {
     let server = Server::start(&[]);
     assert_eq!(server.ready["model"], "tiny");
+    assert_eq!(server.ready["kernels"], littoral_tensor::quant::KERNELS);
     assert_eq!(get(server.at, "/v1/models").json()["data"][0]["id"], "tiny");
     assert_eq!(get(server.at, "/v1/models/tiny").json()["object"], "model");
     assert_eq!((get(server.at, "/healthz").status, get(server.at, "/readyz").status), (200, 200));

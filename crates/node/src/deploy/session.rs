@@ -8,7 +8,6 @@ use crate::transport::{
     Address, Connection, FrameReceiver, FrameSender, Identity, QuicTransport, TcpTransport, Transport, TransportError,
 };
 use littoral_wire::codec::Wire;
-use littoral_wire::hello::Hello;
 use littoral_wire::{Message, SecretKey};
 use std::time::Duration;
 use thiserror::Error;
@@ -46,7 +45,7 @@ impl Session {
         let (transport, connection) = connect(key, to, network).await?;
         let at = to.to_string();
         let (mut sender, mut receiver) = connection.split();
-        let ours = Hello::new(&host::Settings::default().software);
+        let ours = host::Settings::default().hello();
         sender.send(ours.encode().into()).await?;
         sender.flush().await?;
         let silent = |_| SessionError::Silent { at: at.clone(), limit_s: ANSWER_TIMEOUT.as_secs() };

@@ -5,7 +5,6 @@ use super::{OnReport, Settings};
 use crate::role::{Event, Peer, Report};
 use crate::transport::{Address, Connection, Counters, FrameReceiver, FrameSender, Transport, TransportError};
 use littoral_wire::NodeId;
-use littoral_wire::hello::Hello;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
@@ -98,7 +97,7 @@ impl Greeter {
     async fn greet(&self, connection: Connection, dialled: bool) -> Result<Greeted, String> {
         let (peer, counters) = (connection.peer(), connection.counters());
         let (mut sender, mut receiver) = connection.split();
-        let ours = Hello::new(&self.settings.software);
+        let ours = self.settings.hello();
         let hellos = async {
             sender.send(ours.encode().into()).await?;
             sender.flush().await?;
@@ -111,7 +110,14 @@ impl Greeter {
             Err(_) => Err(format!("no hello within {} ms", self.settings.hello_timeout_ms)),
         };
         match theirs {
-            Ok(_) => Ok(Greeted { peer, dialled, sender, receiver, counters, place: None }),
+            Ok(theirs) => {
+                if theirs.kernels != ours.kernels {
+                    let (here, there) = (&ours.kernels, &theirs.kernels);
+                    let what = format!("{peer} has kernels {there}, this machine {here}: no exact work between them");
+                    (self.on_report)(Report::Note { what });
+                }
+                Ok(Greeted { peer, dialled, sender, receiver, counters, place: None })
+            }
             Err(reason) => {
                 let _ = timeout(self.hello_timeout(), sender.close(CODE_REASON, &reason)).await;
                 Err(reason)

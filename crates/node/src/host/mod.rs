@@ -32,6 +32,7 @@ use crate::store::{FileObjects, Store, StoreError};
 use crate::transport::{Address, Transport};
 use crate::work::LocalData;
 use littoral_wire::NodeId;
+use littoral_wire::hello::Hello;
 use machine::{Input, Machine};
 use std::sync::Arc;
 use thiserror::Error;
@@ -54,6 +55,8 @@ pub struct World {
 pub struct Settings {
     /// Told to peers, e.g. `littoral 0.1.0`.
     pub software: String,
+    /// Told to peers: how this machine computes language models.
+    pub kernels: String,
     /// Works that run at a time, at least 1.
     pub threads: usize,
     /// Accepted links; one more is told so and dropped.
@@ -76,6 +79,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             software: concat!("littoral ", env!("CARGO_PKG_VERSION")).into(),
+            kernels: littoral_tensor::quant::KERNELS.into(),
             threads: std::thread::available_parallelism().map_or(1, |cores| cores.get()),
             links_max: 10_000,
             greetings_max: 256,
@@ -86,6 +90,13 @@ impl Default for Settings {
             holder: None,
             lease_ttl_ms: 60_000,
         }
+    }
+}
+
+impl Settings {
+    /// What a peer is told first.
+    pub fn hello(&self) -> Hello {
+        Hello::new(&self.software, &self.kernels)
     }
 }
 

@@ -17,6 +17,7 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use littoral_infer::model::Model;
+use littoral_tensor::quant::KERNELS;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
@@ -221,6 +222,8 @@ fn described(served: &Served) -> Value {
         "created": served.since,
         "owned_by": "littoral",
         "max_model_len": served.model.context(),
+        // Ours: servers with equal kernels give equal bits.
+        "kernels": KERNELS,
     })
 }
 

@@ -1,0 +1,86 @@
+//! `littoral up --chat`: both halves at once.
+
+use super::tiny;
+use super::trial::{Folder, kill, lives, pids, up};
+use serde_json::Value;
+use std::fs;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+fn tiny_model(dir: &Path) -> String {
+    fs::create_dir_all(dir).unwrap();
+    let path = dir.join("tiny.gguf");
+    fs::write(&path, tiny::gguf(true)).unwrap();
+    path.display().to_string()
+}
+
+fn get(at: &str, path: &str) -> io::Result<String> {
+    let mut stream = TcpStream::connect(at)?;
+    stream.set_read_timeout(Some(Duration::from_secs(60)))?;
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+    let mut said = String::new();
+    stream.read_to_string(&mut said)?;
+    Ok(said)
+}
+
+/// The server is a machine as the others: it comes back where it was, and ends with them.
+#[test]
+fn a_trained_fleet_answers_until_ctrl_c() {
+    let (models, folder) = (Folder::new("chat-models"), Folder::new("chat"));
+    let model = tiny_model(&models.0);
+    let mut run = up(&folder.0, &["--rounds", "1", "--chat-model", &model]);
+    let mut err = run.stderr.take().unwrap();
+    let talk = std::thread::spawn(move || {
+        let mut said = String::new();
+        err.read_to_string(&mut said).unwrap();
+        said
+    });
+    let mut lines = BufReader::new(run.stdout.take().unwrap()).lines().map(|line| line.unwrap());
+    let mut line = || serde_json::from_str::<Value>(&lines.next().unwrap()).unwrap();
+    assert!(line()["federated_accuracy"].is_f64());
+    let served = line();
+    assert_eq!((served["role"].as_str(), served["model"].as_str()), (Some("serve"), Some("tiny")));
+    let at = served["url"].as_str().unwrap().strip_prefix("http://127.0.0.1:").unwrap();
+    let at = format!("127.0.0.1:{at}");
+    assert!(get(&at, "/v1/models").unwrap().contains("\"id\":\"tiny\""));
+
+    let first = pids(&folder.0)["chat"];
+    assert!(kill(first));
+    let begin = Instant::now();
+    while !get(&at, "/v1/models").is_ok_and(|said| said.contains("tiny")) {
+        assert!(begin.elapsed() < Duration::from_secs(60));
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let machines = pids(&folder.0);
+    assert_ne!(machines["chat"], first);
+    assert_eq!(machines.len(), 8);
+    assert!(Command::new("kill").args(["-INT", &run.id().to_string()]).status().unwrap().success());
+    assert!(run.wait().unwrap().success());
+    assert!(machines.values().all(|pid| !lives(*pid)));
+    assert!(lines.next().is_none());
+    assert!(talk.join().unwrap().contains("chat was killed by signal 9; it runs again"));
+}
+
+/// What cannot be served costs nothing that was trained.
+#[test]
+fn without_its_model_the_report_comes_all_the_same() {
+    let models = Folder::new("chat-none");
+    fs::create_dir_all(&models.0).unwrap();
+    let (none, broken) = (models.0.join("none.gguf"), models.0.join("broken.gguf"));
+    fs::write(&broken, "GGUF").unwrap();
+    for (model, place) in [(&none, "none.gguf"), (&broken, "broken.gguf")] {
+        let folder = Folder::new(place);
+        let output = up(&folder.0, &["--rounds", "1", "--chat-model", model.to_str().unwrap()]);
+        let output = output.wait_with_output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!((output.status.code(), lines.len()), (Some(1), 2), "{text}");
+        assert!(lines[0]["federated_accuracy"].is_f64());
+        assert!(lines[1]["error"]["where"].as_str().unwrap().contains(place), "{text}");
+        assert!(folder.0.join("hospitals.safetensors").exists());
+        assert!(pids(&folder.0).values().all(|pid| !lives(*pid)));
+    }
+}
