@@ -2,7 +2,7 @@
 
     python -m venv v && v/bin/pip install gguf numpy                  # and llama-cpp-python, as tokens.py says
     cargo build --release -p littoral-model --example logits
-    v/bin/python crates/model/oracles/distributions.py --models /root/models --text ../shared/data/tinyshakespeare.txt
+    v/bin/python crates/model/oracles/distributions.py --models MODELS --text ../shared/data/tinyshakespeare.txt
         --logits target/release/examples/logits [--littoral target/release/littoral] [--write]
 
 For each model: the Kullback-Leibler divergence KL(reference || other) in nats, as a mean over the positions of the text's
@@ -103,7 +103,7 @@ def golden(name, path, ids, expected, ours, llama):
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("--models", default="/root/models")
+    parser.add_argument("--models", required=True)
     parser.add_argument("--only", nargs="*", default=MODELS)
     parser.add_argument("--text", required=True)
     parser.add_argument("--logits", help="the example of littoral-model, built")

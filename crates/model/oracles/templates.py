@@ -1,7 +1,7 @@
 """What Python's jinja2 makes of chat templates: what `tests/templates.rs` compares ours with. For developers only.
 
     python -m venv v && v/bin/pip install jinja2 gguf
-    v/bin/python crates/model/oracles/templates.py --models /root/models     # writes tests/golden/templates.json
+    v/bin/python crates/model/oracles/templates.py --models MODELS     # writes tests/golden/templates.json
 
 The environment is that of Hugging Face `transformers` (utils/chat_template_utils.py). Templates are those of the models'
 files, and some written here that use what templates of other families use.
@@ -140,7 +140,7 @@ def render(source, variables):
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("--models", default="/root/models")
+    parser.add_argument("--models", required=True)
     args = parser.parse_args()
     sources = {}
     for model in MODELS:

@@ -2,8 +2,8 @@
 
     python -m venv v && v/bin/pip install cmake ninja gguf
     CMAKE_ARGS=-DGGML_NATIVE=ON v/bin/pip install llama-cpp-python     # compiles llama.cpp, 5 to 25 minutes
-    v/bin/python crates/model/oracles/tokens.py --models /root/models                  # writes tests/golden/tokens
-    v/bin/python crates/model/oracles/tokens.py --models /root/models --fuzz 5000 --out /tmp/fuzz
+    v/bin/python crates/model/oracles/tokens.py --models MODELS                  # writes tests/golden/tokens
+    v/bin/python crates/model/oracles/tokens.py --models MODELS --fuzz 5000 --out /tmp/fuzz
     LITTORAL_TOKENS=/tmp/fuzz cargo test -p littoral-model --test tokens
 
 A golden file is of one vocabulary, with the settings that were changed in it: there is no small model at hand for each
@@ -188,7 +188,7 @@ def pieces(vocabulary):
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("--models", default="/root/models")
+    parser.add_argument("--models", required=True)
     parser.add_argument("--out", default=os.path.join(HERE, "..", "tests", "golden", "tokens"))
     parser.add_argument("--fuzz", type=int, default=0, help="random texts instead of the committed ones")
     parser.add_argument("--seed", type=int, default=1)

@@ -2,8 +2,8 @@
 //! dequantised weights (`oracles/reference.py`), which is another's reading of the same papers.
 //!
 //! Tiny models of each family are made here, from a description that stands in the golden file with the reference's logits
-//! (`oracles/tiny_distributions.py`, which llama.cpp agrees with as well). Real models come from `$LITTORAL_MODELS` or
-//! `/root/models`; where a file is absent the test says so and passes (`oracles/distributions.py`).
+//! (`oracles/tiny_distributions.py`, which llama.cpp agrees with as well). Real models come from the folder
+//! `$LITTORAL_MODELS`; where a file is absent the test says so and passes (`oracles/distributions.py`).
 
 use littoral_model::lm::{self, Input, Part, Scratch, Stage, Wanted};
 use littoral_tensor::Mapped;
@@ -126,7 +126,7 @@ fn coarse(p: &[f64], q: &[f64]) -> f64 {
 
 fn compare(golden: &str) {
     let real: Real = serde_json::from_str(golden).unwrap();
-    let folder = std::env::var_os("LITTORAL_MODELS").map_or_else(|| PathBuf::from("/root/models"), PathBuf::from);
+    let folder = std::env::var_os("LITTORAL_MODELS").map_or_else(PathBuf::new, PathBuf::from);
     let path = Path::new(&folder).join(&real.file);
     let Ok(file) = std::fs::File::open(&path) else {
         println!("{} is absent: nothing is compared", path.display());

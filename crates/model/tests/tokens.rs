@@ -1,7 +1,7 @@
 //! Ids are llama.cpp's, id for id, for a corpus of nasty strings under every vocabulary at hand.
 //!
 //! `oracles/tokens.py` wrote the golden files. The vocabularies themselves are megabytes and come from the models' files, in
-//! `$LITTORAL_MODELS` or `/root/models`; where a file is absent the test says so and passes. `$LITTORAL_TOKENS` names a
+//! `$LITTORAL_MODELS`; where a file is absent the test says so and passes. `$LITTORAL_TOKENS` names a
 //! folder with other golden files, to compare many more strings than are committed.
 
 use littoral_model::text::{Kind, Tokeniser, Vocabulary};
@@ -48,7 +48,7 @@ fn read<T: for<'de> Deserialize<'de>>(name: &str) -> T {
 }
 
 fn model(name: &str) -> Option<Mapped> {
-    let folder = std::env::var_os("LITTORAL_MODELS").map_or_else(|| PathBuf::from("/root/models"), PathBuf::from);
+    let folder = std::env::var_os("LITTORAL_MODELS").map_or_else(PathBuf::new, PathBuf::from);
     let path = folder.join(name);
     let Ok(file) = std::fs::File::open(&path) else {
         println!("{} is absent: nothing is compared", path.display());
