@@ -22,7 +22,7 @@ impl Kernel {
         assert_eq!(keys.len(), blocks * BLOCK * width, "whole blocks of keys");
         assert_eq!(queries.len(), width * self.queries, "elements of the queries");
         assert_eq!(scores.len(), blocks * BLOCK * self.queries, "a score for each key and query");
-        // SAFETY: the lengths are those that the loops run over, and `new` was told instructions of this processor.
+        // SAFETY: the lengths are those that the loops run over, and [`kernel`] saw that this processor has the instructions.
         unsafe { (self.scores)(keys.as_ptr(), blocks, width, queries.as_ptr(), scores.as_mut_ptr()) }
     }
 
@@ -137,8 +137,12 @@ kernels!(
     Scalar
 );
 
-/// The kernel for `N` queries. `instructions` must be one of [`Instructions::here`].
+/// The kernel for `N` queries.
+///
+/// # Panics
+/// If this processor has not got the instructions.
 pub fn kernel<const N: usize>(instructions: Instructions) -> Kernel {
+    assert!(instructions.is_here(), "{} on a processor without it", instructions.name());
     match instructions {
         #[cfg(target_arch = "x86_64")]
         Instructions::Avx512 => avx512::kernel::<N>(),

@@ -33,27 +33,38 @@ pub enum Instructions {
 impl Instructions {
     /// Those that this processor has, best first; the last is [`Instructions::Scalar`].
     pub fn here() -> Vec<Self> {
-        let mut here = Vec::new();
-        #[cfg(target_arch = "x86_64")]
-        {
-            if is_x86_feature_detected!("avx512f")
-                && is_x86_feature_detected!("avx512bw")
-                && is_x86_feature_detected!("avx512dq")
-                && is_x86_feature_detected!("avx512vl")
-                && is_x86_feature_detected!("avx512vnni")
-            {
-                here.push(Self::Avx512);
+        let all = [
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512,
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2,
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon,
+            Self::Scalar,
+        ];
+        all.into_iter().filter(|instructions| instructions.is_here()).collect()
+    }
+
+    /// Whether this processor has them. What runs kernels asks, so that a wrong choice panics and does nothing worse.
+    pub fn is_here(self) -> bool {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 => {
+                is_x86_feature_detected!("avx512f")
+                    && is_x86_feature_detected!("avx512bw")
+                    && is_x86_feature_detected!("avx512dq")
+                    && is_x86_feature_detected!("avx512vl")
+                    && is_x86_feature_detected!("avx512vnni")
+                    && Self::Avx2.is_here()
             }
-            if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c") {
-                here.push(Self::Avx2);
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => {
+                is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c")
             }
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon => std::arch::is_aarch64_feature_detected!("dotprod"),
+            Self::Scalar => true,
         }
-        #[cfg(target_arch = "aarch64")]
-        if std::arch::is_aarch64_feature_detected!("dotprod") {
-            here.push(Self::Neon);
-        }
-        here.push(Self::Scalar);
-        here
     }
 
     pub fn name(self) -> &'static str {

@@ -21,7 +21,7 @@ pub struct Memory {
 
 enum Owner {
     Heap(Layout),
-    /// Held, so that they stay.
+    /// Nobody reads it: it is held, so that the pages stay.
     #[cfg(unix)]
     Pages(#[allow(dead_code)] Arc<Pages>),
 }

@@ -42,7 +42,10 @@ pub struct Panels {
 }
 
 impl Panels {
+    /// # Panics
+    /// If this processor has not got the instructions.
     pub fn new(instructions: Instructions) -> Self {
+        assert!(instructions.is_here(), "{} on a processor without it", instructions.name());
         let forms = [const { Vec::new() }; FORMS];
         Self { instructions, columns: 0, tokens: 0, groups: Vec::new(), forms, ready: [false; FORMS] }
     }
