@@ -50,10 +50,14 @@ pub(super) const D_32: usize = 32;
 pub(super) const DS_32: usize = D_32 + 4;
 pub(super) const SUM_32: usize = DS_32 + 4;
 
-/// Sizes of panels, greedily: most tokens first.
+/// The number of tokens for which kernels are fastest: the sums of more do not fit into registers beside all else.
+const BEST: usize = 8;
+
+/// Sizes of panels, of those that kernels take: the best one while many tokens are left, then the biggest that fits.
 pub fn panels(mut tokens: usize, sizes: &[usize]) -> impl Iterator<Item = usize> {
     std::iter::from_fn(move || {
-        let size = sizes.iter().rev().copied().find(|size| *size <= tokens)?;
+        let fits = |size: &usize| *size <= tokens && (*size <= BEST || tokens < 2 * BEST);
+        let size = sizes.iter().rev().copied().find(fits)?;
         tokens -= size;
         Some(size)
     })
@@ -167,8 +171,9 @@ mod tests {
     }
 
     #[test]
-    fn panels_take_the_biggest_first() {
-        assert_eq!(panels(31, &[1, 2, 4, 8, 12]).collect::<Vec<_>>(), [12, 12, 4, 2, 1]);
+    fn panels_take_the_best_size_and_few_panels_of_a_rest() {
+        assert_eq!(panels(31, &[1, 2, 4, 8, 12]).collect::<Vec<_>>(), [8, 8, 12, 2, 1]);
+        assert_eq!(panels(16, &[1, 2, 4, 8, 12]).collect::<Vec<_>>(), [8, 8]);
         assert_eq!(panels(7, &[1, 2, 4]).collect::<Vec<_>>(), [4, 2, 1]);
     }
 }

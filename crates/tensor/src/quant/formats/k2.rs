@@ -6,7 +6,7 @@
 //! d:     16 d (f16), 16 dmin
 //! ```
 
-use super::{Format, min_at, next, place, put_half, scale_at, take_half, unroll};
+use super::{Format, dots, min_at, next, place, put_half, scale_at, take_half, unroll};
 use crate::quant::Kind;
 use crate::quant::activations::{Blocks, D_256, PAIRS_16};
 use crate::quant::lanes::{Lanes, ROWS};
@@ -64,9 +64,7 @@ impl Format for Q2K {
                         2 => L::down::<4>(pairs, 3),
                         _ => L::down::<6>(pairs, 3),
                     };
-                    for (m, sub) in sub.iter_mut().enumerate() {
-                        *sub = L::dot(*sub, w, panel.add(((J * 4 + group) * M + m) * 4));
-                    }
+                    dots::<L, M>(&mut sub, w, panel.add((J * 4 + group) * M * 4));
                 }
                 let scale = L::unsigned(scale_of.as_ptr().add(16 * J));
                 for (sum, sub) in sums.iter_mut().zip(sub) {

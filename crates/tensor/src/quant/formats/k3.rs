@@ -9,7 +9,7 @@
 //! The kernel multiplies with eight times the value, so that "4 too big" is the same 32 as Q6_K's, and takes d / 8, which
 //! is exact.
 
-use super::{Format, next, place, put_half, take_half, unroll};
+use super::{Format, dots, next, place, put_half, take_half, unroll};
 use crate::quant::Kind;
 use crate::quant::activations::{Blocks, D_256, N32};
 use crate::quant::lanes::{Lanes, ROWS};
@@ -97,9 +97,7 @@ impl Format for Q3K {
                         _ => L::down::<2>(upper, 0x20),
                     };
                     let w = L::or(low, high);
-                    for (m, sub) in sub.iter_mut().enumerate() {
-                        *sub = L::dot(*sub, w, panel.add(((J * 4 + group) * M + m) * 4));
-                    }
+                    dots::<L, M>(&mut sub, w, panel.add((J * 4 + group) * M * 4));
                 }
                 let scale = L::unsigned(scale_of.as_ptr().add(16 * J));
                 // sub (scale - 32), still an integer: 16 * 8 * 4 * 127 * 32 * 16 < 2^26.

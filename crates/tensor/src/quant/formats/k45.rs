@@ -10,7 +10,7 @@
 //! The scale of sub-block j and row r is number 16 j + r. Minima come in pairs of sub-blocks, as `dot_pairs` wants them:
 //! that of j and r is number 32 (j / 2) + 2 r + j % 2.
 
-use super::{Format, fifth_bit, min_at, next, place, put_half, scale_at, take_half, unroll};
+use super::{Format, dots, fifth_bit, min_at, next, place, put_half, scale_at, take_half, unroll};
 use crate::quant::Kind;
 use crate::quant::activations::{Blocks, D_256, PAIRS_32};
 use crate::quant::dequantise::six_bits;
@@ -127,9 +127,7 @@ impl<const FIVE: bool> Format for K45<FIVE> {
                     }
                     for (half, w) in halves.into_iter().enumerate() {
                         let q = panel.add(((2 * PAIR + half) * 8 + group) * M * 4);
-                        for (m, sub) in subs[half].iter_mut().enumerate() {
-                            *sub = L::dot(*sub, w, q.add(4 * m));
-                        }
+                        dots::<L, M>(&mut subs[half], w, q);
                     }
                 }
                 for (half, subs) in subs.into_iter().enumerate() {

@@ -7,7 +7,7 @@
 //! d:      16 d (f16)
 //! ```
 
-use super::{Format, next, place, put_half, take_half, unroll};
+use super::{Format, dots, next, place, put_half, take_half, unroll};
 use crate::quant::Kind;
 use crate::quant::activations::{Blocks, D_256, N32};
 use crate::quant::lanes::{Lanes, ROWS};
@@ -69,15 +69,15 @@ impl Format for Q6K {
                     let place = tile.add(upper(HALF, at));
                     let upper = if QUARTER == 0 { next::<L, M>(place) } else { L::load(place) };
                     let low = next::<L, M>(tile.add(low(HALF, QUARTER * 8 + at)));
-                    let pair = if QUARTER == 0 {
-                        [L::or(L::low(low), L::up::<4>(upper, 0x30)), L::or(L::high(low), L::up::<0>(upper, 0x30))]
+                    let upper = if QUARTER == 0 {
+                        [L::up::<4>(upper, 0x30), L::up::<0>(upper, 0x30)]
                     } else {
-                        [L::or(L::low(low), L::up::<2>(upper, 0x30)), L::or(L::high(low), L::down::<2>(upper, 0x30))]
+                        [L::up::<2>(upper, 0x30), L::down::<2>(upper, 0x30)]
                     };
-                    for ((subs, w), j) in subs.iter_mut().zip(pair).zip(J) {
-                        for (m, sub) in subs.iter_mut().enumerate() {
-                            *sub = L::dot(*sub, w, panel.add(((j * 4 + group) * M + m) * 4));
-                        }
+                    let weights = [L::or(L::low(low), upper[0]), L::or(L::high(low), upper[1])];
+                    for half in 0..2 {
+                        let q = panel.add((J[half] * 4 + group) * M * 4);
+                        dots::<L, M>(&mut subs[half], weights[half], q);
                     }
                 }
                 for (subs, j) in subs.into_iter().zip(J) {

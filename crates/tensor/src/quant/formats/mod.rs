@@ -105,6 +105,19 @@ unsafe fn next<L: Lanes, const M: usize>(at: *const u8) -> L::Bytes {
     }
 }
 
+/// Adds the products of four columns, in weights below 128, with `M` tokens: those at `a`.
+///
+/// # Safety
+/// That of [`Lanes::dot`].
+#[inline(always)]
+unsafe fn dots<L: Lanes, const M: usize>(sums: &mut [L::Ints; M], w: L::Bytes, a: *const u8) {
+    unsafe {
+        for m in 0..M {
+            sums[m] = L::settled(L::dot(sums[m], w, a.add(4 * m)));
+        }
+    }
+}
+
 /// Bit `index` of each byte, as bit 4.
 ///
 /// # Safety

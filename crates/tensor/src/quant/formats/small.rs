@@ -7,7 +7,7 @@
 //! d:          16 d (f16), then for the _1 kinds 16 m
 //! ```
 
-use super::{Format, fifth_bit, next, place, put_half, take_half, unroll};
+use super::{Format, dots, fifth_bit, next, place, put_half, take_half, unroll};
 use crate::quant::Kind;
 use crate::quant::activations::{Blocks, D_32, DS_32, SUM_32};
 use crate::quant::lanes::{Lanes, ROWS};
@@ -97,9 +97,7 @@ impl<const FIVE: bool, const MINIMUM: bool> Format for Nibbles<FIVE, MINIMUM> {
                     halves[1] = L::or(halves[1], fifth_bit::<L>(fifth, FOUR + 4));
                 }
                 for (half, w) in halves.into_iter().enumerate() {
-                    for (m, sum) in sums.iter_mut().enumerate() {
-                        *sum = L::dot(*sum, w, panel.add(((4 * half + FOUR) * M + m) * 4));
-                    }
+                    dots::<L, M>(&mut sums, w, panel.add((4 * half + FOUR) * M * 4));
                 }
             });
             let d = L::halves(tile.add(Self::D));
