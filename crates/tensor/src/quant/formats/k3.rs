@@ -72,33 +72,31 @@ impl Format for Q3K {
                 let mut sub = [L::zero(); M];
                 L::start(&mut sub, |m| number(panel.add(N32 * M + (J * M + m) * 4)));
                 groups!(TURN, group of 4 with L {
-                    let pairs = weights::<L>(TURN, group, |group| {
+                    let w = weights::<L>(TURN, group, |group| {
                         let place = tile.add(PAIRS + (J / 8 * 8 + J % 2 * 4 + group) * 64);
-                        if J % 8 < 2 { next::<L, M>(place) } else { L::load(place) }
-                    });
-                    let upper = weights::<L>(TURN, group, |group| {
+                        let pairs = if J % 8 < 2 { next::<L, M>(place) } else { L::load(place) };
                         let place = tile.add(UPPER + (J % 2 * 4 + group) * 64);
-                        if J < 2 { next::<L, M>(place) } else { L::load(place) }
+                        let upper = if J < 2 { next::<L, M>(place) } else { L::load(place) };
+                        // Eight times the pair, in bits 3 and 4.
+                        let low = match J % 8 / 2 {
+                            0 => L::up::<3>(pairs, 0x18),
+                            1 => L::up::<1>(pairs, 0x18),
+                            2 => L::down::<1>(pairs, 0x18),
+                            _ => L::down::<3>(pairs, 0x18),
+                        };
+                        // Bit J / 2 becomes bit 5.
+                        let high = match J / 2 {
+                            0 => L::up::<5>(upper, 0x20),
+                            1 => L::up::<4>(upper, 0x20),
+                            2 => L::up::<3>(upper, 0x20),
+                            3 => L::up::<2>(upper, 0x20),
+                            4 => L::up::<1>(upper, 0x20),
+                            5 => L::up::<0>(upper, 0x20),
+                            6 => L::down::<1>(upper, 0x20),
+                            _ => L::down::<2>(upper, 0x20),
+                        };
+                        L::or(low, high)
                     });
-                    // Eight times the pair, in bits 3 and 4.
-                    let low = match J % 8 / 2 {
-                        0 => L::up::<3>(pairs, 0x18),
-                        1 => L::up::<1>(pairs, 0x18),
-                        2 => L::down::<1>(pairs, 0x18),
-                        _ => L::down::<3>(pairs, 0x18),
-                    };
-                    // Bit J / 2 becomes bit 5.
-                    let high = match J / 2 {
-                        0 => L::up::<5>(upper, 0x20),
-                        1 => L::up::<4>(upper, 0x20),
-                        2 => L::up::<3>(upper, 0x20),
-                        3 => L::up::<2>(upper, 0x20),
-                        4 => L::up::<1>(upper, 0x20),
-                        5 => L::up::<0>(upper, 0x20),
-                        6 => L::down::<1>(upper, 0x20),
-                        _ => L::down::<2>(upper, 0x20),
-                    };
-                    let w = L::or(low, high);
                     L::dots(&mut sub, TURN, w, panel.add((J * 4 + group) * M * 4));
                 });
                 let scale = L::unsigned(scale_of.as_ptr().add(16 * J));
