@@ -129,7 +129,7 @@ kernels!(
 kernels!(
     #[target_feature(enable = "neon,dotprod")]
     neon,
-    crate::quant::lanes::neon::Neon
+    crate::quant::lanes::neon::Neon<false>
 );
 kernels!(
     #[inline(never)]
@@ -149,7 +149,7 @@ pub fn kernel<const N: usize>(instructions: Instructions) -> Kernel {
         #[cfg(target_arch = "x86_64")]
         Instructions::Avx2 => avx2::kernel::<N>(),
         #[cfg(target_arch = "aarch64")]
-        Instructions::Neon => neon::kernel::<N>(),
+        Instructions::NeonI8mm | Instructions::Neon => neon::kernel::<N>(),
         Instructions::Scalar => scalar::kernel::<N>(),
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! A token's vector is cut into blocks of 32 or of 256 values, as the weights want; each block has one f32 scale `d` and
 //! integers from -127 to 127. Up to [`TOKENS_MAX`] tokens lie side by side in a *panel*, four columns of each in turn, so
-//! that a kernel reads forward. What a token's numbers are does not depend on who lies beside it.
+//! that a kernel reads forward; eight, where kernels multiply so many at once ([`super::Instructions::columns`]). What a
+//! token's numbers are does not depend on who lies beside it.
 //!
 //! ```text
 //! 32:   q: 8 groups x M x 4 i8 | d: M f32 | ds: M f32 | sum: M i32          d times the sum of q; the sum of q
@@ -82,15 +83,16 @@ for_this_processor! {
     }
 }
 
-/// Writes token `at` of a panel of `tokens` with `x`, whose length is a multiple of the blocks' columns.
-pub fn quantise(blocks: Blocks, x: &[f32], at: usize, tokens: usize, panel: &mut [u8]) {
+/// Writes token `at` of a panel of `tokens` with `x`, whose length is a multiple of the blocks' columns; `together` of
+/// them lie side by side, four or eight.
+pub fn quantise(blocks: Blocks, x: &[f32], at: usize, tokens: usize, together: usize, panel: &mut [u8]) {
     let (columns, bytes) = (blocks.columns(), blocks.bytes(tokens));
     let mut q = [0i8; 256];
     for (x, block) in x.chunks_exact(columns).zip(panel.chunks_exact_mut(bytes)) {
         let q = &mut q[..columns];
         let d = quantise_block(x, q);
-        for (group, values) in q.chunks_exact(4).enumerate() {
-            let place = &mut block[(group * tokens + at) * 4..][..4];
+        for (group, values) in q.chunks_exact(together).enumerate() {
+            let place = &mut block[(group * tokens + at) * together..][..together];
             place.iter_mut().zip(values).for_each(|(byte, q)| *byte = *q as u8);
         }
         // Part `part` of a token's numbers, the `i`-th of several.
@@ -138,7 +140,7 @@ mod tests {
         for blocks in [Blocks::Of32, Blocks::Of256] {
             let alone = {
                 let mut panel = vec![0; x.len() / blocks.columns() * blocks.bytes(1)];
-                quantise(blocks, &x, 0, 1, &mut panel);
+                quantise(blocks, &x, 0, 1, 4, &mut panel);
                 panel
             };
             for (x, block) in x.chunks(blocks.columns()).zip(alone.chunks(blocks.bytes(1))) {
@@ -151,11 +153,15 @@ mod tests {
                 }
             }
             // The same token as the third of four.
-            let mut panel = vec![0xee; x.len() / blocks.columns() * blocks.bytes(4)];
-            quantise(blocks, &x, 2, 4, &mut panel);
-            for (one, four) in alone.chunks(blocks.bytes(1)).zip(panel.chunks(blocks.bytes(4))) {
-                let third: Vec<u8> = four.chunks(16).flat_map(|all| all[8..12].to_vec()).collect();
-                assert_eq!(one, third);
+            for together in [4, 8] {
+                let mut panel = vec![0xee; x.len() / blocks.columns() * blocks.bytes(4)];
+                quantise(blocks, &x, 2, 4, together, &mut panel);
+                for (one, four) in alone.chunks(blocks.bytes(1)).zip(panel.chunks(blocks.bytes(4))) {
+                    let (q, rest) = four.split_at(4 * blocks.columns());
+                    let q = q.chunks(4 * together).flat_map(|all| &all[2 * together..3 * together]);
+                    let third: Vec<u8> = q.chain(rest.chunks(16).flat_map(|all| &all[8..12])).copied().collect();
+                    assert_eq!(one, third);
+                }
             }
         }
     }

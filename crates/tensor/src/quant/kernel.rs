@@ -26,23 +26,29 @@ pub enum Instructions {
     #[cfg(target_arch = "x86_64")]
     Avx2,
     #[cfg(target_arch = "aarch64")]
+    NeonI8mm,
+    #[cfg(target_arch = "aarch64")]
     Neon,
     Scalar,
 }
 
 impl Instructions {
-    /// Those that this processor has, best first; the last is [`Instructions::Scalar`].
+    /// Those of this kind of processor, best first.
+    pub(super) const ALL: &[Self] = &[
+        #[cfg(target_arch = "x86_64")]
+        Self::Avx512,
+        #[cfg(target_arch = "x86_64")]
+        Self::Avx2,
+        #[cfg(target_arch = "aarch64")]
+        Self::NeonI8mm,
+        #[cfg(target_arch = "aarch64")]
+        Self::Neon,
+        Self::Scalar,
+    ];
+
+    /// Those that this very processor has, best first; the last is [`Instructions::Scalar`].
     pub fn here() -> Vec<Self> {
-        let all = [
-            #[cfg(target_arch = "x86_64")]
-            Self::Avx512,
-            #[cfg(target_arch = "x86_64")]
-            Self::Avx2,
-            #[cfg(target_arch = "aarch64")]
-            Self::Neon,
-            Self::Scalar,
-        ];
-        all.into_iter().filter(|instructions| instructions.is_here()).collect()
+        Self::ALL.iter().copied().filter(|instructions| instructions.is_here()).collect()
     }
 
     /// Whether this processor has them. What runs kernels asks, so that a wrong choice panics and does nothing worse.
@@ -62,6 +68,8 @@ impl Instructions {
                 is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c")
             }
             #[cfg(target_arch = "aarch64")]
+            Self::NeonI8mm => std::arch::is_aarch64_feature_detected!("i8mm") && Self::Neon.is_here(),
+            #[cfg(target_arch = "aarch64")]
             Self::Neon => std::arch::is_aarch64_feature_detected!("dotprod"),
             Self::Scalar => true,
         }
@@ -74,6 +82,8 @@ impl Instructions {
             #[cfg(target_arch = "x86_64")]
             Self::Avx2 => "avx2",
             #[cfg(target_arch = "aarch64")]
+            Self::NeonI8mm => "neon-i8mm",
+            #[cfg(target_arch = "aarch64")]
             Self::Neon => "neon-dotprod",
             Self::Scalar => "scalar",
         }
@@ -85,6 +95,15 @@ impl Instructions {
             #[cfg(target_arch = "x86_64")]
             Self::Avx512 => &[1, 2, 4, 8, 12],
             _ => &[1, 2, 4],
+        }
+    }
+
+    /// Columns of a token that lie side by side in a panel of several.
+    pub(super) fn columns(self) -> usize {
+        match self {
+            #[cfg(target_arch = "aarch64")]
+            Self::NeonI8mm => 8,
+            _ => 4,
         }
     }
 }
@@ -251,8 +270,16 @@ kernels!(
 kernels!(
     #[target_feature(enable = "neon,dotprod")]
     neon,
-    super::super::lanes::neon::Neon,
+    super::super::lanes::neon::Neon<false>,
     1,
+    2,
+    4
+);
+#[cfg(target_arch = "aarch64")]
+kernels!(
+    #[target_feature(enable = "neon,dotprod,i8mm")]
+    neon_i8mm,
+    super::super::lanes::neon::Neon<true>,
     2,
     4
 );
@@ -272,6 +299,11 @@ pub fn kernel(instructions: Instructions, kind: Kind, tokens: usize) -> Option<K
         Instructions::Avx512 => avx512::kernel(kind, tokens),
         #[cfg(target_arch = "x86_64")]
         Instructions::Avx2 => avx2::kernel(kind, tokens),
+        // A token by itself has none to be multiplied with, and lies in its panel as it does for the others.
+        #[cfg(target_arch = "aarch64")]
+        Instructions::NeonI8mm if tokens == 1 => neon::kernel(kind, tokens),
+        #[cfg(target_arch = "aarch64")]
+        Instructions::NeonI8mm => neon_i8mm::kernel(kind, tokens),
         #[cfg(target_arch = "aarch64")]
         Instructions::Neon => neon::kernel(kind, tokens),
         Instructions::Scalar => scalar::kernel(kind, tokens),

@@ -90,7 +90,7 @@ impl Panels {
         }
         assert_eq!(x.len(), self.tokens * self.columns, "values of {} tokens", self.tokens);
         assert!(blocks.is_none_or(|b| self.columns.is_multiple_of(b.columns())), "{} columns in {kind}", self.columns);
-        let (columns, groups) = (self.columns, &self.groups);
+        let (columns, groups, together) = (self.columns, &self.groups, self.instructions.columns());
         let bytes = &mut self.forms[form];
         bytes.resize(column_bytes(blocks, columns, self.tokens), 0);
         let mut rest = bytes.as_mut_slice();
@@ -104,7 +104,7 @@ impl Panels {
             for at in 0..group.tokens {
                 let x = &x[(group.first + at) * columns..][..columns];
                 match blocks {
-                    Some(blocks) => quantise(blocks, x, at, group.tokens, panel),
+                    Some(blocks) => quantise(blocks, x, at, group.tokens, together, panel),
                     None => {
                         for (k, value) in x.iter().enumerate() {
                             panel[(k * group.tokens + at) * 4..][..4].copy_from_slice(&value.to_le_bytes());

@@ -78,7 +78,7 @@ fn exact(kind: Kind, bytes: &[u8], x: &[f32], columns: usize) -> Vec<f64> {
         None => y.iter_mut().zip(x).for_each(|(y, x)| *y = f64::from(*x)),
         Some(blocks) => {
             let mut panel = vec![0; x.len() / blocks.columns() * blocks.bytes(1)];
-            quantise(blocks, x, 0, 1, &mut panel);
+            quantise(blocks, x, 0, 1, 4, &mut panel);
             for (y, block) in y.chunks_mut(blocks.columns()).zip(panel.chunks(blocks.bytes(1))) {
                 let d = f32::from_le_bytes(block[blocks.columns()..][..4].try_into().unwrap());
                 y.iter_mut().zip(block).for_each(|(y, q)| *y = f64::from(d) * f64::from(*q as i8));
@@ -199,12 +199,12 @@ fn operations_agree<L: Lanes>(
             assert_eq!(ints(L::dot(L::same(-7), lw, a)), Scalar::dot([-7; 16], sw, a));
             let start = (L::start_signed(sum.as_ptr()), Scalar::start_signed(sum.as_ptr()));
             assert_eq!(ints(L::dot_signed(start.0, l, a)), Scalar::dot_signed(start.1, s, a));
-            assert_eq!(ints(L::dot_pairs(L::all(a), at, a)), Scalar::dot_pairs(Scalar::all(a), at, a));
+            assert_eq!(ints(L::dot_pairs(L::same(-7), at, a)), Scalar::dot_pairs([-7; 16], at, a));
             let (lu, su) = (L::unsigned(at), Scalar::unsigned(at));
             let (ls, ss) = (L::signed(at), Scalar::signed(at));
             assert_eq!((ints(lu), ints(ls)), (su, ss));
-            let (lm, sm) =
-                (L::multiply_add(L::all(at), L::all(a), ls), Scalar::multiply_add(Scalar::all(at), Scalar::all(a), ss));
+            let [x, y] = [draws.next(), draws.next()].map(|x| x as i32);
+            let (lm, sm) = (L::multiply_add(L::same(x), L::same(y), ls), Scalar::multiply_add([x; 16], [y; 16], ss));
             assert_eq!(ints(lm), sm);
             let same = |l: L::Floats, s: [f32; 16]| {
                 for (l, s) in floats(l).into_iter().zip(s) {
@@ -220,8 +220,62 @@ fn operations_agree<L: Lanes>(
             same(L::add(lf, lg), Scalar::add(sf, sg));
             same(L::fused(lf, lg, L::every(f)), Scalar::fused(sf, sg, Scalar::every(f)));
             same(L::fused_from(lf, lg, L::every(f)), Scalar::fused_from(sf, sg, Scalar::every(f)));
+            let columns = [&w.0, &std::array::from_fn(|_| draws.next() as u8)];
+            let q: [[i8; 8]; 4] = std::array::from_fn(|_| std::array::from_fn(|i| a.cast::<i8>().add(i % 4).read()));
+            let q = q.map(|q| if round % 5 == 0 { q } else { q.map(|_| ((draws.next() % 255) as i8).max(-127)) });
+            let expected = products::<Scalar, 4>(|i| i, columns, &q);
+            assert_eq!(products::<L, 4>(&ints, columns, &q), expected);
+            assert_eq!(products::<L, 2>(&ints, columns, &[q[0], q[1]])[..], expected[..2]);
         }
     }
+}
+
+/// All that sums of several tokens go through, for eight columns.
+///
+/// # Safety
+/// The processor has the instructions of `L`.
+unsafe fn products<L: Lanes, const M: usize>(
+    ints: impl Fn(L::Ints) -> [i32; 16],
+    columns: [&[u8; 64]; 2],
+    q: &[[i8; 8]; M],
+) -> [[i32; 16]; M] {
+    let [first, second] = columns.map(|w| unsafe { L::load(w.as_ptr()) });
+    // As in a panel: four columns of each token in turn, or eight.
+    let panel: Vec<i8> = match L::TURNS {
+        1 => [0, 4].iter().flat_map(|at| q.iter().flat_map(move |q| q[*at..at + 4].to_vec())).collect(),
+        _ => q.as_flattened().to_vec(),
+    };
+    let (a, after) = (panel.as_ptr().cast::<u8>(), panel[4 * M..].as_ptr().cast::<u8>());
+    // SAFETY: `a` has eight bytes of each token, `after` four; scales are read from 64 bytes.
+    unsafe {
+        let (mut sums, mut subs, mut signed) = ([L::zero(); M], [L::zero(); M], [L::zero(); M]);
+        L::start(&mut subs, |m| -1000 * m as i32 - 3);
+        for (sum, q) in signed.iter_mut().zip(q) {
+            let all: i32 = q.iter().map(|q| i32::from(*q)).sum();
+            *sum = L::start_signed(all.to_le_bytes().as_ptr());
+        }
+        for turn in 0..L::TURNS {
+            let all = match L::TURNS {
+                1 => vec![(first, a), (second, after)],
+                _ => vec![(L::together(turn, first, second), a)],
+            };
+            for (w, a) in all {
+                L::dots(&mut subs, turn, L::down::<1>(w, 127), a);
+                L::dots_signed(&mut signed, turn, w, a);
+            }
+        }
+        L::add_scaled(&mut sums, subs, L::signed(columns[0].as_ptr()));
+        L::add_scaled(&mut sums, signed, L::unsigned(columns[1].as_ptr()));
+        L::apart(&mut sums);
+        sums.map(ints)
+    }
+}
+
+/// Other tests compare what they find; CI asks for this one where everything should be found.
+#[test]
+#[ignore = "for a processor with all instruction sets of its kind, such as an emulated one"]
+fn no_instruction_set_is_missing_here() {
+    assert_eq!(Instructions::here(), Instructions::ALL);
 }
 
 #[test]
@@ -245,8 +299,16 @@ fn every_operation_of_every_instruction_set_is_exact() {
                 );
             },
             #[cfg(target_arch = "aarch64")]
+            Instructions::NeonI8mm => unsafe {
+                operations_agree::<lanes::neon::Neon<true>>(
+                    |b| std::mem::transmute(b),
+                    |i| std::mem::transmute(i),
+                    |f| std::mem::transmute(f),
+                );
+            },
+            #[cfg(target_arch = "aarch64")]
             Instructions::Neon => unsafe {
-                operations_agree::<lanes::neon::Neon>(
+                operations_agree::<lanes::neon::Neon<false>>(
                     |b| std::mem::transmute(b),
                     |i| std::mem::transmute(i),
                     |f| std::mem::transmute(f),

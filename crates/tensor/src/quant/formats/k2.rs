@@ -6,7 +6,7 @@
 //! d:     16 d (f16), 16 dmin
 //! ```
 
-use super::{Format, dots, min_at, next, place, put_half, scale_at, take_half, unroll};
+use super::{Format, groups, min_at, next, place, put_half, scale_at, take_half, unroll, weights};
 use crate::quant::Kind;
 use crate::quant::activations::{Blocks, D_256, PAIRS_16};
 use crate::quant::lanes::{Lanes, ROWS};
@@ -55,22 +55,23 @@ impl Format for Q2K {
             let mut sums = [L::zero(); M];
             unroll!(J in [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15] {
                 let mut sub = [L::zero(); M];
-                for group in 0..4 {
-                    let place = tile.add(PAIRS + (J / 8 * 8 + J % 2 * 4 + group) * 64);
-                    let pairs = if J % 8 < 2 { next::<L, M>(place) } else { L::load(place) };
+                groups!(TURN, group of 4 with L {
+                    let pairs = weights::<L>(TURN, group, |group| {
+                        let place = tile.add(PAIRS + (J / 8 * 8 + J % 2 * 4 + group) * 64);
+                        if J % 8 < 2 { next::<L, M>(place) } else { L::load(place) }
+                    });
                     let w = match J % 8 / 2 {
                         0 => L::down::<0>(pairs, 3),
                         1 => L::down::<2>(pairs, 3),
                         2 => L::down::<4>(pairs, 3),
                         _ => L::down::<6>(pairs, 3),
                     };
-                    dots::<L, M>(&mut sub, w, panel.add((J * 4 + group) * M * 4));
-                }
+                    L::dots(&mut sub, TURN, w, panel.add((J * 4 + group) * M * 4));
+                });
                 let scale = L::unsigned(scale_of.as_ptr().add(16 * J));
-                for (sum, sub) in sums.iter_mut().zip(sub) {
-                    *sum = L::settled(L::multiply_add(*sum, sub, scale));
-                }
+                L::add_scaled(&mut sums, sub, scale);
             });
+            L::apart(&mut sums);
             let (d, dmin) = (L::halves(tile.add(D)), L::halves(tile.add(D + 32)));
             for (m, total) in totals.iter_mut().enumerate() {
                 let mut mins = L::zero();

@@ -9,7 +9,7 @@
 //! The kernel multiplies with eight times the value, so that "4 too big" is the same 32 as Q6_K's, and takes d / 8, which
 //! is exact.
 
-use super::{Format, dots, next, place, put_half, take_half, unroll};
+use super::{Format, groups, next, number, place, put_half, take_half, unroll, weights};
 use crate::quant::Kind;
 use crate::quant::activations::{Blocks, D_256, N32};
 use crate::quant::lanes::{Lanes, ROWS};
@@ -70,42 +70,41 @@ impl Format for Q3K {
             let mut sums = [L::zero(); M];
             unroll!(J in [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15] {
                 let mut sub = [L::zero(); M];
-                for (m, sub) in sub.iter_mut().enumerate() {
-                    *sub = L::all(panel.add(N32 * M + (J * M + m) * 4));
-                }
-                for group in 0..4 {
-                    let place = tile.add(PAIRS + (J / 8 * 8 + J % 2 * 4 + group) * 64);
-                    let pairs = if J % 8 < 2 { next::<L, M>(place) } else { L::load(place) };
-                    let place = tile.add(UPPER + (J % 2 * 4 + group) * 64);
-                    let upper = if J < 2 { next::<L, M>(place) } else { L::load(place) };
-                    // Eight times the pair, in bits 3 and 4.
-                    let low = match J % 8 / 2 {
-                        0 => L::up::<3>(pairs, 0x18),
-                        1 => L::up::<1>(pairs, 0x18),
-                        2 => L::down::<1>(pairs, 0x18),
-                        _ => L::down::<3>(pairs, 0x18),
-                    };
-                    // Bit J / 2 becomes bit 5.
-                    let high = match J / 2 {
-                        0 => L::up::<5>(upper, 0x20),
-                        1 => L::up::<4>(upper, 0x20),
-                        2 => L::up::<3>(upper, 0x20),
-                        3 => L::up::<2>(upper, 0x20),
-                        4 => L::up::<1>(upper, 0x20),
-                        5 => L::up::<0>(upper, 0x20),
-                        6 => L::down::<1>(upper, 0x20),
-                        _ => L::down::<2>(upper, 0x20),
-                    };
-                    let w = L::or(low, high);
-                    dots::<L, M>(&mut sub, w, panel.add((J * 4 + group) * M * 4));
-                }
+                L::start(&mut sub, |m| number(panel.add(N32 * M + (J * M + m) * 4)));
+                groups!(TURN, group of 4 with L {
+                    let w = weights::<L>(TURN, group, |group| {
+                        let place = tile.add(PAIRS + (J / 8 * 8 + J % 2 * 4 + group) * 64);
+                        let pairs = if J % 8 < 2 { next::<L, M>(place) } else { L::load(place) };
+                        let place = tile.add(UPPER + (J % 2 * 4 + group) * 64);
+                        let upper = if J < 2 { next::<L, M>(place) } else { L::load(place) };
+                        // Eight times the pair, in bits 3 and 4.
+                        let low = match J % 8 / 2 {
+                            0 => L::up::<3>(pairs, 0x18),
+                            1 => L::up::<1>(pairs, 0x18),
+                            2 => L::down::<1>(pairs, 0x18),
+                            _ => L::down::<3>(pairs, 0x18),
+                        };
+                        // Bit J / 2 becomes bit 5.
+                        let high = match J / 2 {
+                            0 => L::up::<5>(upper, 0x20),
+                            1 => L::up::<4>(upper, 0x20),
+                            2 => L::up::<3>(upper, 0x20),
+                            3 => L::up::<2>(upper, 0x20),
+                            4 => L::up::<1>(upper, 0x20),
+                            5 => L::up::<0>(upper, 0x20),
+                            6 => L::down::<1>(upper, 0x20),
+                            _ => L::down::<2>(upper, 0x20),
+                        };
+                        L::or(low, high)
+                    });
+                    L::dots(&mut sub, TURN, w, panel.add((J * 4 + group) * M * 4));
+                });
                 let scale = L::unsigned(scale_of.as_ptr().add(16 * J));
                 // sub (scale - 32), still an integer: 16 * 8 * 4 * 127 * 32 * 16 < 2^26.
                 let scale = L::multiply_add(scale, L::same(-1), L::same(32));
-                for (sum, sub) in sums.iter_mut().zip(sub) {
-                    *sum = L::settled(L::multiply_add(*sum, sub, scale));
-                }
+                L::add_scaled(&mut sums, sub, scale);
             });
+            L::apart(&mut sums);
             let d = L::multiply(L::halves(tile.add(D)), L::every((&raw const EIGHTH).cast()));
             for (m, total) in totals.iter_mut().enumerate() {
                 let da = L::every(panel.add(D_256 * M + m * 4));

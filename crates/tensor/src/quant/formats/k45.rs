@@ -10,7 +10,7 @@
 //! The scale of sub-block j and row r is number 16 j + r. Minima come in pairs of sub-blocks, as `dot_pairs` wants them:
 //! that of j and r is number 32 (j / 2) + 2 r + j % 2.
 
-use super::{Format, dots, fifth_bit, min_at, next, place, put_half, scale_at, take_half, unroll};
+use super::{Format, fifth_bit, groups, min_at, next, place, put_half, scale_at, take_half, unroll, weights};
 use crate::quant::Kind;
 use crate::quant::activations::{Blocks, D_256, PAIRS_32};
 use crate::quant::dequantise::six_bits;
@@ -113,30 +113,29 @@ impl<const FIVE: bool> Format for K45<FIVE> {
             let mut sums = [L::zero(); M];
             unroll!(PAIR in [0, 1, 2, 3] {
                 let mut subs = [[L::zero(); M]; 2];
-                for group in 0..8 {
-                    let fifth = match (FIVE, PAIR) {
+                groups!(TURN, group of 8 with L {
+                    let fifth = weights::<L>(TURN, group, |group| match (FIVE, PAIR) {
                         (false, _) => L::load(tile),
                         (true, 0) => next::<L, M>(tile.add(fifth(group))),
                         _ => L::load(tile.add(fifth(group))),
-                    };
-                    let packed = next::<L, M>(tile.add(nibbles(FIVE, PAIR * 8 + group)));
+                    });
+                    let packed = |group| next::<L, M>(tile.add(nibbles(FIVE, PAIR * 8 + group)));
+                    let packed = weights::<L>(TURN, group, packed);
                     let mut halves = [L::low(packed), L::high(packed)];
                     if FIVE {
                         halves[0] = L::or(halves[0], fifth_bit::<L>(fifth, 2 * PAIR));
                         halves[1] = L::or(halves[1], fifth_bit::<L>(fifth, 2 * PAIR + 1));
                     }
                     for (half, w) in halves.into_iter().enumerate() {
-                        let q = panel.add(((2 * PAIR + half) * 8 + group) * M * 4);
-                        dots::<L, M>(&mut subs[half], w, q);
+                        L::dots(&mut subs[half], TURN, w, panel.add(((2 * PAIR + half) * 8 + group) * M * 4));
                     }
-                }
+                });
                 for (half, subs) in subs.into_iter().enumerate() {
                     let scale = L::unsigned(scale_of.as_ptr().add(16 * (2 * PAIR + half)));
-                    for (sum, sub) in sums.iter_mut().zip(subs) {
-                        *sum = L::settled(L::multiply_add(*sum, sub, scale));
-                    }
+                    L::add_scaled(&mut sums, subs, scale);
                 }
             });
+            L::apart(&mut sums);
             let (d, dmin) = (L::halves(tile.add(d(FIVE))), L::halves(tile.add(d(FIVE) + 32)));
             for (m, total) in totals.iter_mut().enumerate() {
                 let mut mins = L::zero();

@@ -7,7 +7,7 @@
 //! d:      16 d (f16)
 //! ```
 
-use super::{Format, dots, next, place, put_half, take_half, unroll};
+use super::{Format, groups, next, number, place, put_half, take_half, unroll, weights};
 use crate::quant::Kind;
 use crate::quant::activations::{Blocks, D_256, N32};
 use crate::quant::lanes::{Lanes, ROWS};
@@ -60,33 +60,30 @@ impl Format for Q6K {
                 const J: [usize; 2] = [HALF * 8 + QUARTER * 2 + SIXTEEN, HALF * 8 + QUARTER * 2 + 4 + SIXTEEN];
                 let mut subs = [[L::zero(); M]; 2];
                 for (subs, j) in subs.iter_mut().zip(J) {
-                    for (m, sub) in subs.iter_mut().enumerate() {
-                        *sub = L::all(panel.add(N32 * M + (j * M + m) * 4));
-                    }
+                    L::start(subs, |m| number(panel.add(N32 * M + (j * M + m) * 4)));
                 }
-                for group in 0..4 {
-                    let at = SIXTEEN * 4 + group;
-                    let place = tile.add(upper(HALF, at));
-                    let upper = if QUARTER == 0 { next::<L, M>(place) } else { L::load(place) };
-                    let low = next::<L, M>(tile.add(low(HALF, QUARTER * 8 + at)));
-                    let upper = if QUARTER == 0 {
-                        [L::up::<4>(upper, 0x30), L::up::<0>(upper, 0x30)]
+                groups!(TURN, group of 4 with L {
+                    let upper = weights::<L>(TURN, group, |group| {
+                        let place = tile.add(upper(HALF, SIXTEEN * 4 + group));
+                        if QUARTER == 0 { next::<L, M>(place) } else { L::load(place) }
+                    });
+                    let low = |group| next::<L, M>(tile.add(low(HALF, QUARTER * 8 + SIXTEEN * 4 + group)));
+                    let low = weights::<L>(TURN, group, low);
+                    let pair = if QUARTER == 0 {
+                        [L::or(L::low(low), L::up::<4>(upper, 0x30)), L::or(L::high(low), L::up::<0>(upper, 0x30))]
                     } else {
-                        [L::up::<2>(upper, 0x30), L::down::<2>(upper, 0x30)]
+                        [L::or(L::low(low), L::up::<2>(upper, 0x30)), L::or(L::high(low), L::down::<2>(upper, 0x30))]
                     };
-                    let weights = [L::or(L::low(low), upper[0]), L::or(L::high(low), upper[1])];
-                    for half in 0..2 {
-                        let q = panel.add((J[half] * 4 + group) * M * 4);
-                        dots::<L, M>(&mut subs[half], weights[half], q);
+                    for ((subs, w), j) in subs.iter_mut().zip(pair).zip(J) {
+                        L::dots(subs, TURN, w, panel.add((j * 4 + group) * M * 4));
                     }
-                }
+                });
                 for (subs, j) in subs.into_iter().zip(J) {
                     let scale = L::signed(tile.add(16 * j));
-                    for (sum, sub) in sums.iter_mut().zip(subs) {
-                        *sum = L::settled(L::multiply_add(*sum, sub, scale));
-                    }
+                    L::add_scaled(&mut sums, subs, scale);
                 }
             });
+            L::apart(&mut sums);
             let d = L::halves(tile.add(D));
             for (m, total) in totals.iter_mut().enumerate() {
                 let da = L::every(panel.add(D_256 * M + m * 4));

@@ -82,6 +82,31 @@ macro_rules! unroll {
 }
 use unroll;
 
+/// Goes through `$count` groups of four columns: one `$group` after the other, or, where rows take turns ([`Lanes::TURNS`]),
+/// every other one for each turn, since [`weights`] then have those of the next group in them.
+macro_rules! groups {
+    ($turn:ident, $group:ident of $count:literal with $lanes:ident $block:block) => {
+        unroll!($turn in [0, 1] {
+            if $turn < $lanes::TURNS {
+                for vector in 0..$count / $lanes::TURNS {
+                    let $group = vector * $lanes::TURNS;
+                    $block
+                }
+            }
+        })
+    };
+}
+use groups;
+
+/// The weights of a turn and a group, which `load` loads, and of the next group if there are two turns.
+///
+/// # Safety
+/// The processor has the instructions of `L`.
+#[inline(always)]
+unsafe fn weights<L: Lanes>(turn: usize, group: usize, load: impl Fn(usize) -> L::Bytes) -> L::Bytes {
+    if L::TURNS == 1 { load(group) } else { unsafe { L::together(turn, load(group), load(group + 1)) } }
+}
+
 /// How far ahead of its use a line of a strip is asked for, by a kernel of many tokens.
 const AHEAD: usize = 2048;
 
@@ -105,17 +130,13 @@ unsafe fn next<L: Lanes, const M: usize>(at: *const u8) -> L::Bytes {
     }
 }
 
-/// Adds the products of four columns, in weights below 128, with `M` tokens: those at `a`.
+/// An i32 of a panel.
 ///
 /// # Safety
-/// That of [`Lanes::dot`].
+/// It lies at `at`.
 #[inline(always)]
-unsafe fn dots<L: Lanes, const M: usize>(sums: &mut [L::Ints; M], w: L::Bytes, a: *const u8) {
-    unsafe {
-        for m in 0..M {
-            sums[m] = L::settled(L::dot(sums[m], w, a.add(4 * m)));
-        }
-    }
+unsafe fn number(at: *const u8) -> i32 {
+    unsafe { at.cast::<i32>().read_unaligned() }
 }
 
 /// Bit `index` of each byte, as bit 4.

@@ -7,7 +7,7 @@
 //! d:          16 d (f16), then for the _1 kinds 16 m
 //! ```
 
-use super::{Format, dots, fifth_bit, next, place, put_half, take_half, unroll};
+use super::{Format, fifth_bit, groups, next, number, place, put_half, take_half, unroll, weights};
 use crate::quant::Kind;
 use crate::quant::activations::{Blocks, D_32, DS_32, SUM_32};
 use crate::quant::lanes::{Lanes, ROWS};
@@ -83,23 +83,29 @@ impl<const FIVE: bool, const MINIMUM: bool> Format for Nibbles<FIVE, MINIMUM> {
             if !MINIMUM {
                 // Stored weights are 8 or 16 too big: that times the sum of the activations goes off beforehand, exactly.
                 let shift = if FIVE { 4 } else { 3 };
-                for (m, sum) in sums.iter_mut().enumerate() {
-                    let all: i32 = panel.add(SUM_32 * M + m * 4).cast::<i32>().read_unaligned();
-                    *sum = L::same(-(all << shift));
-                }
+                L::start(&mut sums, |m| -(number(panel.add(SUM_32 * M + m * 4)) << shift));
             }
             let fifth = if FIVE { next::<L, M>(tile) } else { L::load(tile) };
-            unroll!(FOUR in [0, 1, 2, 3] {
-                let packed = next::<L, M>(tile.add(Self::NIBBLES + FOUR * 64));
-                let mut halves = [L::low(packed), L::high(packed)];
-                if FIVE {
-                    halves[0] = L::or(halves[0], fifth_bit::<L>(fifth, FOUR));
-                    halves[1] = L::or(halves[1], fifth_bit::<L>(fifth, FOUR + 4));
-                }
-                for (half, w) in halves.into_iter().enumerate() {
-                    dots::<L, M>(&mut sums, w, panel.add((4 * half + FOUR) * M * 4));
-                }
+            unroll!(TURN in [0, 1] {
+                unroll!(FOUR in [0, 1, 2, 3] {
+                    if TURN < L::TURNS && FOUR.is_multiple_of(L::TURNS) {
+                        let packed = |four| next::<L, M>(tile.add(Self::NIBBLES + four * 64));
+                        let packed = weights::<L>(TURN, FOUR, packed);
+                        let mut halves = [L::low(packed), L::high(packed)];
+                        if FIVE {
+                            // Bits of the next group stand one higher.
+                            let lowered = |by| if by == 0 { fifth } else { L::down::<1>(fifth, 0x7f) };
+                            let fifth = weights::<L>(TURN, 0, lowered);
+                            halves[0] = L::or(halves[0], fifth_bit::<L>(fifth, FOUR));
+                            halves[1] = L::or(halves[1], fifth_bit::<L>(fifth, FOUR + 4));
+                        }
+                        for (half, w) in halves.into_iter().enumerate() {
+                            L::dots(&mut sums, TURN, w, panel.add((4 * half + FOUR) * M * 4));
+                        }
+                    }
+                });
             });
+            L::apart(&mut sums);
             let d = L::halves(tile.add(Self::D));
             for (m, total) in totals.iter_mut().enumerate() {
                 let (da, dsa) = (L::every(panel.add(D_32 * M + m * 4)), panel.add(DS_32 * M + m * 4));
@@ -144,12 +150,11 @@ impl Format for Q8_0 {
             for (m, sum) in sums.iter_mut().enumerate() {
                 *sum = L::start_signed(panel.add(SUM_32 * M + m * 4));
             }
-            for group in 0..8 {
-                let w = next::<L, M>(tile.add(group * 64));
-                for (m, sum) in sums.iter_mut().enumerate() {
-                    *sum = L::dot_signed(*sum, w, panel.add((group * M + m) * 4));
-                }
-            }
+            groups!(TURN, group of 8 with L {
+                let w = weights::<L>(TURN, group, |group| next::<L, M>(tile.add(group * 64)));
+                L::dots_signed(&mut sums, TURN, w, panel.add(group * M * 4));
+            });
+            L::apart(&mut sums);
             let d = L::halves(tile.add(512));
             for (m, total) in totals.iter_mut().enumerate() {
                 let da = L::every(panel.add(D_32 * M + m * 4));

@@ -111,10 +111,6 @@ impl Lanes for Avx2 {
         unsafe { [_mm256_set1_epi32(value); 2] }
     }
     #[inline(always)]
-    unsafe fn all(at: *const u8) -> Two {
-        unsafe { [_mm256_set1_epi32(at.cast::<i32>().read_unaligned()); 2] }
-    }
-    #[inline(always)]
     unsafe fn unsigned(at: *const u8) -> Two {
         unsafe {
             let half = |at: *const u8| _mm256_cvtepu8_epi32(_mm_loadl_epi64(at.cast()));

@@ -14,6 +14,12 @@ unsafe fn settled(mut ints: __m512i) -> __m512i {
     ints
 }
 
+/// One i32 for all rows.
+#[inline(always)]
+unsafe fn all(at: *const u8) -> __m512i {
+    unsafe { _mm512_set1_epi32(at.cast::<i32>().read_unaligned()) }
+}
+
 impl Lanes for Avx512 {
     type Bytes = __m512i;
     type Ints = __m512i;
@@ -53,20 +59,20 @@ impl Lanes for Avx512 {
 
     #[inline(always)]
     unsafe fn dot(sums: __m512i, w: __m512i, a: *const u8) -> __m512i {
-        unsafe { _mm512_dpbusd_epi32(sums, w, Self::all(a)) }
+        unsafe { _mm512_dpbusd_epi32(sums, w, all(a)) }
     }
     /// The instruction takes unsigned w, so w + 128 is given to it; this takes 128 times the sum of a away beforehand.
     #[inline(always)]
     unsafe fn start_signed(sum: *const u8) -> __m512i {
-        unsafe { _mm512_sub_epi32(_mm512_setzero_si512(), _mm512_slli_epi32(Self::all(sum), 7)) }
+        unsafe { _mm512_sub_epi32(_mm512_setzero_si512(), _mm512_slli_epi32(all(sum), 7)) }
     }
     #[inline(always)]
     unsafe fn dot_signed(sums: __m512i, w: __m512i, a: *const u8) -> __m512i {
-        unsafe { _mm512_dpbusd_epi32(sums, _mm512_xor_si512(w, _mm512_set1_epi8(-128)), Self::all(a)) }
+        unsafe { _mm512_dpbusd_epi32(sums, _mm512_xor_si512(w, _mm512_set1_epi8(-128)), all(a)) }
     }
     #[inline(always)]
     unsafe fn dot_pairs(sums: __m512i, w: *const u8, a: *const u8) -> __m512i {
-        unsafe { _mm512_dpwssd_epi32(sums, _mm512_cvtepu8_epi16(_mm256_loadu_si256(w.cast())), Self::all(a)) }
+        unsafe { _mm512_dpwssd_epi32(sums, _mm512_cvtepu8_epi16(_mm256_loadu_si256(w.cast())), all(a)) }
     }
 
     #[inline(always)]
@@ -76,10 +82,6 @@ impl Lanes for Avx512 {
     #[inline(always)]
     unsafe fn same(value: i32) -> __m512i {
         unsafe { _mm512_set1_epi32(value) }
-    }
-    #[inline(always)]
-    unsafe fn all(at: *const u8) -> __m512i {
-        unsafe { _mm512_set1_epi32(at.cast::<i32>().read_unaligned()) }
     }
     #[inline(always)]
     unsafe fn unsigned(at: *const u8) -> __m512i {

@@ -16,6 +16,11 @@ pub mod scalar;
 /// Rows in a vector.
 pub const ROWS: usize = 16;
 
+/// Some instructions multiply eight columns of some rows with eight of two tokens at once. With them rows take turns
+/// ([`Self::TURNS`] is 2): a vector of weights holds eight columns of half of the rows, put [`together`](Self::together)
+/// from two vectors as they lie in memory, and the sums of tokens 2p and 2p + 1 are mixed until they are taken
+/// [`apart`](Self::apart). Kernels need not know how: they use the functions of `M` tokens, whose defaults say what is meant.
+///
 /// # Safety
 /// All functions: the processor has the instructions. Those with an address: as many values as they say may be read or
 /// written there, aligned or not.
@@ -26,6 +31,8 @@ pub trait Lanes {
     type Ints: Copy;
     /// An f32 of each row.
     type Floats: Copy;
+    /// One or two. With two, the number of tokens is even.
+    const TURNS: usize = 1;
 
     /// 64 bytes.
     unsafe fn load(at: *const u8) -> Self::Bytes;
@@ -50,10 +57,45 @@ pub trait Lanes {
     /// `sums[r] + w[2r] a[0] + w[2r + 1] a[1]`; w: 32 u8, a: two i16.
     unsafe fn dot_pairs(sums: Self::Ints, w: *const u8, a: *const u8) -> Self::Ints;
 
+    /// Eight columns of the rows whose turn it is, from two vectors of four columns; only where there are two turns.
+    #[inline(always)]
+    unsafe fn together(_turn: usize, _first: Self::Bytes, _second: Self::Bytes) -> Self::Bytes {
+        unreachable!("rows have one turn")
+    }
+    /// Lets the sums of token m start from `values(m)`. They may also start from [`Self::zero`].
+    #[inline(always)]
+    unsafe fn start<const M: usize>(sums: &mut [Self::Ints; M], values: impl Fn(usize) -> i32) {
+        for (m, sum) in sums.iter_mut().enumerate() {
+            *sum = unsafe { Self::same(values(m)) };
+        }
+    }
+    /// [`Self::dot`] with each token, [settled](Self::settled); `a`: four i8 of each, or eight if there are two turns.
+    #[inline(always)]
+    unsafe fn dots<const M: usize>(sums: &mut [Self::Ints; M], _turn: usize, w: Self::Bytes, a: *const u8) {
+        for (m, sum) in sums.iter_mut().enumerate() {
+            *sum = unsafe { Self::settled(Self::dot(*sum, w, a.add(4 * m))) };
+        }
+    }
+    /// [`Self::dot_signed`] likewise.
+    #[inline(always)]
+    unsafe fn dots_signed<const M: usize>(sums: &mut [Self::Ints; M], _turn: usize, w: Self::Bytes, a: *const u8) {
+        for (m, sum) in sums.iter_mut().enumerate() {
+            *sum = unsafe { Self::dot_signed(*sum, w, a.add(4 * m)) };
+        }
+    }
+    /// `sums + subs scale`, where each row has its scale; [settled](Self::settled).
+    #[inline(always)]
+    unsafe fn add_scaled<const M: usize>(sums: &mut [Self::Ints; M], subs: [Self::Ints; M], scale: Self::Ints) {
+        for (sum, sub) in sums.iter_mut().zip(subs) {
+            *sum = unsafe { Self::settled(Self::multiply_add(*sum, sub, scale)) };
+        }
+    }
+    /// From here on each token's sums are [`Self::Ints`] like any others.
+    #[inline(always)]
+    unsafe fn apart<const M: usize>(_sums: &mut [Self::Ints; M]) {}
+
     unsafe fn zero() -> Self::Ints;
     unsafe fn same(value: i32) -> Self::Ints;
-    /// One i32 for all rows.
-    unsafe fn all(at: *const u8) -> Self::Ints;
     /// 16 u8.
     unsafe fn unsigned(at: *const u8) -> Self::Ints;
     /// 16 i8.

@@ -1,12 +1,25 @@
 //! [`Lanes`] with NEON and the dot-product extension: a vector is four registers of four rows.
 //!
-//! `sdot` has no stable intrinsic, so it is one line of assembly.
+//! With the extension for matrices of bytes (i8mm) one instruction multiplies eight columns of two rows with two tokens:
+//! twice as much as a dot product, for kernels of two and four tokens.
+//!
+//! ```text
+//! a vector as it lies in memory:  r0 r1 r2 r3 | r4 r5 r6 r7 | r8 … | r12 …      four columns of each row
+//! the first turn's, of two:       r0 r0' r1 r1' | r2 r2' r3 r3' | r4 … | r6 …   ' is from the second of them
+//! sums[2p]:                       r0s r0t r1s r1t | r2s r2t r3s r3t | …         of tokens s = 2p and t = 2p + 1
+//! sums[2p + 1]:                   likewise from row 8 on: the second turn's
+//! ```
+//! Half of the rows at a time, because sums of two sub-blocks and four tokens then fill half of the registers; all
+//! rows', or those of eight tokens, would fill them all.
+//!
+//! `sdot` and `smmla` have no stable intrinsics, so each is one line of assembly.
 
 use super::Lanes;
 use std::arch::aarch64::*;
 use std::arch::asm;
 
-pub struct Neon;
+/// `PAIRS`: tokens two by two, with i8mm.
+pub struct Neon<const PAIRS: bool>;
 
 type Four = [uint8x16_t; 4];
 type FourInts = [int32x4_t; 4];
@@ -18,6 +31,17 @@ type FourFloats = [float32x4_t; 4];
 unsafe fn sdot(mut sums: int32x4_t, w: int8x16_t, a: int8x16_t) -> int32x4_t {
     unsafe {
         asm!("sdot {0:v}.4s, {1:v}.16b, {2:v}.16b", inout(vreg) sums, in(vreg) w, in(vreg) a,
+             options(pure, nomem, nostack, preserves_flags));
+    }
+    sums
+}
+
+/// `sums[2r + t] + w[8r..8r + 8] · a[8t..8t + 8]`, for r and t of 0 and 1. Bytes are signed, nothing saturates.
+#[inline]
+#[target_feature(enable = "neon,i8mm")]
+unsafe fn smmla(mut sums: int32x4_t, w: int8x16_t, a: int8x16_t) -> int32x4_t {
+    unsafe {
+        asm!("smmla {0:v}.4s, {1:v}.16b, {2:v}.16b", inout(vreg) sums, in(vreg) w, in(vreg) a,
              options(pure, nomem, nostack, preserves_flags));
     }
     sums
@@ -39,10 +63,11 @@ fn four<T: Copy>(f: impl Fn(usize) -> T) -> [T; 4] {
     [f(0), f(1), f(2), f(3)]
 }
 
-impl Lanes for Neon {
+impl<const PAIRS: bool> Lanes for Neon<PAIRS> {
     type Bytes = Four;
     type Ints = FourInts;
     type Floats = FourFloats;
+    const TURNS: usize = if PAIRS { 2 } else { 1 };
 
     #[inline(always)]
     unsafe fn load(at: *const u8) -> Four {
@@ -102,16 +127,81 @@ impl Lanes for Neon {
     }
 
     #[inline(always)]
+    unsafe fn together(turn: usize, first: Four, second: Four) -> Four {
+        debug_assert!(PAIRS);
+        let words = |bytes: Four, i: usize| unsafe { vreinterpretq_u32_u8(bytes[2 * turn + i / 2]) };
+        four(|i| unsafe {
+            let (a, b) = (words(first, i), words(second, i));
+            vreinterpretq_u8_u32(if i % 2 == 0 { vzip1q_u32(a, b) } else { vzip2q_u32(a, b) })
+        })
+    }
+    #[inline(always)]
+    unsafe fn start<const M: usize>(sums: &mut [FourInts; M], values: impl Fn(usize) -> i32) {
+        unsafe {
+            for (m, sum) in sums.iter_mut().enumerate() {
+                *sum = if PAIRS {
+                    let [s, t] = [values(m / 2 * 2), values(m / 2 * 2 + 1)].map(|value| u64::from(value as u32));
+                    [vreinterpretq_s32_u64(vdupq_n_u64(s | t << 32)); 4]
+                } else {
+                    Self::same(values(m))
+                };
+            }
+        }
+    }
+    #[inline(always)]
+    unsafe fn dots<const M: usize>(sums: &mut [FourInts; M], turn: usize, w: Four, a: *const u8) {
+        unsafe { Self::dots_signed(sums, turn, w, a) }
+    }
+    #[inline(always)]
+    unsafe fn dots_signed<const M: usize>(sums: &mut [FourInts; M], turn: usize, w: Four, a: *const u8) {
+        unsafe {
+            if PAIRS {
+                const { assert!(!PAIRS || M % 2 == 0, "tokens in pairs") };
+                for (pair, sums) in sums.chunks_exact_mut(2).enumerate() {
+                    let a = vld1q_s8(a.add(16 * pair).cast());
+                    sums[turn] = four(|i| smmla(sums[turn][i], vreinterpretq_s8_u8(w[i]), a));
+                }
+            } else {
+                for (m, sum) in sums.iter_mut().enumerate() {
+                    *sum = Self::dot_signed(*sum, w, a.add(4 * m));
+                }
+            }
+        }
+    }
+    #[inline(always)]
+    unsafe fn add_scaled<const M: usize>(sums: &mut [FourInts; M], subs: [FourInts; M], scale: FourInts) {
+        unsafe {
+            let scales = if PAIRS {
+                // Each row's twice, for two tokens; rows of the first turn, then of the second.
+                let twice = scale.map(|rows| [vzip1q_s32(rows, rows), vzip2q_s32(rows, rows)]);
+                [four(|i| twice[i / 2][i % 2]), four(|i| twice[2 + i / 2][i % 2])]
+            } else {
+                [scale; 2]
+            };
+            for (m, (sum, sub)) in sums.iter_mut().zip(subs).enumerate() {
+                *sum = settled(Self::multiply_add(*sum, sub, scales[m % 2]));
+            }
+        }
+    }
+    #[inline(always)]
+    unsafe fn apart<const M: usize>(sums: &mut [FourInts; M]) {
+        if PAIRS {
+            for pair in sums.chunks_exact_mut(2) {
+                let tile = |i: usize| pair[i / 4][i % 4];
+                let of_first = four(|i| unsafe { vuzp1q_s32(tile(2 * i), tile(2 * i + 1)) });
+                let of_second = four(|i| unsafe { vuzp2q_s32(tile(2 * i), tile(2 * i + 1)) });
+                pair.copy_from_slice(&[of_first, of_second]);
+            }
+        }
+    }
+
+    #[inline(always)]
     unsafe fn zero() -> FourInts {
         unsafe { [vdupq_n_s32(0); 4] }
     }
     #[inline(always)]
     unsafe fn same(value: i32) -> FourInts {
         unsafe { [vdupq_n_s32(value); 4] }
-    }
-    #[inline(always)]
-    unsafe fn all(at: *const u8) -> FourInts {
-        unsafe { [vdupq_n_s32(at.cast::<i32>().read_unaligned()); 4] }
     }
     #[inline(always)]
     unsafe fn unsigned(at: *const u8) -> FourInts {

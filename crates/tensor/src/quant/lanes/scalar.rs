@@ -65,9 +65,6 @@ impl Lanes for Scalar {
     unsafe fn same(value: i32) -> Self::Ints {
         [value; ROWS]
     }
-    unsafe fn all(at: *const u8) -> Self::Ints {
-        [i32::from_le_bytes(unsafe { bytes(at) }); ROWS]
-    }
     unsafe fn unsigned(at: *const u8) -> Self::Ints {
         unsafe { bytes::<ROWS>(at) }.map(i32::from)
     }
