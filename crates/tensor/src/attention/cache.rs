@@ -115,7 +115,7 @@ impl Layout {
                     .chunks_exact_mut(2)
                     .zip(elements)
                     .for_each(|(half, x)| half.copy_from_slice(&f32_to_f16(*x).to_le_bytes())),
-                CacheType::Q8_0 => quantise(elements, row),
+                CacheType::Q8_0 => quantise(elements.try_into().expect("whole groups"), row),
             }
             self.put_group(cache, position, group, row);
         }
@@ -184,29 +184,29 @@ impl Layout {
 }
 
 /// A group of q8_0, as ggml's `quantize_row_q8_0_ref` makes it; the scale of one with a NaN is NaN.
-fn quantise(elements: &[f32], row: &mut [u8]) {
-    let (scale, integers) = row.split_at_mut(2);
-    scale.copy_from_slice(&f32_to_f16(integers_of(elements, integers)).to_le_bytes());
+fn quantise(elements: &[f32; GROUP], row: &mut [u8]) {
+    let mut integers = [0; GROUP];
+    let scale = integers_of(elements, &mut integers);
+    row[..2].copy_from_slice(&f32_to_f16(scale).to_le_bytes());
+    row[2..].copy_from_slice(&integers);
 }
 
 for_this_processor! {
     /// The scale max|x| / 127, before it is rounded, and the integers nearest to x / scale, ties away from zero.
-    fn integers_of(elements: &[f32], integers: &mut [u8]) -> f32 {
-        let mut lanes = [0f32; 16];
-        for chunk in elements.chunks_exact(16) {
-            for (most, x) in lanes.iter_mut().zip(chunk) {
-                *most = if x.abs() > *most || x.is_nan() { x.abs() } else { *most };
-            }
-        }
-        let most = lanes.iter().fold(0f32, |most, m| if *m > most || m.is_nan() { *m } else { most });
+    fn integers_of(elements: &[f32; GROUP], integers: &mut [u8; GROUP]) -> f32 {
+        // Without their signs, floats have the order of their bits, with NaN above all.
+        let most = elements.iter().fold(0, |most, x| x.abs().to_bits().max(most));
+        let most = f32::from_bits(most);
         let scale = most / 127.0;
         let inverse = if scale == 0.0 { 0.0 } else { 1.0 / scale };
+        // 1.5 2^23: adding it rounds to the nearest integer, ties to even, which then is in the low bits.
+        const MAGIC: f32 = 12_582_912.0;
         for (integer, x) in integers.iter_mut().zip(elements) {
-            // `round` is a call; a cut towards zero and half a step are not. Both parts are exact below 2^23.
-            let x = (x * inverse).clamp(-127.0, 127.0);
-            let whole = x as i32;
-            let rest = x - whole as f32;
-            *integer = (whole + i32::from(rest >= 0.5) - i32::from(rest <= -0.5)) as u8;
+            let size = (x.abs() * inverse).min(127.0);
+            let even = size + MAGIC - MAGIC;
+            // A tie that went down goes up; the difference is exact.
+            let away = even + if size - even == 0.5 { 1.0 } else { 0.0 };
+            *integer = (away.copysign(*x) + MAGIC).to_bits() as u8;
         }
         scale
     }
