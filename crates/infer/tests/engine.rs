@@ -4,6 +4,7 @@ use littoral_infer::constrain::{Constraint, Vocabulary, VocabularyIndex};
 use littoral_infer::engine::{Engine, Event, Finish, Limits, Refused, Request, SequenceId};
 use littoral_infer::model::Model;
 use littoral_infer::sample::SamplingParams;
+use littoral_model::lm::CacheType;
 use littoral_tensor::gguf::{Value, Writer};
 use littoral_tensor::pool::Pool;
 use littoral_tensor::quant::Kind;
@@ -129,7 +130,8 @@ fn text(model: &Model, ids: &[u32]) -> String {
 }
 
 fn alone(model: &Arc<Model>, request: Request) -> (Vec<u32>, Option<Finish>) {
-    let (mut engine, mut texts) = (Engine::new(model.clone(), Limits::default()), Texts::new());
+    let (mut engine, mut texts) =
+        (Engine::new(model.clone(), CacheType::F16, Limits::default()).unwrap(), Texts::new());
     engine.submit(request).unwrap();
     while !engine.idle() {
         hear(engine.step(&Pool::new(1)), &mut texts);
@@ -151,7 +153,7 @@ fn a_text_is_the_same_alone_and_in_a_crowd() {
     }
     // Few places, prompts in small pieces, some who come late and one who leaves; then all again, over kept states.
     let limits = Limits { running_max: 4, prompt_tokens_per_pass: 7, ..Limits::default() };
-    let mut engine = Engine::new(model, limits);
+    let mut engine = Engine::new(model, CacheType::F16, limits).unwrap();
     for round in 0..2 {
         let (mut texts, mut ids) = (Texts::new(), Vec::new());
         let (early, late) = requests.split_at(5);
@@ -180,7 +182,7 @@ fn a_kept_state_is_used_and_changes_nothing() {
     let mut longer = first.clone();
     longer.prompt.extend([7, 8, 9]);
     let expected = alone(&model, longer.clone());
-    let mut engine = Engine::new(model, Limits::default());
+    let mut engine = Engine::new(model, CacheType::F16, Limits::default()).unwrap();
     let (mut texts, mut reused) = (Texts::new(), Vec::new());
     for request in [first, longer] {
         engine.submit(request).unwrap();
@@ -249,7 +251,7 @@ fn a_vector_is_the_same_alone_and_in_a_crowd() {
         }
         vectors
     };
-    let mut engine = Engine::new(model.clone(), limits);
+    let mut engine = Engine::new(model.clone(), CacheType::F16, limits).unwrap();
     let alone: Vec<Vec<f32>> =
         texts.iter().flat_map(|text| vectors(&mut engine, std::slice::from_ref(text), &Pool::new(1))).collect();
     for seed in 0..2 {
@@ -286,15 +288,18 @@ fn a_constraint_of_another_vocabulary_is_refused() {
         }
     }
     let constraint = Constraint::regex(&VocabularyIndex::new(&Bytes).unwrap(), "a+").unwrap();
-    let mut engine = Engine::new(model(), Limits::default());
+    let mut engine = Engine::new(model(), CacheType::F16, Limits::default()).unwrap();
     let refused = engine.submit(Request { constraint: Some(constraint), ..request(1, 3, 3) }).unwrap_err();
     assert_eq!(refused.to_string(), "constraint: one over 64 tokens expected, got 2");
 }
 
 #[test]
 fn what_cannot_be_answered_is_refused_by_name() {
+    let wide = Engine::new(model(), CacheType::Q8_0, Limits::default()).err().map(|why| why.to_string());
+    let expected = "a cache of type q8_0: heads of a multiple of 32 elements expected, got 8: take type f16";
+    assert_eq!(wide.as_deref(), Some(expected));
     let limits = Limits { running_max: 1, waiting_max: 2, ..Limits::default() };
-    let mut engine = Engine::new(model(), limits);
+    let mut engine = Engine::new(model(), CacheType::F16, limits).unwrap();
     let wrong = |engine: &mut Engine, change: fn(&mut Request)| {
         let mut request = request(1, 3, 3);
         change(&mut request);

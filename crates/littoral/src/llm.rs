@@ -1,7 +1,9 @@
-//! A language model's file, opened: for `run`, `serve`, `tokenize`, `score` and `bench llm`. Names become files in `named`.
+//! A language model's file, opened, and the type of its cache: for `run`, `serve`, `tokenize`, `score` and `bench llm`. Names become files in `named`.
 
 use crate::output::Failure;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use littoral_infer::model::{Model, ModelError};
+use littoral_model::lm::{CacheType, StateError};
 use littoral_tensor::Mapped;
 use littoral_tensor::gguf::Gguf;
 use littoral_tensor::pool::Pool;
@@ -33,6 +35,26 @@ pub fn header<'a>(path: &Path, bytes: &'a [u8]) -> Result<Gguf<'a>, Failure> {
     Gguf::parse(bytes).map_err(|e| refused(path, &e.into()))
 }
 
+/// `--cache-type`, by its names.
+pub fn cache_type() -> impl TypedValueParser<Value = CacheType> {
+    let names = PossibleValuesParser::new(CacheType::ALL.map(CacheType::name));
+    names.map(|name| CacheType::of_name(&name).unwrap_or_default())
+}
+
+impl From<StateError> for Failure {
+    fn from(e: StateError) -> Self {
+        let what = "the cache was not made";
+        match e {
+            StateError::HeadWidth { cache_type, head_width } => {
+                let expected = format!("a model whose heads have a multiple of {} elements", cache_type.elements());
+                Self::new(what, format!("--cache-type {cache_type}"), expected, format!("heads of {head_width}"))
+                    .hint("--cache-type f16 fits every model")
+            }
+            other => Self::new(what, "the state of a sequence", "one that fits", other),
+        }
+    }
+}
+
 /// As many threads as there are processors, or what was asked for.
 pub fn pool(threads: Option<usize>) -> Pool {
     Pool::new(threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)))
@@ -46,5 +68,21 @@ pub fn refused(path: &Path, error: &ModelError) -> Failure {
             Failure::new("the model was not loaded", format!("{place}, {where_in_it}"), expected, got)
         }
         other => Failure::new("the model was not loaded", place, "a language model that runs here", other),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cache_that_does_not_fit_says_what_does() {
+        let failure = Failure::from(StateError::HeadWidth { cache_type: CacheType::Q8_0, head_width: 80 });
+        assert_eq!(
+            failure.to_string(),
+            "the cache was not made: --cache-type q8_0: a model whose heads have a multiple of 32 elements expected, got \
+             heads of 80"
+        );
+        assert_eq!(failure.hint.as_deref(), Some("--cache-type f16 fits every model"));
     }
 }

@@ -4,6 +4,7 @@ use crate::input::{start_log, stop_signal};
 use crate::llm;
 use crate::output::{self, Failure};
 use crate::serve::end_of_input;
+use littoral_model::lm::CacheType;
 use littoral_node::serve::{self, Keys, KeysError, Room, ServeError, Server, Settings};
 use littoral_tensor::quant::KERNELS;
 use serde_json::json;
@@ -50,6 +51,9 @@ pub struct Args {
     /// After a signal to stop: how long answers that have begun may take.
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = crate::input::duration_ms)]
     grace: u64,
+    /// The type in which keys and values of earlier tokens are kept; q8_0 takes half the memory of f16.
+    #[arg(long, value_name = "TYPE", default_value_t = CacheType::F16, value_parser = crate::llm::cache_type())]
+    cache_type: CacheType,
     /// Threads; by default one for each processor.
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
@@ -75,6 +79,7 @@ pub fn run(args: Args, json: bool) -> Result<(), Failure> {
         open: args.open,
         hosts: args.hosts,
         tls,
+        cache_type: args.cache_type,
         room: Room { running_max: args.parallel.into(), waiting_max: args.queue.into() },
         grace: Duration::from_millis(args.grace),
     };
@@ -89,7 +94,10 @@ pub fn run(args: Args, json: bool) -> Result<(), Failure> {
         let server = Server::start(model, pool, settings).await?;
         let url = format!("{scheme}://{}", server.address());
         if json {
-            output::object(&json!({"role": "serve", "model": name, "url": url, "kernels": KERNELS}));
+            let cache_type = args.cache_type.name();
+            let ready =
+                json!({"role": "serve", "model": name, "url": url, "kernels": KERNELS, "cache_type": cache_type});
+            output::object(&ready);
         } else {
             output::talk(&format!("{name} answers at {url} (a page to chat), for programs at {url}/v1"));
         }
@@ -147,6 +155,7 @@ impl From<ServeError> for Failure {
                 Failure::new("nothing listens", at.to_string(), "an address that is free", source)
                     .hint("give another port with --listen, or port 0 for a free one")
             }
+            ServeError::State(e) => e.into(),
             ServeError::Thread(source) => Failure::new("nothing is served", "the operating system", "a thread", source),
             ServeError::Writer => {
                 Failure::new("the server ended", "the model", "answers until it is asked to stop", what)

@@ -1,7 +1,7 @@
 //! Token ids in, token ids out: `cargo run --release -p littoral-model --example generate FILE.gguf [THREADS] [ID …]`.
 //! Prints what comes greedily after the ids, and how long a prompt of 512 and 64 tokens after it take.
 
-use littoral_model::lm::{self, Input, Part, Scratch, Wanted};
+use littoral_model::lm::{self, CacheType, Input, Part, Scratch, Wanted};
 use littoral_tensor::gguf::Gguf;
 use littoral_tensor::pool::Pool;
 use littoral_tensor::quant::Instructions;
@@ -23,7 +23,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("loaded {} MB in {:.2} s", stage.bytes() / 1_000_000, start.elapsed().as_secs_f64());
     let mut scratch = Scratch::new(Instructions::here()[0]);
     if !ids.is_empty() {
-        let (mut state, mut next) = (stage.state(), ids);
+        let (mut state, mut next) = (stage.state(CacheType::F16)?, ids);
         for _ in 0..40 {
             let part = Part { state: &mut state, input: Input::Ids(&next), wanted: Wanted::Last };
             next = vec![best(stage.forward(&mut [part], &mut scratch, &pool).logits)];
@@ -33,14 +33,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     for _ in 0..3 {
         let prompt: Vec<u32> = (0..512).map(|i| 1000 + i * 7).collect();
-        let mut state = stage.state();
+        let mut state = stage.state(CacheType::F16)?;
         let start = Instant::now();
         for chunk in prompt.chunks(256) {
             let part = Part { state: &mut state, input: Input::Ids(chunk), wanted: Wanted::Last };
             stage.forward(&mut [part], &mut scratch, &pool);
         }
         let prefill = 512.0 / start.elapsed().as_secs_f64();
-        let (mut state, mut next) = (stage.state(), 1000);
+        let (mut state, mut next) = (stage.state(CacheType::F16)?, 1000);
         let start = Instant::now();
         for _ in 0..64 {
             let part = Part { state: &mut state, input: Input::Ids(&[next]), wanted: Wanted::Last };

@@ -3,7 +3,7 @@
 //! IDS is a file of numbers with spaces between; OUT becomes positions x vocabulary in f32, little-endian. For
 //! `oracles/distributions.py`, which compares them.
 
-use littoral_model::lm::{self, Input, Part, Scratch, Wanted};
+use littoral_model::lm::{self, CacheType, Input, Part, Scratch, Wanted};
 use littoral_tensor::gguf::Gguf;
 use littoral_tensor::pool::Pool;
 use littoral_tensor::quant::Instructions;
@@ -23,7 +23,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     if let Some(id) = ids.iter().find(|id| **id as usize >= config.vocabulary) {
         return Err(format!("an id below {} expected, got {id}", config.vocabulary).into());
     }
-    let (mut state, mut scratch) = (stage.state(), Scratch::new(Instructions::here()[0]));
+    let (mut state, mut scratch) = (stage.state(CacheType::F16)?, Scratch::new(Instructions::here()[0]));
     let mut out = std::io::BufWriter::new(std::fs::File::create(out)?);
     for chunk in ids.chunks(CHUNK) {
         let part = Part { state: &mut state, input: Input::Ids(chunk), wanted: Wanted::All };

@@ -5,7 +5,7 @@
 //! (`oracles/tiny_distributions.py`, which llama.cpp agrees with as well). Real models come from the folder
 //! `$LITTORAL_MODELS`; where a file is absent the test says so and passes (`oracles/distributions.py`).
 
-use littoral_model::lm::{self, Input, Part, Scratch, Stage, Wanted};
+use littoral_model::lm::{self, CacheType, Input, Part, Scratch, Stage, Wanted};
 use littoral_tensor::Mapped;
 use littoral_tensor::gguf::{Gguf, Value, Writer};
 use littoral_tensor::pool::Pool;
@@ -71,7 +71,7 @@ fn load(bytes: &[u8], pool: &Pool) -> Stage {
 
 /// `hear` gets each position and its logits.
 fn logits(stage: &Stage, ids: &[u32], pool: &Pool, mut hear: impl FnMut(usize, &[f32])) {
-    let (mut state, mut scratch) = (stage.state(), Scratch::new(Instructions::here()[0]));
+    let (mut state, mut scratch) = (stage.state(CacheType::F16).unwrap(), Scratch::new(Instructions::here()[0]));
     for (chunk, start) in ids.chunks(64).zip((0..).step_by(64)) {
         let part = Part { state: &mut state, input: Input::Ids(chunk), wanted: Wanted::All };
         let logits = stage.forward(&mut [part], &mut scratch, pool).logits;

@@ -29,8 +29,8 @@ impl Embedding {
         Self { id, texts: texts.into_iter(), pooling, open: Vec::new(), done: 0 }
     }
 
-    /// Says what the next pass reads: at most `budget` tokens. Returns how many.
-    pub fn plan(&mut self, budget: usize, model: &Model) -> usize {
+    /// Says what the next pass reads: at most `budget` tokens. Returns how many. `empty`: what each text begins with.
+    pub fn plan(&mut self, budget: usize, model: &Model, empty: &State) -> usize {
         let mut left = budget;
         for reading in &mut self.open {
             reading.share = left.min(reading.ids.len() - reading.state.positions());
@@ -41,7 +41,7 @@ impl Embedding {
             let share = left.min(ids.len());
             left -= share;
             let pooled = Pooled::new(self.pooling, model.stage.config().width);
-            self.open.push(Reading { ids, state: model.stage.state(), pooled, share });
+            self.open.push(Reading { ids, state: empty.clone(), pooled, share });
         }
         budget - left
     }

@@ -20,7 +20,7 @@ use crate::pooling::Pooling;
 use crate::sample::{History, LogProbs, Sampler};
 use embedding::Embedding;
 use kept::Kept;
-use littoral_model::lm::{Input, Part, Scratch, State, Wanted};
+use littoral_model::lm::{CacheType, Input, Part, Scratch, State, StateError, Wanted};
 use littoral_tensor::pool::Pool;
 use littoral_tensor::quant::Instructions;
 use request::{check, check_texts};
@@ -52,6 +52,8 @@ enum Waiting {
 pub struct Engine {
     model: Arc<Model>,
     limits: Limits,
+    /// What each sequence begins with.
+    empty: State,
     scratch: Scratch,
     running: Vec<Sequence>,
     embedding: Vec<Embedding>,
@@ -61,9 +63,14 @@ pub struct Engine {
 }
 
 impl Engine {
-    pub fn new(model: Arc<Model>, limits: Limits) -> Self {
+    /// Sequences keep their keys and values in that type.
+    ///
+    /// # Errors
+    /// It does not fit the width of the model's heads; f16 fits any.
+    pub fn new(model: Arc<Model>, cache_type: CacheType, limits: Limits) -> Result<Self, StateError> {
         let instructions = Instructions::here()[0];
-        Self {
+        Ok(Self {
+            empty: model.stage.state(cache_type)?,
             model,
             scratch: Scratch::new(instructions),
             running: Vec::new(),
@@ -72,7 +79,7 @@ impl Engine {
             kept: Kept::new(limits.kept_bytes_max),
             limits,
             next: 0,
-        }
+        })
     }
 
     pub fn model(&self) -> &Arc<Model> {
@@ -210,7 +217,7 @@ impl Engine {
         let shares = self.running.iter().map(share).collect();
         budget = budget.max(most.div_ceil(4));
         let read = self.embedding.iter_mut().map(|embedding| {
-            let read = embedding.plan(budget, &self.model);
+            let read = embedding.plan(budget, &self.model, &self.empty);
             budget -= read;
             read
         });
@@ -230,7 +237,7 @@ impl Engine {
             };
             // The last token of a prompt is always read: its logits are what the answer begins with.
             let state = self.kept.take(&request.prompt[..request.prompt.len() - 1]);
-            let state = state.unwrap_or_else(|| self.model.stage.state());
+            let state = state.unwrap_or_else(|| self.empty.clone());
             match Sampler::new(request.sampling.clone()) {
                 Ok(sampler) => {
                     events.push(Event::Started { sequence: id, reused: state.positions() });

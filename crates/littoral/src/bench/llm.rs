@@ -1,15 +1,15 @@
 //! `littoral bench llm`: a language model's speed and memory on this machine.
 //!
-//! *Prefill*: 512 ids into an empty state, the logits of the last. *Decode*: 64 ids, one by one, from an empty state.
-//! *Verify*: one pass over 1, 2, 4 or 8 ids behind 64, with all their logits: what checking drafts costs. Each is repeated
-//! and the median told. *Read*: what this machine reads from memory with as many threads, measured in the same run; bytes
-//! of weights per token over that is the floor of decoding.
+//! *Prefill*: 512 ids into an empty state, the logits of the last. *Decode*: 64 ids, one by one, from an empty state, or
+//! behind `--depth` others. *Verify*: one pass over 1, 2, 4 or 8 ids behind those, with all their logits: what checking
+//! drafts costs. Each is repeated and the median told. *Read*: what this machine reads from memory with as many threads,
+//! measured in the same run; bytes of weights per token over that is the floor of decoding.
 
 use super::{Report, median};
 use crate::llm;
 use crate::memory::peak_rss_mb;
 use crate::output::Failure;
-use littoral_model::lm::{Input, Part, Scratch, Stage, Wanted};
+use littoral_model::lm::{CacheType, Input, Part, Scratch, Stage, Wanted};
 use littoral_tensor::pool::Pool;
 use littoral_tensor::quant::{Instructions, Memory};
 use serde_json::json;
@@ -26,8 +26,14 @@ pub struct Args {
     /// The model: a file, or the name of one that is here.
     #[arg(long)]
     model: PathBuf,
+    /// The type in which keys and values of earlier tokens are kept; q8_0 takes half the memory of f16.
+    #[arg(long, value_name = "TYPE", default_value_t = CacheType::F16, value_parser = crate::llm::cache_type())]
+    cache_type: CacheType,
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: u16,
+    /// Tokens that come before those that are decoded.
+    #[arg(long, default_value_t = 0)]
+    depth: usize,
     /// Of which medians are taken.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
     repeats: u32,
@@ -40,14 +46,27 @@ pub fn run(args: &Args) -> Result<Report, Failure> {
     let model = llm::load(&named.path, &pool)?;
     let load_s = begun.elapsed().as_secs_f64();
     let stage = &model.stage;
+    let empty = stage.state(args.cache_type)?;
     let mut scratch = Scratch::new(Instructions::here()[0]);
     let vocabulary = stage.config().vocabulary as u32;
+    let context = stage.config().context;
+    let depth_max = context.saturating_sub(DECODED + 8);
+    if args.depth > depth_max {
+        let expected = format!("at most {depth_max}, which with what follows fill the context of {context},");
+        return Err(Failure::new("nothing was measured", "--depth", expected, args.depth));
+    }
     let ids: Vec<u32> = (0..PROMPT as u32).map(|i| (i * 7919 + 1000) % vocabulary).collect();
 
     let (mut prefill, mut decode, mut kv_bytes) = (Vec::new(), Vec::new(), 0);
+    let mut before = empty.clone();
+    while before.positions() < args.depth {
+        let chunk = &ids[..CHUNK.min(args.depth - before.positions())];
+        let part = Part { state: &mut before, input: Input::Ids(chunk), wanted: Wanted::None };
+        stage.forward(&mut [part], &mut scratch, &pool);
+    }
     let mut verify = [1, 2, 4, 8].map(|tokens| (tokens, Vec::new()));
     for _ in 0..args.repeats {
-        let mut state = stage.state();
+        let mut state = empty.clone();
         let begun = Instant::now();
         for chunk in ids.chunks(CHUNK) {
             let part = Part { state: &mut state, input: Input::Ids(chunk), wanted: Wanted::Last };
@@ -56,7 +75,7 @@ pub fn run(args: &Args) -> Result<Report, Failure> {
         prefill.push(PROMPT as f64 / begun.elapsed().as_secs_f64());
         kv_bytes = state.bytes();
 
-        let mut state = stage.state();
+        let mut state = before.clone();
         let begun = Instant::now();
         for id in &ids[..DECODED] {
             let part = Part { state: &mut state, input: Input::Ids(&[*id]), wanted: Wanted::Last };
@@ -68,7 +87,7 @@ pub fn run(args: &Args) -> Result<Report, Failure> {
             let part = Part { state: &mut state, input: Input::Ids(&ids[..*tokens]), wanted: Wanted::All };
             stage.forward(&mut [part], &mut scratch, &pool);
             times.push(begun.elapsed().as_secs_f64() * 1e3);
-            state.truncate(DECODED);
+            state.truncate(args.depth + DECODED);
         }
     }
     // Before the buffer of the next measurement.
@@ -83,7 +102,7 @@ pub fn run(args: &Args) -> Result<Report, Failure> {
         ["model".into(), format!("{name}, {}", model.name)],
         ["instructions".into(), Instructions::here()[0].name().into()],
         [format!("prefill of {PROMPT}, tokens per second"), format!("{prefill:.1}")],
-        [format!("decode of {DECODED}, tokens per second"), format!("{decode:.1}")],
+        [format!("decode of {DECODED} behind {}, tokens per second", args.depth), format!("{decode:.1}")],
         ["  weights, GB/s".into(), format!("{gb_per_s:.1}")],
         ["  read by this machine, GB/s".into(), format!("{read_gb_per_s:.1}")],
     ];
@@ -93,7 +112,7 @@ pub fn run(args: &Args) -> Result<Report, Failure> {
     rows.extend([
         ["loading, seconds".into(), format!("{load_s:.2}")],
         ["file, MB".into(), format!("{file_mb:.1}")],
-        [format!("state of {PROMPT} tokens, MB"), format!("{:.1}", kv_bytes as f64 / 1e6)],
+        [format!("state of {PROMPT} tokens in {}, MB", args.cache_type), format!("{:.1}", kv_bytes as f64 / 1e6)],
         ["peak memory, MB".into(), format!("{peak_rss_mb:.1}")],
     ]);
     let verify_ms: serde_json::Map<String, serde_json::Value> =
@@ -107,6 +126,8 @@ pub fn run(args: &Args) -> Result<Report, Failure> {
         "load_s": load_s,
         "peak_rss_mb": peak_rss_mb,
         "file_mb": file_mb,
+        "depth": args.depth,
+        "cache_type": args.cache_type.name(),
         "kv_mb": kv_bytes as f64 / 1e6,
         "gb_per_s": gb_per_s,
         "read_gb_per_s": read_gb_per_s,

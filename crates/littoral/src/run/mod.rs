@@ -18,6 +18,7 @@ use answer::Writer;
 use conversation::{Conversation, Role};
 use littoral_infer::engine::{Engine, Limits};
 use littoral_infer::sample::SamplingParams;
+use littoral_model::lm::CacheType;
 use settings::Settings;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -66,6 +67,9 @@ pub struct Args {
     /// The same seed gives the same text.
     #[arg(long, default_value_t = 0)]
     seed: u64,
+    /// The type in which keys and values of earlier tokens are kept; q8_0 takes half the memory of f16.
+    #[arg(long, value_name = "TYPE", default_value_t = CacheType::F16, value_parser = crate::llm::cache_type())]
+    cache_type: CacheType,
     /// Threads; by default one for each processor.
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
@@ -97,8 +101,9 @@ pub fn run(args: &Args, json: bool) -> Result<(), Failure> {
     let pool = llm::pool(args.threads.map(usize::from));
     let named = crate::named::here_or_fetched(args.model.as_deref())?;
     let model = Arc::new(llm::load(&named.path, &pool)?);
+    let engine = Engine::new(model.clone(), args.cache_type, Limits::default())?;
     let constraint = form::constraint(args, &model)?;
-    let mut writer = Writer { engine: Engine::new(model.clone(), Limits::default()), pool, constraint, settings };
+    let mut writer = Writer { engine, pool, constraint, settings };
     let mut conversation = Conversation::new(args.system.as_deref(), args.raw);
     let Some(prompt) = args.prompt.as_ref().or(args.prompt_flag.as_ref()) else {
         return chat::chat(&named.name, writer, conversation, json, !args.no_history);

@@ -76,6 +76,7 @@ fn wrong_words_are_wrong_usage() {
         (&["pull", "https://files.example/x.gguf"], "--sha256", "SHA-256"),
         (&["models", "rm"], "<NAMES>", "this argument"),
         (&["run", "a", "b", "-p", "c"], "[PROMPT]", "one of two"),
+        (&["run", "a", "--cache-type", "q4_0"], "--cache-type", "f16, q8_0"),
         (&["bench"], "littoral bench", "fedavg, round"),
         (&["bench", "round"], "--empty", "this argument"),
         (&["bench", "fedavg", "--rounds", "21"], "--rounds", "1 to 20"),

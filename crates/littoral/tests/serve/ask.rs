@@ -34,7 +34,9 @@ fn it_says_what_it_is() {
     let server = Server::start(&[]);
     assert_eq!(server.ready["model"], "tiny");
     assert_eq!(server.ready["kernels"], littoral_tensor::quant::KERNELS);
-    assert_eq!(get(server.at, "/v1/models").json()["data"][0]["id"], "tiny");
+    assert_eq!(server.ready["cache_type"], "f16");
+    let listed = get(server.at, "/v1/models").json();
+    assert_eq!((&listed["data"][0]["id"], &listed["data"][0]["cache_type"]), (&"tiny".into(), &"f16".into()));
     assert_eq!(get(server.at, "/v1/models/tiny").json()["object"], "model");
     assert_eq!((get(server.at, "/healthz").status, get(server.at, "/readyz").status), (200, 200));
     let page = get(server.at, "/");

@@ -34,6 +34,7 @@ fn alone_and_together(at: SocketAddr, model: &str, tokens: u32) {
 #[test]
 fn eight_at_once_get_the_text_that_each_gets_alone() {
     alone_and_together(Server::start(&[]).at, "tiny", 100);
+    alone_and_together(Server::start(&["--cache-type", "q8_0"]).at, "tiny", 100);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Architectures of language models, and the numbers that describe one.
 
+use littoral_tensor::attention::CacheType;
 use littoral_tensor::vectors::Pairs;
 use std::fmt;
 
@@ -102,7 +103,7 @@ impl Config {
     }
 
     /// Bytes that one position takes in the state of one layer.
-    pub fn state_bytes_per_layer(&self) -> usize {
-        2 * self.kv_heads * self.head_width * size_of::<u16>()
+    pub fn state_bytes_per_layer(&self, cache_type: CacheType) -> usize {
+        2 * self.kv_heads * cache_type.row_bytes(self.head_width)
     }
 }

@@ -12,6 +12,8 @@ mod state;
 #[cfg(test)]
 mod tests;
 
+pub use littoral_tensor::attention::CacheType;
+
 pub use config::{Architecture, Config, Gate, Rope};
 pub use load::{LoadError, config, load};
 pub use stage::{Input, Output, Part, Scratch, Stage, Wanted};

@@ -7,8 +7,8 @@
 
 use super::config::{Config, Gate, Rope};
 use super::layer::Layer;
-use super::state::State;
-use littoral_tensor::attention::{Look, QUERIES_MAX, Queries, attend};
+use super::state::{State, StateError};
+use littoral_tensor::attention::{CacheType, Look, QUERIES_MAX, Queries, attend};
 use littoral_tensor::pool::Pool;
 use littoral_tensor::quant::{Instructions, Matrix, Panels, multiply};
 use littoral_tensor::vectors::{add, gelu_gate, rms_norm, rms_norm_in_place, rotate, scale, silu_gate, soft_cap};
@@ -148,9 +148,12 @@ impl Stage {
         self.output.as_ref().map(|(norm, _)| norm.as_slice())
     }
 
-    /// A state of no position for the layers of this stage.
-    pub fn state(&self) -> State {
-        State::empty(self.layers.len(), self.config.kv_heads, self.config.head_width)
+    /// A state of no position for the layers of this stage, which keeps keys and values in that type.
+    ///
+    /// # Errors
+    /// The type does not fit the width of heads; f16 fits any.
+    pub fn state(&self, cache_type: CacheType) -> Result<State, StateError> {
+        State::empty(self.layers.len(), self.config.kv_heads, self.config.head_width, cache_type)
     }
 
     /// Bytes of all matrices in memory.

@@ -34,6 +34,7 @@ use door::Door;
 use hosts::Hosts;
 use littoral_infer::engine::{Engine, Limits};
 use littoral_infer::model::Model;
+use littoral_model::lm::{CacheType, StateError};
 use littoral_tensor::pool::Pool;
 use metrics::Metrics;
 use routes::Served;
@@ -60,6 +61,8 @@ pub struct Settings {
     /// Names beside those of this machine under which a listener on loopback may be asked where there is no key.
     pub hosts: Vec<String>,
     pub tls: Option<Arc<rustls::ServerConfig>>,
+    /// In which sequences keep their keys and values.
+    pub cache_type: CacheType,
     pub room: Room,
     /// How long answers that have begun may take when the server is to stop.
     pub grace: Duration,
@@ -85,6 +88,8 @@ pub enum ServeError {
     Open { at: SocketAddr },
     #[error("nothing listens at {at}: {source}")]
     Bind { at: SocketAddr, source: io::Error },
+    #[error(transparent)]
+    State(#[from] StateError),
     #[error("no thread for the model: {0}")]
     Thread(io::Error),
     #[error("the thread of the model ended")]
@@ -103,14 +108,15 @@ impl Server {
     pub async fn start(model: Arc<Model>, pool: Pool, mut settings: Settings) -> Result<Self, ServeError> {
         settings.check()?;
         let hosts = settings.named();
-        let Settings { listen: at, name, keys, tls, room, grace, .. } = settings;
+        let Settings { listen: at, name, keys, tls, cache_type, room, grace, .. } = settings;
+        let limits = Limits { running_max: room.running_max, ..Limits::default() };
+        let engine = Engine::new(model.clone(), cache_type, limits)?;
         let door = Door::open(at, tls).await.map_err(|source| ServeError::Bind { at, source })?;
         let metrics = Arc::new(Metrics::new());
-        let limits = Limits { running_max: room.running_max, ..Limits::default() };
-        let engine = Engine::new(model.clone(), limits);
         let (writer, writer_ended) = Writer::start(engine, pool, room, metrics.clone()).map_err(ServeError::Thread)?;
         let served = Arc::new(Served {
             model,
+            cache_type,
             name: name.into(),
             since: routes::now(),
             keys,

@@ -17,6 +17,7 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use littoral_infer::model::Model;
+use littoral_model::lm::CacheType;
 use littoral_tensor::quant::KERNELS;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -35,6 +36,7 @@ const NONCE: &str = "NONCE";
 /// What all requests share.
 pub struct Served {
     pub model: Arc<Model>,
+    pub cache_type: CacheType,
     pub name: Arc<str>,
     /// Seconds since 1970 when the model was loaded.
     pub since: u64,
@@ -222,8 +224,9 @@ fn described(served: &Served) -> Value {
         "created": served.since,
         "owned_by": "littoral",
         "max_model_len": served.model.context(),
-        // Ours: servers with equal kernels give equal bits.
+        // Ours: servers in which both are equal give equal bits.
         "kernels": KERNELS,
+        "cache_type": served.cache_type.name(),
     })
 }
 

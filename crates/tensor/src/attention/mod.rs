@@ -1,45 +1,24 @@
-//! Attention of some queries over a cache of keys and values in half precision.
+//! Attention of some queries over a cache of keys and values, in half precision or in q8_0.
 //!
-//! ```text
-//! keys:    blocks of sixteen positions, from position 0: element d of position p at (p / 16) 16 D + 16 d + p mod 16
-//! values:  position after position: element d of position p at p D + d
-//! ```
 //! A vector holds one element of sixteen keys, so sixteen scores grow side by side and no lane is ever summed with
 //! another. Blocks begin at position 0 whatever the chunks in which a prompt came, and a query at position p sees
-//! positions up to p only, so its bits depend neither on chunks nor on what came later.
+//! positions up to p only, so its bits depend neither on chunks nor on what came later. What the type of the cache decides
+//! is which elements are seen; what is done with them is the same, operation by operation.
 
+mod cache;
 mod kernel;
+
+pub use cache::{BLOCK, Cache, CacheType, Layout};
 
 use crate::elementary::exp_f32;
 use crate::processor::for_this_processor;
 use crate::quant::Instructions;
-use crate::quant::half::{f16_to_f32, f32_to_f16};
+use crate::quant::half::f16_to_f32;
 use crate::vectors::sum_lanes;
 use kernel::kernel;
 
-/// Positions in a block of keys.
-pub const BLOCK: usize = 16;
 /// Queries that share a pass over the cache.
 pub const QUERIES_MAX: usize = 8;
-
-/// Elements that the cache of one head needs for `positions`: as many for keys as for values.
-pub fn cache_elements(positions: usize, width: usize) -> usize {
-    positions.next_multiple_of(BLOCK) * width
-}
-
-/// Puts the key of a position in its place.
-pub fn store_key(keys: &mut [u16], position: usize, key: &[f32]) {
-    let block = &mut keys[position / BLOCK * BLOCK * key.len()..];
-    for (d, k) in key.iter().enumerate() {
-        block[d * BLOCK + position % BLOCK] = f32_to_f16(*k);
-    }
-}
-
-/// Puts the value of a position in its place.
-pub fn store_value(values: &mut [u16], position: usize, value: &[f32]) {
-    let place = &mut values[position * value.len()..][..value.len()];
-    place.iter_mut().zip(value).for_each(|(place, v)| *place = f32_to_f16(*v));
-}
 
 /// What a head's attention looks like.
 #[derive(Clone, Copy, Debug)]
@@ -59,13 +38,6 @@ impl Look {
     fn first(&self, position: usize) -> usize {
         if self.window == 0 { 0 } else { (position + 1).saturating_sub(self.window) }
     }
-}
-
-/// The keys and values of one head.
-#[derive(Clone, Copy, Debug)]
-pub struct Cache<'a> {
-    pub keys: &'a [u16],
-    pub values: &'a [u16],
 }
 
 /// Queries of one head at `position..position + count`; the n-th begins at n `stride`.
@@ -115,7 +87,7 @@ fn attend_some<const N: usize>(
     room: &mut Vec<f32>,
 ) -> usize {
     let (width, Queries { position, stride, .. }) = (look.width, queries);
-    let kernel = kernel::<N>(instructions);
+    let (kernel, row_bytes) = (kernel::<N>(instructions, cache.cache_type), cache.cache_type.row_bytes(width));
     let first_block = look.first(position) / BLOCK;
     let start = first_block * BLOCK;
     let places = (position + N - 1) / BLOCK * BLOCK + BLOCK - start;
@@ -129,7 +101,7 @@ fn attend_some<const N: usize>(
             *element = queries.elements[n * stride + d];
         }
     }
-    kernel.scores(&cache.keys[start * width..][..places * width], width, elements, scores);
+    kernel.scores(&cache.keys[start * row_bytes..][..places * row_bytes], width, elements, scores);
 
     let mut totals = [0f32; N];
     for (n, (total, scores)) in totals.iter_mut().zip(scores.chunks_exact_mut(places)).enumerate() {
@@ -140,28 +112,22 @@ fn attend_some<const N: usize>(
         }
     }
 
-    let values = &cache.values[start * width..][..seen * width];
-    let mut sums = [[0f32; 16]; N];
-    for part in (0..width).step_by(16) {
-        let lanes = (width - part).min(16);
-        if lanes == 16 {
-            kernel.sums(values, width, part, weights, sums.as_flattened_mut());
-        } else {
-            sums = [[0.0; 16]; N];
-            for (value, weights) in values.chunks_exact(width).zip(weights.chunks_exact(N)) {
-                for (sums, weight) in sums.iter_mut().zip(weights) {
-                    for (sum, v) in sums.iter_mut().zip(&value[part..]) {
-                        *sum = weight.mul_add(f16_to_f32(*v), *sum);
-                    }
-                }
-            }
+    let (values, out) = (&cache.values[start * row_bytes..], &mut out[..N * width]);
+    kernel.sums(values, seen, width, weights, out);
+    // Only half precision has widths that are no multiple.
+    for d in width / 16 * 16..width {
+        for n in 0..N {
+            out[n * width + d] = values.chunks_exact(row_bytes).zip(weights.chunks_exact(N)).take(seen).fold(
+                0.0,
+                |sum, (value, weights)| {
+                    weights[n].mul_add(f16_to_f32(u16::from_le_bytes([value[2 * d], value[2 * d + 1]])), sum)
+                },
+            );
         }
-        for (n, sums) in sums.iter().enumerate() {
-            for (out, sum) in out[n * width + part..][..lanes].iter_mut().zip(sums) {
-                // Adding zero makes -0, which a position that is not seen could turn into 0, the same for all.
-                *out = *sum / totals[n] + 0.0;
-            }
-        }
+    }
+    for (out, total) in out.chunks_exact_mut(width).zip(totals) {
+        // Adding zero makes -0, which a position that is not seen could turn into 0, the same for all.
+        out.iter_mut().for_each(|sum| *sum = *sum / total + 0.0);
     }
     N
 }
@@ -199,55 +165,86 @@ for_this_processor! {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::quant::{Kind, dequantise};
 
     fn draw(seed: &mut u64) -> f32 {
         *seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         ((*seed >> 40) as f32) / (1 << 23) as f32 - 1.0
     }
 
-    /// Against the definition in f64, over windows, caps and widths; and whatever the number of queries at once and
-    /// the instructions.
+    /// One query, one element after the other: the order of operations that all kernels keep.
+    fn in_order(look: &Look, p: usize, query: &[f32], keys: &[Vec<f32>], values: &[Vec<f32>]) -> Vec<f32> {
+        let start = look.first(p) / BLOCK * BLOCK;
+        let mut weights = vec![0.0; (p + 1 - start).next_multiple_of(BLOCK)];
+        for (score, key) in weights.iter_mut().zip(&keys[start..=p]) {
+            *score = query.iter().zip(key).fold(0.0, |sum, (q, k)| q.mul_add(*k, sum));
+        }
+        let total = weigh(look, &mut weights, look.first(p) - start, p - start);
+        let sum = |d: usize| weights.iter().zip(&values[start..=p]).fold(0f32, |sum, (w, v)| w.mul_add(v[d], sum));
+        (0..look.width).map(|d| sum(d) / total + 0.0).collect()
+    }
+
+    /// Over windows, caps, widths and types of cache: bit for bit that of the elements as they were kept, whatever the number
+    /// of queries at once and the instructions; and against the definition in f64.
     #[test]
     fn attention_is_its_definition_and_does_not_depend_on_company() {
+        use CacheType::{F16, Q8_0};
         let (positions, stride) = (75, 100);
-        for (width, window, cap) in [(64, 0, 0.0), (20, 0, 0.0), (64, 19, 0.0), (48, 33, 5.0)] {
+        for (cache_type, width, window, cap) in [
+            (F16, 64, 0, 0.0),
+            (F16, 20, 0, 0.0),
+            (F16, 64, 19, 0.0),
+            (F16, 48, 33, 5.0),
+            (Q8_0, 64, 0, 0.0),
+            (Q8_0, 32, 19, 0.0),
+            (Q8_0, 96, 33, 5.0),
+        ] {
             let look = Look { width, scale: 0.3, window, cap };
             let mut seed = width as u64;
-            let (mut keys, mut values) = (vec![0; cache_elements(positions, width)], vec![0; positions * width]);
-            let mut rows = |_| (0..width).map(|_| draw(&mut seed)).collect::<Vec<f32>>();
-            let (k, v): (Vec<_>, Vec<_>) =
-                ((0..positions).map(&mut rows).collect(), (0..positions).map(&mut rows).collect());
-            let queries: Vec<f32> = (0..positions)
-                .flat_map(|i| {
-                    let mut row = rows(i);
-                    row.resize(stride, f32::NAN);
-                    row
-                })
-                .collect();
-            for p in 0..positions {
-                store_key(&mut keys, p, &k[p]);
-                store_value(&mut values, p, &v[p]);
-            }
-            let (cache, mut scores) = (Cache { keys: &keys, values: &values }, Vec::new());
-            let some =
-                |position: usize, count| Queries { position, count, elements: &queries[position * stride..], stride };
-            let mut alone = vec![0.0; positions * width];
-            for (p, out) in alone.chunks_exact_mut(width).enumerate() {
-                attend(Instructions::Scalar, &look, cache, some(p, 1), out, &mut scores);
-            }
-            for from in [0, 1, 13] {
-                let mut out = vec![0.0; (positions - from) * width];
-                for instructions in Instructions::here() {
-                    attend(instructions, &look, cache, some(from, positions - from), &mut out, &mut scores);
-                    assert!(out.iter().zip(&alone[from * width..]).all(|(a, b)| a.to_bits() == b.to_bits()));
+            let mut rows =
+                || -> Vec<Vec<f32>> { (0..positions).map(|_| (0..width).map(|_| draw(&mut seed)).collect()).collect() };
+            let (k, v, q) = (rows(), rows(), rows());
+            let queries: Vec<f32> = q.iter().flat_map(|q| [q, &vec![f32::NAN; stride - width][..]].concat()).collect();
+            // The rows, kept, and what they are then.
+            let keep = |keys, rows: &[Vec<f32>]| {
+                let layout = Layout { cache_type, width, keys };
+                let mut bytes = vec![0; cache_type.head_bytes(positions, width)];
+                rows.iter().enumerate().for_each(|(p, row)| layout.store(&mut bytes, p, row));
+                let kept = (0..positions).map(|p| {
+                    let (mut row, mut elements) = (Vec::new(), vec![0.0; width]);
+                    layout.take_row(&bytes, p, &mut row);
+                    dequantise(if cache_type == F16 { Kind::F16 } else { Kind::Q8_0 }, &row, &mut elements);
+                    elements
+                });
+                let kept: Vec<Vec<f32>> = kept.collect();
+                // A half has 11 bits; half a step of 1 / 127 and the rounding of the scale are less than 1 / 225.
+                let close = if cache_type == F16 { 1.0 / 2048.0 } else { 1.0 / 225.0 };
+                assert!(rows.iter().flatten().zip(kept.iter().flatten()).all(|(x, kept)| (x - kept).abs() < close));
+                (bytes, kept)
+            };
+            let ((keys, k), (values, v)) = (keep(true, &k), keep(false, &v));
+            let alone: Vec<Vec<f32>> = (0..positions).map(|p| in_order(&look, p, &q[p], &k, &v)).collect();
+
+            let (cache, mut scores) = (Cache { cache_type, keys: &keys, values: &values }, Vec::new());
+            for instructions in Instructions::here() {
+                for (from, at_once) in [(0, 1), (0, 75), (1, 75), (13, 75), (0, 7)] {
+                    for position in (from..positions).step_by(at_once) {
+                        let count = at_once.min(positions - position);
+                        let queries = Queries { position, count, elements: &queries[position * stride..], stride };
+                        let mut out = vec![0.0; count * width];
+                        attend(instructions, &look, cache, queries, &mut out, &mut scores);
+                        let expected = alone[position..position + count].iter().flatten();
+                        let same = out.iter().zip(expected).all(|(a, b)| a.to_bits() == b.to_bits());
+                        assert!(same, "{cache_type} of {width} on {} at {position}", instructions.name());
+                    }
                 }
             }
-            let half = |x: f32| f64::from(f16_to_f32(f32_to_f16(x)));
+
             for p in 0..positions {
-                let first = if window == 0 { 0 } else { (p + 1).saturating_sub(window) };
+                let first = look.first(p);
                 let weights: Vec<f64> = (first..=p)
                     .map(|at| {
-                        let dot: f64 = (0..width).map(|d| f64::from(queries[p * stride + d]) * half(k[at][d])).sum();
+                        let dot: f64 = q[p].iter().zip(&k[at]).map(|(q, k)| f64::from(*q) * f64::from(*k)).sum();
                         let score = dot * f64::from(look.scale);
                         if cap > 0.0 { (f64::from(cap) * (score / f64::from(cap)).tanh()).exp() } else { score.exp() }
                     })
@@ -255,9 +252,9 @@ mod tests {
                 let total: f64 = weights.iter().sum();
                 for d in 0..width {
                     let expected: f64 =
-                        (first..=p).zip(&weights).map(|(at, w)| w * half(v[at][d])).sum::<f64>() / total;
+                        (first..=p).zip(&weights).map(|(at, w)| w * f64::from(v[at][d])).sum::<f64>() / total;
                     // Some hundred roundings of f32 on values below 1.
-                    assert!((f64::from(alone[p * width + d]) - expected).abs() < 1e-5, "position {p}");
+                    assert!((f64::from(alone[p][d]) - expected).abs() < 1e-5, "position {p}");
                 }
             }
         }
