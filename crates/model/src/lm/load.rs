@@ -3,7 +3,7 @@
 use super::config::{Architecture, Config, Gate, Rope};
 use super::layer::Layer;
 use super::stage::Stage;
-use littoral_tensor::gguf::{Gguf, GgufError};
+use littoral_tensor::gguf::{Gguf, GgufError, Tensor};
 use littoral_tensor::pool::Pool;
 use littoral_tensor::quant::{Arena, Kind, Matrix, MatrixError, dequantise};
 use littoral_tensor::vectors::Pairs;
@@ -133,22 +133,47 @@ pub fn load(
     pool: &Pool,
     done: &mut dyn FnMut(Range<usize>),
 ) -> Result<Stage, LoadError> {
+    // Rows that fill up the last strips take a little more than the file has; that is not much.
+    let mut arena = Arena::new(gguf.data_bytes() / 16 * 17);
+    let Weights { layers, embedding, output } = weights(gguf, config, &range, |name, tensor| {
+        let (rows, columns, start) = (tensor.rows(), tensor.columns(), tensor.range.start);
+        let mut piece_done = |piece: Range<usize>| done(start + piece.start..start + piece.end);
+        let packed =
+            Matrix::pack_piecewise(tensor.kind, rows, columns, tensor.bytes, &mut arena, pool, &mut piece_done);
+        packed.map_err(|error| LoadError::Matrix { name: name.into(), error })
+    })?;
+    let embedding = embedding.filter(|_| range.start == 0);
+    Ok(Stage { config: config.clone(), range, layers, embedding, output })
+}
+
+/// What [`load`] would refuse of a whole model, found without reading its matrices: each is there and has its shape.
+pub fn check(gguf: &Gguf<'_>, config: &Config) -> Result<(), LoadError> {
+    weights(gguf, config, &(0..config.layers), |_, _| Ok(())).map(drop)
+}
+
+struct Weights<M> {
+    layers: Vec<Layer<M>>,
+    embedding: Option<Arc<M>>,
+    output: Option<(Vec<f32>, Arc<M>)>,
+}
+
+/// `matrix` makes something of each matrix, which has the right shape, in this order.
+fn weights<'a, M>(
+    gguf: &Gguf<'a>,
+    config: &Config,
+    range: &Range<usize>,
+    mut matrix: impl FnMut(&str, &Tensor<'a>) -> Result<M, LoadError>,
+) -> Result<Weights<M>, LoadError> {
     assert!(range.start < range.end && range.end <= config.layers, "layers {range:?} of {}", config.layers);
     let Config { width, inner, vocabulary, head_width, .. } = *config;
     let (q_rows, kv_rows) = (config.heads * head_width, config.kv_heads * head_width);
-    // Rows that fill up the last strips take a little more than the file has; that is not much.
-    let mut arena = Arena::new(gguf.data_bytes() / 16 * 17);
-    let mut matrix = |name: &str, rows: usize, columns: usize| -> Result<Matrix, LoadError> {
+    let mut matrix = |name: &str, rows: usize, columns: usize| -> Result<M, LoadError> {
         let tensor = gguf.tensor(name)?;
         if (tensor.rows(), tensor.columns()) != (rows, columns) {
             let (expected, got) = (format!("{columns} x {rows}"), format!("{} x {}", tensor.columns(), tensor.rows()));
             return Err(LoadError::Field { field: format!("tensor {name}"), expected, got });
         }
-        let start = tensor.range.start;
-        let mut piece_done = |piece: Range<usize>| done(start + piece.start..start + piece.end);
-        let packed =
-            Matrix::pack_piecewise(tensor.kind, rows, columns, tensor.bytes, &mut arena, pool, &mut piece_done);
-        packed.map_err(|error| LoadError::Matrix { name: name.into(), error })
+        matrix(name, &tensor)
     };
     let last = range.end == config.layers;
     let tied = gguf.find("output.weight").is_none();
@@ -192,8 +217,7 @@ pub fn load(
         Some(matrix) => Some((vector(gguf, "output_norm.weight", width)?, matrix)),
         None => None,
     };
-    let embedding = embedding.filter(|_| range.start == 0);
-    Ok(Stage { config: config.clone(), range, layers, embedding, output })
+    Ok(Weights { layers, embedding, output })
 }
 
 /// A tensor of one dimension, as floats.

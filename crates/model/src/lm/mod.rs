@@ -13,6 +13,6 @@ mod state;
 mod tests;
 
 pub use config::{Architecture, Config, Gate, Rope};
-pub use load::{LoadError, config, load};
+pub use load::{LoadError, check, config, load};
 pub use stage::{Input, Output, Part, Scratch, Stage, Wanted};
 pub use state::{State, StateError};
