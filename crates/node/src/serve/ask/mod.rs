@@ -72,7 +72,8 @@ impl Ask {
                 fields.only("echo", &[json!(false)])?;
                 fields.only("suffix", &[json!("")])?;
                 fields.only("best_of", &[json!(1)])?;
-                (None, texts("prompt", CHOICES_MAX, &mut fields, model)?)
+                // Who writes a whole prompt is trusted with it, as by llama.cpp's server.
+                (None, texts("prompt", CHOICES_MAX, true, &mut fields, model)?)
             }
         };
         let formed = form::read(&mut fields)?;
@@ -178,12 +179,12 @@ fn stream_options(fields: &mut Fields, stream: bool) -> Result<bool, Refusal> {
 }
 
 /// A text, token ids, or lists of either.
-fn texts(name: &str, most: usize, fields: &mut Fields, model: &Model) -> Result<Vec<Vec<u32>>, Refusal> {
+fn texts(name: &str, most: usize, special: bool, fields: &mut Fields, model: &Model) -> Result<Vec<Vec<u32>>, Refusal> {
     let Some(value) = fields.take(name) else {
         return Err(Refusal::field(name, "missing_required_parameter", format!("{name}: missing")));
     };
     let one = |value: &Value| match value {
-        Value::String(text) => Ok(model.tokeniser.encode_document(text, false)),
+        Value::String(text) => Ok(model.tokeniser.encode_document(text, special)),
         Value::Array(ids) => ids
             .iter()
             .map(|id| id.as_u64().and_then(|id| u32::try_from(id).ok()))
