@@ -1,6 +1,6 @@
 //! From a GGUF file to a [`Stage`]: which keys say what, and which tensors are whose.
 
-use super::config::{Architecture, Config, Gate, Rope};
+use super::config::{Architecture, Config, Gate, Rope, Yarn};
 use super::layer::Layer;
 use super::stage::Stage;
 use littoral_tensor::gguf::{Gguf, GgufError, Tensor};
@@ -76,13 +76,23 @@ pub fn config(gguf: &Gguf<'_>) -> Result<Config, LoadError> {
         Some(entry) => entry.str()?,
         None => "none",
     };
-    let scale = match scaling {
-        "none" => 1.0,
-        "linear" => float("rope.scaling.factor", 1.0)?,
-        other => return wrong("rope.scaling.type", "none or linear".into(), other.escape_debug().to_string()),
-    };
+    let (mut scale, mut yarn) = (1.0, None);
+    match scaling {
+        "none" => {}
+        "linear" => scale = float("rope.scaling.factor", 1.0)?,
+        // Two kinds of layers would each have a ramp of their own; nobody has made such a Gemma.
+        "yarn" if !gemma => yarn = Some(self::yarn(gguf, name)?),
+        other => {
+            let expected = if gemma { "none or linear" } else { "none, linear or yarn" };
+            return wrong("rope.scaling.type", expected.into(), other.escape_debug().to_string());
+        }
+    }
     if scale.is_nan() || scale <= 0.0 {
         return wrong("rope.scaling.factor", "a number above 0".into(), scale.to_string());
+    }
+    let base = float("rope.freq_base", 10_000.0)?;
+    if yarn.is_some() && !(base > 1.0 && base.is_finite()) {
+        return wrong("rope.freq_base", "a number above 1, with yarn".into(), base.to_string());
     }
     let factors = match gguf.find("rope_freqs.weight") {
         Some(_) => vector(gguf, "rope_freqs.weight", turned / 2)?,
@@ -90,10 +100,11 @@ pub fn config(gguf: &Gguf<'_>) -> Result<Config, LoadError> {
     };
     let rope = Rope {
         pairs: if architecture == Architecture::Llama { Pairs::Neighbours } else { Pairs::Halves },
-        base: float("rope.freq_base", 10_000.0)?,
+        base,
         scale,
         width: turned,
         factors,
+        yarn,
     };
     let rope_window =
         Rope { base: float("rope.freq_base_swa", 10_000.0)?, scale: 1.0, factors: Vec::new(), ..rope.clone() };
@@ -118,6 +129,48 @@ pub fn config(gguf: &Gguf<'_>) -> Result<Config, LoadError> {
         embedding_scale: if gemma { (width as f32).sqrt() } else { 1.0 },
         attention_cap: float("attn_logit_softcapping", 0.0)?,
         logit_cap: float("final_logit_softcapping", 0.0)?,
+    })
+}
+
+/// What the file says of YaRN.
+fn yarn(gguf: &Gguf<'_>, architecture: &str) -> Result<Yarn, LoadError> {
+    let key = |part: &str| format!("{architecture}.{part}");
+    let float = |part: &str, default: f32| match gguf.metadata().get(&key(part)) {
+        Some(entry) => entry.f32(),
+        None => Ok(default),
+    };
+    let number = |part: &str, default: f32, least: f32| -> Result<f32, LoadError> {
+        let (field, got) = (key(part), float(part, default)?);
+        match got >= least && got.is_finite() {
+            true => Ok(got),
+            false => {
+                Err(LoadError::Field { field, expected: format!("a number from {least} on"), got: got.to_string() })
+            }
+        }
+    };
+    // Other models than these have been made with them.
+    for (part, usual) in [("yarn_ext_factor", 1.0), ("yarn_attn_factor", 1.0), ("yarn_log_multiplier", 0.0)] {
+        let (field, got) = (key(&format!("rope.scaling.{part}")), float(&format!("rope.scaling.{part}"), usual)?);
+        if got != usual {
+            return Err(LoadError::Field { field, expected: usual.to_string(), got: got.to_string() });
+        }
+    }
+    let context = match gguf.metadata().get(&key("rope.scaling.original_context_length")) {
+        Some(entry) => entry.u32()?,
+        None => gguf.metadata().u32(&key("context_length"))?,
+    };
+    if context == 0 {
+        let field = key("rope.scaling.original_context_length");
+        return Err(LoadError::Field { field, expected: "1 or more".into(), got: "0".into() });
+    }
+    let factor = number("rope.scaling.factor", 1.0, 1.0)?;
+    let more = number("rope.scaling.attn_factor", 1.0, 0.0)?;
+    Ok(Yarn {
+        factor,
+        original_context: context as usize,
+        fast_turns: number("rope.scaling.yarn_beta_fast", 32.0, 0.001)?,
+        slow_turns: number("rope.scaling.yarn_beta_slow", 1.0, 0.001)?,
+        length: f64::from(more) * (0.1 * libm::log(f64::from(factor)) + 1.0),
     })
 }
 

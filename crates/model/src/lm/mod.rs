@@ -12,7 +12,7 @@ mod state;
 #[cfg(test)]
 mod tests;
 
-pub use config::{Architecture, Config, Gate, Rope};
+pub use config::{Architecture, Config, Gate, Rope, Yarn};
 pub use load::{LoadError, check, config, load};
 pub use stage::{Input, Output, Part, Scratch, Stage, Wanted};
 pub use state::{State, StateError};
