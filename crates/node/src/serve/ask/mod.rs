@@ -90,7 +90,7 @@ impl Ask {
         let wanted = max_tokens(kind, &mut fields)?;
         fields.end()?;
         let constraint = constraint(tools.as_ref(), formed.as_ref(), model)?;
-        let calls = tools.map(|tools| tools.form(constraint.is_some()));
+        let calls = tools.map(|tools| tools.form(formed.is_some()));
 
         let context = model.context();
         let mut asked = Vec::with_capacity(n * prompts.len());
@@ -130,7 +130,7 @@ fn model(fields: &mut Fields, name: &str) -> Result<(), Refusal> {
     }
 }
 
-/// What the text must be: calls of tools, or of a form, or either; free without.
+/// What the text must be: calls of tools, or of a form, or either; or free but for the calls in it; or free.
 fn constraint(tools: Option<&Tools>, formed: Option<&Formed>, model: &Model) -> Result<Option<Constraint>, Refusal> {
     let (tools, schema) = match (tools, formed) {
         (None, None) => return Ok(None),
@@ -145,7 +145,10 @@ fn constraint(tools: Option<&Tools>, formed: Option<&Formed>, model: &Model) -> 
     if let (Some(formed), Some(_)) = (formed, schema) {
         formed.constraint(model)?;
     }
-    tools.grammar(schema).map(|grammar| form::grammar("tools", &grammar, model)).transpose()
+    match tools.grammar(schema) {
+        Some(grammar) => form::grammar("tools", &grammar, model).map(Some),
+        None => form::text_with_calls(tools, model),
+    }
 }
 
 fn max_tokens(kind: Kind, fields: &mut Fields) -> Result<Option<usize>, Refusal> {
