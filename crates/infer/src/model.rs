@@ -2,7 +2,7 @@
 
 use crate::constrain::{self, IndexError, VocabularyIndex};
 use crate::pooling::Pooling;
-use littoral_model::lm::{self, LoadError, Stage};
+use littoral_model::lm::{self, Config, LoadError, Stage};
 use littoral_model::text::{ChatTemplate, TemplateError, Tokeniser, Vocabulary, VocabularyError, chat_template};
 use littoral_tensor::gguf::{Gguf, GgufError};
 use littoral_tensor::pool::Pool;
@@ -38,18 +38,15 @@ pub struct Model {
 impl Model {
     /// All of a GGUF file. `done` hears of the parts of the file that are not needed any more.
     pub fn load(bytes: &[u8], pool: &Pool, done: &mut dyn FnMut(Range<usize>)) -> Result<Self, ModelError> {
-        let gguf = Gguf::parse(bytes)?;
-        let config = lm::config(&gguf)?;
-        let tokeniser = Tokeniser::new(&Vocabulary::from_gguf(&gguf)?)?;
-        if tokeniser.len() > config.vocabulary {
-            return Err(ModelError::Sizes { expected: config.vocabulary, got: tokeniser.len() });
-        }
-        let template = chat_template(&gguf)?.map(ChatTemplate::new).transpose()?;
-        let name = gguf.metadata().get("general.name").map(|entry| entry.str()).transpose()?.unwrap_or("unnamed");
-        let name = name.escape_debug().to_string();
-        let pooling = Pooling::of(&gguf, config.architecture)?;
+        let (gguf, Parts { config, name, tokeniser, template, pooling }) = parts(bytes)?;
         let stage = lm::load(&gguf, &config, 0..config.layers, pool, done)?;
         Ok(Self { name, stage, tokeniser, template, pooling, index: OnceLock::new() })
+    }
+
+    /// Whether [`Self::load`] would take this file. Its weights are not read, so that this is over at once.
+    pub fn check(bytes: &[u8]) -> Result<(), ModelError> {
+        let (gguf, Parts { config, .. }) = parts(bytes)?;
+        Ok(lm::check(&gguf, &config)?)
     }
 
     /// Positions that a sequence may have.
@@ -61,6 +58,29 @@ impl Model {
     pub fn index(&self) -> Result<&VocabularyIndex, &IndexError> {
         self.index.get_or_init(|| VocabularyIndex::new(&Words::of(self))).as_ref()
     }
+}
+
+/// A file without its weights.
+struct Parts {
+    config: Config,
+    name: String,
+    tokeniser: Tokeniser,
+    template: Option<ChatTemplate>,
+    pooling: Option<Pooling>,
+}
+
+fn parts(bytes: &[u8]) -> Result<(Gguf<'_>, Parts), ModelError> {
+    let gguf = Gguf::parse(bytes)?;
+    let config = lm::config(&gguf)?;
+    let tokeniser = Tokeniser::new(&Vocabulary::from_gguf(&gguf)?)?;
+    if tokeniser.len() > config.vocabulary {
+        return Err(ModelError::Sizes { expected: config.vocabulary, got: tokeniser.len() });
+    }
+    let template = chat_template(&gguf)?.map(ChatTemplate::new).transpose()?;
+    let name = gguf.metadata().get("general.name").map(|entry| entry.str()).transpose()?.unwrap_or("unnamed");
+    let name = name.escape_debug().to_string();
+    let pooling = Pooling::of(&gguf, config.architecture)?;
+    Ok((gguf, Parts { config, name, tokeniser, template, pooling }))
 }
 
 /// The bytes of all tokens, in one piece.

@@ -180,11 +180,12 @@ fn print_machines(reply: &Value) {
                 text(machine, "state"),
                 text(machine, "edge"),
                 key,
+                text(machine, "kernels"),
                 data.join(", "),
             ]
         })
         .collect();
-    output::table(&["NAME", "ROLE", "STATE", "EDGE", "KEY", "DATA"], &rows);
+    output::table(&["NAME", "ROLE", "STATE", "EDGE", "KEY", "KERNELS", "DATA"], &rows);
 }
 
 fn print_operators(reply: &Value) {

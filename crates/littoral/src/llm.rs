@@ -30,6 +30,11 @@ pub fn load(path: &Path, pool: &Pool) -> Result<Model, Failure> {
     loaded.map_err(|e| refused(path, &e))
 }
 
+/// Whether [`load`] would take this file, without its weights: over at once.
+pub fn check(path: &Path) -> Result<(), Failure> {
+    Model::check(&map(path)?).map_err(|e| refused(path, &e))
+}
+
 /// The file's header, as far as a tokeniser needs it.
 pub fn header<'a>(path: &Path, bytes: &'a [u8]) -> Result<Gguf<'a>, Failure> {
     Gguf::parse(bytes).map_err(|e| refused(path, &e.into()))

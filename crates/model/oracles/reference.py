@@ -59,14 +59,37 @@ def softmax(x):
     return e / e.sum(axis=-1, keepdims=True)
 
 
-def turn(x, base, divisor, factors, neighbours):
+class Yarn:
+    """Peng et al. 2023, as in Hugging Face transformers' `_compute_yarn_parameters` and in llama.cpp."""
+
+    def __init__(self, file):
+        number = lambda name, default: float(file.number(f"rope.scaling.{name}", default))
+        self.factor = number("factor", 1.0)
+        self.original = number("original_context_length", file.number("context_length"))
+        self.fast, self.slow = number("yarn_beta_fast", 32.0), number("yarn_beta_slow", 1.0)
+        self.length = number("attn_factor", 1.0) * (0.1 * np.log(self.factor) + 1)
+
+    def slowed(self, frequency, base):
+        """Pairs that turn often within the original context stay as they are, those that hardly turn once go slower."""
+        pairs = len(frequency)
+        # The pair that turns so many times, from original * base ** (-pair / pairs) = 2 pi turns.
+        pair_of = lambda turns: pairs * np.log(self.original / (2 * np.pi * turns)) / np.log(base)
+        first, last = max(np.floor(pair_of(self.fast)), 0), min(np.ceil(pair_of(self.slow)), 2 * pairs - 1)
+        kept = 1 - np.clip((np.arange(pairs) - first) / max(last - first, 0.001), 0, 1)
+        return frequency * kept + frequency / self.factor * (1 - kept)
+
+
+def turn(x, base, divisor, factors, neighbours, yarn=None):
     """Positions x heads x width: each pair is turned by its position's angle."""
     positions, _, width = x.shape
     frequency = float(base) ** (-np.arange(0, width, 2) / width)
     if factors is not None:
         frequency = frequency / factors.astype(np.float64)
+    if yarn:
+        frequency = yarn.slowed(frequency, float(base))
     angle = np.arange(positions)[:, None] / divisor * frequency
-    cos, sin = np.cos(angle).astype(F)[:, None, :], np.sin(angle).astype(F)[:, None, :]
+    length = yarn.length if yarn else 1.0
+    cos, sin = (length * np.cos(angle)).astype(F)[:, None, :], (length * np.sin(angle)).astype(F)[:, None, :]
     out = np.empty_like(x)
     first, second = (slice(0, None, 2), slice(1, None, 2)) if neighbours else (slice(0, width // 2), slice(width // 2, None))
     a, b = x[..., first], x[..., second]
@@ -87,7 +110,8 @@ def logits(path, ids):
     base = file.number("rope.freq_base", 10000.0)
     scaling = file.number("rope.scaling.type", "none")
     divisor = file.number("rope.scaling.factor", 1.0) if scaling == "linear" else 1.0
-    assert scaling in ("none", "linear") and file.number("rope.dimension_count", head_width) == head_width
+    yarn = Yarn(file) if scaling == "yarn" else None
+    assert scaling in ("none", "linear", "yarn") and file.number("rope.dimension_count", head_width) == head_width
     factors = file.weights("rope_freqs.weight")
     window = file.number("attention.sliding_window", 0) if gemma else 0
 
@@ -113,8 +137,8 @@ def logits(path, ids):
         h = norm(x, f"blk.{layer}.attn_norm")
         q, k, v = (linear(h, f"attn_{what}").reshape(len(ids), -1, head_width) for what in "qkv")
         q, k = norm(q, f"blk.{layer}.attn_q_norm"), norm(k, f"blk.{layer}.attn_k_norm")
-        how = (10000.0, 1.0, None) if local else (base, divisor, factors)
-        q, k = turn(q, *how, llama), turn(k, *how, llama)
+        how = (10000.0, 1.0, None, llama) if local else (base, divisor, factors, llama, yarn)
+        q, k = turn(q, *how), turn(k, *how)
         hidden = ahead | far if local else ahead
         attended = np.empty_like(q)
         for head in range(heads):

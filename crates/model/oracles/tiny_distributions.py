@@ -74,6 +74,8 @@ def model(architecture, layers=2, head_width=None, tied=True, qk_norm=False, bia
     return all_keys, tensors
 
 
+YARN = {"rope.scaling.type": "yarn", "rope.scaling.factor": 4.0}
+
 MODELS = {
     "llama": model("llama", tied=False, **{"rope.scaling.type": "linear", "rope.scaling.factor": 4.0, "rope.dimension_count": 12}),
     "llama 3": model("llama", factors=True, **{"rope.freq_base": 500.0, "rope.dimension_count": 12}),
@@ -81,6 +83,18 @@ MODELS = {
     "qwen 3": model("qwen3", head_width=16, qk_norm=True, **{"rope.freq_base": 2000.0}),
     "gemma 3": model("gemma3", layers=7, head_width=16, qk_norm=True, gemma=True, **{
         "rope.freq_base": 1000.0, "rope.scaling.type": "linear", "rope.scaling.factor": 4.0, "attention.sliding_window": 12,
+    }),
+    # Of six or eight pairs some are kept, some slowed, some between.
+    "qwen 2 yarn": model("qwen2", bias=True, tied=False, **YARN, **{"rope.freq_base": 2000.0, "rope.scaling.original_context_length": 256}),
+    "qwen 3 yarn": model("qwen3", head_width=16, qk_norm=True, **YARN, **{"rope.freq_base": 500.0}),
+    "llama yarn": model("llama", **YARN, **{
+        "rope.freq_base": 100.0, "rope.dimension_count": 12, "rope.scaling.original_context_length": 64,
+        "rope.scaling.attn_factor": 0.75,
+    }),
+    # llama.cpp 0.3.36 reads these two keys in other architectures only, so that it is far away here.
+    "llama yarn, other turns": model("llama", **YARN, **{
+        "rope.freq_base": 100.0, "rope.dimension_count": 12, "rope.scaling.original_context_length": 64,
+        "rope.scaling.yarn_beta_fast": 6.0, "rope.scaling.yarn_beta_slow": 1.5,
     }),
 }
 

@@ -102,6 +102,33 @@ fn tiny_models_of_each_family() {
     }
 }
 
+/// What a file says of positions and we do not do is refused by its name, and so is nonsense.
+#[test]
+fn scalings_that_are_not_done_are_named() {
+    let tiny: Tiny = serde_json::from_str(include_str!("golden/distributions/tiny.json")).unwrap();
+    let model = tiny.models.into_iter().find(|model| model.name == "qwen 3 yarn").unwrap();
+    let refusal = |key: &str, kind: &str, value: serde_json::Value| {
+        let mut keys = model.keys.clone();
+        keys.retain(|(name, ..)| name != key);
+        keys.push((key.to_owned(), kind.to_owned(), value));
+        let bytes = TinyModel { keys, name: String::new(), tensors: model.tensors.clone(), logits: Vec::new() }.file();
+        lm::config(&Gguf::parse(&bytes).unwrap()).unwrap_err().to_string()
+    };
+    for (key, kind, value) in [
+        ("type", "str", "longrope".into()),
+        ("factor", "f32", 0.5.into()),
+        ("yarn_ext_factor", "f32", 0.25.into()),
+        ("yarn_log_multiplier", "f32", 0.1.into()),
+        ("yarn_beta_slow", "f32", 0.0.into()),
+        ("original_context_length", "u32", 0.into()),
+    ] {
+        let key = format!("qwen3.rope.scaling.{key}");
+        let told = refusal(&key, kind, value);
+        assert!(told.starts_with(&format!("{key}: ")), "{told}");
+    }
+    assert!(refusal("qwen3.rope.scaling.type", "str", "longrope".into()).ends_with("expected, got longrope"));
+}
+
 #[derive(Deserialize)]
 struct Real {
     file: String,

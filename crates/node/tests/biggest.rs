@@ -38,8 +38,14 @@ fn a_job_with_the_biggest_model_is_shown_and_its_manifest_told() {
     let ordered = |e: &Effect| if let Effect::Work { id, .. } = e { Some(*id) } else { None };
     let id = effects.iter().find_map(ordered).expect("version 0 is ordered");
     let (eve, stranger) = (LinkId(1), LinkId(2));
-    said(&mut cloud, Event::Connected { link: eve, peer: key("eve").id(), dialled: false });
-    said(&mut cloud, Event::Connected { link: stranger, peer: key("mallory").id(), dialled: false });
+    said(
+        &mut cloud,
+        Event::Connected { link: eve, peer: key("eve").id(), dialled: false, kernels: Default::default() },
+    );
+    said(
+        &mut cloud,
+        Event::Connected { link: stranger, peer: key("mallory").id(), dialled: false, kernels: Default::default() },
+    );
     let ask = |job| Message::GetModel { job: JobId(job) };
     let early = said(&mut cloud, Event::Received { link: eve, message: ask(1) });
     assert!(matches!(&early[..], [Message::Denied { .. }]), "{early:?}");
@@ -74,7 +80,10 @@ fn a_fleet_as_big_as_a_cohort_is_listed_in_parts() {
         cloud.install_machine(NodeId(id), Part::Device, &name(machine));
     }
     let eve = LinkId(1);
-    said(&mut cloud, Event::Connected { link: eve, peer: key("eve").id(), dialled: false });
+    said(
+        &mut cloud,
+        Event::Connected { link: eve, peer: key("eve").id(), dialled: false, kernels: Default::default() },
+    );
     let parts = said(&mut cloud, Event::Received { link: eve, message: eve_asks(&Command::FleetList) });
     let mut answer = Vec::new();
     for (at, part) in (1..).zip(&parts) {

@@ -520,8 +520,8 @@ async fn a_peer_with_other_kernels_is_let_in_and_named() {
     let dir = Scratch::new("kernels");
     let (world, mut reports) = world(listener(1).await, Gated::new(0), dir.path());
     let role = |_, event: Event, effects: &mut Vec<Effect>| {
-        if matches!(event, Event::Connected { .. }) {
-            effects.push(note("let in"));
+        if let Event::Connected { kernels, .. } = event {
+            effects.push(note(&format!("let in with {kernels}")));
         }
     };
     let handle = start(role, world, Settings::default());
@@ -534,7 +534,7 @@ async fn a_peer_with_other_kernels_is_let_in_and_named() {
     let told = reports.recv().await.unwrap();
     let expected = format!("has kernels kernels-of-mars, this machine {KERNELS}: no exact work between them");
     assert!(told.ends_with(&expected), "{told}");
-    assert_eq!(reports.recv().await.unwrap(), "let in");
+    assert_eq!(reports.recv().await.unwrap(), "let in with kernels-of-mars");
     handle.stop().await.unwrap();
 }
 

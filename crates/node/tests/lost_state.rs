@@ -80,7 +80,11 @@ fn device(rows: &Rows) -> Device {
         data: Vec::new(),
     };
     let mut device = Device::new(identity, rows.load());
-    step(&mut device, &mut Rows::default(), Event::Connected { link: UP, peer: key("edge").id(), dialled: true });
+    step(
+        &mut device,
+        &mut Rows::default(),
+        Event::Connected { link: UP, peer: key("edge").id(), dialled: true, kernels: Default::default() },
+    );
     device
 }
 
@@ -195,7 +199,12 @@ impl Scene {
             scene.follow(effects);
         }
         scene.feed(Event::Start);
-        scene.feed(Event::Connected { link: EDGE, peer: key("edge").id(), dialled: false });
+        scene.feed(Event::Connected {
+            link: EDGE,
+            peer: key("edge").id(),
+            dialled: false,
+            kernels: Default::default(),
+        });
         let message = Message::EdgeAttach { name: "edge".into(), listen: "edge:1".into(), open: List::default() };
         scene.hear(message);
         scene
@@ -288,7 +297,7 @@ fn the_cloud_says_what_counts_a_device_also_after_a_restart_and_under_a_new_key(
 
     for (old, new) in [("a", "a2"), ("a2", "a3")] {
         let link = LinkId(8);
-        scene.feed(Event::Connected { link, peer: key(old).id(), dialled: false });
+        scene.feed(Event::Connected { link, peer: key(old).id(), dialled: false, kernels: Default::default() });
         let signature = key(new).sign(ROTATE_DOMAIN, &key(old).id().0);
         scene.feed(Event::Received { link, message: Message::Rotate { to: key(new).id(), signature } });
     }

@@ -16,7 +16,7 @@ fn step(device: &mut Device, now: u64, event: Event) -> Vec<Effect> {
 }
 
 fn connected(link: u64, peer: NodeId) -> Event {
-    Event::Connected { link: LinkId(link), peer, dialled: true }
+    Event::Connected { link: LinkId(link), peer, dialled: true, kernels: Default::default() }
 }
 
 fn attached(link: u64) -> Event {

@@ -15,7 +15,7 @@ fn step(edge: &mut Edge, now: u64, event: Event) -> Vec<Effect> {
 }
 
 fn connected(link: u64) -> Event {
-    Event::Connected { link: LinkId(link), peer: CLOUD, dialled: true }
+    Event::Connected { link: LinkId(link), peer: CLOUD, dialled: true, kernels: Default::default() }
 }
 
 fn edge_with_a_cloud() -> Edge {
@@ -67,7 +67,11 @@ fn a_device_is_told_its_task_once_over_each_link() {
     let mut edge = edge_with_a_cloud();
     let device = NodeId([3; 32]);
     let arrive = |edge: &mut Edge, link| {
-        step(edge, 1, Event::Connected { link: LinkId(link), peer: device, dialled: false });
+        step(
+            edge,
+            1,
+            Event::Connected { link: LinkId(link), peer: device, dialled: false, kernels: Default::default() },
+        );
         let attach = Message::Attach { name: "ward".into(), data: List::default(), held: List::default() };
         step(edge, 1, Event::Received { link: LinkId(link), message: attach });
         let admit = Message::Admit { device };

@@ -95,10 +95,9 @@ impl Conversation {
             eos: token(model.tokeniser.eos()),
             ..Prompt::default()
         };
-        let text = template
-            .render(&prompt)
-            .map_err(|e| Failure::new("no prompt", "the model's chat template", "a conversation that it takes", e))?;
-        Ok(model.tokeniser.encode(&text, true))
+        template
+            .ids(&prompt, &model.tokeniser)
+            .map_err(|e| Failure::new("no prompt", "the model's chat template", "a conversation that it takes", e))
     }
 
     /// Writes the messages as JSON. Takes the place of an older conversation, but of no other file.

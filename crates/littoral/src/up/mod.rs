@@ -20,6 +20,7 @@ mod report;
 mod share;
 
 use crate::input::{runtime, stop_signal};
+use crate::named::Named;
 use crate::output::{self, Failure};
 use baseline::{Baseline, Pool};
 use children::{Children, Note};
@@ -74,7 +75,8 @@ pub struct Args {
     /// Leave the fleet running until Ctrl-C
     #[arg(long)]
     keep_running: bool,
-    /// After training, serve a language model too, until Ctrl-C: smollm2-135m-instruct, fetched if it is not here
+    /// After training, serve a language model too, until Ctrl-C: smollm2-135m-instruct. First of all it is checked, and
+    /// fetched if it is not here
     #[arg(long)]
     chat: bool,
     /// The same, with another model: a file, a name of `littoral models`, or hf:owner/repo/file.gguf
@@ -89,18 +91,36 @@ pub fn run(args: Args) -> Result<(), Failure> {
         _ => DataSet::shipped(args.dataset)?,
     };
     let shares = Shares::cut(&data, args.devices as usize, args.seeds)?;
-    let dir = folder(args.dir.as_deref())?;
     let runtime = runtime()?;
+    let stopped = || Failure::new("the trial ends", "littoral up", "all its rounds", "a signal to stop");
+    let chat = match args.chat || args.chat_model.is_some() {
+        true => Some(runtime.block_on(async {
+            tokio::select! {
+                found = chat::find(args.chat_model.clone()) => found,
+                () = stop_signal() => Err(stopped()),
+            }
+        })?),
+        false => None,
+    };
+    let dir = folder(args.dir.as_deref())?;
     runtime.block_on(async {
         let (mut children, notes) = Children::new(&dir)?;
         let progress = Progress::new();
         let holding = Cell::new(false);
-        let trial = Trial { args: &args, data: &data, dir: &dir, progress: &progress, began, holding: &holding };
+        let trial = Trial {
+            args: &args,
+            data: &data,
+            chat: chat.as_ref(),
+            dir: &dir,
+            progress: &progress,
+            began,
+            holding: &holding,
+        };
         let outcome = tokio::select! {
             done = trial.run(&shares, &mut children, notes) => done,
             () = stop_signal() => match holding.get() {
                 true => Ok(None),
-                false => Err(Failure::new("the trial ends", "littoral up", "all its rounds", "a signal to stop")),
+                false => Err(stopped()),
             },
         };
         progress.step("stopping the fleet");
@@ -117,6 +137,8 @@ pub fn run(args: Args) -> Result<(), Failure> {
 struct Trial<'a> {
     args: &'a Args,
     data: &'a DataSet,
+    /// What is served after training.
+    chat: Option<&'a Named>,
     dir: &'a Path,
     progress: &'a Progress,
     began: Instant,
@@ -152,14 +174,13 @@ impl Trial<'_> {
         };
         let deed = async {
             let report = self.train(shares, children).await?;
-            let chat = self.args.chat || self.args.chat_model.is_some();
-            if !self.args.keep_running && !chat {
+            if !self.args.keep_running && self.chat.is_none() {
                 return Ok(Some(report));
             }
             self.show_now(report).await;
             self.holding.set(true);
-            if chat {
-                match chat::serve(self.args.chat_model.clone(), children).await {
+            if let Some(model) = self.chat {
+                match chat::serve(model, children).await {
                     Ok(served) => served.show(self.args.json),
                     Err(failure) if self.args.keep_running => failure.print(self.args.json),
                     // What was trained is in the report.

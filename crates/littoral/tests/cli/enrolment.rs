@@ -50,6 +50,9 @@ fn tickets_let_machines_in_once_and_revocation_cuts_them_off() {
     let clinic = now["machines"].as_array().unwrap().iter().find(|machine| machine["name"] == "clinic").unwrap();
     assert_eq!(clinic["data"], serde_json::json!({"hospitals": 3, "lost": 0}));
     assert_eq!(clinic["edge"], "ward", "edges come before the cloud");
+    assert_eq!(clinic["kernels"], "", "an edge heard its hello");
+    let ward = now["machines"].as_array().unwrap().iter().find(|machine| machine["name"] == "ward").unwrap();
+    assert_eq!(ward["kernels"], littoral_tensor::quant::KERNELS);
 
     // A folder is one process's.
     let second = json(&["device", "--dir", device_dir]);

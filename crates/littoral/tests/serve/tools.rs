@@ -189,6 +189,13 @@ fn what_is_no_tool_is_refused_by_name() {
         json!({"tools": tool("a", json!({"properties": {"x": {"type": "strong"}}})), "tool_choice": "required"}),
         "tools",
     );
+    // Where the model may call, such a function may get any object, unless it is to be strict.
+    let mut loose = tool("a", json!({"properties": {"x": {"type": "strong"}}}));
+    assert_eq!(post(server.at, CHAT, &asking(1, json!({"tools": loose, "max_tokens": 9}))).status, 200);
+    loose[0]["function"]["strict"] = json!(true);
+    refused(json!({"tools": loose}), "tools[0].function.parameters");
+    loose[0]["function"]["strict"] = json!("yes");
+    refused(json!({"tools": loose}), "tools[0].function.strict");
     refused(json!({"tools": [], "tool_choice": "required"}), "tool_choice");
     refused(json!({"tool_choice": "perhaps"}), "tool_choice");
     refused(json!({"tool_choice": {"type": "function", "function": {"name": "other"}}}), "tool_choice");

@@ -64,23 +64,40 @@ fn a_trained_fleet_answers_until_ctrl_c() {
     assert!(talk.join().unwrap().contains("chat was killed by signal 9; it runs again"));
 }
 
-/// What cannot be served costs nothing that was trained.
+/// Nobody waits for training to learn that there is nothing to serve.
 #[test]
-fn without_its_model_the_report_comes_all_the_same() {
+fn a_model_that_cannot_be_served_is_told_before_anything_is_trained() {
     let models = Folder::new("chat-none");
     fs::create_dir_all(&models.0).unwrap();
     let (none, broken) = (models.0.join("none.gguf"), models.0.join("broken.gguf"));
     fs::write(&broken, "GGUF").unwrap();
-    for (model, place) in [(&none, "none.gguf"), (&broken, "broken.gguf")] {
+    let renamed = |file: &str, from: &str, to: &str| {
+        assert_eq!(from.len(), to.len());
+        let mut bytes = tiny::gguf(true);
+        while let Some(at) = bytes.windows(from.len()).position(|word| word == from.as_bytes()) {
+            bytes[at..at + to.len()].copy_from_slice(to.as_bytes());
+        }
+        let path = models.0.join(file);
+        fs::write(&path, bytes).unwrap();
+        path
+    };
+    let unknown = renamed("unknown.gguf", "llama", "mamba");
+    let partial = renamed("partial.gguf", "blk.0.ffn_down.weight", "blk.0.ffn_gown.weight");
+    let cases = [
+        (&none, "none.gguf", "No such file"),
+        (&broken, "broken.gguf", "4"),
+        (&unknown, "unknown.gguf", "mamba"),
+        (&partial, "partial.gguf", "blk.0.ffn_down.weight"),
+    ];
+    for (model, place, got) in cases {
         let folder = Folder::new(place);
-        let output = up(&folder.0, &["--rounds", "1", "--chat-model", model.to_str().unwrap()]);
+        let output = up(&folder.0, &["--chat-model", model.to_str().unwrap()]);
         let output = output.wait_with_output().unwrap();
         let text = String::from_utf8(output.stdout).unwrap();
         let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-        assert_eq!((output.status.code(), lines.len()), (Some(1), 2), "{text}");
-        assert!(lines[0]["federated_accuracy"].is_f64());
-        assert!(lines[1]["error"]["where"].as_str().unwrap().contains(place), "{text}");
-        assert!(folder.0.join("hospitals.safetensors").exists());
-        assert!(pids(&folder.0).values().all(|pid| !lives(*pid)));
+        assert_eq!((output.status.code(), lines.len()), (Some(1), 1), "{text}");
+        assert!(lines[0]["error"]["where"].as_str().unwrap().contains(place), "{text}");
+        assert!(text.contains(got), "{text}");
+        assert!(!folder.0.exists(), "{place}");
     }
 }

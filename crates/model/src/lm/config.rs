@@ -60,6 +60,59 @@ pub struct Rope {
     pub width: usize,
     /// Each frequency is divided by its factor (Llama 3); empty: not.
     pub factors: Vec<f32>,
+    pub yarn: Option<Yarn>,
+}
+
+/// YaRN (Peng et al. 2023, section 3), with the rounding that Hugging Face transformers and llama.cpp have: pairs that turn
+/// often within the original context stay as they are, those that hardly turn once go slower by the factor, and between
+/// them is a ramp over the pairs' numbers.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Yarn {
+    /// Contexts are longer by it; at least 1.
+    pub factor: f32,
+    /// Positions that the model was first trained for.
+    pub original_context: usize,
+    /// Turns within it from which on a pair is fast, and up to which it is slow.
+    pub fast_turns: f32,
+    pub slow_turns: f32,
+    /// Queries and keys become longer by it: 0.1 ln(factor) + 1, if the file does not say more.
+    pub length: f64,
+}
+
+impl Rope {
+    /// The angle between a position and the next, for each pair. In f64 with software functions, so that all machines get
+    /// the same.
+    pub(super) fn frequencies(&self) -> Vec<f64> {
+        let (pairs, base) = (self.width / 2, f64::from(self.base));
+        let frequency = |i: usize| {
+            let frequency = libm::pow(base, -(2.0 * i as f64) / self.width as f64);
+            frequency / self.factors.get(i).map_or(1.0, |factor| f64::from(*factor))
+        };
+        let frequencies = (0..pairs).map(frequency);
+        match &self.yarn {
+            None => frequencies.collect(),
+            Some(yarn) => {
+                let (first, last) = yarn.ramp(pairs as f64, base);
+                let slowed = |(i, frequency): (usize, f64)| {
+                    let slow = ((i as f64 - first) / (last - first).max(0.001)).clamp(0.0, 1.0);
+                    frequency * (1.0 - slow) + frequency / f64::from(yarn.factor) * slow
+                };
+                frequencies.enumerate().map(slowed).collect()
+            }
+        }
+    }
+}
+
+impl Yarn {
+    /// The last pair that is fast and the first that is slow.
+    fn ramp(&self, pairs: f64, base: f64) -> (f64, f64) {
+        // Pair i turns original_context base^(-i / pairs) / 2 pi times.
+        let pair = |turns: f32| {
+            let most = self.original_context as f64 / (2.0 * std::f64::consts::PI * f64::from(turns));
+            pairs * libm::log(most) / libm::log(base)
+        };
+        (pair(self.fast_turns).floor().max(0.0), pair(self.slow_turns).ceil().min(2.0 * pairs - 1.0))
+    }
 }
 
 /// All numbers of a language model but its weights.

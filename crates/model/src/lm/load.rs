@@ -1,9 +1,9 @@
 //! From a GGUF file to a [`Stage`]: which keys say what, and which tensors are whose.
 
-use super::config::{Architecture, Config, Gate, Rope};
+use super::config::{Architecture, Config, Gate, Rope, Yarn};
 use super::layer::Layer;
 use super::stage::Stage;
-use littoral_tensor::gguf::{Gguf, GgufError};
+use littoral_tensor::gguf::{Gguf, GgufError, Tensor};
 use littoral_tensor::pool::Pool;
 use littoral_tensor::quant::{Arena, Kind, Matrix, MatrixError, dequantise};
 use littoral_tensor::vectors::Pairs;
@@ -76,13 +76,23 @@ pub fn config(gguf: &Gguf<'_>) -> Result<Config, LoadError> {
         Some(entry) => entry.str()?,
         None => "none",
     };
-    let scale = match scaling {
-        "none" => 1.0,
-        "linear" => float("rope.scaling.factor", 1.0)?,
-        other => return wrong("rope.scaling.type", "none or linear".into(), other.escape_debug().to_string()),
-    };
+    let (mut scale, mut yarn) = (1.0, None);
+    match scaling {
+        "none" => {}
+        "linear" => scale = float("rope.scaling.factor", 1.0)?,
+        // Two kinds of layers would each have a ramp of their own; nobody has made such a Gemma.
+        "yarn" if !gemma => yarn = Some(self::yarn(gguf, name)?),
+        other => {
+            let expected = if gemma { "none or linear" } else { "none, linear or yarn" };
+            return wrong("rope.scaling.type", expected.into(), other.escape_debug().to_string());
+        }
+    }
     if scale.is_nan() || scale <= 0.0 {
         return wrong("rope.scaling.factor", "a number above 0".into(), scale.to_string());
+    }
+    let base = float("rope.freq_base", 10_000.0)?;
+    if yarn.is_some() && !(base > 1.0 && base.is_finite()) {
+        return wrong("rope.freq_base", "a number above 1, with yarn".into(), base.to_string());
     }
     let factors = match gguf.find("rope_freqs.weight") {
         Some(_) => vector(gguf, "rope_freqs.weight", turned / 2)?,
@@ -90,10 +100,11 @@ pub fn config(gguf: &Gguf<'_>) -> Result<Config, LoadError> {
     };
     let rope = Rope {
         pairs: if architecture == Architecture::Llama { Pairs::Neighbours } else { Pairs::Halves },
-        base: float("rope.freq_base", 10_000.0)?,
+        base,
         scale,
         width: turned,
         factors,
+        yarn,
     };
     let rope_window =
         Rope { base: float("rope.freq_base_swa", 10_000.0)?, scale: 1.0, factors: Vec::new(), ..rope.clone() };
@@ -121,6 +132,48 @@ pub fn config(gguf: &Gguf<'_>) -> Result<Config, LoadError> {
     })
 }
 
+/// What the file says of YaRN.
+fn yarn(gguf: &Gguf<'_>, architecture: &str) -> Result<Yarn, LoadError> {
+    let key = |part: &str| format!("{architecture}.{part}");
+    let float = |part: &str, default: f32| match gguf.metadata().get(&key(part)) {
+        Some(entry) => entry.f32(),
+        None => Ok(default),
+    };
+    let number = |part: &str, default: f32, least: f32| -> Result<f32, LoadError> {
+        let (field, got) = (key(part), float(part, default)?);
+        match got >= least && got.is_finite() {
+            true => Ok(got),
+            false => {
+                Err(LoadError::Field { field, expected: format!("a number from {least} on"), got: got.to_string() })
+            }
+        }
+    };
+    // Other models than these have been made with them.
+    for (part, usual) in [("yarn_ext_factor", 1.0), ("yarn_attn_factor", 1.0), ("yarn_log_multiplier", 0.0)] {
+        let (field, got) = (key(&format!("rope.scaling.{part}")), float(&format!("rope.scaling.{part}"), usual)?);
+        if got != usual {
+            return Err(LoadError::Field { field, expected: usual.to_string(), got: got.to_string() });
+        }
+    }
+    let context = match gguf.metadata().get(&key("rope.scaling.original_context_length")) {
+        Some(entry) => entry.u32()?,
+        None => gguf.metadata().u32(&key("context_length"))?,
+    };
+    if context == 0 {
+        let field = key("rope.scaling.original_context_length");
+        return Err(LoadError::Field { field, expected: "1 or more".into(), got: "0".into() });
+    }
+    let factor = number("rope.scaling.factor", 1.0, 1.0)?;
+    let more = number("rope.scaling.attn_factor", 1.0, 0.0)?;
+    Ok(Yarn {
+        factor,
+        original_context: context as usize,
+        fast_turns: number("rope.scaling.yarn_beta_fast", 32.0, 0.001)?,
+        slow_turns: number("rope.scaling.yarn_beta_slow", 1.0, 0.001)?,
+        length: f64::from(more) * (0.1 * libm::log(f64::from(factor)) + 1.0),
+    })
+}
+
 /// Loads the layers of `range`, and with the first of them the embedding, with the last the output. `done` hears of the
 /// ranges of the file that were copied: their pages may go.
 ///
@@ -133,22 +186,47 @@ pub fn load(
     pool: &Pool,
     done: &mut dyn FnMut(Range<usize>),
 ) -> Result<Stage, LoadError> {
+    // Rows that fill up the last strips take a little more than the file has; that is not much.
+    let mut arena = Arena::new(gguf.data_bytes() / 16 * 17);
+    let Weights { layers, embedding, output } = weights(gguf, config, &range, |name, tensor| {
+        let (rows, columns, start) = (tensor.rows(), tensor.columns(), tensor.range.start);
+        let mut piece_done = |piece: Range<usize>| done(start + piece.start..start + piece.end);
+        let packed =
+            Matrix::pack_piecewise(tensor.kind, rows, columns, tensor.bytes, &mut arena, pool, &mut piece_done);
+        packed.map_err(|error| LoadError::Matrix { name: name.into(), error })
+    })?;
+    let embedding = embedding.filter(|_| range.start == 0);
+    Ok(Stage { config: config.clone(), range, layers, embedding, output })
+}
+
+/// What [`load`] would refuse of a whole model, found without reading its matrices: each is there and has its shape.
+pub fn check(gguf: &Gguf<'_>, config: &Config) -> Result<(), LoadError> {
+    weights(gguf, config, &(0..config.layers), |_, _| Ok(())).map(drop)
+}
+
+struct Weights<M> {
+    layers: Vec<Layer<M>>,
+    embedding: Option<Arc<M>>,
+    output: Option<(Vec<f32>, Arc<M>)>,
+}
+
+/// `matrix` makes something of each matrix, which has the right shape, in this order.
+fn weights<'a, M>(
+    gguf: &Gguf<'a>,
+    config: &Config,
+    range: &Range<usize>,
+    mut matrix: impl FnMut(&str, &Tensor<'a>) -> Result<M, LoadError>,
+) -> Result<Weights<M>, LoadError> {
     assert!(range.start < range.end && range.end <= config.layers, "layers {range:?} of {}", config.layers);
     let Config { width, inner, vocabulary, head_width, .. } = *config;
     let (q_rows, kv_rows) = (config.heads * head_width, config.kv_heads * head_width);
-    // Rows that fill up the last strips take a little more than the file has; that is not much.
-    let mut arena = Arena::new(gguf.data_bytes() / 16 * 17);
-    let mut matrix = |name: &str, rows: usize, columns: usize| -> Result<Matrix, LoadError> {
+    let mut matrix = |name: &str, rows: usize, columns: usize| -> Result<M, LoadError> {
         let tensor = gguf.tensor(name)?;
         if (tensor.rows(), tensor.columns()) != (rows, columns) {
             let (expected, got) = (format!("{columns} x {rows}"), format!("{} x {}", tensor.columns(), tensor.rows()));
             return Err(LoadError::Field { field: format!("tensor {name}"), expected, got });
         }
-        let start = tensor.range.start;
-        let mut piece_done = |piece: Range<usize>| done(start + piece.start..start + piece.end);
-        let packed =
-            Matrix::pack_piecewise(tensor.kind, rows, columns, tensor.bytes, &mut arena, pool, &mut piece_done);
-        packed.map_err(|error| LoadError::Matrix { name: name.into(), error })
+        matrix(name, &tensor)
     };
     let last = range.end == config.layers;
     let tied = gguf.find("output.weight").is_none();
@@ -192,8 +270,7 @@ pub fn load(
         Some(matrix) => Some((vector(gguf, "output_norm.weight", width)?, matrix)),
         None => None,
     };
-    let embedding = embedding.filter(|_| range.start == 0);
-    Ok(Stage { config: config.clone(), range, layers, embedding, output })
+    Ok(Weights { layers, embedding, output })
 }
 
 /// A tensor of one dimension, as floats.

@@ -14,7 +14,7 @@ mod tests;
 
 pub use littoral_tensor::attention::CacheType;
 
-pub use config::{Architecture, Config, Gate, Rope};
-pub use load::{LoadError, config, load};
+pub use config::{Architecture, Config, Gate, Rope, Yarn};
+pub use load::{LoadError, check, config, load};
 pub use stage::{Input, Output, Part, Scratch, Stage, Wanted};
 pub use state::{State, StateError};

@@ -101,22 +101,17 @@ struct Turns {
 impl Turns {
     /// In f64 with a software sine and cosine, so that all machines get the same.
     fn of(rope: &Rope, positions: impl Iterator<Item = usize>) -> Self {
-        let half = rope.width / 2;
-        let frequencies: Vec<f64> = (0..half)
-            .map(|i| {
-                let frequency = libm::pow(f64::from(rope.base), -(2.0 * i as f64) / rope.width as f64);
-                frequency / rope.factors.get(i).map_or(1.0, |factor| f64::from(*factor))
-            })
-            .collect();
+        let frequencies = rope.frequencies();
+        let length = rope.yarn.as_ref().map_or(1.0, |yarn| yarn.length);
         let (mut cos, mut sin) = (Vec::new(), Vec::new());
         for position in positions {
             for frequency in &frequencies {
                 let (s, c) = libm::sincos(position as f64 / f64::from(rope.scale) * frequency);
-                cos.push(c as f32);
-                sin.push(s as f32);
+                cos.push((length * c) as f32);
+                sin.push((length * s) as f32);
             }
         }
-        Self { cos, sin, half }
+        Self { cos, sin, half: frequencies.len() }
     }
 
     fn at(&self, token: usize) -> (&[f32], &[f32]) {

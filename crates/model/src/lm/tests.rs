@@ -37,7 +37,7 @@ impl Draws {
 fn config(architecture: Architecture) -> Config {
     let gemma = architecture == Architecture::Gemma3;
     let pairs = if architecture == Architecture::Llama { Pairs::Neighbours } else { Pairs::Halves };
-    let rope = Rope { pairs, base: 10_000.0, scale: 1.0, width: 32, factors: Vec::new() };
+    let rope = Rope { pairs, base: 10_000.0, scale: 1.0, width: 32, factors: Vec::new(), yarn: None };
     Config {
         architecture,
         layers: LAYERS,

@@ -32,6 +32,8 @@ pub struct Tokeniser {
     /// Tokens to match in any text, and in text that may name special tokens.
     plain: Added,
     special: Added,
+    /// Those that are matched in the latter only.
+    control: Added,
     bos: Option<u32>,
     eos: Option<u32>,
     eot: Option<u32>,
@@ -89,25 +91,55 @@ impl Tokeniser {
             let ids = (0..tokens.len() as u32).filter(|&id| kinds.contains(&tokens.kind(id)));
             ids.filter_map(|id| Some((id, tokens.text(id)?)))
         };
-        let plain = Added::new(of_kinds(&[Kind::UserDefined]).filter(|(_, text)| *text != AMBIGUOUS_END));
+        let plain = of_kinds(&[Kind::UserDefined]).filter(|(_, text)| !is_control(Kind::UserDefined, text));
+        let plain = Added::new(plain);
         let special = Added::new(of_kinds(&[Kind::UserDefined, Kind::Control, Kind::Unknown]));
+        let control = of_kinds(&[Kind::UserDefined, Kind::Control, Kind::Unknown]);
+        let control = Added::new(control.filter(|&(id, text)| is_control(tokens.kind(id), text)));
         let known = ENDS.iter().chain([&AMBIGUOUS_END]).filter_map(|text| tokens.find(text));
         let known = known.filter(|&id| tokens.kind(id) == Kind::Control);
         let mut ends: Vec<u32> = known.chain(eos).chain(eot).collect();
         ends.sort_unstable();
         ends.dedup();
-        Ok(Self { tokens, algorithm, plain, special, bos, eos, eot, unknown, padding, add_bos, add_eos, ends })
+        Ok(Self { tokens, algorithm, plain, special, control, bos, eos, eot, unknown, padding, add_bos, add_eos, ends })
     }
 
     /// The ids of a part of a text. With `special`, control tokens written in it count as such; text of people, who may
     /// write anything, goes in without.
     pub fn encode(&self, text: &str, special: bool) -> Vec<u32> {
-        let mut ids = Vec::with_capacity(text.len() / 3);
+        let added = if special { &self.special } else { &self.plain };
+        self.of_pieces(added.cut(text, |_, _, _| true), text.len())
+    }
+
+    /// As [`encode`](Self::encode) with `special`, but a control token that covers a mark, or ends at one, is plain text.
+    /// `marks`: places in the text, ascending.
+    pub(super) fn encode_marked(&self, text: &str, marks: &[usize]) -> Vec<u32> {
+        let may = |at: usize, len: usize, id: u32| {
+            let next = marks.get(marks.partition_point(|&mark| mark <= at));
+            let free = next.is_none_or(|&mark| at + len < mark);
+            free || !is_control(self.tokens.kind(id), self.tokens.text(id).unwrap_or_default())
+        };
+        self.of_pieces(self.special.cut(text, may), text.len())
+    }
+
+    /// Where marks must stand in a text so that none of it becomes a control token in
+    /// [`encode_marked`](Self::encode_marked), whatever comes behind it: after the first character of every control token,
+    /// and of every one that the end of the text may cut.
+    pub(super) fn marks(&self, text: &str) -> impl Iterator<Item = usize> {
+        let control = text.char_indices().filter(|(at, c)| {
+            let rest = &text.as_bytes()[*at..];
+            // White space is left alone: templates trim it.
+            self.control.begins(rest) && !c.is_whitespace()
+        });
+        control.map(|(at, c)| at + c.len_utf8())
+    }
+
+    fn of_pieces(&self, pieces: Vec<Piece<'_>>, bytes: usize) -> Vec<u32> {
+        let mut ids = Vec::with_capacity(bytes / 3);
         let mut merger = Merger::default();
         // The start of a text counts as following a special token.
         let mut after_special = true;
-        let added = if special { &self.special } else { &self.plain };
-        for piece in added.cut(text) {
+        for piece in pieces {
             match (piece, &self.algorithm) {
                 (Piece::Token(id), _) => ids.push(id),
                 (Piece::Text(text), Algorithm::Bpe(bpe)) => bpe.encode(&self.tokens, text, &mut merger, &mut ids),
@@ -216,6 +248,11 @@ impl Tokeniser {
     pub(super) fn space_prefix(&self) -> bool {
         matches!(&self.algorithm, Algorithm::SentencePiece(pieces) if pieces.space_prefix())
     }
+}
+
+/// Whether a token that is matched as it is written counts only in text that may name special tokens.
+fn is_control(kind: Kind, text: &str) -> bool {
+    kind != Kind::UserDefined || text == AMBIGUOUS_END
 }
 
 /// The byte of `<0x0A>`.

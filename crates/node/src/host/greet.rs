@@ -2,7 +2,7 @@
 
 use super::machine::Input;
 use super::{OnReport, Settings};
-use crate::role::{Event, Peer, Report};
+use crate::role::{Event, Kernels, Peer, Report};
 use crate::transport::{Address, Connection, Counters, FrameReceiver, FrameSender, Transport, TransportError};
 use littoral_wire::NodeId;
 use std::sync::Arc;
@@ -21,6 +21,8 @@ pub(super) const CODE_REASON: u32 = 1;
 pub(super) struct Greeted {
     pub(super) peer: NodeId,
     pub(super) dialled: bool,
+    /// The peer's.
+    pub(super) kernels: Kernels,
     pub(super) sender: FrameSender,
     pub(super) receiver: FrameReceiver,
     pub(super) counters: Arc<Counters>,
@@ -116,7 +118,7 @@ impl Greeter {
                     let what = format!("{peer} has kernels {there}, this machine {here}: no exact work between them");
                     (self.on_report)(Report::Note { what });
                 }
-                Ok(Greeted { peer, dialled, sender, receiver, counters, place: None })
+                Ok(Greeted { peer, dialled, kernels: theirs.kernels, sender, receiver, counters, place: None })
             }
             Err(reason) => {
                 let _ = timeout(self.hello_timeout(), sender.close(CODE_REASON, &reason)).await;

@@ -280,7 +280,7 @@ impl Machine {
     }
 
     fn link_up(&mut self, greeted: Greeted) {
-        let (peer, dialled) = (greeted.peer, greeted.dialled);
+        let (peer, dialled, kernels) = (greeted.peer, greeted.dialled, greeted.kernels.clone());
         let of_peer = self.by_peer.range((peer, LinkId(0))..=(peer, LinkId(u64::MAX)));
         let held: Vec<LinkId> = of_peer.map(|(_, link)| *link).collect();
         if held.len() >= self.settings.links_per_peer_max.max(1) {
@@ -292,7 +292,7 @@ impl Machine {
         let spawned = Link::spawn(link, greeted, &self.settings, self.disk.clone(), self.from_links.clone());
         self.links.insert(link, spawned);
         self.by_peer.insert((peer, link));
-        self.events.push_back(Event::Connected { link, peer, dialled });
+        self.events.push_back(Event::Connected { link, peer, dialled, kernels });
     }
 
     fn link_down(&mut self, link: LinkId, reason: String, complaint: bool) {

@@ -480,8 +480,8 @@ impl Role for Device {
                 self.redial.dial(effects);
                 effects.push(Effect::SetTimer { timer: Timer::Tick, at: now + TICK_MS });
             }
-            Event::Connected { link, peer, .. } => {
-                self.links.connected(now, link, peer);
+            Event::Connected { link, peer, kernels, .. } => {
+                self.links.connected(now, link, peer, kernels);
                 self.edge = Some(link);
                 (self.attached, self.closer) = (false, None);
                 self.attach(link, effects);

@@ -3,7 +3,7 @@
 //! A partition that drops everything shows in nothing but silence: a link on which nothing was heard for [`DEAD_MS`]
 //! is hung up, and what was on it starts again elsewhere.
 
-use super::{Effect, LinkId, Millis};
+use super::{Effect, Kernels, LinkId, Millis};
 use littoral_wire::{Message, NodeId};
 use std::collections::BTreeMap;
 
@@ -22,12 +22,14 @@ pub struct Links {
 #[derive(Debug)]
 pub struct Link {
     pub peer: NodeId,
+    /// What the peer's hello said.
+    kernels: Kernels,
     heard_at: Millis,
 }
 
 impl Links {
-    pub fn connected(&mut self, now: Millis, link: LinkId, peer: NodeId) {
-        self.up.insert(link, Link { peer, heard_at: now });
+    pub fn connected(&mut self, now: Millis, link: LinkId, peer: NodeId, kernels: Kernels) {
+        self.up.insert(link, Link { peer, kernels, heard_at: now });
     }
 
     pub fn disconnected(&mut self, link: LinkId) -> Option<NodeId> {
@@ -36,6 +38,11 @@ impl Links {
 
     pub fn peer(&self, link: LinkId) -> Option<NodeId> {
         self.up.get(&link).map(|l| l.peer)
+    }
+
+    /// The arithmetic of who is at the other end. Work whose bits must be the same is for machines with equal names only.
+    pub fn kernels(&self, link: LinkId) -> Option<&Kernels> {
+        self.up.get(&link).map(|l| &l.kernels)
     }
 
     /// Notes life, and answers pings. Returns the message if it is for somebody else.

@@ -32,7 +32,7 @@ pub mod whole_cloud;
 use crate::work::{Output, Work, WorkFault};
 use littoral_wire::message::{Collection, JobId};
 use littoral_wire::object::Manifest;
-use littoral_wire::{Message, NodeId, ObjectId};
+use littoral_wire::{Message, NodeId, ObjectId, Text};
 
 /// Milliseconds: since 1970 in a deployment, since the start in a simulation. Never goes back within a run; a host
 /// turns a clock that jumps into one that does not.
@@ -64,16 +64,20 @@ pub enum Timer {
     Job(JobId),
 }
 
+/// The name of the arithmetic with which a machine runs language models.
+pub type Kernels = Text<64>;
+
 /// What happened.
 #[derive(Debug)]
 pub enum Event {
     /// The first event of a run; what was stored has been handed to the role's constructor.
     Start,
-    /// A link is up and both sides speak this protocol. `dialled`: we called.
+    /// A link is up and both sides speak this protocol. `dialled`: we called. `kernels`: the peer's, by its hello.
     Connected {
         link: LinkId,
         peer: NodeId,
         dialled: bool,
+        kernels: Kernels,
     },
     DialFailed {
         peer: Peer,

@@ -5,7 +5,8 @@
 
 use super::cloud::Cloud;
 use super::edge::{Edge, EdgeIdentity};
-use super::{Effect, Event, LinkId, Millis, Peer, Role, Timer};
+use super::{Effect, Event, Kernels, LinkId, Millis, Peer, Role, Timer};
+use littoral_tensor::quant::KERNELS;
 use littoral_wire::{Message, NodeId, ObjectId};
 use std::collections::{BTreeMap, VecDeque};
 
@@ -20,9 +21,9 @@ pub struct WholeCloud {
     owners: BTreeMap<LinkId, Owner>,
 }
 
-#[derive(Clone, Copy, PartialEq)]
+#[derive(Clone, PartialEq)]
 enum Owner {
-    Unknown { peer: NodeId, dialled: bool },
+    Unknown { peer: NodeId, dialled: bool, kernels: Kernels },
     Cloud,
     Edge,
 }
@@ -85,15 +86,15 @@ impl WholeCloud {
         match self.owners.get(&link)? {
             Owner::Cloud => Some(Part::Cloud),
             Owner::Edge => Some(Part::Edge),
-            Owner::Unknown { peer, dialled } => {
-                let (peer, dialled) = (*peer, *dialled);
+            Owner::Unknown { peer, dialled, kernels } => {
+                let (peer, dialled, kernels) = (*peer, *dialled, kernels.clone());
                 let (owner, part) = match message {
                     Message::Ping { .. } | Message::Pong { .. } => return Some(Part::Cloud),
                     Message::Attach { .. } => (Owner::Edge, Part::Edge),
                     _ => (Owner::Cloud, Part::Cloud),
                 };
                 self.owners.insert(link, owner);
-                self.run(now, part, Event::Connected { link, peer, dialled }, effects);
+                self.run(now, part, Event::Connected { link, peer, dialled, kernels }, effects);
                 Some(part)
             }
         }
@@ -105,12 +106,13 @@ impl Role for WholeCloud {
         match event {
             Event::Start => {
                 self.run(now, Part::Cloud, Event::Start, effects);
-                let id = self.id;
-                self.run(now, Part::Cloud, Event::Connected { link: INNER, peer: id, dialled: false }, effects);
-                self.run(now, Part::Edge, Event::Connected { link: INNER, peer: id, dialled: true }, effects);
+                for (part, dialled) in [(Part::Cloud, false), (Part::Edge, true)] {
+                    let kernels = Kernels::new(KERNELS);
+                    self.run(now, part, Event::Connected { link: INNER, peer: self.id, dialled, kernels }, effects);
+                }
             }
-            Event::Connected { link, peer, dialled } => {
-                self.owners.insert(link, Owner::Unknown { peer, dialled });
+            Event::Connected { link, peer, dialled, kernels } => {
+                self.owners.insert(link, Owner::Unknown { peer, dialled, kernels });
             }
             Event::Disconnected { link, reason } => match self.owners.remove(&link) {
                 Some(Owner::Cloud) => self.run(now, Part::Cloud, Event::Disconnected { link, reason }, effects),

@@ -113,7 +113,7 @@ impl Machines {
         let link = LinkId(self.next_link);
         self.links.insert(link, [from, to]);
         for (end, peer, dialled) in [(from, to, true), (to, from, false)] {
-            self.event(end, Event::Connected { link, peer, dialled });
+            self.event(end, Event::Connected { link, peer, dialled, kernels: Default::default() });
         }
         link
     }
@@ -228,8 +228,14 @@ impl Machines {
                 self.next_link += 1;
                 let link = LinkId(self.next_link);
                 self.links.insert(link, [node, peer.id]);
-                self.events.push_back((node, Event::Connected { link, peer: peer.id, dialled: true }));
-                self.events.push_back((peer.id, Event::Connected { link, peer: node, dialled: false }));
+                self.events.push_back((
+                    node,
+                    Event::Connected { link, peer: peer.id, dialled: true, kernels: Default::default() },
+                ));
+                self.events.push_back((
+                    peer.id,
+                    Event::Connected { link, peer: node, dialled: false, kernels: Default::default() },
+                ));
             }
             Effect::Hangup { link, .. } => self.hang_up(link),
             Effect::Send { link, message } => {

@@ -25,7 +25,8 @@ use crate::network::{Class, End, Network, NodeIndex};
 use crate::queue::{Micros, Queue};
 use crate::stream::{Stream, derive};
 use crate::workers::{Runner, Workers};
-use littoral_node::role::{Effect, Event, LinkId, Millis, Peer, Report, Timer, WorkId};
+use littoral_node::role::{Effect, Event, Kernels, LinkId, Millis, Peer, Report, Timer, WorkId};
+use littoral_tensor::quant::KERNELS;
 use littoral_wire::{Message, NodeId, ObjectId, SecretKey, Wire};
 use machine::Pending;
 use std::collections::HashMap;
@@ -278,7 +279,8 @@ impl World {
             Happening::Connected { node, link, end } => {
                 let Some(open) = self.network.link(link).filter(|l| l.open[end]) else { return };
                 let peer = self.machines[open.ends[1 - end] as usize].id;
-                self.feed(node, Event::Connected { link: LinkId(link), peer, dialled: end == 0 });
+                let kernels = Kernels::new(KERNELS);
+                self.feed(node, Event::Connected { link: LinkId(link), peer, dialled: end == 0, kernels });
             }
             Happening::Arrival { link, end, parcel } => self.arrive(link, end, parcel),
             Happening::Closed { link, end, reason } => self.closed(link, end, reason),

@@ -7,11 +7,14 @@
 //! A template comes from outside: it can read nothing but what it is given, and runs for a bounded number of steps.
 
 mod json;
+mod said;
 mod time;
 
+use super::Tokeniser;
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Kwargs, Serde};
 use minijinja::{Environment, Error, ErrorKind, Value};
+use said::Marked;
 use serde::{Deserialize, Serialize};
 use thiserror::Error as ThisError;
 
@@ -98,6 +101,26 @@ impl ChatTemplate {
         Ok(Self { environment })
     }
 
+    /// The ids of a conversation. Control tokens count where the template writes them; in what messages and tools hold, their
+    /// characters are text like other.
+    ///
+    /// # Errors
+    /// As [`render`](Self::render).
+    pub fn ids(&self, prompt: &Prompt<'_>, tokeniser: &Tokeniser) -> Result<Vec<u32>, TemplateError> {
+        let source = self.environment.get_template(NAME).map_err(failed)?;
+        let Some(marked) = Marked::of(prompt, tokeniser, source.source())? else {
+            return Ok(tokeniser.encode(&self.render(prompt)?, true));
+        };
+        let text = self.render(&marked.prompt(prompt)).map_err(|error| match error {
+            TemplateError::Refused { message } => TemplateError::Refused { message: marked.take_out(&message).0 },
+            other => other,
+        })?;
+        let (text, marks) = marked.take_out(&text);
+        Ok(tokeniser.encode_marked(&text, &marks))
+    }
+
+    /// The text of a conversation. Whoever makes ids of it must know who wrote it; [`ids`](Self::ids) does.
+    ///
     /// # Errors
     /// [`TemplateError::Refused`] or [`TemplateError::Failed`].
     pub fn render(&self, prompt: &Prompt<'_>) -> Result<String, TemplateError> {

@@ -292,11 +292,18 @@ impl Cloud {
                     "role": m.role,
                     "state": if m.revoked { "revoked" } else if self.fleet.is_here(*id) { "here" } else { "away" },
                     "edge": here.map(|d| if d.edge == self.id { "cloud".into() } else { self.fleet.name(d.edge) }).unwrap_or_default(),
+                    "kernels": self.kernels_of(*id),
                     "data": data,
                 })
             })
             .collect();
         json!({"machines": machines})
+    }
+
+    /// The kernels of an edge, printable; empty for devices, whose hello an edge heard.
+    fn kernels_of(&self, machine: NodeId) -> String {
+        let kernels = self.fleet.edge_link(machine).and_then(|link| self.links.kernels(link));
+        kernels.map_or_else(String::new, ToString::to_string)
     }
 
     /// Where a job stands. The same fields whatever its state is: what there is nothing to say of is 0 or empty.

@@ -167,7 +167,7 @@ impl Role for Cloud {
                 effects.push(Effect::SetTimer { timer: Timer::Tick, at: now + TICK_MS });
                 self.jobs.start(effects);
             }
-            Event::Connected { link, peer, .. } => self.links.connected(now, link, peer),
+            Event::Connected { link, peer, kernels, .. } => self.links.connected(now, link, peer, kernels),
             Event::DialFailed { .. } => {}
             Event::Disconnected { link, .. } => {
                 if let Some(peer) = self.links.disconnected(link) {

@@ -517,8 +517,8 @@ impl Role for Edge {
                 self.redial.dial(effects);
                 effects.push(Effect::SetTimer { timer: Timer::Tick, at: now + TICK_MS });
             }
-            Event::Connected { link, peer, dialled } => {
-                self.links.connected(now, link, peer);
+            Event::Connected { link, peer, dialled, kernels } => {
+                self.links.connected(now, link, peer, kernels);
                 if dialled {
                     self.cloud = Some(link);
                     // First who we are: the cloud has chunks for edges only.

@@ -24,7 +24,7 @@ impl Vectors {
     pub fn read(body: &[u8], model: &Model, name: &str) -> Result<Self, Refusal> {
         let mut fields = Fields::parse(body)?;
         super::model(&mut fields, name)?;
-        let texts = super::texts("input", TEXTS_MAX, &mut fields, model)?;
+        let texts = super::texts("input", TEXTS_MAX, false, &mut fields, model)?;
         let dimensions = fields.whole("dimensions", 1, model.stage.config().width as u64)?;
         let base64 = match fields.text("encoding_format")?.as_deref() {
             None | Some("float") => false,

@@ -2,6 +2,7 @@
 
 use super::fields::{Fields, kind, shown};
 use crate::serve::refusal::Refusal;
+use crate::serve::tools::Tools;
 use littoral_infer::constrain::{Constraint, ConstraintError, VocabularyIndex};
 use littoral_infer::model::Model;
 use serde_json::{Value, json};
@@ -115,6 +116,28 @@ impl Formed {
 /// A constraint that the server wrote itself around what the request has.
 pub fn grammar(param: &str, grammar: &str, model: &Model) -> Result<Constraint, Refusal> {
     Constraint::grammar(index(param, model)?, grammar).map_err(|error| refused(param, &error))
+}
+
+/// Free text, with calls that fit what their functions take. `None` with a model that no text can be made to fit anything.
+pub fn text_with_calls(tools: &Tools, model: &Model) -> Result<Option<Constraint>, Refusal> {
+    let Ok(index) = model.index() else { return Ok(None) };
+    let all = tools.grammar_of_text(&[]).ok().and_then(|grammar| Constraint::grammar(index, &grammar).ok());
+    if all.is_some() {
+        return Ok(all);
+    }
+    // Which is it?
+    let why = |schema: &Value| Constraint::json_schema(index, &schema.to_string()).err();
+    let (cannot, why): (Vec<usize>, Vec<_>) =
+        tools.parameters().enumerate().filter_map(|(at, schema)| Some((at, why(schema)?))).unzip();
+    match tools.grammar_of_text(&cannot) {
+        // Together they may be too much, though each can be followed.
+        Ok(grammar) => Ok(Constraint::grammar(index, &grammar).ok()),
+        Err(strict) => {
+            let why = cannot.iter().position(|at| *at == strict).map(|at| &why[at]);
+            let param = format!("tools[{strict}].function.parameters");
+            Err(why.map_or_else(|| Refusal::unsupported(&param, "this schema"), |why| refused(&param, why)))
+        }
+    }
 }
 
 fn index<'m>(param: &str, model: &'m Model) -> Result<&'m VocabularyIndex, Refusal> {

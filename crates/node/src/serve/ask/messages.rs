@@ -40,22 +40,21 @@ pub fn prompt(fields: &mut Fields, model: &Model, tools: Option<&Tools>) -> Resu
         let message = read(at, message, &messages)?;
         messages.push(message);
     }
-    let text = render(template, model, &messages, tools)
-        .map_err(|error| Refusal::field("messages", "invalid_value", error.to_string()))?;
-    Ok(model.tokeniser.encode(&text, true))
+    ids(template, model, &messages, tools)
+        .map_err(|error| Refusal::field("messages", "invalid_value", error.to_string()))
 }
 
-fn render(
+fn ids(
     template: &ChatTemplate,
     model: &Model,
     messages: &[Message],
     tools: Option<&Tools>,
-) -> Result<String, littoral_model::text::TemplateError> {
+) -> Result<Vec<u32>, littoral_model::text::TemplateError> {
     let any_calls = messages.iter().any(|message| !message.calls.is_empty());
     let native = (tools.is_some() || any_calls) && tools::known(template);
     let told = if native { messages.iter().map(Message::native).collect() } else { plain(messages, tools) };
     let token = |id: Option<u32>| id.and_then(|id| model.tokeniser.token(id)).unwrap_or_default();
-    template.render(&Prompt {
+    let prompt = Prompt {
         messages: &told,
         tools: tools.filter(|_| native).map_or(&[], |tools| &tools.told),
         add_generation_prompt: true,
@@ -64,7 +63,8 @@ fn render(
         // No date: the same request gives the same text on every day.
         now: None,
         ..Prompt::default()
-    })
+    };
+    template.ids(&prompt, &model.tokeniser)
 }
 
 impl Message {

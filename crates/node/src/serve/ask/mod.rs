@@ -72,7 +72,8 @@ impl Ask {
                 fields.only("echo", &[json!(false)])?;
                 fields.only("suffix", &[json!("")])?;
                 fields.only("best_of", &[json!(1)])?;
-                (None, texts("prompt", CHOICES_MAX, &mut fields, model)?)
+                // Who writes a whole prompt is trusted with it, as by llama.cpp's server.
+                (None, texts("prompt", CHOICES_MAX, true, &mut fields, model)?)
             }
         };
         let formed = form::read(&mut fields)?;
@@ -89,7 +90,7 @@ impl Ask {
         let wanted = max_tokens(kind, &mut fields)?;
         fields.end()?;
         let constraint = constraint(tools.as_ref(), formed.as_ref(), model)?;
-        let calls = tools.map(|tools| tools.form(constraint.is_some()));
+        let calls = tools.map(|tools| tools.form(formed.is_some()));
 
         let context = model.context();
         let mut asked = Vec::with_capacity(n * prompts.len());
@@ -129,7 +130,7 @@ fn model(fields: &mut Fields, name: &str) -> Result<(), Refusal> {
     }
 }
 
-/// What the text must be: calls of tools, or of a form, or either; free without.
+/// What the text must be: calls of tools, or of a form, or either; or free but for the calls in it; or free.
 fn constraint(tools: Option<&Tools>, formed: Option<&Formed>, model: &Model) -> Result<Option<Constraint>, Refusal> {
     let (tools, schema) = match (tools, formed) {
         (None, None) => return Ok(None),
@@ -144,7 +145,10 @@ fn constraint(tools: Option<&Tools>, formed: Option<&Formed>, model: &Model) -> 
     if let (Some(formed), Some(_)) = (formed, schema) {
         formed.constraint(model)?;
     }
-    tools.grammar(schema).map(|grammar| form::grammar("tools", &grammar, model)).transpose()
+    match tools.grammar(schema) {
+        Some(grammar) => form::grammar("tools", &grammar, model).map(Some),
+        None => form::text_with_calls(tools, model),
+    }
 }
 
 fn max_tokens(kind: Kind, fields: &mut Fields) -> Result<Option<usize>, Refusal> {
@@ -178,12 +182,12 @@ fn stream_options(fields: &mut Fields, stream: bool) -> Result<bool, Refusal> {
 }
 
 /// A text, token ids, or lists of either.
-fn texts(name: &str, most: usize, fields: &mut Fields, model: &Model) -> Result<Vec<Vec<u32>>, Refusal> {
+fn texts(name: &str, most: usize, special: bool, fields: &mut Fields, model: &Model) -> Result<Vec<Vec<u32>>, Refusal> {
     let Some(value) = fields.take(name) else {
         return Err(Refusal::field(name, "missing_required_parameter", format!("{name}: missing")));
     };
     let one = |value: &Value| match value {
-        Value::String(text) => Ok(model.tokeniser.encode_document(text, false)),
+        Value::String(text) => Ok(model.tokeniser.encode_document(text, special)),
         Value::Array(ids) => ids
             .iter()
             .map(|id| id.as_u64().and_then(|id| u32::try_from(id).ok()))

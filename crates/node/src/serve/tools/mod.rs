@@ -3,7 +3,8 @@
 //! All models write calls in one form, that of Hermes and Qwen: `<tool_call>`, an object with `name` and `arguments`,
 //! `</tool_call>`. A chat template that declares this form tells the model itself; for any other, `describe` puts the same
 //! words into the system message. Where a call is demanded, `grammar` leaves the model nothing else to write; where it is
-//! the model's choice, `calls` finds calls in its text, and what is no valid call stays text.
+//! the model's choice, the grammar begins where the text opens a call, `calls` finds calls in the text, and what is no valid
+//! call stays text.
 
 mod calls;
 mod describe;
@@ -25,10 +26,13 @@ const CLOSE: &str = "</tool_call>";
 const TOOLS_MAX: usize = 128;
 const NAME_CHARS_MAX: usize = 64;
 
+#[derive(Clone)]
 pub struct Function {
     pub name: String,
     /// A JSON schema of an object.
     parameters: Value,
+    /// Arguments must fit it; else, where the schema is one that cannot be followed, any object will do.
+    strict: bool,
 }
 
 /// What a request says of functions; without it the model is told of none.
@@ -85,13 +89,34 @@ impl Tools {
         Ok(Some(Self { told, functions, demanded, parallel }))
     }
 
-    /// `formed`: the text has a form whatever it says, so that calls need not be checked.
+    /// `formed`: the answer has a form of its own if it calls nothing, so that what looks like a call is one.
     pub fn form(&self, formed: bool) -> Form {
         Form {
             names: self.functions.iter().map(|function| function.name.clone()).collect(),
-            sure: formed,
+            sure: formed || !self.demanded.is_empty(),
             most: if self.parallel { grammar::CALLS_MAX } else { 1 },
         }
+    }
+
+    /// What a text that may call is derived from: free, but for the calls in it. Functions whose parameters cannot be followed,
+    /// by their place, may get any object, unless they are strict.
+    ///
+    /// # Errors
+    /// The first that cannot be followed and is strict.
+    pub fn grammar_of_text(&self, cannot: &[usize]) -> Result<String, usize> {
+        if let Some(at) = cannot.iter().find(|at| self.functions[**at].strict) {
+            return Err(*at);
+        }
+        let functions = self.functions.iter().enumerate().map(|(at, function)| match cannot.contains(&at) {
+            true => Function { parameters: json!({"type": "object"}), ..function.clone() },
+            false => function.clone(),
+        });
+        Ok(grammar::text_with_calls(&functions.collect::<Vec<_>>(), self.parallel))
+    }
+
+    /// The parameters of each function.
+    pub fn parameters(&self) -> impl Iterator<Item = &Value> {
+        self.functions.iter().map(|function| &function.parameters)
     }
 
     /// What the text must be derived from, if it is not free: calls, or, as an answer, JSON of this schema.
@@ -135,7 +160,12 @@ fn function(at: usize, tool: &Value) -> Result<Function, Refusal> {
             return Err(Refusal::invalid(&place("function.parameters"), expected, shown(other)));
         }
     };
-    Ok(Function { name: name.to_owned(), parameters })
+    let strict = match &function["strict"] {
+        Value::Null => false,
+        Value::Bool(strict) => *strict,
+        other => return Err(Refusal::invalid(&place("function.strict"), "true or false", kind(other))),
+    };
+    Ok(Function { name: name.to_owned(), parameters, strict })
 }
 
 /// The functions one of which must be called; none of them: the model may call. `None`: it may not.
