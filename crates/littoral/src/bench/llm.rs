@@ -68,8 +68,9 @@ pub fn run(args: &Args) -> Result<Report, Failure> {
     for _ in 0..args.repeats {
         let mut state = empty.clone();
         let begun = Instant::now();
-        for chunk in ids.chunks(CHUNK) {
-            let part = Part { state: &mut state, input: Input::Ids(chunk), wanted: Wanted::Last };
+        for (i, chunk) in ids.chunks(CHUNK).enumerate() {
+            let wanted = if (i + 1) * CHUNK < PROMPT { Wanted::None } else { Wanted::Last };
+            let part = Part { state: &mut state, input: Input::Ids(chunk), wanted };
             stage.forward(&mut [part], &mut scratch, &pool);
         }
         prefill.push(PROMPT as f64 / begun.elapsed().as_secs_f64());

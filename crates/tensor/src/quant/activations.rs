@@ -64,66 +64,75 @@ pub fn panels(mut tokens: usize, sizes: &[usize]) -> impl Iterator<Item = usize>
     })
 }
 
-for_this_processor! {
-    /// The scale of a block, and its integers.
-    fn quantise_block(x: &[f32], q: &mut [i8]) -> f32 {
-        let mut lanes = [0f32; 16];
-        for chunk in x.chunks_exact(16) {
-            for (most, v) in lanes.iter_mut().zip(chunk) {
-                *most = if v.abs() > *most { v.abs() } else { *most };
-            }
+/// The scale of a block, and its integers.
+#[inline(always)]
+fn quantise_block(x: &[f32], q: &mut [i8]) -> f32 {
+    let mut lanes = [0f32; 16];
+    for chunk in x.chunks_exact(16) {
+        for (most, v) in lanes.iter_mut().zip(chunk) {
+            *most = if v.abs() > *most { v.abs() } else { *most };
         }
-        let most = lanes.iter().fold(0f32, |most, v| most.max(*v));
-        let scale = if most > 0.0 { 127.0 / most } else { 0.0 };
-        for (q, v) in q.iter_mut().zip(x) {
-            // 1.5 * 2^23: adding it rounds to the nearest integer, ties to even, which then is in the low bits.
-            *q = (v * scale + 12_582_912.0).to_bits() as i8;
-        }
-        most / 127.0
     }
+    let most = lanes.iter().fold(0f32, |most, v| most.max(*v));
+    let scale = if most > 0.0 { 127.0 / most } else { 0.0 };
+    for (q, v) in q.iter_mut().zip(x) {
+        // 1.5 * 2^23: adding it rounds to the nearest integer, ties to even, which then is in the low bits.
+        *q = (v * scale + 12_582_912.0).to_bits() as i8;
+    }
+    most / 127.0
 }
 
 /// Writes token `at` of a panel of `tokens` with `x`, whose length is a multiple of the blocks' columns; `together` of
 /// them lie side by side, four or eight.
 pub fn quantise(blocks: Blocks, x: &[f32], at: usize, tokens: usize, together: usize, panel: &mut [u8]) {
-    let (columns, bytes) = (blocks.columns(), blocks.bytes(tokens));
-    let mut q = [0i8; 256];
-    for (x, block) in x.chunks_exact(columns).zip(panel.chunks_exact_mut(bytes)) {
-        let q = &mut q[..columns];
-        let d = quantise_block(x, q);
-        for (group, values) in q.chunks_exact(together).enumerate() {
-            let place = &mut block[(group * tokens + at) * together..][..together];
-            place.iter_mut().zip(values).for_each(|(byte, q)| *byte = *q as u8);
-        }
-        // Part `part` of a token's numbers, the `i`-th of several.
-        let mut put = |part: usize, i: usize, value: [u8; 4]| {
-            block[part * tokens + (i * tokens + at) * 4..][..4].copy_from_slice(&value);
-        };
-        match blocks {
-            Blocks::Of32 => {
-                let sum: i32 = q.iter().map(|q| i32::from(*q)).sum();
-                put(D_32, 0, d.to_le_bytes());
-                put(DS_32, 0, (d * sum as f32).to_le_bytes());
-                put(SUM_32, 0, sum.to_le_bytes());
+    match together {
+        4 => quantise_row::<4>(blocks, x, at, tokens, panel),
+        8 => quantise_row::<8>(blocks, x, at, tokens, panel),
+        _ => unreachable!("four or eight columns together"),
+    }
+}
+
+for_this_processor! {
+    fn quantise_row<const TOGETHER: usize>(blocks: Blocks, x: &[f32], at: usize, tokens: usize, panel: &mut [u8]) {
+        let (columns, bytes) = (blocks.columns(), blocks.bytes(tokens));
+        let mut q = [0i8; 256];
+        for (x, block) in x.chunks_exact(columns).zip(panel.chunks_exact_mut(bytes)) {
+            let q = &mut q[..columns];
+            let d = quantise_block(x, q);
+            let places = block.chunks_exact_mut(TOGETHER).skip(at).step_by(tokens);
+            for (place, values) in places.zip(q.chunks_exact(TOGETHER)) {
+                place.iter_mut().zip(values).for_each(|(byte, q)| *byte = *q as u8);
             }
-            Blocks::Of256 => {
-                put(D_256, 0, d.to_le_bytes());
-                let mut sums = [0i16; 16];
-                for (sum, q) in sums.iter_mut().zip(q.chunks_exact(16)) {
-                    *sum = q.iter().map(|q| i16::from(*q)).sum();
+            // Part `part` of a token's numbers, the `i`-th of several.
+            let mut put = |part: usize, i: usize, value: [u8; 4]| {
+                block[part * tokens + (i * tokens + at) * 4..][..4].copy_from_slice(&value);
+            };
+            let mut sums = [0i16; 16];
+            for (sum, q) in sums.iter_mut().zip(q.chunks_exact(16)) {
+                *sum = q.iter().map(|q| i16::from(*q)).sum();
+            }
+            match blocks {
+                Blocks::Of32 => {
+                    let sum = i32::from(sums[0] + sums[1]);
+                    put(D_32, 0, d.to_le_bytes());
+                    put(DS_32, 0, (d * sum as f32).to_le_bytes());
+                    put(SUM_32, 0, sum.to_le_bytes());
                 }
-                let pair = |a: i16, b: i16| {
-                    let (a, b) = (a.to_le_bytes(), b.to_le_bytes());
-                    [a[0], a[1], b[0], b[1]]
-                };
-                for (i, sum) in sums.iter().enumerate() {
-                    put(N32, i, (-32 * i32::from(*sum)).to_le_bytes());
-                }
-                for i in 0..8 {
-                    put(PAIRS_16, i, pair(sums[2 * i], sums[2 * i + 1]));
-                }
-                for i in 0..4 {
-                    put(PAIRS_32, i, pair(sums[4 * i] + sums[4 * i + 1], sums[4 * i + 2] + sums[4 * i + 3]));
+                Blocks::Of256 => {
+                    put(D_256, 0, d.to_le_bytes());
+                    let pair = |a: i16, b: i16| {
+                        let (a, b) = (a.to_le_bytes(), b.to_le_bytes());
+                        [a[0], a[1], b[0], b[1]]
+                    };
+                    for (i, sum) in sums.iter().enumerate() {
+                        put(N32, i, (-32 * i32::from(*sum)).to_le_bytes());
+                    }
+                    for i in 0..8 {
+                        put(PAIRS_16, i, pair(sums[2 * i], sums[2 * i + 1]));
+                    }
+                    for i in 0..4 {
+                        put(PAIRS_32, i, pair(sums[4 * i] + sums[4 * i + 1], sums[4 * i + 2] + sums[4 * i + 3]));
+                    }
                 }
             }
         }

@@ -5,6 +5,9 @@ use super::activations::{Blocks, TOKENS_MAX, panels, quantise};
 use super::kernel::Instructions;
 use crate::pool::Pool;
 
+/// Values of activations that are worth waking a thread for.
+const PIECE_VALUES: usize = 1024;
+
 /// The three forms that activations take.
 const FORMS: usize = 3;
 
@@ -93,16 +96,19 @@ impl Panels {
         let (columns, groups, together) = (self.columns, &self.groups, self.instructions.columns());
         let bytes = &mut self.forms[form];
         bytes.resize(column_bytes(blocks, columns, self.tokens), 0);
+        // Pieces of a group's columns, so that all threads have some when there is but one group.
+        let piece = columns.div_ceil(pool.threads()).max(PIECE_VALUES / self.tokens.max(1)).next_multiple_of(256);
         let mut rest = bytes.as_mut_slice();
         let mut parts = Vec::with_capacity(groups.len());
         for group in groups {
-            let (part, after) = rest.split_at_mut(column_bytes(blocks, columns, group.tokens));
-            parts.push((*group, part));
+            let (panel, after) = rest.split_at_mut(column_bytes(blocks, columns, group.tokens));
+            let pieces = panel.chunks_mut(column_bytes(blocks, piece, group.tokens));
+            parts.extend(pieces.enumerate().map(|(i, panel)| (*group, i * piece..columns.min((i + 1) * piece), panel)));
             rest = after;
         }
-        pool.each(&mut parts, 1, |(group, panel)| {
+        pool.each(&mut parts, 1, |(group, range, panel)| {
             for at in 0..group.tokens {
-                let x = &x[(group.first + at) * columns..][..columns];
+                let x = &x[(group.first + at) * columns..][range.clone()];
                 match blocks {
                     Some(blocks) => quantise(blocks, x, at, group.tokens, together, panel),
                     None => {
