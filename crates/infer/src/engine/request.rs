@@ -48,7 +48,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { running_max: 12, waiting_max: 64, prompt_tokens_per_pass: 256, kept_bytes_max: 256 << 20 }
+        Self { running_max: 12, waiting_max: 64, prompt_tokens_per_pass: 128, kept_bytes_max: 256 << 20 }
     }
 }
 

@@ -18,7 +18,7 @@ use std::time::Instant;
 
 const PROMPT: usize = 512;
 const DECODED: usize = 64;
-const CHUNK: usize = 256;
+const CHUNK: usize = 128;
 const READ_BYTES: usize = 512 << 20;
 
 #[derive(clap::Args, Debug)]
