@@ -127,6 +127,17 @@ fn scalings_that_are_not_done_are_named() {
         assert!(told.starts_with(&format!("{key}: ")), "{told}");
     }
     assert!(refusal("qwen3.rope.scaling.type", "str", "longrope".into()).ends_with("expected, got longrope"));
+    // With these every logit would be the same, or none a number.
+    for (key, value) in [
+        ("attention.layer_norm_rms_epsilon", 0.0),
+        ("rope.freq_base", 0.0),
+        ("rope.freq_base_swa", 1.0),
+        ("final_logit_softcapping", -1.0),
+    ] {
+        let key = format!("qwen3.{key}");
+        let told = refusal(&key, "f32", value.into());
+        assert!(told.starts_with(&format!("{key}: ")), "{told}");
+    }
 }
 
 #[derive(Deserialize)]

@@ -87,12 +87,21 @@ pub fn config(gguf: &Gguf<'_>) -> Result<Config, LoadError> {
             return wrong("rope.scaling.type", expected.into(), other.escape_debug().to_string());
         }
     }
-    if scale.is_nan() || scale <= 0.0 {
-        return wrong("rope.scaling.factor", "a number above 0".into(), scale.to_string());
-    }
-    let base = float("rope.freq_base", 10_000.0)?;
-    if yarn.is_some() && !(base > 1.0 && base.is_finite()) {
-        return wrong("rope.freq_base", "a number above 1, with yarn".into(), base.to_string());
+    let (base, base_window) = (float("rope.freq_base", 10_000.0)?, float("rope.freq_base_swa", 10_000.0)?);
+    let epsilon = metadata.f32(&key("attention.layer_norm_rms_epsilon"))?;
+    let (attention_cap, logit_cap) = (float("attn_logit_softcapping", 0.0)?, float("final_logit_softcapping", 0.0)?);
+    // One NaN here, and every logit is one: the model would run and say nothing.
+    for (field, value, holds, expected) in [
+        ("rope.scaling.factor", scale, scale > 0.0, "a number above 0"),
+        ("rope.freq_base", base, base > 1.0, "a number above 1"),
+        ("rope.freq_base_swa", base_window, base_window > 1.0, "a number above 1"),
+        ("attention.layer_norm_rms_epsilon", epsilon, epsilon > 0.0, "a number above 0"),
+        ("attn_logit_softcapping", attention_cap, attention_cap >= 0.0, "a number from 0 on"),
+        ("final_logit_softcapping", logit_cap, logit_cap >= 0.0, "a number from 0 on"),
+    ] {
+        if !(holds && value.is_finite()) {
+            return wrong(field, expected.into(), value.to_string());
+        }
     }
     let factors = match gguf.find("rope_freqs.weight") {
         Some(_) => vector(gguf, "rope_freqs.weight", turned / 2)?,
@@ -106,8 +115,7 @@ pub fn config(gguf: &Gguf<'_>) -> Result<Config, LoadError> {
         factors,
         yarn,
     };
-    let rope_window =
-        Rope { base: float("rope.freq_base_swa", 10_000.0)?, scale: 1.0, factors: Vec::new(), ..rope.clone() };
+    let rope_window = Rope { base: base_window, scale: 1.0, factors: Vec::new(), ..rope.clone() };
     Ok(Config {
         architecture,
         layers,
@@ -118,7 +126,7 @@ pub fn config(gguf: &Gguf<'_>) -> Result<Config, LoadError> {
         inner: number("feed_forward_length", WIDTH_MAX)?,
         vocabulary: gguf.tensor("token_embd.weight")?.rows(),
         context: number("context_length", u32::MAX)?,
-        epsilon: metadata.f32(&key("attention.layer_norm_rms_epsilon"))?,
+        epsilon,
         gate: if gemma { Gate::Gelu } else { Gate::Silu },
         attention_scale: 1.0 / (head_width as f32).sqrt(),
         window: if gemma { or("attention.sliding_window", u32::MAX, 0)? } else { 0 },
@@ -127,8 +135,8 @@ pub fn config(gguf: &Gguf<'_>) -> Result<Config, LoadError> {
         rope,
         rope_window,
         embedding_scale: if gemma { (width as f32).sqrt() } else { 1.0 },
-        attention_cap: float("attn_logit_softcapping", 0.0)?,
-        logit_cap: float("final_logit_softcapping", 0.0)?,
+        attention_cap,
+        logit_cap,
     })
 }
 
