@@ -97,7 +97,8 @@ impl Panels {
         let bytes = &mut self.forms[form];
         bytes.resize(column_bytes(blocks, columns, self.tokens), 0);
         // Pieces of a group's columns, so that all threads have some when there is but one group.
-        let piece = columns.div_ceil(pool.threads()).max(PIECE_VALUES / self.tokens.max(1)).next_multiple_of(256);
+        let whole = blocks.map_or(1, Blocks::columns);
+        let piece = columns.div_ceil(pool.threads()).max(PIECE_VALUES / self.tokens.max(1)).next_multiple_of(whole);
         let mut rest = bytes.as_mut_slice();
         let mut parts = Vec::with_capacity(groups.len());
         for group in groups {
