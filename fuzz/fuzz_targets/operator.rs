@@ -60,7 +60,8 @@ impl Desk {
         cloud.install_operator(operator.id(), "first", Right::Administer, &mut Vec::new());
         let mut desk = Self { host, cloud, cloud_key, operator, nonce: 0 };
         desk.host.step(&mut desk.cloud, NOW_MS, Event::Start);
-        let connected = Event::Connected { link: LINK, peer: desk.operator.id(), dialled: false, kernels: Default::default() };
+        let connected =
+            Event::Connected { link: LINK, peer: desk.operator.id(), dialled: false, kernels: Default::default() };
         desk.host.step(&mut desk.cloud, NOW_MS, connected);
         desk
     }

@@ -74,7 +74,11 @@ fn cloud(mut rows: Vec<Row>) {
     cloud.install_machine(EDGE, Role::Edge, "edge");
     cloud.install_machine(NodeId([4; 32]), Role::Device, "device");
     host.step(&mut cloud, NOW_MS, Event::Start);
-    host.step(&mut cloud, NOW_MS, Event::Connected { link: LINK, peer: EDGE, dialled: false, kernels: Default::default() });
+    host.step(
+        &mut cloud,
+        NOW_MS,
+        Event::Connected { link: LINK, peer: EDGE, dialled: false, kernels: Default::default() },
+    );
     let attached = Message::EdgeAttach { name: "edge".into(), listen: "edge:1".into(), open: List::default() };
     host.step(&mut cloud, NOW_MS, Event::Received { link: LINK, message: attached });
     for minute in 1..=4 {
@@ -96,7 +100,11 @@ fn device(rows: Vec<Row>) {
     let mut host = Host::default();
     let mut device = Device::new(identity, rows);
     host.step(&mut device, NOW_MS, Event::Start);
-    host.step(&mut device, NOW_MS, Event::Connected { link: LINK, peer: EDGE, dialled: true, kernels: Default::default() });
+    host.step(
+        &mut device,
+        NOW_MS,
+        Event::Connected { link: LINK, peer: EDGE, dialled: true, kernels: Default::default() },
+    );
     let Some(Message::Attach { held, .. }) = host.sent.pop() else { panic!("a device that does not attach") };
     let attached = Message::Attached { cloud: NodeId([1; 32]), upstreams: List::default() };
     host.step(&mut device, NOW_MS, Event::Received { link: LINK, message: attached });

@@ -2,6 +2,9 @@
 
 pub mod host;
 pub mod site;
+/// A language model that answers at once, from the tests of `serve`.
+#[path = "../../crates/littoral/tests/serve/tiny.rs"]
+pub mod tiny;
 
 use littoral_wire::Wire;
 use std::fmt::{Debug, Display};

@@ -175,6 +175,10 @@ impl State {
             let known = CacheType::ALL.into_iter().find(|known| code(*known) == *number);
             return Err(wrong(known.map_or_else(|| format!("number {number}"), |known| known.to_string())));
         }
+        // Else no bytes would stand for any number of positions.
+        if positions > 0 && self.rows_bytes(1) == Some(0) {
+            return Err(StateError::Other { what: "positions without keys and values", expected: 0, got: positions });
+        }
         let expected = self.rows_bytes(positions).unwrap_or(usize::MAX);
         if rows.len() != expected {
             return Err(StateError::Other { what: "that many positions, in bytes", expected, got: rows.len() });
@@ -243,6 +247,16 @@ mod tests {
             assert!(arrived.read(77, &bytes).is_err());
             let nothing = empty().to_bytes();
             assert_eq!((empty().read(0, &nothing).unwrap(), nothing.len()), (empty(), 1));
+        }
+    }
+
+    #[test]
+    fn positions_that_no_bytes_stand_for_are_refused() {
+        for (layers, kv_heads, width) in [(0, 1, 4), (1, 0, 4), (1, 1, 0)] {
+            let empty = State::empty(layers, kv_heads, width, CacheType::F16).unwrap();
+            let bytes = empty.to_bytes();
+            assert!(empty.clone().read(usize::MAX, &bytes).is_err());
+            assert_eq!(empty.clone().read(0, &bytes), Ok(empty));
         }
     }
 

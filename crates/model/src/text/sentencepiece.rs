@@ -2,7 +2,7 @@
 
 use super::merge::{Merger, NONE};
 use super::tokens::Tokens;
-use super::vocabulary::{Vocabulary, VocabularyError};
+use super::vocabulary::{Kind, Vocabulary, VocabularyError};
 
 /// How these models write a space.
 pub(super) const SPACE: char = '\u{2581}';
@@ -27,10 +27,14 @@ impl SentencePiece {
         let ranks = scores.iter().map(|&score| rank(score)).collect();
         let unknown = vocabulary.unknown.unwrap_or(NONE);
         let bytes = std::array::from_fn(|byte| {
+            // Of what kind files say that a byte is differs, but none may be a control token.
+            let named = tokens.find(&format!("<0x{byte:02X}>"));
+            let named = named.filter(|&id| !matches!(tokens.kind(id), Kind::Control | Kind::Unknown));
             let own = || {
-                char::from(byte as u8).is_ascii().then(|| tokens.find(char::from(byte as u8).encode_utf8(&mut [0; 4])))
+                let character = char::from(byte as u8);
+                character.is_ascii().then(|| tokens.find_plain(character.encode_utf8(&mut [0; 4]))).flatten()
             };
-            tokens.find(&format!("<0x{byte:02X}>")).or_else(|| own().flatten()).unwrap_or(unknown)
+            named.or_else(own).unwrap_or(unknown)
         });
         Ok(Self { ranks, bytes, space_prefix: vocabulary.add_space_prefix.unwrap_or(true) })
     }
@@ -74,11 +78,28 @@ fn rank(score: f32) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::rank;
+    use crate::text::{Kind, Tokeniser, Vocabulary};
 
     #[test]
     fn ranks_fall_as_scores_rise() {
         let scores = [f32::NEG_INFINITY, -1000.0, -1.0, -1e-40, 0.0, 1e-40, 1.0, 1e30, f32::INFINITY];
         assert!(scores.windows(2).all(|pair| rank(pair[0]) > rank(pair[1])));
         assert_eq!(rank(-0.0), rank(0.0));
+    }
+
+    #[test]
+    fn a_control_token_that_looks_like_a_byte_is_not_written_by_text() {
+        let tokeniser = Tokeniser::new(&Vocabulary {
+            model: "llama",
+            tokens: vec!["<s>", "<", "<0x0A>", "a"],
+            scores: vec![0.0; 4],
+            kinds: vec![Kind::Control, Kind::Control, Kind::Control, Kind::Normal],
+            bos: Some(0),
+            add_space_prefix: Some(false),
+            ..Vocabulary::default()
+        })
+        .unwrap();
+        assert_eq!(tokeniser.encode("a<\n", false), [3]);
+        assert_eq!(tokeniser.encode("a<", true), [3, 1]);
     }
 }

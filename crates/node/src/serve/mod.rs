@@ -30,6 +30,15 @@ pub use door::tls;
 pub use keys::{Keys, KeysError};
 pub use writer::Room;
 
+/// What fuzz targets call and nobody else sees: `cargo fuzz` sets this.
+#[cfg(fuzzing)]
+pub mod fuzzed {
+    pub use super::ask::{Ask, Kind, Vectors};
+    pub use super::refusal::Refusal;
+    pub use super::tools::{Calls, Form, Heard};
+    pub use super::writer::Asked;
+}
+
 use door::Door;
 use hosts::Hosts;
 use littoral_infer::engine::{Engine, Limits};

@@ -4,78 +4,110 @@
 //! none, and escapes what would be unsafe in HTML.
 
 use minijinja::value::ValueKind;
-use minijinja::{Error, ErrorKind, Value};
+use minijinja::{Error, ErrorKind, State, Value};
 
-/// With `indent`, every item has a line of its own, as Python does it.
-pub(super) fn dumps(value: &Value, indent: Option<usize>) -> Result<String, Error> {
-    let mut text = String::new();
-    write(value, indent, 0, &mut text)?;
-    Ok(text)
+/// With `indent`, every item has a line of its own, as Python does it. The template pays for what is written: a few values
+/// that hold each other several times over, or a wide indentation, would else be more text than any machine has room for.
+pub(super) fn dumps(state: &State<'_, '_>, value: &Value, indent: Option<usize>) -> Result<String, Error> {
+    let mut dump = Dump { state, indent, text: String::new() };
+    dump.value(value, 0)?;
+    Ok(dump.text)
 }
 
 /// Values nested deeper than this are refused: each level is a frame on the stack.
 const DEPTH_MAX: usize = 128;
+/// Bytes that one of a template's steps pays for; a value is a step by itself.
+const BYTES_PER_STEP: usize = 8;
 
-fn write(value: &Value, indent: Option<usize>, depth: usize, text: &mut String) -> Result<(), Error> {
-    let cannot = |what: String| Error::new(ErrorKind::BadSerialization, what);
-    if depth > DEPTH_MAX {
-        return Err(cannot(format!("tojson: values nested deeper than {DEPTH_MAX}")));
-    }
-    match value.kind() {
-        ValueKind::Undefined | ValueKind::None => text.push_str("null"),
-        ValueKind::Bool => text.push_str(if value.is_true() { "true" } else { "false" }),
-        ValueKind::Number if value.is_integer() => text.push_str(&value.to_string()),
-        ValueKind::Number => float(f64::try_from(value.clone())?, text),
-        ValueKind::String => string(value.as_str().unwrap_or_default(), text),
-        ValueKind::Seq | ValueKind::Iterable => {
-            let items = value.try_iter()?;
-            list(('[', ']'), items, indent, depth, text, |item, text| write(&item, indent, depth + 1, text))?;
-        }
-        ValueKind::Map => {
-            let keys = value.try_iter()?;
-            list(('{', '}'), keys, indent, depth, text, |key, text| {
-                match key.as_str() {
-                    Some(key) => string(key, text),
-                    None => string(&key.to_string(), text),
-                }
-                text.push_str(": ");
-                write(&value.get_item(&key)?, indent, depth + 1, text)
-            })?;
-        }
-        other => return Err(cannot(format!("tojson: a {other} has no JSON"))),
-    }
-    Ok(())
+struct Dump<'a, 't, 'env> {
+    state: &'a State<'t, 'env>,
+    indent: Option<usize>,
+    text: String,
 }
 
-fn list(
-    (open, close): (char, char),
-    items: impl Iterator<Item = Value>,
-    indent: Option<usize>,
-    depth: usize,
-    text: &mut String,
-    mut item: impl FnMut(Value, &mut String) -> Result<(), Error>,
-) -> Result<(), Error> {
-    let line = |depth: usize, text: &mut String| {
-        if let Some(indent) = indent {
-            text.push('\n');
-            text.extend(std::iter::repeat_n(' ', indent * depth));
+impl Dump<'_, '_, '_> {
+    fn value(&mut self, value: &Value, depth: usize) -> Result<(), Error> {
+        if depth > DEPTH_MAX {
+            return Err(cannot(format!("values nested deeper than {DEPTH_MAX}")));
         }
-    };
-    text.push(open);
-    let mut any = false;
-    for value in items {
+        self.pay(0)?;
+        match value.kind() {
+            ValueKind::Seq | ValueKind::Iterable => {
+                self.list(('[', ']'), value.try_iter()?, depth, |dump, item| dump.value(&item, depth + 1))
+            }
+            ValueKind::Map => self.list(('{', '}'), value.try_iter()?, depth, |dump, key| {
+                match key.kind() {
+                    ValueKind::String => dump.scalar(&key)?,
+                    ValueKind::Seq | ValueKind::Iterable | ValueKind::Map => {
+                        return Err(cannot(format!("a {} is no name of a value", key.kind())));
+                    }
+                    _ => string(&key.to_string(), &mut dump.text),
+                }
+                dump.text.push_str(": ");
+                dump.value(&value.get_item(&key)?, depth + 1)
+            }),
+            _ => self.scalar(value),
+        }
+    }
+
+    fn scalar(&mut self, value: &Value) -> Result<(), Error> {
+        match value.kind() {
+            ValueKind::Undefined | ValueKind::None => self.text.push_str("null"),
+            ValueKind::Bool => self.text.push_str(if value.is_true() { "true" } else { "false" }),
+            ValueKind::Number if value.is_integer() => self.text.push_str(&value.to_string()),
+            ValueKind::Number => float(f64::try_from(value.clone())?, &mut self.text),
+            ValueKind::String => {
+                let of_value = value.as_str().unwrap_or_default();
+                self.pay(of_value.len())?;
+                string(of_value, &mut self.text);
+            }
+            other => return Err(cannot(format!("a {other} has no JSON"))),
+        }
+        Ok(())
+    }
+
+    fn list(
+        &mut self,
+        (open, close): (char, char),
+        items: impl Iterator<Item = Value>,
+        depth: usize,
+        mut item: impl FnMut(&mut Self, Value) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        self.text.push(open);
+        let mut any = false;
+        for value in items {
+            if any {
+                self.text.push_str(if self.indent.is_some() { "," } else { ", " });
+            }
+            any = true;
+            self.line(depth + 1)?;
+            item(self, value)?;
+        }
         if any {
-            text.push_str(if indent.is_some() { "," } else { ", " });
+            self.line(depth)?;
         }
-        any = true;
-        line(depth + 1, text);
-        item(value, text)?;
+        self.text.push(close);
+        Ok(())
     }
-    if any {
-        line(depth, text);
+
+    fn line(&mut self, depth: usize) -> Result<(), Error> {
+        if let Some(indent) = self.indent {
+            let spaces = indent.saturating_mul(depth);
+            self.pay(spaces)?;
+            self.text.push('\n');
+            self.text.extend(std::iter::repeat_n(' ', spaces));
+        }
+        Ok(())
     }
-    text.push(close);
-    Ok(())
+
+    /// For so many bytes, before there is room for them.
+    fn pay(&self, bytes: usize) -> Result<(), Error> {
+        self.state.consume_fuel(1 + (bytes / BYTES_PER_STEP) as u64)
+    }
+}
+
+fn cannot(what: String) -> Error {
+    Error::new(ErrorKind::BadSerialization, format!("tojson: {what}"))
 }
 
 /// As Python prints it: the fewest digits that give this number back, with an exponent from 1e16 on and below 1e-4.

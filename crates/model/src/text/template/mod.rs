@@ -13,7 +13,7 @@ mod time;
 use super::Tokeniser;
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Kwargs, Serde};
-use minijinja::{Environment, Error, ErrorKind, Value};
+use minijinja::{Environment, Error, ErrorKind, State, Value};
 use said::Marked;
 use serde::{Deserialize, Serialize};
 use thiserror::Error as ThisError;
@@ -63,14 +63,21 @@ pub struct Prompt<'a> {
 #[derive(Clone, Debug, ThisError, PartialEq, Eq)]
 pub enum TemplateError {
     /// It is no template, or needs what ours does not have.
-    #[error("chat template: line {line}: {what}")]
+    #[error("chat template: line {line}: {}", shown(what))]
     Syntax { line: usize, what: String },
     /// The template refuses this conversation, in its own words.
-    #[error("chat template: it refuses the conversation: {message}")]
+    #[error("chat template: it refuses the conversation: {}", shown(message))]
     Refused { message: String },
     /// It could not be carried out with these values.
-    #[error("chat template: line {line}: {what}")]
+    #[error("chat template: line {line}: {}", shown(what))]
     Failed { line: usize, what: String },
+}
+
+/// Of a template's words in a message, which is one line.
+const SHOWN_CHARS_MAX: usize = 500;
+
+fn shown(text: &str) -> String {
+    text.chars().take(SHOWN_CHARS_MAX).map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 const NAME: &str = "chat";
@@ -142,13 +149,13 @@ impl ChatTemplate {
 }
 
 /// `tojson(indent=None)`, with `ensure_ascii=false` taken because it is so; other settings of `json.dumps` are refused.
-fn to_json(value: Value, options: Kwargs) -> Result<String, Error> {
+fn to_json(state: &State<'_, '_>, value: Value, options: Kwargs) -> Result<String, Error> {
     let indent: Option<usize> = options.get("indent")?;
     if options.get::<Option<bool>>("ensure_ascii")? == Some(true) {
         return Err(Error::new(ErrorKind::InvalidOperation, "tojson: only ensure_ascii=false is known"));
     }
     options.assert_all_used()?;
-    json::dumps(&value, indent)
+    json::dumps(state, &value, indent)
 }
 
 /// What a template said to `raise_exception`.
@@ -183,7 +190,7 @@ fn what(error: &Error) -> String {
 }
 
 #[cfg(test)]
-mod messages {
+mod tests {
     use super::*;
 
     #[test]
@@ -195,5 +202,27 @@ mod messages {
         let messages = [Json::message("system", "be kind"), Json::message("user", "hi")];
         let prompt = Prompt { messages: &messages, add_generation_prompt: true, ..Prompt::default() };
         assert_eq!(template.render(&prompt).unwrap(), "system: be kind;user: hi;>");
+    }
+
+    #[test]
+    fn json_that_no_machine_has_room_for_is_refused() {
+        let wide = "{{ messages | tojson(indent=10000000000000) }}";
+        let overflow = "{{ messages | tojson(indent=18446744073709551615) }}";
+        // 2^60 times the same text.
+        let doubled = "{% set n = namespace(x=['x']) %}{% for i in range(60) %}{% set n.x = [n.x, n.x] %}{% endfor %}\
+                       {{ n.x | tojson }}";
+        let messages = [Json::message("user", "hi")];
+        for source in [wide, overflow, doubled] {
+            let rendered =
+                ChatTemplate::new(source).unwrap().render(&Prompt { messages: &messages, ..Prompt::default() });
+            assert!(matches!(rendered, Err(TemplateError::Failed { .. })), "{source}");
+        }
+    }
+
+    #[test]
+    fn what_a_template_says_is_one_line() {
+        let template = ChatTemplate::new("{{ raise_exception('no\\n\x1b[2Jroles ' ~ 'x' * 9999) }}").unwrap();
+        let said = template.render(&Prompt::default()).unwrap_err().to_string();
+        assert!(said.contains("no  [2Jroles xx") && said.len() < 600, "{said:?}");
     }
 }
