@@ -156,6 +156,35 @@ fn a_bad_source_is_an_error_by_name() {
 }
 
 #[test]
+fn a_form_that_no_text_can_begin_to_have_is_refused() {
+    let index = index();
+    let schema = Constraint::json_schema(&index, r##"{"$ref": "#"}"##).expect_err("needs itself");
+    assert_eq!(schema, ConstraintError::Schema { reason: "no token can come next".into() });
+    let grammar = |lark: &str| Constraint::grammar(&index, lark).map(|mut constraint| next(&mut constraint));
+    assert_eq!(grammar("start: start"), Err(ConstraintError::Grammar { reason: "no token can come next".into() }));
+    let many: Vec<String> = (0..15_000).map(|at| format!("\"{at}\" start")).collect();
+    let many = grammar(&format!("start: \"x\" | {}", many.join(" | "))).expect_err("beyond the limits");
+    assert!(matches!(&many, ConstraintError::Grammar { reason } if reason.contains("items")), "{many}");
+    // Tokens by their ids: the ends are not taken before a text may end, so they are not offered either.
+    let end = made().ends[0];
+    assert!(matches!(grammar(&format!("start: <[{end}]>")), Err(ConstraintError::Grammar { .. })));
+    let lark = format!("start: <[97-98,{end}]> \"c\"");
+    let mut constraint = Constraint::grammar(&index, &lark).expect("a grammar");
+    assert_eq!(next(&mut constraint), ["a", "b"]);
+    take(&mut constraint, "ac");
+    assert_eq!(next(&mut constraint), ["END", "END"]);
+}
+
+/// What cannot be seen at the first step.
+#[test]
+fn a_form_that_no_text_can_go_on_with_says_so() {
+    let schema = r##"{"properties": {"a": {"$ref": "#/properties/a"}}, "required": ["a"], "type": "object"}"##;
+    let mut constraint = Constraint::json_schema(&index(), schema).expect("begins");
+    "{\"a\":".bytes().for_each(|byte| constraint.accept(byte.into()).expect("allowed"));
+    assert_eq!(constraint.allowed().err(), Some(ConstraintError::Stuck));
+}
+
+#[test]
 fn a_bad_vocabulary_is_an_error_by_name() {
     let of = |words: Vec<Option<Vec<u8>>>, ends: Vec<u32>| VocabularyIndex::new(&Made { words, ends }).err();
     assert_eq!(of(vec![Some(b"a".to_vec())], vec![]), Some(IndexError::NoEnd));

@@ -3,7 +3,7 @@
 use super::index::VocabularyIndex;
 use crate::sample::TokenMask;
 use llguidance::Matcher;
-use llguidance::api::TopLevelGrammar;
+use llguidance::api::{StopReason, TopLevelGrammar};
 use serde_json::{Value, json};
 use std::fmt;
 
@@ -26,6 +26,9 @@ pub enum ConstraintError {
     NotAllowed { id: u32 },
     #[error("{tokens} tokens cannot be taken back, there are {accepted}")]
     NothingToTakeBack { tokens: usize, accepted: usize },
+    /// What came is the beginning of no text that fits: a rule that needs itself has no end.
+    #[error("no token can come next")]
+    Stuck,
     /// A limit of the parser was met. The generation cannot go on under this constraint.
     #[error("the constraint cannot go on: {reason}")]
     Failed { reason: String },
@@ -89,13 +92,21 @@ impl Constraint {
         Self::grammar(index, &grammar)
     }
 
+    /// A source that no text can begin to fit, or whose first step is beyond the parser's limits, is refused here and not
+    /// in the middle of a generation.
     fn of(
         index: &VocabularyIndex,
         grammar: TopLevelGrammar,
         error: impl Fn(String) -> ConstraintError,
     ) -> Result<Self, ConstraintError> {
         let parser = index.factory.create_parser(grammar).map_err(|e| error(in_one_line(&e)))?;
-        Ok(Self { matcher: Box::new(Matcher::new(Ok(parser))), vocabulary: index.size, accepted: 0 })
+        let matcher = Box::new(Matcher::new(Ok(parser)));
+        let constraint = Self { matcher, vocabulary: index.size, accepted: 0 };
+        match constraint.clone().step() {
+            Ok(()) => Ok(constraint),
+            Err(ConstraintError::Failed { reason }) => Err(error(reason)),
+            Err(other) => Err(error(other.to_string())),
+        }
     }
 
     /// How many token ids its masks are for.
@@ -103,10 +114,24 @@ impl Constraint {
         self.vocabulary
     }
 
-    /// The tokens that may come next; only those that end a text once nothing can follow.
+    /// The tokens that may come next, at least one; only those that end a text once nothing can follow.
     pub fn allowed(&mut self) -> Result<TokenMask, ConstraintError> {
-        let mask = self.matcher.compute_mask_or_eos().map_err(failed)?;
+        let mut mask = self.matcher.compute_mask_or_eos().map_err(failed)?;
+        // A grammar may name tokens by their ids, and among them one that ends a text, which is not taken before the end.
+        if !self.is_finished() && !self.may_end()? {
+            let environment = self.matcher.tok_env().map_err(failed)?;
+            environment.tok_trie().eos_tokens().iter().for_each(|id| mask.disallow_token(*id));
+        }
+        if mask.is_zero() {
+            return Err(ConstraintError::Stuck);
+        }
         Ok(TokenMask::from_words(mask.as_slice(), self.vocabulary))
+    }
+
+    /// Takes any token that may come next. Some limits are looked at then, and not before.
+    fn step(&mut self) -> Result<(), ConstraintError> {
+        let any = self.allowed()?.ids().next();
+        any.map_or(Err(ConstraintError::Stuck), |id| self.accept(id))
     }
 
     /// Takes a token. One that is not allowed changes nothing.
@@ -169,7 +194,10 @@ fn bounded(kind: &'static str, source: &str) -> Result<(), ConstraintError> {
 }
 
 fn failed(error: impl std::fmt::Display) -> ConstraintError {
-    ConstraintError::Failed { reason: in_one_line(&error) }
+    match in_one_line(&error) {
+        reason if reason == StopReason::NoExtensionBias.to_string() => ConstraintError::Stuck,
+        reason => ConstraintError::Failed { reason },
+    }
 }
 
 /// The first line, and what a further line calls an error. The other lines draw pictures of the source.

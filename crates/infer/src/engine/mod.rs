@@ -14,7 +14,7 @@ mod request;
 
 pub use request::{Event, Finish, Limits, Refused, Request, SequenceId};
 
-use crate::constrain::Constraint;
+use crate::constrain::{Constraint, ConstraintError};
 use crate::model::Model;
 use crate::pooling::Pooling;
 use crate::sample::{History, LogProbs, Sampler};
@@ -261,7 +261,7 @@ impl Engine {
 fn choose(sequence: &mut Sequence, logits: &[f32], model: &Model) -> (Option<Event>, Option<Finish>) {
     let chosen = match draw(sequence, logits) {
         Ok(chosen) => chosen,
-        Err(why) => return (None, Some(Finish::Failed(why))),
+        Err(why) => return (None, Some(why)),
     };
     let Sequence { id, request, answer, .. } = sequence;
     if !request.ignore_end && model.tokeniser.ends(chosen) {
@@ -287,14 +287,15 @@ fn choose(sequence: &mut Sequence, logits: &[f32], model: &Model) -> (Option<Eve
 }
 
 /// A token that the sampler chooses, among those that the constraint allows, if there is one; it hears of the choice.
-fn draw(sequence: &mut Sequence, logits: &[f32]) -> Result<u32, String> {
+fn draw(sequence: &mut Sequence, logits: &[f32]) -> Result<u32, Finish> {
     let Sequence { request, sampler, answer, .. } = sequence;
     let history = History { prompt: &request.prompt, answer };
     let Some(constraint) = &mut request.constraint else {
-        return sampler.pick(logits, history, None).map_err(|why| why.to_string());
+        return sampler.pick(logits, history, None).map_err(|why| Finish::Failed(why.to_string()));
     };
-    let allowed = constraint.allowed().map_err(|why| why.to_string())?;
-    let chosen = sampler.pick(logits, history, Some(&allowed)).map_err(|why| why.to_string())?;
-    constraint.accept(chosen).map_err(|why| why.to_string())?;
+    let unfit = |why: ConstraintError| Finish::Unfit(why.to_string());
+    let allowed = constraint.allowed().map_err(unfit)?;
+    let chosen = sampler.pick(logits, history, Some(&allowed)).map_err(|why| Finish::Failed(why.to_string()))?;
+    constraint.accept(chosen).map_err(unfit)?;
     Ok(chosen)
 }

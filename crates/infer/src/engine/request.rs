@@ -61,6 +61,8 @@ pub enum Finish {
     Length,
     /// The model's context is full.
     Context,
+    /// What the request's constraint asks for cannot be written to its end.
+    Unfit(String),
     Failed(String),
 }
 

@@ -110,7 +110,7 @@ impl Writer {
                             Finish::End => End::Whole,
                             Finish::Length => End::Length,
                             Finish::Context => End::Context,
-                            Finish::Failed(why) => return Err(failed(why)),
+                            Finish::Unfit(why) | Finish::Failed(why) => return Err(failed(why)),
                         });
                     }
                 }

@@ -123,6 +123,28 @@ fn a_form_that_cannot_be_is_refused_by_name() {
     told(with(json_schema(schema()), json!({"structured_outputs": {"regex": "a"}})), structured);
 }
 
+/// No text begins so, which is seen when the request is checked; or goes on so, which is seen only when it is written.
+#[test]
+fn a_form_that_leads_nowhere_is_the_requests_fault() {
+    let server = Server::start(&[]);
+    let told = |fields: Value, param: Value| {
+        let reply = post(server.at, CHAT, &with(seeded(1, json!({})), fields.clone()));
+        let error = reply.json()["error"].clone();
+        let expected = (400, &json!("invalid_request_error"), &param);
+        assert_eq!((reply.status, &error["type"], &error["param"]), expected, "{fields}: {error}");
+        assert!(error["message"].as_str().unwrap().contains("no token can come next"), "{error}");
+    };
+    told(json_schema(json!({"$ref": "#"})), json!("response_format"));
+    told(json!({"structured_outputs": {"grammar": "start: start"}}), json!("structured_outputs"));
+    let later = json!({"type": "object", "properties": {"a": {"$ref": "#/properties/a"}}, "required": ["a"]});
+    told(json_schema(later.clone()), Value::Null);
+    let tool = json!({"type": "function", "function": {"name": "f", "parameters": later}});
+    told(json!({"tools": [tool], "tool_choice": "required"}), Value::Null);
+    let events = stream(server.at, CHAT, &with(seeded(1, json!({})), json_schema(later))).events();
+    let last: Value = serde_json::from_str(events.last().unwrap()).unwrap();
+    assert_eq!(last["error"]["type"], "invalid_request_error", "{last}");
+}
+
 #[test]
 fn run_follows_a_form_too() {
     let folder = Folder::new();

@@ -46,6 +46,12 @@ impl Refusal {
         Self::new(StatusCode::BAD_REQUEST, WRONG, None, message)
     }
 
+    /// A form of the request that turned out to lead nowhere while the answer was written.
+    pub fn unfit(why: &str) -> Self {
+        let message = format!("the form that the answer must have cannot be met: {why}");
+        Self::new(StatusCode::BAD_REQUEST, WRONG, Some("invalid_value"), message)
+    }
+
     pub fn media(got: &str) -> Self {
         let message = format!("content-type: application/json expected, got {got}");
         Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, WRONG, None, message)

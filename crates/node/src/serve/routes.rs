@@ -156,7 +156,9 @@ async fn answered(served: Arc<Served>, kind: Kind, request: Request) -> Result<R
     if ask.stream {
         return Ok(reply::stream(form, said, choices, ask.prompt_tokens, busy));
     }
-    reply::whole(&form, said, choices, ask.prompt_tokens).await
+    // What fails from here on was counted where it was written.
+    let whole = reply::whole(&form, said, choices, ask.prompt_tokens).await;
+    Ok(whole.unwrap_or_else(IntoResponse::into_response))
 }
 
 async fn embedded(served: Arc<Served>, request: Request) -> Result<Response, Refusal> {

@@ -58,6 +58,8 @@ pub enum Said {
 pub enum End {
     Stop,
     Length,
+    /// The form that the request asks for cannot be had.
+    Unfit(String),
     Failed(String),
     /// The server stops, and would not wait for the rest.
     Closing,
@@ -316,6 +318,7 @@ impl Desk<'_> {
                     _ if stopped => End::Stop,
                     Finish::End => End::Stop,
                     Finish::Length | Finish::Context => End::Length,
+                    Finish::Unfit(why) => End::Unfit(why),
                     Finish::Failed(why) => End::Failed(why),
                 };
                 self.end(sequence, why);
@@ -329,6 +332,7 @@ impl Desk<'_> {
             match why {
                 End::Stop => Outcome::Stop,
                 End::Length => Outcome::Length,
+                End::Unfit(_) => Outcome::Refused,
                 End::Failed(_) | End::Closing => Outcome::Failed,
             },
             1,

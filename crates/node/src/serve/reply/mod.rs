@@ -38,7 +38,9 @@ pub async fn whole(
                 wholes[choice].tokens.extend(piece.tokens);
             }
             Some(Said::Vector { .. }) => {}
-            Some(Said::Ended { why: why @ (End::Failed(_) | End::Closing), .. }) => return Err(broken(Some(&why))),
+            Some(Said::Ended { why: why @ (End::Unfit(_) | End::Failed(_) | End::Closing), .. }) => {
+                return Err(broken(Some(&why)));
+            }
             Some(Said::Ended { choice, why, written }) => {
                 let whole = &mut wholes[choice];
                 if let Some(calls) = &form.calls {
@@ -144,7 +146,9 @@ impl Stream {
                 self.tell(choice, heard.unwrap_or_default());
             }
             Some(Said::Vector { .. }) => {}
-            Some(Said::Ended { why: why @ (End::Failed(_) | End::Closing), .. }) => self.fail(Some(&why)),
+            Some(Said::Ended { why: why @ (End::Unfit(_) | End::Failed(_) | End::Closing), .. }) => {
+                self.fail(Some(&why));
+            }
             Some(Said::Ended { choice, why, written }) => {
                 self.usage.written += written;
                 let heard = self.calls[choice].as_mut().map(Calls::finish);
@@ -202,6 +206,7 @@ fn count_reused(usage: &mut Usage, choice: usize, reused: usize) {
 fn broken(why: Option<&End>) -> Refusal {
     match why {
         Some(End::Closing) => Refusal::closing(),
+        Some(End::Unfit(why)) => Refusal::unfit(why),
         Some(End::Failed(why)) => Refusal::broken(why.clone()),
         _ => Refusal::broken("the model does not answer any more"),
     }

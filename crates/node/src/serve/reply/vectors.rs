@@ -28,7 +28,9 @@ pub async fn vectors(
                 let embedding = if base64 { json!(STANDARD.encode(bytes(&vector))) } else { json!(vector) };
                 data.push(json!({"object": "embedding", "index": text, "embedding": embedding}));
             }
-            Some(Said::Ended { why: why @ (End::Failed(_) | End::Closing), .. }) => return Err(broken(Some(&why))),
+            Some(Said::Ended { why: why @ (End::Unfit(_) | End::Failed(_) | End::Closing), .. }) => {
+                return Err(broken(Some(&why)));
+            }
             Some(Said::Ended { .. }) => break,
         }
     }
