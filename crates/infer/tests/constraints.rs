@@ -175,6 +175,33 @@ fn a_form_that_no_text_can_begin_to_have_is_refused() {
     assert_eq!(next(&mut constraint), ["END", "END"]);
 }
 
+#[test]
+fn any_text_can_be_a_choice() {
+    let index = index();
+    let odd = [
+        "\\",
+        "\"",
+        "'",
+        "/",
+        "\\x41",
+        "\\u0041",
+        "\"i",
+        "// x",
+        "# x",
+        "\u{2028}\u{2029}",
+        "\u{feff}",
+        "\u{85}",
+        "日本",
+    ];
+    let controls = (0..=0x20).chain([0x7f]).map(|byte| char::from(byte).to_string());
+    for text in controls.chain(odd.map(str::to_owned)) {
+        let mut constraint =
+            Constraint::choice(&index, std::slice::from_ref(&text)).unwrap_or_else(|e| panic!("{text:?}: {e}"));
+        take(&mut constraint, &text);
+        assert!(constraint.is_finished(), "{text:?}");
+    }
+}
+
 /// What cannot be seen at the first step.
 #[test]
 fn a_form_that_no_text_can_go_on_with_says_so() {

@@ -174,9 +174,9 @@ pub fn json_rule(schema: &Value) -> String {
     format!("%json {}", spaced(schema.clone()))
 }
 
-/// A text as it stands in a grammar.
+/// A text as it stands in a grammar: as in JSON, but that DEL is escaped too.
 pub fn quoted(text: &str) -> String {
-    Value::from(text).to_string()
+    Value::from(text).to_string().replace('\u{7f}', "\\u007f")
 }
 
 fn spaced(mut schema: Value) -> Value {
