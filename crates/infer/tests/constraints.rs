@@ -195,7 +195,8 @@ fn any_text_can_be_a_choice() {
     ];
     let controls = (0..=0x20).chain([0x7f]).map(|byte| char::from(byte).to_string());
     for text in controls.chain(odd.map(str::to_owned)) {
-        let mut constraint = Constraint::choice(&index, std::slice::from_ref(&text)).expect(&format!("{text:?}"));
+        let mut constraint =
+            Constraint::choice(&index, std::slice::from_ref(&text)).unwrap_or_else(|e| panic!("{text:?}: {e}"));
         take(&mut constraint, &text);
         assert!(constraint.is_finished(), "{text:?}");
     }

@@ -6,7 +6,6 @@ use llguidance::Matcher;
 use llguidance::api::{StopReason, TopLevelGrammar};
 use serde_json::{Value, json};
 use std::fmt;
-use std::sync::Arc;
 
 /// The longest schema, expression or grammar that is read. `llguidance` bounds what is built from it.
 pub const MAX_SOURCE_BYTES: usize = 1 << 18;
@@ -43,7 +42,6 @@ const WHITESPACE: &str = r"\x20|\x0A[\x20]{0,32}|\x0A\x09{0,16}";
 pub struct Constraint {
     matcher: Box<Matcher>,
     vocabulary: usize,
-    ends: Arc<[u32]>,
     accepted: usize,
 }
 
@@ -51,7 +49,7 @@ impl Clone for Constraint {
     /// Nothing is shared with the copy: the parser's limits count what its caches did not have, so that shared caches would
     /// let one generation's text depend on another's.
     fn clone(&self) -> Self {
-        Self { matcher: Box::new(self.matcher.deep_clone()), ends: self.ends.clone(), ..*self }
+        Self { matcher: Box::new(self.matcher.deep_clone()), ..*self }
     }
 }
 
@@ -103,7 +101,7 @@ impl Constraint {
     ) -> Result<Self, ConstraintError> {
         let parser = index.factory.create_parser(grammar).map_err(|e| error(in_one_line(&e)))?;
         let matcher = Box::new(Matcher::new(Ok(parser)));
-        let constraint = Self { matcher, vocabulary: index.size, ends: index.ends.clone(), accepted: 0 };
+        let constraint = Self { matcher, vocabulary: index.size, accepted: 0 };
         match constraint.clone().step() {
             Ok(()) => Ok(constraint),
             Err(ConstraintError::Failed { reason }) => Err(error(reason)),
@@ -121,7 +119,8 @@ impl Constraint {
         let mut mask = self.matcher.compute_mask_or_eos().map_err(failed)?;
         // A grammar may name tokens by their ids, and among them one that ends a text, which is not taken before the end.
         if !self.is_finished() && !self.may_end()? {
-            self.ends.iter().for_each(|id| mask.disallow_token(*id));
+            let environment = self.matcher.tok_env().map_err(failed)?;
+            environment.tok_trie().eos_tokens().iter().for_each(|id| mask.disallow_token(*id));
         }
         if mask.is_zero() {
             return Err(ConstraintError::Stuck);

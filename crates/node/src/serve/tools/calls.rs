@@ -20,8 +20,8 @@ pub enum Heard {
 }
 
 /// Cuts text that comes in pieces into words for the reader and calls. Calls that need not be checked come as they are
-/// written, others when they are whole. Small models often forget the frame: an object with which an answer begins, and
-/// that is a call, is one.
+/// written, others when they are whole. Small models often forget the frame, or put a fence of Markdown in its place: an
+/// object with which an answer begins, fenced or not, and that is a call, is one.
 pub struct Calls {
     form: Form,
     held: String,
@@ -32,6 +32,8 @@ pub struct Calls {
     count: usize,
     /// There were other words.
     talked: bool,
+    /// The last call stood in a fence, which is still open.
+    fenced: bool,
 }
 
 enum Place {
@@ -39,8 +41,9 @@ enum Place {
     Text,
     /// Behind `<tool_call>`, which is still held.
     Call,
-    /// In an object that may be a call although nothing frames it; so many bytes of what is held were looked at.
-    Bare(Depth, usize),
+    /// In an object that may be a call although nothing frames it. It begins behind so many bytes of what is held, a fence;
+    /// so many were looked at.
+    Bare { depth: Depth, from: usize, seen: usize },
     /// In the arguments of a call that is told already.
     Arguments(Depth),
     /// Behind the arguments.
@@ -57,7 +60,15 @@ struct Depth {
 
 impl Calls {
     pub fn new(form: Form) -> Self {
-        Self { form, held: String::new(), place: Place::Text, space: String::new(), count: 0, talked: false }
+        Self {
+            form,
+            held: String::new(),
+            place: Place::Text,
+            space: String::new(),
+            count: 0,
+            talked: false,
+            fenced: false,
+        }
     }
 
     /// How many calls there were.
@@ -76,24 +87,34 @@ impl Calls {
     pub fn finish(&mut self) -> Vec<Heard> {
         let rest = std::mem::take(&mut self.space) + &std::mem::take(&mut self.held);
         let cut = self.form.sure && (!matches!(self.place, Place::Text) || OPEN.starts_with(rest.trim_start()));
-        let between_calls = self.count > 0 && rest.trim().is_empty();
+        let between_calls = self.count > 0 && rest.trim().is_empty() || self.fenced && FENCE.starts_with(rest.trim());
         if rest.is_empty() || cut || between_calls { Vec::new() } else { vec![Heard::Text(rest)] }
     }
 
     /// Whether there may be more to hear.
     fn step(&mut self, heard: &mut Vec<Heard>) -> bool {
         match &mut self.place {
-            Place::Text if !self.form.sure && !self.talked && self.held.trim_start().starts_with('{') => {
-                self.part_space(self.held.len() - self.held.trim_start().len());
-                self.place = Place::Bare(Depth::default(), 0);
+            Place::Text if self.fenced && !self.talked && self.held.trim_start().starts_with(FENCE) => {
+                let space = self.held.len() - self.held.trim_start().len();
+                self.held.drain(..space + FENCE.len());
+                self.fenced = false;
                 true
             }
-            Place::Bare(depth, seen) => {
+            Place::Text if self.fenced && !self.talked && FENCE.starts_with(self.held.trim_start()) => false,
+            Place::Text if !self.form.sure && !self.talked && object(self.held.trim_start()) != Object::None => {
+                let Object::From(from) = object(self.held.trim_start()) else { return false };
+                self.part_space(self.held.len() - self.held.trim_start().len());
+                self.place = Place::Bare { depth: Depth::default(), from, seen: from };
+                true
+            }
+            Place::Bare { depth, from, seen } => {
                 let mut new = self.held[*seen..].char_indices();
                 let end = new.find(|(_, c)| depth.ends(*c)).map(|(at, c)| *seen + at + c.len_utf8());
                 *seen = self.held.len();
                 if let Some(end) = end {
-                    let call = serde_json::from_str(&self.held[..end]).ok().and_then(|call| self.valid(&call));
+                    let from = *from;
+                    let call = serde_json::from_str(&self.held[from..end]).ok().and_then(|call| self.valid(&call));
+                    self.fenced |= from > 0 && call.is_some();
                     self.tell(end, call, heard);
                 }
                 end.is_some()
@@ -218,6 +239,33 @@ impl Depth {
     }
 }
 
+const FENCE: &str = "```";
+
+/// Whether an object begins a text, or what stands behind a fence with which the text begins.
+#[derive(PartialEq)]
+enum Object {
+    /// Behind so many bytes.
+    From(usize),
+    /// It may, once more of the text is there.
+    Later,
+    None,
+}
+
+fn object(text: &str) -> Object {
+    const LANGUAGE: &str = "json";
+    let behind = match text.strip_prefix(FENCE) {
+        Some(behind) if LANGUAGE.starts_with(behind) => return Object::Later,
+        Some(behind) => behind.strip_prefix(LANGUAGE).unwrap_or(behind).trim_start(),
+        None if !text.is_empty() && FENCE.starts_with(text) => return Object::Later,
+        None => text,
+    };
+    match behind.chars().next() {
+        Some('{') => Object::From(text.len() - behind.len()),
+        None if !text.is_empty() => Object::Later,
+        _ => Object::None,
+    }
+}
+
 /// Bytes at the end that may become a call: white space, and the beginning of `<tool_call>`.
 fn held_back(text: &str) -> usize {
     let begun = (1..OPEN.len()).rev().find(|len| text.ends_with(&OPEN[..*len])).unwrap_or(0);
@@ -282,8 +330,35 @@ mod tests {
     }
 
     #[test]
+    fn a_fence_may_stand_for_the_frame_where_an_answer_begins() {
+        let call = "{\"name\": \"time\", \"arguments\": {\"at\": \"```}\"}}";
+        let one = vec![("time".to_owned(), "{\"at\":\"```}\"}".to_owned())];
+        let two = [one.clone(), one.clone()].concat();
+        for pieces in [1, 2, 5, 1000] {
+            for (text, rest, told) in [
+                (format!("```json\n{call}\n```"), "", &one),
+                (format!("\n```\n{call}```\n"), "", &one),
+                (format!("```json\n{call}\n``"), "", &one),
+                (format!("```json\n{call}\n``` As you see, ```x```."), " As you see, ```x```.", &one),
+                (format!("```json\n{call}\n{call}\n```"), "", &two),
+                (format!("```json\n{call}\n```\n```json\n{call}\n```"), "", &two),
+            ] {
+                assert_eq!(heard(false, &text, pieces), (rest.to_owned(), told.clone()), "{text} {pieces}");
+            }
+            let late = format!("So:\n```json\n{call}\n```");
+            assert_eq!(heard(false, &late, pieces), (late, vec![]));
+        }
+    }
+
+    #[test]
     fn what_is_no_call_is_text() {
         for text in [
+            "```json\n{\"answer\": 42}\n``` and so on",
+            "```json\n{\"name\": \"other\", \"arguments\": {}}\n```",
+            "```python\nprint({})\n```",
+            "```js",
+            "```json\n",
+            "`x` and ``",
             "\n{\"answer\": 42} and {\"name\": \"time\", \"arguments\": {}}",
             "{\"name\": \"time\", \"argu",
             "{ } }",
