@@ -34,7 +34,6 @@ pub enum IndexError {
 pub struct VocabularyIndex {
     pub(super) factory: Arc<ParserFactory>,
     pub(super) size: usize,
-    pub(super) ends: Arc<[u32]>,
 }
 
 impl VocabularyIndex {
@@ -61,7 +60,7 @@ impl VocabularyIndex {
         let refused = |error: &dyn std::fmt::Display| IndexError::Refused { reason: error.to_string() };
         let mut factory = ParserFactory::new_simple(&environment).map_err(|e| refused(&e))?;
         factory.quiet().limits_mut().verbose_errors = false;
-        Ok(Self { factory: Arc::new(factory), size, ends: ends.into() })
+        Ok(Self { factory: Arc::new(factory), size })
     }
 }
 
