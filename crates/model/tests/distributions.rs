@@ -107,13 +107,14 @@ fn tiny_models_of_each_family() {
 fn scalings_that_are_not_done_are_named() {
     let tiny: Tiny = serde_json::from_str(include_str!("golden/distributions/tiny.json")).unwrap();
     let model = tiny.models.into_iter().find(|model| model.name == "qwen 3 yarn").unwrap();
-    let refusal = |key: &str, kind: &str, value: serde_json::Value| {
+    let refusal_without = |absent: &str, key: &str, kind: &str, value: serde_json::Value| {
         let mut keys = model.keys.clone();
-        keys.retain(|(name, ..)| name != key);
+        keys.retain(|(name, ..)| name != key && name != absent);
         keys.push((key.to_owned(), kind.to_owned(), value));
         let bytes = TinyModel { keys, name: String::new(), tensors: model.tensors.clone(), logits: Vec::new() }.file();
         lm::config(&Gguf::parse(&bytes).unwrap()).unwrap_err().to_string()
     };
+    let refusal = |key: &str, kind: &str, value: serde_json::Value| refusal_without("", key, kind, value);
     for (key, kind, value) in [
         ("type", "str", "longrope".into()),
         ("factor", "f32", 0.5.into()),
@@ -127,6 +128,9 @@ fn scalings_that_are_not_done_are_named() {
         assert!(told.starts_with(&format!("{key}: ")), "{told}");
     }
     assert!(refusal("qwen3.rope.scaling.type", "str", "longrope".into()).ends_with("expected, got longrope"));
+    // Where no width of heads is named, it is the model's through the heads: more heads than that leave none.
+    let heads = refusal_without("qwen3.attention.key_length", "qwen3.attention.head_count", "u32", 1_000.into());
+    assert!(heads.starts_with("qwen3.attention.head_count: at most "), "{heads}");
     // With these every logit would be the same, or none a number.
     for (key, value) in [
         ("attention.layer_norm_rms_epsilon", 0.0),

@@ -62,6 +62,9 @@ pub fn config(gguf: &Gguf<'_>) -> Result<Config, LoadError> {
     let head_width = or("attention.key_length", WIDTH_MAX, width / heads)?;
     let value_width = or("attention.value_length", WIDTH_MAX, head_width)?;
     let wrong = |field: &str, expected: String, got: String| Err(LoadError::Field { field: key(field), expected, got });
+    if head_width == 0 {
+        return wrong("attention.head_count", format!("at most {width}, the width"), heads.to_string());
+    }
     if value_width != head_width {
         return wrong("attention.value_length", format!("{head_width}, the width of keys"), value_width.to_string());
     }
