@@ -1,22 +1,19 @@
-//! Adding packed words where they lie.
+//! Adding packed words where they lie, and subtracting them.
 //!
 //! Words of any width are added 64 bits at a time, whatever boundaries a limb of 64 bits cuts (the carry-save trick of
 //! SIMD within a register). Let H mark the top bit of each word. Without the top bits, `(a & !H) + (b & !H)`
 //! cannot carry out of a word; the top bits themselves add without carry, `^ ((a ^ b) & H)`. A word that lies across two
 //! limbs hands at most one carry to the next limb, and there the carry ends below or at that limb's first marked bit,
 //! which is clear on both sides. So no carry runs through a limb, all carries are known at once, and the loop vectorises.
+//!
+//! A difference is a sum of complements: `a - b = !(!a + b)` in each word, since `!a = -1 - a`.
 
 use super::{FixedError, check_bits, check_len};
 use crate::processor::for_this_processor;
 
 /// `acc[i] = (acc[i] + other[i]) mod 2^bits` for packed words. Both slices have the same length, whole groups of `bits` bytes.
 pub fn add_packed(acc: &mut [u8], other: &[u8], bits: u32) -> Result<(), FixedError> {
-    let bytes_per_group = check_bits(bits)?;
-    check_len("packed words to add", acc.len(), other.len())?;
-    if !acc.len().is_multiple_of(bytes_per_group) {
-        let expected = acc.len().next_multiple_of(bytes_per_group);
-        return Err(FixedError::Length { what: "packed words", expected, got: acc.len() });
-    }
+    let bytes_per_group = check(acc, other, bits)?;
     match bits {
         8 => add8(acc, other),
         16 => add16(acc, other),
@@ -27,65 +24,106 @@ pub fn add_packed(acc: &mut [u8], other: &[u8], bits: u32) -> Result<(), FixedEr
     Ok(())
 }
 
-macro_rules! add_whole {
-    ($name:ident, $word:ty, $bytes:literal) => {
+/// `acc[i] = (acc[i] - other[i]) mod 2^bits` for packed words. Both slices have the same length, whole groups of `bits` bytes.
+pub fn sub_packed(acc: &mut [u8], other: &[u8], bits: u32) -> Result<(), FixedError> {
+    let bytes_per_group = check(acc, other, bits)?;
+    match bits {
+        8 => sub8(acc, other),
+        16 => sub16(acc, other),
+        32 => sub32(acc, other),
+        64 => sub64(acc, other),
+        _ => sub_any(acc, other, bytes_per_group),
+    }
+    Ok(())
+}
+
+fn check(acc: &[u8], other: &[u8], bits: u32) -> Result<usize, FixedError> {
+    let bytes_per_group = check_bits(bits)?;
+    check_len("other packed words", acc.len(), other.len())?;
+    if !acc.len().is_multiple_of(bytes_per_group) {
+        let expected = acc.len().next_multiple_of(bytes_per_group);
+        return Err(FixedError::Length { what: "packed words", expected, got: acc.len() });
+    }
+    Ok(bytes_per_group)
+}
+
+macro_rules! whole_words {
+    ($name:ident, $word:ty, $bytes:literal, $operation:ident) => {
         for_this_processor! {
             fn $name(acc: &mut [u8], other: &[u8]) {
                 for (a, b) in acc.as_chunks_mut::<$bytes>().0.iter_mut().zip(other.as_chunks::<$bytes>().0) {
-                    *a = <$word>::from_le_bytes(*a).wrapping_add(<$word>::from_le_bytes(*b)).to_le_bytes();
+                    *a = <$word>::from_le_bytes(*a).$operation(<$word>::from_le_bytes(*b)).to_le_bytes();
                 }
             }
         }
     };
 }
 
-add_whole!(add8, u8, 1);
-add_whole!(add16, u16, 2);
-add_whole!(add32, u32, 4);
-add_whole!(add64, u64, 8);
+whole_words!(add8, u8, 1, wrapping_add);
+whole_words!(add16, u16, 2, wrapping_add);
+whole_words!(add32, u32, 4, wrapping_add);
+whole_words!(add64, u64, 8, wrapping_add);
+whole_words!(sub8, u8, 1, wrapping_sub);
+whole_words!(sub16, u16, 2, wrapping_sub);
+whole_words!(sub32, u32, 4, wrapping_sub);
+whole_words!(sub64, u64, 8, wrapping_sub);
 
 for_this_processor! {
     fn add_any(acc: &mut [u8], other: &[u8], bits: usize) {
-        // The marks repeat after 64 words, that is after `bits` limbs.
-        let mut top = [0u64; 64];
-        for word in 1..=64 {
-            let bit = word * bits - 1;
-            top[bit / 64] |= 1 << (bit % 64);
-        }
-        let top = &top[..bits];
-        let whole = acc.len() / (bits * 8) * (bits * 8);
-        let (acc, acc_tail) = acc.split_at_mut(whole);
-        let (other, other_tail) = other.split_at(whole);
-        for (acc, other) in acc.chunks_exact_mut(bits * 8).zip(other.chunks_exact(bits * 8)) {
-            add_period(acc, other, top);
-        }
-        if !acc_tail.is_empty() {
-            let (mut a, mut b) = ([0; 512], [0; 512]);
-            a[..acc_tail.len()].copy_from_slice(acc_tail);
-            b[..other_tail.len()].copy_from_slice(other_tail);
-            add_period(&mut a[..bits * 8], &b[..bits * 8], top);
-            acc_tail.copy_from_slice(&a[..acc_tail.len()]);
-        }
+        any_words::<false>(acc, other, bits);
     }
 }
 
-/// Adds as many limbs as `top` has, of which the last ends with a word.
+for_this_processor! {
+    fn sub_any(acc: &mut [u8], other: &[u8], bits: usize) {
+        any_words::<true>(acc, other, bits);
+    }
+}
+
+/// Adds, or with `SUBTRACT` takes away, words of any width.
 #[inline(always)]
-fn add_period(acc: &mut [u8], other: &[u8], top: &[u64]) {
+fn any_words<const SUBTRACT: bool>(acc: &mut [u8], other: &[u8], bits: usize) {
+    // The marks repeat after 64 words, that is after `bits` limbs.
+    let mut top = [0u64; 64];
+    for word in 1..=64 {
+        let bit = word * bits - 1;
+        top[bit / 64] |= 1 << (bit % 64);
+    }
+    let top = &top[..bits];
+    let whole = acc.len() / (bits * 8) * (bits * 8);
+    let (acc, acc_tail) = acc.split_at_mut(whole);
+    let (other, other_tail) = other.split_at(whole);
+    for (acc, other) in acc.chunks_exact_mut(bits * 8).zip(other.chunks_exact(bits * 8)) {
+        period::<SUBTRACT>(acc, other, top);
+    }
+    if !acc_tail.is_empty() {
+        let (mut a, mut b) = ([0; 512], [0; 512]);
+        a[..acc_tail.len()].copy_from_slice(acc_tail);
+        b[..other_tail.len()].copy_from_slice(other_tail);
+        period::<SUBTRACT>(&mut a[..bits * 8], &b[..bits * 8], top);
+        acc_tail.copy_from_slice(&a[..acc_tail.len()]);
+    }
+}
+
+/// As many limbs as `top` has, of which the last ends with a word.
+#[inline(always)]
+fn period<const SUBTRACT: bool>(acc: &mut [u8], other: &[u8], top: &[u64]) {
     let acc = &mut acc.as_chunks_mut::<8>().0[..top.len()];
     let other = &other.as_chunks::<8>().0[..top.len()];
+    // Complements everything before and after adding, or nothing.
+    let flip = if SUBTRACT { u64::MAX } else { 0 };
     // carry[i] goes into limb i; carry[top.len()] is always 0.
     let mut carry = [0u64; 65];
     let carry_out = &mut carry[1..=top.len()];
     for i in 0..top.len() {
-        let (a, b) = (u64::from_le_bytes(acc[i]) & !top[i], u64::from_le_bytes(other[i]) & !top[i]);
+        let (a, b) = ((u64::from_le_bytes(acc[i]) ^ flip) & !top[i], u64::from_le_bytes(other[i]) & !top[i]);
         carry_out[i] = u64::from(a.wrapping_add(b) < a);
     }
     let carry_in = &carry[..top.len()];
     for i in 0..top.len() {
-        let (a, b) = (u64::from_le_bytes(acc[i]), u64::from_le_bytes(other[i]));
+        let (a, b) = (u64::from_le_bytes(acc[i]) ^ flip, u64::from_le_bytes(other[i]));
         let sum = (a & !top[i]).wrapping_add(b & !top[i]).wrapping_add(carry_in[i]);
-        acc[i] = (sum ^ ((a ^ b) & top[i])).to_le_bytes();
+        acc[i] = (sum ^ ((a ^ b) & top[i]) ^ flip).to_le_bytes();
     }
 }
 
@@ -117,6 +155,16 @@ mod tests {
                 // The general way, compiled for any processor, agrees with the fast ones.
                 add_any::plain(&mut plain, &other, bits as usize);
                 prop_assert_eq!(&acc, &plain, "{} bits", bits);
+
+                // Twice the same taken away: once to the beginning, once below it.
+                for expected in [&left, &left.iter().zip(&right).map(|(a, b)| a.wrapping_sub(*b)).collect()] {
+                    sub_packed(&mut acc, &other, bits).unwrap();
+                    sub_any::plain(&mut plain, &other, bits as usize);
+                    prop_assert_eq!(&acc, &plain, "{} bits", bits);
+                    let mut packed = vec![0; packed_len(expected.len(), bits)];
+                    pack(expected, bits, &mut packed).unwrap();
+                    prop_assert_eq!(&acc, &packed, "{} bits", bits);
+                }
             }
         }
     }
@@ -132,6 +180,11 @@ mod tests {
             pack(&vec![1; words], bits, &mut other).unwrap();
             add_packed(&mut acc, &other, bits).unwrap();
             assert!(acc.iter().all(|&byte| byte == 0), "{bits} bits");
+            // And borrows: 0 - 1 in every word.
+            sub_packed(&mut acc, &other, bits).unwrap();
+            let mut back = vec![0; words];
+            unpack(&acc, bits, &mut back).unwrap();
+            assert!(back.iter().all(|&word| word == -1), "{bits} bits");
         }
     }
 
@@ -140,5 +193,7 @@ mod tests {
         assert!(matches!(add_packed(&mut [0; 3], &[0; 6], 3), Err(FixedError::Length { .. })));
         assert!(matches!(add_packed(&mut [0; 4], &[0; 4], 3), Err(FixedError::Length { expected: 6, got: 4, .. })));
         assert!(matches!(add_packed(&mut [], &[], 0), Err(FixedError::Setting { .. })));
+        assert!(matches!(sub_packed(&mut [0; 3], &[0; 6], 3), Err(FixedError::Length { .. })));
+        assert!(matches!(sub_packed(&mut [0; 4], &[0; 4], 3), Err(FixedError::Length { expected: 6, got: 4, .. })));
     }
 }

@@ -13,7 +13,7 @@ mod add;
 mod pack;
 mod quantise;
 
-pub use add::add_packed;
+pub use add::{add_packed, sub_packed};
 pub use pack::{dequantise, dequantise_packed, pack, packed_len, unpack};
 pub use quantise::{quantise, quantise_pack, quantise_pack32};
 
