@@ -1,10 +1,14 @@
-//! Secrets: what is done to an update so that it tells little about anyone.
+//! Secrets: what is done to an update so that it tells little about anyone, and what that costs.
 //!
 //! Mechanisms over slices: this crate knows no model, opens no socket, reads no clock and draws no random number that
 //! it was not handed. It depends on none of our crates, so that an auditor can read it alone.
 //!
-//! Today it holds clipping ([`clip`]), the step that gives every later mechanism its sensitivity bound. Noise,
-//! accountants and secure aggregation arrive here, beside it.
+//! In the order in which an update meets them: [`clip`] bounds its norm, which gives every later mechanism its
+//! sensitivity; [`rotate`] spreads it; [`round`] makes it whole numbers of bounded norm; [`noise`] is drawn exactly from laws on
+//! the whole numbers.
 #![forbid(unsafe_code)]
 
 pub mod clip;
+pub mod noise;
+pub mod rotate;
+pub mod round;
