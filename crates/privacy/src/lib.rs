@@ -5,9 +5,10 @@
 //!
 //! In the order in which an update meets them: [`clip`] bounds its norm, which gives every later mechanism its
 //! sensitivity; [`rotate`] spreads it; [`round`] makes it whole numbers of bounded norm; [`noise`] is drawn exactly from laws on
-//! the whole numbers.
+//! the whole numbers. [`account`] says what a row of such releases costs in (ε, δ), and finds the noise for a target.
 #![forbid(unsafe_code)]
 
+pub mod account;
 pub mod clip;
 pub mod noise;
 pub mod rotate;
