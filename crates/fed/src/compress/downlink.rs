@@ -134,7 +134,10 @@ pub enum Needs {
     /// The deltas to these versions, in order.
     Deltas(RangeInclusive<u64>),
     /// The whole of version `key`, then the deltas to all versions up to `newest`.
-    Key { key: u64, newest: u64 },
+    Key {
+        key: u64,
+        newest: u64,
+    },
 }
 
 impl Chain {
@@ -199,7 +202,7 @@ fn advanced(value: i32, code: i64, shift: u32) -> Result<i32, CompressError> {
 /// d / 2^shift to the nearest, halves away from zero.
 fn rounded(d: i64, shift: u32) -> i64 {
     let half = (1i64 << shift) >> 1;
-    (d.abs() + half >> shift) * d.signum()
+    ((d.abs() + half) >> shift) * d.signum()
 }
 
 /// The most frequent first.

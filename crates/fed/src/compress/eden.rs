@@ -23,7 +23,7 @@ use littoral_tensor::fixed;
 /// The positive centroids of a standard normal variable for 1 to 4 bits: Max 1960, "Quantizing for minimum distortion",
 /// table 1. Cells end half-way between neighbours.
 const CENTROIDS: [&[f32]; 4] = [
-    &[0.797_884_56],
+    &[0.797_884_6],
     &[0.452_780_2, 1.510_418],
     &[0.245_094_18, 0.756_005_4, 1.343_909_4, 2.151_945_8],
     &[0.128_395_08, 0.388_048_2, 0.656_759_2, 0.942_340_8, 1.256_231_2, 1.618_046, 2.069_016_2, 2.732_589_7],
@@ -68,12 +68,15 @@ impl Codec for Eden {
     }
 
     fn bytes_max(&self, len: usize) -> usize {
-        SEED_BYTES + blocks(len).map(|block| 4 + block.len() / 8 * self.bits as usize).sum::<usize>() + 4 * tail(len).len()
+        SEED_BYTES
+            + blocks(len).map(|block| 4 + block.len() / 8 * self.bits as usize).sum::<usize>()
+            + 4 * tail(len).len()
     }
 
     fn encode(&self, x: &[f32], seed: &Seed, out: &mut Vec<u8>) -> Result<(), CompressError> {
         finite(x)?;
         let (centroids, nonce) = (self.centroids(), &seed[..SEED_BYTES]);
+        let units = table(centroids, 1.0);
         out.extend_from_slice(nonce);
         let mut draws = rotation(nonce);
         for block in blocks(x.len()) {
@@ -84,7 +87,10 @@ impl Codec for Eden {
             let per_unit = if square > 0.0 { ((z.len() as f64 / square).sqrt()) as f32 } else { 0.0 };
             // Codes are two's complement: c ≥ 0 means centroid c, c < 0 the negative of centroid −1 − c.
             let codes: Vec<i64> = z.iter().map(|v| nearest(v * per_unit, centroids)).collect();
-            let along = dot(&z, codes.iter().map(|&c| centroid(c, centroids)));
+            let along = dot(&z, codes.iter().map(|&c| at(&units, c)));
+            if !along.is_finite() {
+                return Err(CompressError::NotFinite { index: block.start, value: f32::INFINITY });
+            }
             let s = if along > 0.0 { (square / along) as f32 } else { 0.0 };
             out.extend_from_slice(&s.to_le_bytes());
             let start = out.len();
@@ -104,7 +110,8 @@ impl Codec for Eden {
             // A block's values add up before they are scaled down again: BLOCK times the largest centroid.
             let s = scale(take(&mut bytes, 4)?.try_into().unwrap_or_default(), 4.0 * BLOCK as f32)?;
             fixed::unpack(take(&mut bytes, fixed::packed_len(size, self.bits))?, self.bits, &mut codes[..size])?;
-            z.iter_mut().zip(&codes[..size]).for_each(|(v, &c)| *v = s * centroid(c, centroids));
+            let scaled = table(centroids, s);
+            z.iter_mut().zip(&codes[..size]).for_each(|(v, &c)| *v = at(&scaled, c));
             unrotate(&mut z[..size], &mut draws);
             sink(&z[..size])?;
         }
@@ -136,11 +143,20 @@ impl Codec for Eden {
 /// The code of the centroid next to `v`: comparisons with the middles between neighbours.
 fn nearest(v: f32, centroids: &[f32]) -> i64 {
     let magnitude = v.abs();
-    let level = centroids.windows(2).filter(|pair| magnitude > (pair[0] + pair[1]) * 0.5).count() as i64;
+    let level: i64 = centroids.windows(2).map(|pair| i64::from(magnitude > (pair[0] + pair[1]) * 0.5)).sum();
     if v < 0.0 { -1 - level } else { level }
 }
 
-fn centroid(code: i64, centroids: &[f32]) -> f32 {
-    // Of 2^bits codes each has its centroid.
-    if code < 0 { -centroids[(-1 - code) as usize] } else { centroids[code as usize] }
+/// `times` each centroid, by the low four bits of its code.
+fn table(centroids: &[f32], times: f32) -> [f32; 16] {
+    let mut table = [0.0; 16];
+    for (level, c) in centroids.iter().enumerate() {
+        table[level] = times * c;
+        table[15 - level] = -(times * c);
+    }
+    table
+}
+
+fn at(table: &[f32; 16], code: i64) -> f32 {
+    table[(code & 15) as usize]
 }

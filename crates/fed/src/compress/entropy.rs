@@ -217,7 +217,10 @@ mod tests {
         for (symbols, alphabet) in [(ternary, 3), (geometric, 15), (uniform, 255)] {
             let (bytes, least) = (encode(&symbols, alphabet).len() as f64, entropy_bytes(&symbols, alphabet));
             // A table of counts would be two bytes per symbol; the counts that are learnt instead cost no more.
-            assert!(bytes <= 1.01 * least + 2.0 * alphabet as f64, "{alphabet} symbols: {bytes} bytes, entropy {least}");
+            assert!(
+                bytes <= 1.01 * least + 2.0 * alphabet as f64,
+                "{alphabet} symbols: {bytes} bytes, entropy {least}"
+            );
         }
     }
 

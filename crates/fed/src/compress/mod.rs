@@ -209,6 +209,3 @@ pub fn decoded(codec: &dyn Codec, len: usize, bytes: &[u8]) -> Result<Vec<f32>, 
     expect("decoded coordinates", len, x.len())?;
     Ok(x)
 }
-
-#[cfg(test)]
-mod tests;

@@ -193,9 +193,8 @@ impl Matrix {
 /// if there is nothing to draw from or no room.
 fn orthonormal(matrix: &mut [f32], rank: usize, mut draws: Option<&mut Draws>) {
     let rows = matrix.len() / rank;
-    let mut columns: Vec<Vec<f64>> = (0..rank)
-        .map(|c| matrix.iter().skip(c).step_by(rank).map(|&v| f64::from(v)).collect())
-        .collect();
+    let mut columns: Vec<Vec<f64>> =
+        (0..rank).map(|c| matrix.iter().skip(c).step_by(rank).map(|&v| f64::from(v)).collect()).collect();
     for c in 0..rank {
         let (done, rest) = columns.split_at_mut(c);
         let column = &mut rest[0];

@@ -9,8 +9,10 @@
 //! - [`Kept`]: coordinates as they are. E‖x − C(x)‖² = (1 − k/n) ‖x‖²: a contraction, for error feedback; what is sent is no
 //!   longer than what was there, so a sensitivity bound survives.
 //! - [`Rescaled`]: times n/k on the way back, so that E C(x) = x. One draw may hold all of a vector's length, so ‖C(x)‖
-//!   reaches n/k · ‖x‖. **What is sent** is still the kept coordinates; but a bound on the *estimate* does not hold, so none
-//!   is given and no noise can be calibrated after it.
+//!   reaches n/k · ‖x‖: rescaling grows the norm, so no bound is told and no noise can be calibrated to it. (Who wants noise
+//!   too takes [`Kept`] and a server step of n/k: what is summed has the bound, and the step scales its noise openly.)
+//!
+//! After a rotation (`chain`) every coordinate is as large as any other, and one draw is as good as the next.
 
 use super::random::{Draws, Seed};
 use super::{CompressError, Linear};

@@ -115,13 +115,13 @@ impl Default for EdenText {
 
 impl Default for QuantiseText {
     fn default() -> Self {
-        Self { bits: 4, block: 256, entropy: true }
+        Self { bits: 2, block: 1024, entropy: true }
     }
 }
 
 impl Default for TopKText {
     fn default() -> Self {
-        Self { kept: 0.02, bits: 0, residual: true }
+        Self { kept: 0.1, bits: 4, residual: true }
     }
 }
 
@@ -133,7 +133,7 @@ impl Default for SignText {
 
 impl Default for RandomKText {
     fn default() -> Self {
-        Self { kept: 0.5, rescaled: false, rotated: true, residual: false, levels: 2, sent_range: 0.02 }
+        Self { kept: 0.2, rescaled: true, rotated: true, residual: false, levels: 2, sent_range: 0.02 }
     }
 }
 
@@ -145,7 +145,7 @@ impl Default for RotationText {
 
 impl Default for PowerSgdText {
     fn default() -> Self {
-        Self { rank: 8, residual: false, levels: 512, sent_range: 0.5 }
+        Self { rank: 12, residual: false, levels: 512, sent_range: 0.5 }
     }
 }
 

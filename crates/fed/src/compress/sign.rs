@@ -28,9 +28,11 @@ impl Codec for Sign {
             let nearest = mean as f32;
             let scale = if f64::from(nearest) > mean { nearest.next_down() } else { nearest };
             out.extend_from_slice(&scale.to_le_bytes());
-            out.extend(block.chunks(8).map(|group| {
-                group.iter().enumerate().fold(0, |byte, (i, v)| byte | u8::from(*v < 0.0) << i)
-            }));
+            out.extend(
+                block
+                    .chunks(8)
+                    .map(|group| group.iter().enumerate().fold(0, |byte, (i, v)| byte | u8::from(*v < 0.0) << i)),
+            );
         }
         Ok(())
     }

@@ -83,7 +83,11 @@ impl Gaps {
         let next = decoder.symbol(&mut self.next[length as usize])? as u32;
         // Two bits where the length has only one or none: no encoder writes it.
         if next >> (length - split) != 0 {
-            return Err(CompressError::Value { what: "a gap's bits", allowed: "as many as it has", got: next.to_string() });
+            return Err(CompressError::Value {
+                what: "a gap's bits",
+                allowed: "as many as it has",
+                got: next.to_string(),
+            });
         }
         Ok(1 << length | next << split | decoder.raw(split)?)
     }
@@ -163,9 +167,7 @@ impl Codec for TopK {
             let negative = decoder.raw(1)? == 1;
             let magnitude = match &mut levels {
                 None => scale,
-                Some((top, counts)) => {
-                    (f64::from(scale) * decoder.symbol(counts)? as f64 / f64::from(*top)) as f32
-                }
+                Some((top, counts)) => (f64::from(scale) * decoder.symbol(counts)? as f64 / f64::from(*top)) as f32,
             };
             values[index - first] = if negative { -magnitude } else { magnitude };
         }

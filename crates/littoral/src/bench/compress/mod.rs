@@ -9,6 +9,9 @@
 //! (199,210 x 4 bytes), which is also what plain fixed point sends, but for its whole part. *Accuracy* is on the 10,000 test
 //! images after the last round, the mean over the seeds, and *lost* is against plain fixed point.
 //!
+//! With `--down` the model goes down the link as a chain of deltas, in every run but the plain one; *bytes down* are those of
+//! one version for one device that has the version before.
+//!
 //! A client takes part in three of 60 rounds on average: a residual waits for some twenty rounds.
 
 mod trial;
@@ -17,6 +20,7 @@ use super::mnist::{self, Mnist, ROUNDS_MAX};
 use super::{Report, machine};
 use crate::output::{Failure, talk};
 use littoral_fed::compress::Recipe;
+use littoral_fed::compress::downlink::Codes;
 use serde_json::{Value, json};
 use std::time::Instant;
 use trial::{Outcome, World};
@@ -31,9 +35,18 @@ pub struct Args {
     /// Of the first weights, the orders of images and all draws: one run each.
     #[arg(long, value_delimiter = ',', default_value = "7,8,9")]
     seeds: Vec<u64>,
+    /// Codes of the deltas by which the model goes down the link; without, it goes whole, in f32.
+    #[arg(long, value_enum)]
+    down: Option<Down>,
     /// A recipe as in a job, instead of those that are built in: `name = "eden", bits = 2`. May be repeated.
     #[arg(long, value_parser = recipe)]
     recipe: Vec<Recipe>,
+}
+
+#[derive(clap::ValueEnum, Clone, Copy, Debug)]
+enum Down {
+    Int4,
+    Int8,
 }
 
 /// Measured if nothing else is asked for: the defaults, and what they were chosen among.
@@ -72,18 +85,24 @@ pub fn run(args: &Args) -> Result<Report, Failure> {
     let recipes = recipes.map_err(|why| Failure::new("no recipe", "littoral bench compress", "a recipe", why))?;
 
     let model_bytes = world.model_bytes() as f64;
+    let down = args.down.map(|down| match down {
+        Down::Int4 => Codes::Int4,
+        Down::Int8 => Codes::Int8,
+    });
     let mut rows = Vec::new();
     let mut measure = |recipe: Option<&Recipe>, plain: Option<f64>| -> Result<(Value, f64), Failure> {
         let start = Instant::now();
         let text = recipe.map_or("plain fixed point".into(), told);
-        let runs = args.seeds.iter().map(|&seed| world.run(recipe, seed, args.rounds.into()));
+        let down = recipe.and(down);
+        let runs = args.seeds.iter().map(|&seed| world.run(recipe, down, seed, args.rounds.into()));
         let runs = runs.collect::<Result<Vec<Outcome>, _>>()?;
         let mean = |of: fn(&Outcome) -> f64| runs.iter().map(of).sum::<f64>() / runs.len().max(1) as f64;
         let (accuracy, bytes) = (mean(|run| run.accuracy), mean(|run| run.bytes_per_device));
         let (lost, ratio) = (plain.unwrap_or(accuracy) - accuracy, model_bytes / bytes);
+        let bytes_down = mean(|run| run.bytes_per_version);
         let (masked, why) = world.masked(recipe)?;
         let line = format!(
-            "accuracy {accuracy:.4} (lost {lost:+.4}), {bytes:.0} bytes, {ratio:.1} x fewer, masks: {}",
+            "accuracy {accuracy:.4} (lost {lost:+.4}), {bytes:.0} bytes, {ratio:.1} x fewer, {bytes_down:.0} bytes down, masks: {}",
             if masked { "yes" } else { "no" }
         );
         talk(&format!("{text}: {line} ({:.0} s)", start.elapsed().as_secs_f64()));
@@ -92,7 +111,7 @@ pub fn run(args: &Args) -> Result<Report, Failure> {
         let mut numbers = json!({
             "recipe": text, "accuracy": accuracy, "accuracies": accuracies, "accuracy_lost": lost,
             "uplink_bytes_per_device_round": bytes, "ratio": ratio, "masked": masked,
-            "saturated_share": mean(|run| run.saturated_share),
+            "downlink_bytes_per_version": bytes_down, "saturated_share": mean(|run| run.saturated_share),
         });
         if let Some(why) = why {
             numbers["why_not_masked"] = why.into();

@@ -7,6 +7,7 @@ use crate::output::Failure;
 use littoral_fed::aggregate::Partial;
 use littoral_fed::algorithm::fedavg::FedAvg;
 use littoral_fed::algorithm::{Algorithm, Chunk, Start, apply_chunk};
+use littoral_fed::compress::downlink::{self, Codes, Image};
 use littoral_fed::compress::powersgd::{Matrix, PowerSgd};
 use littoral_fed::compress::random::{Seed, derive};
 use littoral_fed::compress::{Codec, Compressor, Linear, Recipe, accumulate, chain, in_steps, residual, values};
@@ -32,6 +33,8 @@ pub struct Outcome {
     pub bytes_per_device: f64,
     /// Of all coordinates that were summed: how many lay outside their range.
     pub saturated_share: f64,
+    /// Of the delta to a version, the mean; of the model in f32 without deltas.
+    pub bytes_per_version: f64,
 }
 
 /// What a run keeps between rounds.
@@ -39,6 +42,8 @@ struct Run<'a> {
     world: &'a World,
     seed: u64,
     w: Vec<f32>,
+    /// What devices have of it: the same, or the image that deltas reach.
+    theirs: Vec<f32>,
     /// Each client's residual, if the recipe has one.
     residuals: Option<Vec<Mutex<Vec<i32>>>>,
     bytes: AtomicU64,
@@ -50,6 +55,13 @@ struct Run<'a> {
 struct Place<'r> {
     room: &'r mut Option<Room>,
     partial: Partial,
+}
+
+/// What a client keeps between two sums.
+struct Waiting {
+    client: usize,
+    update: Vec<f32>,
+    p: Option<Vec<i32>>,
 }
 
 impl World {
@@ -80,7 +92,13 @@ impl World {
         Ok((why.is_none(), why))
     }
 
-    pub fn run(&mut self, recipe: Option<&Recipe>, seed: u64, rounds: usize) -> Result<Outcome, Failure> {
+    pub fn run(
+        &mut self,
+        recipe: Option<&Recipe>,
+        down: Option<Codes>,
+        seed: u64,
+        rounds: usize,
+    ) -> Result<Outcome, Failure> {
         let mut rooms = std::mem::take(&mut self.rooms);
         let clients = self.mnist.clients.len();
         let keeps = recipe.is_some_and(Recipe::residual);
@@ -88,14 +106,16 @@ impl World {
             world: self,
             seed,
             w: self.model.init(seed),
+            theirs: Vec::new(),
             residuals: keeps.then(|| (0..clients).map(|_| Mutex::default()).collect()),
             bytes: AtomicU64::new(0),
             saturated: AtomicU64::new(0),
             summed: AtomicU64::new(0),
         };
         let compressor = recipe.map(|recipe| self.compressor(recipe)).transpose()?;
-        let mut q = None;
+        let (mut q, mut image, mut bytes_down) = (None, None, 0);
         for round in 0..rounds {
+            bytes_down += run.announce(&mut image, down)?;
             match (&compressor, recipe) {
                 (Some(Compressor::Coded(codec)), _) => run.coded(round, &mut rooms, &**codec)?,
                 (Some(Compressor::Linear(linear)), Some(recipe)) => run.linear(round, &mut rooms, recipe, &**linear)?,
@@ -107,12 +127,15 @@ impl World {
             }
         }
         let updates: usize = self.mnist.cohorts.iter().take(rounds).map(Vec::len).sum();
-        let accuracy = mnist::accuracy(&self.model, &run.w, &self.mnist, rooms.iter_mut())?;
+        // What devices have of the last version is what is used.
+        bytes_down += run.announce(&mut image, down)?;
+        let accuracy = mnist::accuracy(&self.model, &run.theirs, &self.mnist, rooms.iter_mut())?;
         let share = |count: &AtomicU64, of: f64| count.load(Ordering::Relaxed) as f64 / of.max(1.0);
         let outcome = Outcome {
             accuracy,
             bytes_per_device: share(&run.bytes, updates as f64),
             saturated_share: share(&run.saturated, run.summed.load(Ordering::Relaxed) as f64),
+            bytes_per_version: bytes_down as f64 / (rounds + 1) as f64,
         };
         self.rooms = rooms;
         Ok(outcome)
@@ -129,6 +152,25 @@ impl Run<'_> {
 
     fn own(&self, round: usize, client: usize) -> Seed {
         derive(&self.shared(round), "device", client as u64)
+    }
+
+    /// The model goes down the link. Returns its bytes.
+    fn announce(&mut self, image: &mut Option<Image>, down: Option<Codes>) -> Result<usize, Failure> {
+        let broken = broken("the model down the link");
+        let Some(codes) = down else {
+            self.theirs.clone_from(&self.w);
+            return Ok(4 * self.w.len());
+        };
+        let bytes = match image {
+            None => {
+                let (key, first) = downlink::whole(&self.w).map_err(|e| broken(&e))?;
+                *image = Some(first);
+                key.len()
+            }
+            Some(image) => downlink::delta(image, &self.w, codes).map_err(|e| broken(&e))?.len(),
+        };
+        self.theirs = image.as_ref().map(Image::values).unwrap_or_default();
+        Ok(bytes)
     }
 
     /// Does `part(place, client, training)` for each client of a round, and returns the places' partials.
@@ -167,7 +209,7 @@ impl Run<'_> {
     /// A device's training.
     fn train(&self, training: &mut Training<'_>) -> Result<Raw, Failure> {
         let start =
-            Start { w: &self.w, broadcast: &[], device_state: None, population: 1, plan: &self.world.plan };
+            Start { w: &self.theirs, broadcast: &[], device_state: None, population: 1, plan: &self.world.plan };
         FedAvg {}.local(&start, training).map_err(|e| broken("a device's training")(&e))
     }
 
@@ -191,7 +233,7 @@ impl Run<'_> {
         let plan = &self.world.plan;
         let mut partials = self.cohort(round, rooms, plan, |partial, client, training| {
             self.count(plan.format().bytes(), 0, self.w.len());
-            participate(&FedAvg {}, plan, &self.w, training, collection(round), device(client), partial)
+            participate(&FedAvg {}, plan, &self.theirs, training, collection(round), device(client), partial)
         })?;
         conclude(&FedAvg {}, plan, partials.iter_mut(), &mut self.w)
     }
@@ -302,22 +344,21 @@ impl Run<'_> {
         q: Vec<f32>,
     ) -> Result<Vec<f32>, Failure> {
         let broken = broken("PowerSGD");
-        // What each client keeps between the two sums.
-        let updates: Mutex<Vec<(usize, Vec<f32>, Option<Vec<i32>>)>> = Mutex::default();
+        let waiting: Mutex<Vec<Waiting>> = Mutex::default();
         let plan = self.sum_plan(recipe, "first", powersgd.first_len())?;
         let partials = self.cohort(round, rooms, &plan, |partial, client, training| {
             let mut update = self.train(training)?.sections.swap_remove(0);
             let p = self.owed(client, &mut update)?;
             let first = powersgd.first(&update, &q).map_err(|e| broken(&e))?;
             self.send(round, client, &plan, first, partial)?;
-            updates.lock().map_err(|e| broken(&e))?.push((client, update, p));
+            waiting.lock().map_err(|e| broken(&e))?.push(Waiting { client, update, p });
             Ok(())
         })?;
         let (first, _) = self.open(&plan, partials)?;
         let basis = powersgd.basis(&first).map_err(|e| broken(&e))?;
         let plan = self.sum_plan(recipe, "second", powersgd.second_len())?;
         let mut partial = Partial::empty(plan.format());
-        for (client, update, p) in updates.into_inner().map_err(|e| broken(&e))? {
+        for Waiting { client, update, p } in waiting.into_inner().map_err(|e| broken(&e))? {
             let second = powersgd.second(&update, &basis).map_err(|e| broken(&e))?;
             let sent = self.send(round, client, &plan, second, &mut partial)?;
             if p.is_some() {
