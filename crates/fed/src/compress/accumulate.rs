@@ -8,7 +8,8 @@
 //!
 //! A decoded coordinate is rounded to the plan's nearest step, limited to its range and multiplied by the weight, as
 //! `seal` does with coordinates that are not compressed. Decoding goes a block of 4,096 coordinates at a time: an edge needs
-//! its partial (1.0 x an update), the coded bytes (less than one) and 32 KB.
+//! its partial (1.0 x an update), the coded bytes (at most [`bytes_max`]; for the recipes' defaults an eighth of an update or
+//! less in practice, and they may lie on disk) and 32 KB.
 //!
 //! A sum cannot be told apart again, so [`absorb`] decodes twice: once to know that the bytes are whole and well formed,
 //! once to add. Nothing is added of an update that is refused.

@@ -6,7 +6,22 @@
 //! bits = 1
 //! ```
 //!
-//! The whole table is in `docs`; what composes with masks is [`Compressor::masked`]'s answer, with the reason if not.
+//! What composes with masks is [`Compressor::masked`]'s answer, with the reason if not.
+//!
+//! On the MNIST work (60 rounds of 50 of 1,000 clients, seeds 7, 8, 9; plain fixed point reaches .874 with 796,928 bytes):
+//!
+//! | defaults of | bytes per device and round | fewer than f32 | masks | accuracy lost |
+//! |---|---|---|---|---|
+//! | `quantise` (ternary, blocks of 1,024, entropy coded) | 12,811 | 62 x | no | -.000 |
+//! | `eden` (1 bit) | 25,340 | 31 x | no | .000 |
+//! | `powersgd` (rank 12, 16-bit words) | 38,176 | 21 x | yes | .003 |
+//! | `random-k` (a fifth, rotated, rescaled, 8-bit words) | 40,112 | 20 x | yes | -.001 |
+//! | `rotation` (10-bit words) | 249,130 | 3.2 x | yes | .000 |
+//!
+//! Devices take part three times there, so what waits in a residual comes late: `top-k`, `sign` and contractions lose more.
+//!
+//! `sent_range` depends on the job: the range of what is summed, after rotation or projection. A step (range / levels) by
+//! chance costs each coordinate a quarter of a step squared at most; what saturates is counted in every update.
 
 use super::chain::Then;
 use super::eden::Eden;
