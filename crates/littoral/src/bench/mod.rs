@@ -41,8 +41,6 @@ pub struct Args {
 enum What {
     /// Federated averaging on MNIST: seconds per round, memory, accuracy.
     Fedavg(fedavg::Args),
-    /// Compressed updates on MNIST: bytes per device and round, accuracy against plain fixed point.
-    Compress(compress::Args),
     /// What a round costs per device beside training.
     Round(round::Args),
     /// Sums of large updates: bytes per second, memory.
@@ -53,6 +51,8 @@ enum What {
     Llm(llm::Args),
     /// Memory of an edge process and of the cloud while devices send large updates.
     Edge(edge::Args),
+    /// Compressed updates on MNIST: bytes per device and round, accuracy against plain fixed point.
+    Compress(compress::Args),
 }
 
 /// What was measured: numbers by name for programs, and what people read, line by line.

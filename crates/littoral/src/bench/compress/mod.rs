@@ -69,9 +69,11 @@ fn recipe(text: &str) -> Result<Recipe, String> {
     struct Line {
         compression: Recipe,
     }
-    toml::from_str::<Line>(&format!("compression = {{ {text} }}"))
-        .map(|line| line.compression)
-        .map_err(|error| error.message().to_owned())
+    let line = toml::from_str::<Line>(&format!("compression = {{ {text} }}"));
+    let recipe = line.map_err(|error| error.message().to_owned())?.compression;
+    // Parameters do not hang on the model.
+    recipe.build(0, &[]).map_err(|error| error.to_string())?;
+    Ok(recipe)
 }
 
 pub fn run(args: &Args) -> Result<Report, Failure> {
