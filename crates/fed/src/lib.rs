@@ -5,17 +5,19 @@
 //! 1. [`learner`]: what an algorithm needs of a model and a device's data;
 //! 2. [`algorithm`]: both halves of each federated algorithm, one file each;
 //! 3. [`plan`]: fixed point, decided once per job and known to all;
-//! 4. [`seal`]: what happens to an update before it may leave the device, spelled by types;
-//! 5. [`aggregate`]: sums of updates, in any order and over any tree, with the same bits;
-//! 6. [`open`]: a total becomes numbers again, for the algorithm's cloud half;
-//! 7. [`included`]: who is in the new version, signed;
-//! 8. [`round`]: the state machine over all of this: who is asked, what is waited for, what counts.
+//! 4. [`compress`]: fewer bytes: maps that sums pass through, and codes that an edge decodes;
+//! 5. [`seal`]: what happens to an update before it may leave the device, spelled by types;
+//! 6. [`aggregate`]: sums of updates, in any order and over any tree, with the same bits;
+//! 7. [`open`]: a total becomes numbers again, for the algorithm's cloud half;
+//! 8. [`included`]: who is in the new version, signed;
+//! 9. [`round`]: the state machine over all of this: who is asked, what is waited for, what counts.
 //!
 //! Pure: bytes, time and seeds come in as arguments. It knows no neural network, no socket and no file.
 #![forbid(unsafe_code)]
 
 pub mod aggregate;
 pub mod algorithm;
+pub mod compress;
 pub mod included;
 pub mod learner;
 pub mod open;

@@ -3,8 +3,10 @@
 //!
 //! ```text
 //! Raw ──clip──▶ Clipped ──round──▶ Rounded ──pack──▶ Packed ──seal──▶ Sealed
-//!     └─unclipped─┘
+//!     └─unclipped─┘     └─code──▶ Coded ──pack──┘
 //! ```
+//!
+//! A [`Coded`] update is one that the edge decodes; it has no masks and no noise after it.
 //!
 //! Each stage after clipping carries a bound on the L2 norm of the first section (the model's delta), if there is one.
 //! Compression's residual stands before clipping, a transform after it, noise after rounding and masks after packing;
@@ -13,6 +15,7 @@
 //! Coordinates are rounded and laid into the words that will leave in one pass; after that there are no floats, and
 //! whoever wants to know what was sent reads it back from the very same bytes.
 
+use crate::compress::{Codec, CompressError, Seed, accumulate};
 use crate::plan::{LOSS_PER_UNIT, Plan, Section, Weight};
 use crate::whole;
 use littoral_privacy::clip::{self, ClipError};
@@ -51,6 +54,13 @@ pub struct Rounded<'p> {
     bytes: Vec<u8>,
 }
 
+/// An update in a codec's bytes, and in the integers that an edge will add.
+#[derive(Clone, Debug)]
+pub struct Coded<'p> {
+    rounded: Rounded<'p>,
+    bytes: Vec<u8>,
+}
+
 /// An update as bytes, to be masked or not.
 #[derive(Clone, Debug)]
 pub struct Packed {
@@ -77,6 +87,8 @@ pub enum SealError {
     Clip(#[from] ClipError),
     #[error(transparent)]
     Fixed(#[from] FixedError),
+    #[error(transparent)]
+    Compress(#[from] CompressError),
 }
 
 impl Raw {
@@ -104,22 +116,12 @@ impl Clipped {
 
     /// Rounds every coordinate to the plan's steps; what lies outside its section's range saturates and is counted.
     pub fn round(self, plan: &Plan) -> Result<Rounded<'_>, SealError> {
+        self.expect_shape(plan)?;
         let Raw { examples, loss, wholes, sections } = self.raw;
-        let expect = |what, expected, got| match expected == got {
-            true => Ok(()),
-            false => Err(SealError::Shape { what, expected, got }),
-        };
-        expect("wholes", plan.wholes(), wholes.len())?;
-        expect("sections", plan.sections().len(), sections.len())?;
-        if plan.reports() && !loss.is_finite() {
-            return Err(SealError::Loss { value: loss });
-        }
-
         let weight = plan.weight(examples);
         let mut bytes = vec![0; plan.format().bytes()];
         let mut saturated = Vec::with_capacity(sections.len());
         for (i, (section, x)) in plan.sections().iter().zip(&sections).enumerate() {
-            expect(section.name, section.len, x.len())?;
             let place = &mut bytes[plan.section_bytes(i, 0..section.len)];
             let (levels, times) = (plan.levels().into(), if section.weighted { weight.value.into() } else { 1 });
             let inv_step = plan.step(i).recip() as f32;
@@ -137,13 +139,72 @@ impl Clipped {
         }
         let header = header(plan, weight, saturated.iter().sum(), loss, &wholes);
         fixed::pack(&header, plan.bits(), &mut bytes[..plan.header_bytes()])?;
-        // Scaling in f32 errs by 2^-23 of a coordinate at most; rounding moves each of n by at most half a step, and so a
-        // vector by at most √n / 2 steps.
-        let l2_bound = self
-            .clip
-            .map(|c| c.bound * (1.0 + 2f64.powi(-23)) + 0.5 * plan.step(0) * (plan.sections()[0].len as f64).sqrt());
+        let l2_bound = self.clip.map(|c| rounded_bound(plan, c.bound));
         Ok(Rounded { plan, weight, saturated, l2_bound, bytes })
     }
+
+    /// Codes every section for an edge that decodes. The seed is this device's own for this round.
+    pub fn code<'p>(self, plan: &'p Plan, codec: &dyn Codec, seed: &Seed) -> Result<Coded<'p>, SealError> {
+        self.expect_shape(plan)?;
+        let l2_bound = match (self.clip, plan.sections().first()) {
+            (Some(clip), Some(delta)) => codec.l2_bound(clip.bound, delta.len).map(|bound| rounded_bound(plan, bound)),
+            _ => None,
+        };
+        let Raw { examples, loss, wholes, sections } = self.raw;
+        let weight = plan.weight(examples);
+        // Both begin with the whole part, which is known last.
+        let mut words = vec![0; plan.header_bytes()];
+        let mut bytes = words.clone();
+        let mut saturated = Vec::with_capacity(sections.len());
+        for (i, (section, x)) in plan.sections().iter().zip(&sections).enumerate() {
+            if let Some(index) = x.iter().position(|x| !x.is_finite()) {
+                return Err(SealError::NotFinite { section: section.name, index, value: x[index] });
+            }
+            let start = bytes.len();
+            bytes.extend_from_slice(&[0; 4]);
+            codec.encode(x, &accumulate::section_seed(seed, i), &mut bytes)?;
+            let length = bytes.len() - start - 4;
+            let told = u32::try_from(length).map_err(|_| SealError::Shape {
+                what: "bytes of a section's code, at most",
+                expected: u32::MAX as usize,
+                got: length,
+            })?;
+            bytes[start..start + 4].copy_from_slice(&told.to_le_bytes());
+            // What the edge will make of it.
+            let code = &bytes[start + 4..];
+            saturated.push(accumulate::section_into_words(codec, plan, i, weight.value, code, &mut |block| {
+                words.extend_from_slice(block);
+                Ok(())
+            })?);
+        }
+        let header = header(plan, weight, saturated.iter().sum(), loss, &wholes);
+        fixed::pack(&header, plan.bits(), &mut words[..plan.header_bytes()])?;
+        bytes[..plan.header_bytes()].copy_from_slice(&words[..plan.header_bytes()]);
+        Ok(Coded { rounded: Rounded { plan, weight, saturated, l2_bound, bytes: words }, bytes })
+    }
+
+    fn expect_shape(&self, plan: &Plan) -> Result<(), SealError> {
+        let Raw { loss, wholes, sections, .. } = &self.raw;
+        let expect = |what, expected, got| match expected == got {
+            true => Ok(()),
+            false => Err(SealError::Shape { what, expected, got }),
+        };
+        expect("wholes", plan.wholes(), wholes.len())?;
+        expect("sections", plan.sections().len(), sections.len())?;
+        for (section, x) in plan.sections().iter().zip(sections) {
+            expect(section.name, section.len, x.len())?;
+        }
+        match plan.reports() && !loss.is_finite() {
+            true => Err(SealError::Loss { value: *loss }),
+            false => Ok(()),
+        }
+    }
+}
+
+/// Of the first section once it is in steps. Scaling in f32 errs by 2^-23 of a coordinate at most; rounding moves each of n
+/// by at most half a step, and so a vector by at most √n / 2 steps.
+fn rounded_bound(plan: &Plan, bound: f64) -> f64 {
+    bound * (1.0 + 2f64.powi(-23)) + 0.5 * plan.step(0) * (plan.sections()[0].len as f64).sqrt()
 }
 
 /// The words of the whole part, with their filling.
@@ -188,6 +249,17 @@ impl Rounded<'_> {
     /// Of the first section as it is sent, before the weight, in the section's units.
     pub fn l2_bound(&self) -> Option<f64> {
         self.l2_bound
+    }
+
+    pub fn pack(self) -> Packed {
+        Packed { bytes: self.bytes }
+    }
+}
+
+impl<'p> Coded<'p> {
+    /// The update in the words that edges add: what an algorithm's pending state and the residual are reckoned from.
+    pub fn rounded(&self) -> &Rounded<'p> {
+        &self.rounded
     }
 
     pub fn pack(self) -> Packed {

@@ -12,7 +12,7 @@
 //! computed is less: nobody needs the derivative by the images.) *The GEMM's peak* is the best of a few shapes, all threads
 //! at once, right after the rounds; memory is read before it.
 
-use super::mnist::{CLASSES, Mnist};
+use super::mnist::{self, BATCH, Mnist};
 use super::{Report, broken, machine, median, team};
 use crate::output::{Failure, talk};
 use littoral_fed::aggregate::Partial;
@@ -20,17 +20,13 @@ use littoral_fed::algorithm::fedavg::FedAvg;
 use littoral_fed::algorithm::{Algorithm, Start, advance};
 use littoral_fed::learner::Learner;
 use littoral_fed::plan::{Plan, Resolution, Weighting};
-use littoral_model::{Activation, Initial, Loss, Model, ModelSpec, Shape, View};
-use littoral_node::job::{LocalText, OptimiserText};
 use littoral_node::work::{Room, Training};
 use littoral_tensor::{Matrix, gemm};
 use littoral_wire::NodeId;
 use littoral_wire::message::{Collection, JobId, Work};
 use serde_json::json;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-const BATCH: u32 = 10;
 /// No coordinate of an update is larger: a weight would have to move by 4 in six steps.
 const RANGE: f32 = 4.0;
 /// Coordinates that the cloud half takes at a time.
@@ -60,18 +56,7 @@ pub fn run(args: &Args) -> Result<Report, Failure> {
     let threads = args.threads.map_or_else(machine::cores, usize::from);
     machine::keep_freed_memory();
     let mnist = Mnist::load()?;
-    let spec = ModelSpec::Mlp {
-        hidden: vec![200, 200],
-        activation: Activation::Relu,
-        loss: Loss::CrossEntropy,
-        init: Initial::FanIn,
-    };
-    let model = Model::build(&spec, Shape::Values { width: 784 }, CLASSES as usize).map_err(|e| broken(&e))?;
-    let local = LocalText {
-        epochs: 1,
-        batch: BATCH,
-        optimiser: OptimiserText::Sgd { learning_rate: 0.05, momentum: 0.0, weight_decay: 0.0 },
-    };
+    let (model, local) = (mnist::model()?, mnist::local());
     let mut w = model.init(args.seed);
     let algorithm = FedAvg {};
     let cohort_max = mnist.cohorts.iter().map(Vec::len).max().unwrap_or(1) as u32;
@@ -103,7 +88,7 @@ pub fn run(args: &Args) -> Result<Report, Failure> {
     }
 
     let start = Instant::now();
-    let accuracy = accuracy(&model, &w, &mnist, &mut places)?;
+    let accuracy = mnist::accuracy(&model, &w, &mnist, places.iter_mut().map(|place| &mut place.room))?;
     let eval_s = start.elapsed().as_secs_f64();
     let peak_rss_mb = machine::peak_rss_bytes()? as f64 / 1e6;
     let s_per_round = median(&seconds);
@@ -175,22 +160,6 @@ pub fn conclude<'a>(
     }
     advance(algorithm, plan, &total, w, &mut [], CHUNK_LEN).map_err(|e| broken(&e))?;
     Ok(())
-}
-
-/// The fraction of test images that are told right, by all threads.
-fn accuracy(model: &Model, w: &[f32], mnist: &Mnist, places: &mut [Place]) -> Result<f64, Failure> {
-    let broken = broken("evaluation");
-    let (rows, at_once) = (mnist.test.rows() as u32, model.evaluation_rows());
-    let mut places: Vec<(&mut Place, u64)> = places.iter_mut().map(|place| (place, 0)).collect();
-    team::share(&mut places, (rows as usize).div_ceil(at_once), |(place, correct), index| {
-        let part = (index * at_once) as u32..rows.min(((index + 1) * at_once) as u32);
-        let part = View::new(Arc::clone(&mnist.test), part.collect()).map_err(|e| broken(&e))?;
-        let room = Room::of(&mut place.room, model, 1);
-        *correct += room.worker.evaluate(model, w, &part).map_err(|e| broken(&e))?.correct;
-        Ok::<(), Failure>(())
-    })?;
-    let correct: u64 = places.iter().map(|(_, correct)| correct).sum();
-    Ok(correct as f64 / f64::from(rows))
 }
 
 /// GFLOP/s of the matrix product at its best shape of a few, all threads at once.

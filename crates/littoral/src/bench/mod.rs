@@ -5,6 +5,7 @@
 //! | file | question |
 //! |---|---|
 //! | `fedavg` | seconds per round of training and summing on MNIST, and what is learnt |
+//! | `compress` | bytes that compression saves, and accuracy that it costs |
 //! | `round` | what a round costs per device when training costs nothing |
 //! | `aggregate` | how fast updates are summed, and in how much memory |
 //! | `deployed` | seconds and bytes of a round between real processes |
@@ -14,6 +15,7 @@
 //! Peers written by others are measured by `bench/peers/compare.py`. `team`, `machine`, `processes` and `mnist` are shared.
 
 mod aggregate;
+mod compress;
 mod deployed;
 mod edge;
 mod fedavg;
@@ -49,6 +51,8 @@ enum What {
     Llm(llm::Args),
     /// Memory of an edge process and of the cloud while devices send large updates.
     Edge(edge::Args),
+    /// Compressed updates on MNIST: bytes per device and round, accuracy against plain fixed point.
+    Compress(compress::Args),
 }
 
 /// What was measured: numbers by name for programs, and what people read, line by line.
@@ -61,6 +65,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
     output::talk(&machine::facts());
     let report = match &args.what {
         What::Fedavg(args) => fedavg::run(args),
+        What::Compress(args) => compress::run(args),
         What::Round(args) => round::run(args),
         What::Aggregate(args) => aggregate::run(args),
         What::Deployed(args) => deployed::run(args),

@@ -80,6 +80,8 @@ fn wrong_words_are_wrong_usage() {
         (&["bench"], "littoral bench", "fedavg, round"),
         (&["bench", "round"], "--empty", "this argument"),
         (&["bench", "fedavg", "--rounds", "21"], "--rounds", "1 to 20"),
+        (&["bench", "compress", "--recipe", "name = 'eden', bits = 5"], "--recipe", "allowed is 1 to 4"),
+        (&["bench", "compress", "--recipe", "name = 'zip'"], "--recipe", "expected one of `eden`"),
         (&["bench", "aggregate", "--together", "1"], "--together", "2 to 32"),
         (&["bench", "deployed", "--nodes", "x"], "--nodes", "whole number"),
     ];
