@@ -18,10 +18,13 @@
 pub mod aggregate;
 pub mod algorithm;
 pub mod compress;
+pub mod dp;
 pub mod included;
 pub mod learner;
+pub mod masks;
 pub mod open;
 pub mod plan;
+pub mod roster;
 pub mod round;
 pub mod seal;
 

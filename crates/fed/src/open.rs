@@ -118,8 +118,8 @@ impl Totals {
 
 impl Mean {
     /// sum · step / divisor. The sum is exact up to 2^53; there are three roundings to f64 at most.
-    pub fn of(self, sum: i64) -> f64 {
-        sum as f64 * self.step / self.divisor
+    pub fn of(self, sum: f64) -> f64 {
+        sum * self.step / self.divisor
     }
 }
 

@@ -12,7 +12,7 @@
 //!
 //! ```text
 //! whole part   weight                      one word, 0 ..= weight_max
-//!              saturated, loss             exact integers, only if there are sections: clamped coordinates, and
+//!              saturated, loss             exact integers, only if there are sections and no privacy: clamped coordinates, and
 //!                                          weight × mean training loss in steps of 2^-32
 //!              wholes                      exact integers (see `whole`), the algorithm's first
 //! section 0    v or v · weight             one word per coordinate, v = clamp(round(x · levels / range))
@@ -103,6 +103,10 @@ pub struct Plan {
     limb_bits: u32,
     /// The first word of each section; the first one is also where the whole part ends.
     first_words: Vec<u64>,
+    /// Loss and saturation are told.
+    reports: bool,
+    /// Of a ring: one step of its section.
+    ring_step: Option<f64>,
 }
 
 #[derive(Clone, Debug, PartialEq, Error)]
@@ -123,6 +127,10 @@ pub enum PlanError {
          · {levels} levels)⌉"
     )]
     TooManyBits { bits: u32, cohort_max: u32, weight_max: u32, levels: u32 },
+    #[error(
+        "a ring for the sum of {cohort_max} devices has {least} to 40 bits, got {got}: 1 for the sign, 1 or more for each device"
+    )]
+    RingBits { cohort_max: u32, least: u32, got: u32 },
     #[error("section `{section}`: a range is a finite number above 0, got {got}")]
     Range { section: &'static str, got: f32 },
     #[error("words have 1 to 64 bits, got {got}")]
@@ -219,12 +227,58 @@ impl Plan {
         if bits > 64 {
             return Err(PlanError::TooManyBits { bits, cohort_max, weight_max, levels });
         }
+        let reports = !sections.is_empty();
+        Self::laid_out(cohort_max, weighting, levels, bits, sections, wholes, reports)
+    }
 
-        // At least one bit: 2 · cohort_max · levels ≤ 2^bits and levels ≥ 2.
+    /// The same plan for a job with differential privacy: what a device tells beside its section and the wholes, loss and
+    /// saturation, has no place.
+    pub fn quiet(self) -> Result<Self, PlanError> {
+        let Self { cohort_max, weighting, levels, format, sections, wholes, .. } = self;
+        Self::laid_out(cohort_max, weighting, levels, format.bits, sections, wholes, false)
+    }
+
+    /// A plan whose words are elements of a ring of 2^`bits`, in which one section's sum may wrap around: where steps of `step` are
+    /// chosen so that it does with a negligible chance only, and noise covers what rounding leaves. Weights are 1, and
+    /// nothing is told beside the section and the wholes.
+    pub fn ring(
+        cohort_max: u32,
+        bits: u32,
+        step: f64,
+        mut section: Section,
+        wholes: usize,
+    ) -> Result<Self, PlanError> {
+        if !(1..=COHORT_MAX as u32).contains(&cohort_max) {
+            return Err(PlanError::Cohort { got: cohort_max });
+        }
+        if bits > 40 || bits < 2 + ceil_log2(cohort_max.into()) {
+            return Err(PlanError::RingBits { cohort_max, least: 2 + ceil_log2(cohort_max.into()), got: bits });
+        }
+        // No one coordinate leaves the ring.
+        let levels = 1u32 << (bits - 1).min(31);
+        section.range = (step * f64::from(levels)) as f32;
+        if !(section.range.is_finite() && section.range > 0.0) {
+            return Err(PlanError::Range { section: section.name, got: section.range });
+        }
+        let mut plan = Self::laid_out(cohort_max, Weighting::Uniform, levels, bits, vec![section], wholes, false)?;
+        plan.ring_step = Some(step);
+        Ok(plan)
+    }
+
+    fn laid_out(
+        cohort_max: u32,
+        weighting: Weighting,
+        levels: u32,
+        bits: u32,
+        sections: Vec<Section>,
+        wholes: usize,
+        reports: bool,
+    ) -> Result<Self, PlanError> {
+        // At least one bit: 2 · cohort_max · levels ≤ 2^bits and levels ≥ 2, or the ring is wide enough.
         let limb_bits = (bits - 1 - ceil_log2(cohort_max.into())).min(32);
-        let reports = if sections.is_empty() { 0 } else { REPORTS };
+        let integers = if reports { REPORTS } else { 0 };
         let too_big = |words| PlanError::TooBig { words, bits };
-        let integers = wholes.checked_add(reports).ok_or_else(|| too_big(u64::MAX))?;
+        let integers = wholes.checked_add(integers).ok_or_else(|| too_big(u64::MAX))?;
         let header = integers.checked_mul(whole::limbs(limb_bits)).ok_or_else(|| too_big(u64::MAX))?;
         let mut words = (header as u64).saturating_add(1).next_multiple_of(8);
         let mut first_words = vec![words];
@@ -234,7 +288,8 @@ impl Plan {
             first_words.push(words);
         }
         let format = Format::new(words, bits)?;
-        Ok(Self { cohort_max, weighting, levels, format, sections, wholes, limb_bits, first_words })
+        let ring_step = None;
+        Ok(Self { cohort_max, weighting, levels, format, sections, wholes, limb_bits, first_words, reports, ring_step })
     }
 
     pub fn cohort_max(&self) -> u32 {
@@ -283,7 +338,7 @@ impl Plan {
 
     /// One integer step of a section, in the section's units: range / levels. Panics past the last section.
     pub fn step(&self, section: usize) -> f64 {
-        f64::from(self.sections[section].range) / f64::from(self.levels)
+        self.ring_step.unwrap_or_else(|| f64::from(self.sections[section].range) / f64::from(self.levels))
     }
 
     /// Bytes of the whole part, with which every update and every sum begins.
@@ -306,7 +361,7 @@ impl Plan {
 
     /// Whether the whole part tells saturation and loss.
     pub(crate) fn reports(&self) -> bool {
-        !self.sections.is_empty()
+        self.reports
     }
 
     /// Words of the whole part, with its filling.

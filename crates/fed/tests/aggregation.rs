@@ -3,7 +3,7 @@
 use littoral_fed::aggregate::{Absorbing, Partial, Refused};
 use littoral_fed::open::{OpenError, open_header, open_section};
 use littoral_fed::plan::{Format, Plan, Resolution, Section, Weighting};
-use littoral_fed::seal::Raw;
+use littoral_fed::seal::{Raw, Sent};
 use littoral_wire::message::Work;
 use littoral_wire::{Collection, JobId, NodeId};
 use proptest::prelude::*;
@@ -209,7 +209,7 @@ fn a_tree_opens_to_the_exact_weighted_mean() {
             }
             let mean = totals.mean(&plan, section).unwrap();
             let divisor = if section == 0 { 3016.0 } else { 5.0 };
-            assert_eq!(mean.of(expected[0]), expected[0] as f64 * plan.step(section) / divisor);
+            assert_eq!(mean.of(expected[0] as f64), expected[0] as f64 * plan.step(section) / divisor);
         }
     }
 }

@@ -175,7 +175,7 @@ fn scaffold_refuses_sums_that_leave_32_bits() {
     let totals = Totals { devices: 1, weight_sum: 1, saturated: 0, loss: None, wholes: vec![] };
     let (mut model, mut controls) = ([0.0; 2], [5, i32::MAX - 3]);
     let mut state = [StateSlice::Whole(&mut controls)];
-    let chunk = Chunk { first: 100, model: &mut model, state: &mut state, sum: &[-9, 4] };
+    let chunk = Chunk { first: 100, model: &mut model, state: &mut state, sum: &[-9.0, 4.0] };
     match apply_chunk(&*fleet.algorithm, &fleet.plan, &totals, 1, chunk) {
         Err(ApplyError::State(StateError::Overflow { index: 101, added: 4, .. })) => {}
         other => panic!("{other:?}"),
@@ -187,7 +187,7 @@ fn a_diverged_model_is_refused_by_parameter() {
     let fleet = Fleet::new(FEDAVG, &heterogeneous(1, 0.1), &[0.0, 0.0]);
     let totals = Totals { devices: 1, weight_sum: 1, saturated: 0, loss: None, wholes: vec![] };
     let mut model = [0.0, f32::INFINITY];
-    let chunk = Chunk { first: 8, model: &mut model, state: &mut [], sum: &[0, 0] };
+    let chunk = Chunk { first: 8, model: &mut model, state: &mut [], sum: &[0.0, 0.0] };
     let refused = apply_chunk(&*fleet.algorithm, &fleet.plan, &totals, 0, chunk);
     assert_eq!(refused, Err(ApplyError::Diverged { index: 9, value: f32::INFINITY }));
 }
@@ -216,7 +216,7 @@ fn adaptive_methods_meet_numpy_bit_for_bit() {
         let mut model = [1.0, -1.0, 0.5, 0.0];
         let mut state: Vec<State> = algorithm.cloud_state().iter().map(|v| v.initial.state(4)).collect();
         for delta in deltas {
-            let sum = delta.map(|d| (d * 128.0) as i64);
+            let sum = delta.map(|d: f32| f64::from(d * 128.0));
             let mut state: Vec<StateSlice<'_>> = state.iter_mut().map(|s| s.slice(0, 4)).collect();
             let chunk = Chunk { first: 0, model: &mut model, state: &mut state, sum: &sum };
             apply_chunk(&*algorithm, &plan, &totals, 0, chunk).unwrap();

@@ -1,5 +1,7 @@
 //! `littoral fleet`: machines, tickets and keys.
 
+pub mod roster;
+
 use crate::input::{dir_or_environment, duration_ms, runtime};
 use crate::output::{self, Failure};
 use crate::reach::Reach;
@@ -48,6 +50,17 @@ pub enum Command {
         /// For how long: 90s, 15m, 1h, 7d.
         #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = duration_ms)]
         valid: u64,
+        /// File of the key that signs rosters, made if there is none: machines that join will believe its rosters. Keep it
+        /// where the cloud cannot read it.
+        #[arg(long, value_name = "FILE")]
+        roster: Option<PathBuf>,
+        #[command(flatten)]
+        reach: Reach,
+    },
+    /// Sign the list of devices, for masked sums that a lying cloud shall not see through.
+    Roster {
+        /// The key file, made if there is none. Keep it where the cloud cannot read it.
+        file: PathBuf,
         #[command(flatten)]
         reach: Reach,
     },
@@ -117,7 +130,10 @@ pub fn run(command: Command, json: bool) -> Result<(), Failure> {
             say(json, &reply, &format!("{node} is cut off"));
         }
         Command::Rotate { dir } => rotate(dir, json)?,
-        Command::Ticket { role, uses, valid, reach } => ticket(role, uses, valid, &reach, json)?,
+        Command::Ticket { role, uses, valid, roster, reach } => {
+            ticket(role, uses, valid, roster.as_deref(), &reach, json)?;
+        }
+        Command::Roster { file, reach } => roster::sign(&file, &reach, json)?,
         Command::Operator(OperatorCommand::New { file }) => {
             let key = keys::load_or_create(&file)?.id().to_string();
             say(json, &json!({"key": key, "file": file.display().to_string()}), &key);
@@ -195,7 +211,15 @@ fn print_operators(reply: &Value) {
     output::table(&["NAME", "RIGHT", "KEY"], &operators.iter().map(row).collect::<Vec<_>>());
 }
 
-fn ticket(role: TicketRole, uses: u32, valid_ms: u64, reach: &Reach, json: bool) -> Result<(), Failure> {
+fn ticket(
+    role: TicketRole,
+    uses: u32,
+    valid_ms: u64,
+    roster: Option<&Path>,
+    reach: &Reach,
+    json: bool,
+) -> Result<(), Failure> {
+    let roster = roster.map(roster::public_key).transpose()?;
     let (role, name) = match role {
         TicketRole::Edge => (Role::Edge, "edge"),
         TicketRole::Device => (Role::Device, "device"),
@@ -209,7 +233,7 @@ fn ticket(role: TicketRole, uses: u32, valid_ms: u64, reach: &Reach, json: bool)
         part("cloud").parse().map_err(|e| Failure::new("no ticket made", "the cloud's reply", "the cloud's key", e))?;
     let addresses = List::new(vec![Text::new(part("address"))])
         .map_err(|_| Failure::new("no ticket made", "address", "at most 8 addresses", "more"))?;
-    let ticket = Ticket { cloud, secret, role, addresses }.to_string();
+    let ticket = Ticket { cloud, secret, role, addresses, roster }.to_string();
     say(json, &json!({"ticket": ticket, "role": name, "uses": uses, "valid_ms": valid_ms}), &ticket);
     Ok(())
 }

@@ -13,6 +13,9 @@ pub use bench::Room;
 pub use training::Training;
 
 use crate::job::{JobSpec, Totals};
+use crate::role::Entropy;
+use littoral_fed::masks::cloud::Opening;
+use littoral_fed::masks::device::Masks;
 use littoral_model::Examples;
 use littoral_wire::message::Collection;
 use littoral_wire::object::Manifest;
@@ -34,6 +37,15 @@ pub enum Work {
         device: NodeId,
         /// Seeds the order of examples together with the job's seed and the version.
         name: String,
+        /// For noise that nobody can guess.
+        entropy: Entropy,
+    },
+    /// Lays masks on an update that [`Work::Local`] made of a masked job.
+    Mask {
+        collection: Collection,
+        /// The words as they are.
+        plain: Manifest,
+        masks: Arc<Masks>,
     },
     /// A job's version 0.
     Initial { spec: Arc<JobSpec> },
@@ -48,6 +60,10 @@ pub enum Work {
         devices: u32,
         /// Devices of the fleet that offer the data set.
         population: u64,
+        /// What to take from a masked sum.
+        opening: Option<Opening>,
+        /// For noise that nobody can guess.
+        entropy: Entropy,
     },
 }
 
@@ -58,6 +74,9 @@ pub enum Output {
         /// Becomes the device's state if the update is included.
         state: Option<Manifest>,
         note: LocalNote,
+    },
+    Masked {
+        update: Manifest,
     },
     Initial {
         model: Manifest,
@@ -140,12 +159,14 @@ pub struct Rows {
 
 pub fn run(work: &Work, objects: &dyn Objects, data: &dyn LocalData) -> Result<Output, WorkFault> {
     match work {
-        Work::Local { collection, task, model, state, device: _, name } => {
-            local::run(*collection, task, model, state.as_ref(), name, objects, data)
+        Work::Local { collection, task, model, state, device: _, name, entropy } => {
+            local::run(*collection, task, model, state.as_ref(), name, entropy, objects, data)
         }
+        Work::Mask { collection, plain, masks } => local::mask(*collection, plain, masks, objects),
         Work::Initial { spec } => apply::initial(spec, objects),
-        Work::Apply { spec, collection, model, state, partials, devices, population } => {
-            apply::run(spec, *collection, model, state.as_ref(), partials, *devices, *population, objects)
+        Work::Apply { spec, collection, model, state, partials, devices, population, opening, entropy } => {
+            let sum = apply::Sum { partials, devices: *devices, population: *population, opening: opening.as_ref(), entropy };
+            apply::run(spec, *collection, model, state.as_ref(), &sum, objects)
         }
     }
 }

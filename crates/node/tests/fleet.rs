@@ -12,7 +12,7 @@ use littoral_node::role::cloud::{Cloud, CloudIdentity};
 use littoral_node::role::device::{Device, DeviceIdentity};
 use littoral_node::role::edge::{Edge, EdgeIdentity};
 use littoral_node::role::whole_cloud::WholeCloud;
-use littoral_node::role::{Effect, Peer, Report, Role};
+use littoral_node::role::{Effect, Entropy, Peer, Report, Role};
 use littoral_node::store::{SqliteStore, Store};
 use littoral_node::transport::{AutoOptions, AutoTransport, Identity, TcpOptions, TcpTransport, Transport};
 use littoral_node::work::{LocalData, Rows};
@@ -127,7 +127,7 @@ impl Fleet {
         let toml = self.toml.clone();
         let listen = self.site.as_ref().map_or(self.cloud_at, |site| site.cloud_shown).to_string();
         self.host("cloud", Some(self.cloud_at), 0, move |rows| {
-            let identity = CloudIdentity { key: key("cloud"), name: "cloud".into(), listen: listen.clone(), epoch };
+            let identity = CloudIdentity { key: key("cloud"), name: "cloud".into(), listen: listen.clone(), epoch, entropy: Entropy::new([epoch as u8; 32]) };
             let fresh = rows.is_empty();
             let mut cloud = Cloud::new(identity, rows);
             for edge in 0..2 {
@@ -169,7 +169,10 @@ impl Fleet {
     async fn device_of(&self, i: u8, upstreams: Vec<Peer>) -> Handle {
         let name = format!("device-{i}");
         let identity = DeviceIdentity {
-            id: key(&name).id(),
+            key: key(&name),
+            roster: None,
+            group_min: 3,
+            entropy: Entropy::new([i; 32]),
             name: name.clone(),
             cloud: key("cloud").id(),
             upstreams,

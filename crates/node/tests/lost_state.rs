@@ -4,7 +4,7 @@ use littoral_fed::included::{Tree, announce};
 use littoral_node::job::JobSpec;
 use littoral_node::role::cloud::{Cloud, CloudIdentity};
 use littoral_node::role::device::{Device, DeviceIdentity};
-use littoral_node::role::{Effect, Event, LinkId, Role, Row, RowKey, WorkId, Write};
+use littoral_node::role::{Effect, Entropy, Event, LinkId, Role, Row, RowKey, WorkId, Write};
 use littoral_node::work::{LocalNote, Output, Work};
 use littoral_wire::message::{Asked, DataOffer, Fate, ROTATE_DOMAIN, Role as Kind, Verdict, Work as Collects};
 use littoral_wire::{Blob, Collection, JobId, List, Manifest, Message, NodeId, SecretKey};
@@ -73,7 +73,10 @@ fn collection(version: u64) -> Collection {
 
 fn device(rows: &Rows) -> Device {
     let identity = DeviceIdentity {
-        id: key("device").id(),
+        key: key("device"),
+        roster: None,
+            group_min: 3,
+        entropy: Entropy::new([0; 32]),
         name: "device".into(),
         cloud: key("cloud").id(),
         upstreams: Vec::new(),
@@ -97,6 +100,7 @@ fn task(algorithm: &str, version: u64, counted: u32) -> Event {
         model: Manifest::of(b"model").unwrap(),
         inline: None,
         counted,
+        commitment: None,
     };
     Event::Received { link: UP, message }
 }
@@ -183,7 +187,7 @@ struct Scene {
 
 impl Scene {
     fn start(rows: Rows) -> Self {
-        let identity = CloudIdentity { key: key("cloud"), name: "cloud".into(), listen: "cloud:1".into(), epoch: 1 };
+        let identity = CloudIdentity { key: key("cloud"), name: "cloud".into(), listen: "cloud:1".into(), epoch: 1, entropy: Entropy::new([1; 32]) };
         let mut cloud = Cloud::new(identity, rows.load());
         // Before its first step, when a host asks what may go.
         let made = |version: u8| cloud.needs(Manifest::of(&[version]).unwrap().id());

@@ -1,10 +1,10 @@
 //! The device alone, event by event.
 
 use littoral_node::role::device::{Device, DeviceIdentity};
-use littoral_node::role::{Effect, Event, LinkId, Peer, Role, Timer};
+use littoral_node::role::{Effect, Entropy, Event, LinkId, Peer, Role, Timer};
 use littoral_wire::message::{Collection, SocketName, Upstream, Work};
 use littoral_wire::object::Manifest;
-use littoral_wire::{Blob, JobId, List, Message, NodeId};
+use littoral_wire::{Blob, JobId, List, Message, NodeId, SecretKey};
 
 const CLOUD: NodeId = NodeId([1; 32]);
 const EDGE: NodeId = NodeId([3; 32]);
@@ -34,7 +34,16 @@ fn leaves(device: &mut Device, now: u64) -> bool {
 #[test]
 fn a_device_at_the_cloud_goes_to_an_edge_that_comes_when_nothing_is_in_hand() {
     let upstreams = vec![Peer { id: CLOUD, address: "cloud:1".into() }];
-    let identity = DeviceIdentity { id: NodeId([2; 32]), name: "d".into(), cloud: CLOUD, upstreams, data: Vec::new() };
+    let identity = DeviceIdentity {
+        key: SecretKey::from_bytes([2; 32]),
+        name: "d".into(),
+        cloud: CLOUD,
+        upstreams,
+        data: Vec::new(),
+        roster: None,
+            group_min: 3,
+        entropy: Entropy::new([0; 32]),
+    };
     let mut device = Device::new(identity, Vec::new());
     step(&mut device, 0, connected(1, CLOUD));
     // The answer to its own attaching: it may be here because that edge takes nobody.
@@ -49,6 +58,7 @@ fn a_device_at_the_cloud_goes_to_an_edge_that_comes_when_nothing_is_in_hand() {
         model: Manifest::of(&[7; 100]).unwrap(),
         inline: None,
         counted: 0,
+        commitment: None,
     };
     step(&mut device, 4_002, Event::Received { link: LinkId(1), message: task });
     assert!(!leaves(&mut device, 8_000), "it has a task");

@@ -36,6 +36,7 @@ fn open(model: &Manifest, inline: Option<&[u8]>, devices: Vec<Asked>) -> Event {
         devices: List::new(devices).unwrap(),
         words: 8,
         bits: 32,
+        commitment: None,
     };
     Event::Received { link: LinkId(1), message }
 }

@@ -191,8 +191,12 @@ async fn rows_of_the_first_schema_are_kept_and_get_checksums() {
     store.close().await;
     let path = dir.path().join("littoral.sqlite");
     let mut older = vec!["UPDATE schema SET version = 1"];
-    let drops = Table::ALL.map(|table| format!("ALTER TABLE {} DROP COLUMN sum", table.name()).leak() as &'static str);
-    older.extend(drops);
+    older.extend(Table::ALL.map(|table| -> &str {
+        match table {
+            Table::Roster | Table::Ledger => format!("DROP TABLE {}", table.name()).leak(),
+            _ => format!("ALTER TABLE {} DROP COLUMN sum", table.name()).leak(),
+        }
+    }));
     sql(&path, &older).await;
     let store = SqliteStore::open(dir.path()).await.unwrap();
     assert_eq!(store.load().await.unwrap(), rows);

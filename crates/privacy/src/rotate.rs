@@ -64,9 +64,27 @@ impl Rotation {
         });
     }
 
+    /// [`Rotation::inverse`] for a part of the vector, its coordinates from `first` on.
+    ///
+    /// # Panics
+    /// If `first` is no multiple of 2^12, or the part ends at none and before the vector does.
+    pub fn inverse_from(&self, first: usize, x: &mut [f32]) {
+        let end = first + x.len();
+        let whole = first.is_multiple_of(BLOCK) && (end == self.len || end < self.len && end.is_multiple_of(BLOCK));
+        assert!(whole, "a part of a rotation is whole blocks");
+        self.blocks_from(first, x, |signs, block| {
+            hadamard(block);
+            flip(signs, block);
+        });
+    }
+
     fn blocks(&self, x: &mut [f32], each: impl Fn(Signs<'_>, &mut [f32])) {
+        self.blocks_from(0, x, each);
+    }
+
+    fn blocks_from(&self, first: usize, x: &mut [f32], each: impl Fn(Signs<'_>, &mut [f32])) {
         let mut rest = x;
-        let mut start = 0;
+        let mut start = first;
         while !rest.is_empty() {
             // The largest power of two that is left.
             let size = BLOCK.min(1 << rest.len().ilog2());

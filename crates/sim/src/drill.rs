@@ -4,6 +4,7 @@
 //! device are sealed, summed and added to the model; an algorithm with state on devices keeps its sums, so that every
 //! checker has something to check.
 
+use littoral_fed::masks::cloud::Opening;
 use littoral_node::job::{JobSpec, Task, Totals};
 use littoral_node::work::{LocalData, LocalNote, ObjectFault, Objects, Output, Work, WorkFault};
 use littoral_tensor::fixed;
@@ -12,7 +13,7 @@ use littoral_wire::codec::Wire;
 use littoral_wire::object::Manifest;
 
 /// In place of [`littoral_node::work::run`].
-pub fn run(work: &Work, objects: &dyn Objects, _: &dyn LocalData) -> Result<Output, WorkFault> {
+pub fn run(work: &Work, objects: &dyn Objects, data: &dyn LocalData) -> Result<Output, WorkFault> {
     match work {
         Work::Local { collection, task, model, state, name, .. } => {
             let spec = Task::decode(task).map_err(|e| WorkFault::Declined(e.to_string()))?.spec;
@@ -26,8 +27,11 @@ pub fn run(work: &Work, objects: &dyn Objects, _: &dyn LocalData) -> Result<Outp
             let state = (layout.kept > 0).then(|| write(objects, &vec![0; layout.state_bytes()])).transpose()?;
             Ok(Output::Initial { model, state })
         }
-        Work::Apply { spec, collection, model, state, partials, devices, population } => {
-            apply(spec, *collection, model, state.as_ref(), partials, *devices, *population, objects)
+        // Masks are real.
+        Work::Mask { .. } => littoral_node::work::run(work, objects, data),
+        Work::Apply { spec, collection, model, state, partials, devices, population, opening, .. } => {
+            let opening = opening.as_ref();
+            apply(spec, *collection, model, state.as_ref(), partials, *devices, *population, opening, objects)
         }
     }
 }
@@ -98,12 +102,16 @@ fn apply(
     partials: &[Manifest],
     devices: u32,
     population: u64,
+    opening: Option<&Opening>,
     objects: &dyn Objects,
 ) -> Result<Output, WorkFault> {
     let plan = spec.plan(collection.work);
     let mut sum = vec![0; plan.format().bytes()];
     for partial in partials {
         fixed::add_packed(&mut sum, &read(objects, partial)?, plan.bits()).map_err(broken)?;
+    }
+    if let Some(opening) = opening {
+        opening.unmask(0, &mut sum).map_err(broken)?;
     }
     let mut words = vec![0; plan.format().words() as usize];
     fixed::unpack(&sum, plan.bits(), &mut words).map_err(broken)?;

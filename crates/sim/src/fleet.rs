@@ -10,14 +10,16 @@ use crate::faults::{Faults, Kind};
 use crate::network::NodeIndex;
 use crate::queue::Micros;
 use crate::report::{Outcome, VersionLine};
+use crate::stream::derive;
 use crate::workers::Runner;
 use crate::world::{Boot, Costs, Factory, MachineSpec, Settings, World};
+use littoral_fed::roster::{self, Register};
 use littoral_node::job::{JobError, JobSpec};
 use littoral_node::role::cloud::{Cloud, CloudIdentity};
 use littoral_node::role::device::{Device, DeviceIdentity};
 use littoral_node::role::edge::{Edge, EdgeIdentity};
 use littoral_node::role::whole_cloud::WholeCloud;
-use littoral_node::role::{Peer, Report, Role, Row, RowKey, Table};
+use littoral_node::role::{Entropy, Peer, Report, Role, Row, RowKey, Table};
 use littoral_node::work::{LocalData, Rows};
 use littoral_wire::message::{DataOffer, Role as Part, Work};
 use littoral_wire::{JobId, NodeId, SecretKey};
@@ -97,6 +99,10 @@ impl Fleet {
             keys.iter().enumerate().map(name).collect::<Vec<_>>()
         };
         let cloud = Peer { id: cloud_keys[0].id(), address: name_of(&fleet.names, Kind::Cloud, 0) };
+        // Who signs the roster is no machine of the fleet.
+        let roster_key = SecretKey::from_bytes(derive(seed, "roster", 0));
+        let devices: Vec<NodeId> = device_keys.iter().map(SecretKey::id).collect();
+        let register = Register::new(roster::sign(&roster_key, cloud.id, 1, &devices), &devices).ok();
         let mut machines = ids(Kind::Edge, Part::Edge, &edge_keys);
         let edges: Vec<Peer> = machines.iter().map(|(id, _, name)| Peer { id: *id, address: name.clone() }).collect();
         machines.extend(ids(Kind::Device, Part::Device, &device_keys));
@@ -106,7 +112,7 @@ impl Fleet {
             world.add(MachineSpec { kind, address: name.clone(), name, secret, rows, data, factory })
         };
         let first_row = vec![submitted(&fleet.job_toml)];
-        add(Kind::Cloud, 0, &cloud_keys[0], first_row, Arc::new(NoData), cloud_factory(machines));
+        add(Kind::Cloud, 0, &cloud_keys[0], first_row, Arc::new(NoData), cloud_factory(machines, register));
         for (number, key) in edge_keys.iter().enumerate() {
             add(Kind::Edge, number, key, Vec::new(), Arc::new(NoData), edge_factory(cloud.clone()));
         }
@@ -117,7 +123,7 @@ impl Fleet {
             upstreams.push(cloud.clone());
             let (data, rows) = (fleet.data)(number);
             let offer = DataOffer { name: job.data_set().into(), rows };
-            add(Kind::Device, number, key, Vec::new(), data, device_factory(cloud.id, upstreams, offer));
+            add(Kind::Device, number, key, Vec::new(), data, device_factory(cloud.id, upstreams, offer, roster_key.id()));
         }
         let algorithm = job.algorithm().name();
         let (name, limit_us) = (job.name().to_owned(), fleet.limit_ms.saturating_mul(1_000));
@@ -229,15 +235,22 @@ fn submitted(toml: &str) -> Row {
     Row { key, value: value.to_string().into_bytes() }
 }
 
-fn cloud_factory(machines: Vec<(NodeId, Part, String)>) -> Factory {
+fn cloud_factory(machines: Vec<(NodeId, Part, String)>, register: Option<Register>) -> Factory {
     Arc::new(move |boot: Boot<'_>| {
         let key = boot.secret.clone();
         let id = key.id();
-        let identity = CloudIdentity { key, name: boot.name.into(), listen: boot.address.into(), epoch: boot.life };
+        let identity = CloudIdentity {
+            key,
+            name: boot.name.into(),
+            listen: boot.address.into(),
+            epoch: boot.life,
+            entropy: Entropy::new(boot.entropy),
+        };
         let mut cloud = Cloud::new(identity, boot.rows);
         for (key, role, name) in &machines {
             cloud.install_machine(*key, *role, name);
         }
+        register.iter().for_each(|register| cloud.install_roster(register.clone()));
         Ok(Box::new(WholeCloud::new(id, boot.address, cloud)) as Box<dyn Role>)
     })
 }
@@ -254,14 +267,17 @@ fn edge_factory(cloud: Peer) -> Factory {
     })
 }
 
-fn device_factory(cloud: NodeId, upstreams: Vec<Peer>, offer: DataOffer) -> Factory {
+fn device_factory(cloud: NodeId, upstreams: Vec<Peer>, offer: DataOffer, roster: NodeId) -> Factory {
     Arc::new(move |boot: Boot<'_>| {
         let identity = DeviceIdentity {
-            id: boot.secret.id(),
+            key: boot.secret.clone(),
             name: boot.name.into(),
             cloud,
             upstreams: upstreams.clone(),
             data: vec![offer.clone()],
+            roster: Some(roster),
+            group_min: 2,
+            entropy: Entropy::new(boot.entropy),
         };
         Ok(Box::new(Device::new(identity, boot.rows)) as Box<dyn Role>)
     })

@@ -11,6 +11,8 @@
 //!    |  Open ------------------>|  Task --------------------->|   (model by GetChunk / Chunk, edge caches it)
 //!    |                          |<--------------- Offer       |   (sealed update, pulled by GetChunk / Chunk)
 //!    |<------------ Progress    |  Absorbed ---------------->|
+//!    |<---- SealingFrom         |<------------------ Sealing |   (where sums are masked: the steps of secure aggregation,
+//!    |  SealingTo ------------->|  Sealing ----------------->|    which the edge passes on unread)
 //!    |  Close ----------------->|                             |
 //!    |<------------ Partial     |                             |   (pulled by GetChunk / Chunk)
 //!    |  PartialKept ----------->|                             |
@@ -38,6 +40,9 @@ pub const UPSTREAMS_MAX: usize = 64;
 pub const SPEC_BYTES_MAX: usize = 64 * 1024;
 /// A command, or one part of an answer to it.
 pub const BODY_BYTES_MAX: usize = 1024 * 1024;
+/// One step of secure aggregation, of one device: a thousand neighbours with keys, signatures and proofs, and the nonces
+/// of a whole cohort.
+pub const SEALING_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// An answer in all its parts: a fleet of 49,152 machines, each told in a thousand bytes.
 pub const ANSWER_BYTES_MAX: usize = 48 * BODY_BYTES_MAX;
 
@@ -67,6 +72,30 @@ wire_names! {
         Train = 1,
         /// Counts of right answers on held-out rows.
         Evaluate = 2,
+    }
+
+    /// A step of secure aggregation (`privacy::secagg` has the protocol and the bytes), in order. What is said of `up` comes
+    /// from a device, the rest goes to it.
+    pub enum SealingStep {
+        /// Up: public keys, before anybody knows who will be whose neighbour.
+        Keys = 0,
+        /// The list of keys is fixed.
+        Fixed = 1,
+        /// Up: what the device committed to beside its keys.
+        Nonce = 2,
+        Neighbours = 3,
+        /// Up: an encrypted share of each secret for each neighbour.
+        Shares = 4,
+        /// The neighbours' shares: masks can be laid on.
+        Shared = 5,
+        /// Whose updates are in the sum.
+        Survivors = 6,
+        /// Up: a signature over the survivors.
+        Agree = 7,
+        /// The neighbours' signatures.
+        Agreed = 8,
+        /// Up: one share per neighbour.
+        Reveal = 9,
     }
 
     /// What an edge says about one device of a collection.
@@ -163,6 +192,25 @@ wire_struct! {
         pub collection: Collection,
         pub announcement: Option<Announcement>,
         pub proof: Option<Proof>,
+    }
+
+    /// Which devices there are, by somebody whom devices trust more than the cloud: a cloud that could make devices up
+    /// would be most of a cohort, and see through the masks of the rest.
+    pub struct Roster {
+        pub cloud: NodeId,
+        /// Grows with every roster; a device that has seen a newer one does not go back.
+        pub number: u64,
+        /// Root of the hash tree over the devices' keys, sorted.
+        pub root: [u8; 32],
+        pub count: u32,
+        /// By the roster key, over all fields above.
+        pub signature: [u8; 64],
+    }
+
+    /// A device is on a roster.
+    pub struct Listed {
+        pub roster: Roster,
+        pub proof: Proof,
     }
 
     /// A device whose work is wanted, and what it must have kept for it.
@@ -285,6 +333,8 @@ messages! {
     /// The sealed update of a collection, ready to be pulled.
     21 Offer { collection: Collection, update: Manifest, inline: Inline, }
     22 Declined { collection: Collection, reason: Reason, }
+    /// A step of secure aggregation. It goes in both directions.
+    23 Sealing { collection: Collection, step: SealingStep, body: Blob<SEALING_BYTES_MAX>, }
 
     // ---- edge to device ----
     30 Attached { cloud: NodeId, upstreams: List<Upstream, UPSTREAMS_MAX>, }
@@ -295,6 +345,8 @@ messages! {
         inline: Inline,
         /// As in [`Asked`]: what the device keeps of the job must be as of that version.
         counted: u32,
+        /// As in [`Message::Open`].
+        commitment: Option<[u8; 32]>,
     }
     32 Absorbed { collection: Collection, }
     33 Refused { collection: Collection, reason: Reason, }
@@ -321,6 +373,13 @@ messages! {
     }
     /// This edge has no such incarnation (it restarted, or was fenced).
     45 NoPartial { incarnation: Incarnation, }
+    /// A device's step of secure aggregation, for the cloud to read.
+    46 SealingFrom {
+        device: NodeId,
+        collection: Collection,
+        step: SealingStep,
+        body: Blob<SEALING_BYTES_MAX>,
+    }
 
     // ---- cloud to edge ----
     50 EdgeAttached { name: Name, upstreams: List<Upstream, UPSTREAMS_MAX>, }
@@ -335,6 +394,8 @@ messages! {
         words: u64,
         /// Bits per word, 1 to 64.
         bits: u8,
+        /// Where the sum is masked: to what the cloud adds to the choice of neighbours, before it knows any key.
+        commitment: Option<[u8; 32]>,
     }
     52 Release { incarnation: Incarnation, device: NodeId, }
     53 Close { incarnation: Incarnation, }
@@ -370,6 +431,15 @@ messages! {
     /// Which object is the job's current version? Answered by `Model` or `Denied`; its chunks by `GetChunk`.
     62 GetModel { job: JobId, }
     63 Model { job: JobId, version: u64, model: Manifest, }
+
+    // ---- cloud to edge, where sums are masked ----
+    /// A step of secure aggregation, for these devices to read.
+    64 SealingTo {
+        devices: List<NodeId, COHORT_MAX>,
+        collection: Collection,
+        step: SealingStep,
+        body: Blob<SEALING_BYTES_MAX>,
+    }
 }
 
 impl Message {
@@ -390,6 +460,17 @@ impl Announcement {
     pub const DOMAIN: &'static str = "announcement";
 
     /// The bytes that the cloud signs: the encoding without the signature.
+    pub fn signed_bytes(&self) -> Vec<u8> {
+        let mut bytes = self.to_bytes();
+        bytes.truncate(bytes.len() - self.signature.len());
+        bytes
+    }
+}
+
+impl Roster {
+    pub const DOMAIN: &'static str = "roster";
+
+    /// The bytes that the roster key signs: the encoding without the signature.
     pub fn signed_bytes(&self) -> Vec<u8> {
         let mut bytes = self.to_bytes();
         bytes.truncate(bytes.len() - self.signature.len());

@@ -1,7 +1,8 @@
 //! Tickets: one line of text that lets a machine enrol.
 //!
-//! `littoral1-` and lower-case base 32 (RFC 4648, no padding) of: the cloud's key, a 16-byte secret, the role, and
-//! the addresses to dial, then four bytes of BLAKE3 over all that, so that a mistyped ticket is told from a spent one.
+//! `littoral1-` and lower-case base 32 (RFC 4648, no padding) of: the cloud's key, a 16-byte secret, the role, the
+//! addresses to dial and perhaps the key that signs rosters, then four bytes of BLAKE3 over all that, so that a mistyped
+//! ticket is told from a spent one.
 
 use crate::bounded::{List, Text};
 use crate::codec::{DecodeError, Wire, wire_struct};
@@ -23,6 +24,8 @@ wire_struct! {
         pub role: Role,
         /// `host:port` of the cloud, in the order to try.
         pub addresses: List<Text<264>, 8>,
+        /// Who says which devices there are (see [`crate::message::Roster`]); a key that the cloud does not hold.
+        pub roster: Option<NodeId>,
     }
 }
 

@@ -127,7 +127,8 @@ fn text_that_is_not_utf8() {
 fn words_of_no_bits() {
     for bad in [0, 65, 255] {
         let mut bytes = open().to_bytes();
-        *bytes.last_mut().unwrap() = bad;
+        // The commitment, which is absent, is the last byte.
+        *bytes.iter_mut().nth_back(1).unwrap() = bad;
         let why = "1 to 64 bits per word expected";
         assert_eq!(Message::from_bytes(&bytes), Err(DecodeError::Invalid { what: "Open", offset: 0, why }));
     }
@@ -183,6 +184,7 @@ fn legal_message_that_fits_no_frame() {
         devices: List::new(vec![Asked { device: NodeId([4; 32]), counted: 5 }; COHORT_MAX]).unwrap(),
         words: 1,
         bits: 64,
+        commitment: Some([6; 32]),
     };
     let bytes = open.to_bytes();
     assert_eq!(bytes.len(), Message::VARIANTS.iter().find(|v| v.1 == "Open").unwrap().2);
@@ -264,6 +266,7 @@ fn secret_in_a_log() {
         secret,
         role: Role::Device,
         addresses: List::new(vec!["cloud.example.org:7447".into()]).unwrap(),
+        roster: None,
     };
     let key = littoral_wire::SecretKey::from_bytes([0xa7; 32]);
     for shown in [format!("{join:?} {join:#?}"), format!("{ticket:?} {ticket:#?}"), format!("{key:?} {key:#?}")] {

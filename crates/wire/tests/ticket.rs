@@ -13,6 +13,7 @@ fn ticket(addresses: usize) -> Ticket {
         secret: [6; 16],
         role: Role::Device,
         addresses: List::new(vec!["cloud.example.org:7447".into(); addresses]).unwrap(),
+        roster: (addresses % 2 == 1).then(|| SecretKey::from_bytes([7; 32]).id()),
     }
 }
 

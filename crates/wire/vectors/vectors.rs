@@ -64,6 +64,7 @@ fn hello() -> File {
             ),
             says("protocol 4: kernels are named", of(4).encode()),
             says("protocol 4 with four bytes more, which are ignored", [of(4).encode(), vec![1, 2, 3, 4]].concat()),
+            says("protocol 5: secure aggregation", of(5).encode()),
         ],
     }
 }
@@ -125,10 +126,10 @@ fn ticket() -> File {
     let addresses = |names: &[&str]| List::new(names.iter().map(|&name| Text::from(name)).collect()).unwrap();
     let secret = std::array::from_fn(|i| i as u8);
     let cloud = key().id();
-    let device = Ticket { cloud, secret, role: Role::Device, addresses: addresses(&["cloud.example.org:7447"]) };
-    let edge =
-        Ticket { cloud, secret, role: Role::Edge, addresses: addresses(&["192.0.2.1:7447", "[2001:db8::1]:443"]) };
-    let vectors = [of("a device's ticket", device), of("an edge's ticket, two addresses", edge)].into_iter().flatten();
+    let of_role = |role, names: &[&str], roster| Ticket { cloud, secret, role, addresses: addresses(names), roster };
+    let device = of_role(Role::Device, &["cloud.example.org:7447"], Some(node(8)));
+    let edge = of_role(Role::Edge, &["192.0.2.1:7447", "[2001:db8::1]:443"], None);
+    let vectors = [of("a device's ticket, with a roster key", device), of("an edge's ticket, two addresses", edge)].into_iter().flatten();
     File { name: "ticket", about: "Tickets.", vectors: vectors.collect() }
 }
 
@@ -156,7 +157,7 @@ fn refused() -> File {
             message([&[11][..], &[0; 4], &65u32.to_le_bytes()].concat()),
             message([&[44][..], &[0; 29], &49_153u32.to_le_bytes()].concat()),
             message([&[56][..], &[0; 165], &49_152u32.to_le_bytes()].concat()),
-            message([&[51][..], &[0; 29 + 4 + 12 + 1 + 4 + 8 + 8], &[65]].concat()),
+            message([&[51][..], &[0; 29 + 4 + 12 + 1 + 4 + 8 + 8], &[65, 0]].concat()),
             message([&[56][..], &[0; 165], &2u32.to_le_bytes(), &[1; 64]].concat()),
             manifest([&131_073u64.to_le_bytes()[..], &1u32.to_le_bytes(), &[0; 32]].concat()),
             manifest([&0u64.to_le_bytes()[..], &1u32.to_le_bytes(), &[0; 32]].concat()),
@@ -243,8 +244,9 @@ pub fn messages() -> Vec<Message> {
         Message::Attach { name: "ward-3".into(), data: data(), held: held() },
         Message::Offer { collection, update: manifest(), inline: inline() },
         Message::Declined { collection, reason: "no data set `scans`".into() },
+        Message::Sealing { collection, step: SealingStep::Shares, body: Blob::new(b"shares".to_vec()).unwrap() },
         Message::Attached { cloud: key().id(), upstreams: upstreams() },
-        Message::Task { collection, spec: spec(), model: manifest(), inline: None, counted: 16 },
+        Message::Task { collection, spec: spec(), model: manifest(), inline: None, counted: 16, commitment: Some([0xc1; 32]) },
         Message::Absorbed { collection },
         Message::Refused { collection, reason: "12 words expected, got 11".into() },
         Message::Told { verdict: verdict(false) },
@@ -258,6 +260,12 @@ pub fn messages() -> Vec<Message> {
         Message::Progress { incarnation, device: node(1), fate: Fate::Detached, reason: "connection lost".into() },
         Message::Partial { incarnation, devices: devices(), sum: manifest(), inline: inline() },
         Message::NoPartial { incarnation },
+        Message::SealingFrom {
+            device: node(1),
+            collection,
+            step: SealingStep::Reveal,
+            body: Blob::new(b"share".to_vec()).unwrap(),
+        },
         Message::EdgeAttached { name: "edge-1".into(), upstreams: upstreams() },
         Message::Open {
             incarnation,
@@ -267,6 +275,7 @@ pub fn messages() -> Vec<Message> {
             devices: asked(),
             words: 62,
             bits: 27,
+            commitment: None,
         },
         Message::Release { incarnation, device: node(1) },
         Message::Close { incarnation },
@@ -285,5 +294,11 @@ pub fn messages() -> Vec<Message> {
         Message::Reply { nonce, body: body(), more: false, last: true },
         Message::GetModel { job: collection.job },
         Message::Model { job: collection.job, version: 18, model: manifest() },
+        Message::SealingTo {
+            devices: devices(),
+            collection,
+            step: SealingStep::Survivors,
+            body: Blob::new(vec![3]).unwrap(),
+        },
     ]
 }

@@ -25,7 +25,7 @@ use crate::aggregate::{Partial, Refused};
 use crate::learner::{Correct, Learner};
 use crate::open::{self, OpenError, Totals};
 use crate::plan::{Plan, Section};
-use crate::seal::{Raw, Rounded, SealError};
+use crate::seal::{Raw, SealError, Sent};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -106,7 +106,7 @@ pub trait Algorithm: Send + Sync {
 
     /// Device half: makes of the device's state what it becomes if `sent` is included. On an error the state must be
     /// thrown away, as it is when the update is not included.
-    fn pending(&self, _state: &mut [i32], _sent: &Rounded<'_>) -> Result<(), StateError> {
+    fn pending(&self, _state: &mut [i32], _sent: &dyn Sent) -> Result<(), StateError> {
         Ok(())
     }
 
@@ -174,8 +174,9 @@ pub struct Chunk<'a> {
     pub model: &'a mut [f32],
     /// In the order of [`Algorithm::cloud_state`].
     pub state: &'a mut [StateSlice<'a>],
-    /// The section's sums.
-    pub sum: &'a [i64],
+    /// The section's sums in its plan's steps: whole numbers, as devices sent them, below 2^53 exactly; or real ones, where
+    /// devices sent a transform.
+    pub sum: &'a [f64],
 }
 
 /// A parameter outside its range.
@@ -300,12 +301,14 @@ pub fn advance(
     }
     let totals = open::open_header(plan, total.devices().len() as u64, &bytes[..plan.header_bytes()])?;
     let chunk_len = chunk_len.max(1);
-    let mut sum = vec![0; chunk_len.min(model.len())];
+    let mut words = vec![0; chunk_len.min(model.len())];
+    let mut sum = vec![0.0; words.len()];
     for section in 0..plan.sections().len() {
         for first in (0..model.len()).step_by(chunk_len) {
             let len = chunk_len.min(model.len() - first);
             let place = plan.section_bytes(section, first..first + len);
-            open::open_section(plan, section, first..first + len, &bytes[place], &mut sum[..len])?;
+            open::open_section(plan, section, first..first + len, &bytes[place], &mut words[..len])?;
+            sum.iter_mut().zip(&words).for_each(|(sum, &word)| *sum = word as f64);
             let mut state: Vec<StateSlice<'_>> = state.iter_mut().map(|s| s.slice(first, len)).collect();
             let model = &mut model[first..first + len];
             apply_chunk(

@@ -24,7 +24,7 @@ use super::{StateView, above_zero, delta, effective_steps, train};
 use crate::learner::Learner;
 use crate::open::Totals;
 use crate::plan::{Plan, Section};
-use crate::seal::{Raw, Rounded};
+use crate::seal::{Raw, Sent};
 use serde::{Deserialize, Serialize};
 
 const DELTA: usize = 0;
@@ -102,7 +102,7 @@ impl Algorithm for Scaffold {
         Ok(Raw { examples: learner.examples(), loss, wholes: Vec::new(), sections: vec![delta, control] })
     }
 
-    fn pending(&self, state: &mut [i32], sent: &Rounded<'_>) -> Result<(), StateError> {
+    fn pending(&self, state: &mut [i32], sent: &dyn Sent) -> Result<(), StateError> {
         let sent = sent.sent(CONTROL)?;
         let name = "control variate";
         if state.len() != sent.len() {
@@ -127,7 +127,7 @@ impl Algorithm for Scaffold {
             return Err(ApplyError::WrongState { algorithm: self.name(), expected });
         };
         for (i, (c, &sum)) in controls.iter_mut().zip(chunk.sum).enumerate() {
-            *c = add("sum of control variates", chunk.first + i, *c, sum)?;
+            *c = add("sum of control variates", chunk.first + i, *c, sum as i64)?;
         }
         Ok(())
     }

@@ -8,7 +8,8 @@ use littoral_wire::{NodeId, ObjectId};
 impl Round {
     pub(super) fn apply(&mut self, effects: &mut Vec<Effect>) {
         self.stage = Stage::Apply;
-        effects.push(Effect::Apply { collection: self.collection, partials: self.kept_partials() });
+        let opening = self.masking.as_ref().and_then(|masking| masking.opening());
+        effects.push(Effect::Apply { collection: self.collection, partials: self.kept_partials(), opening });
     }
 
     pub(super) fn applied(

@@ -1,7 +1,8 @@
 //! Collect → close → apply: enough is in, or the time is up.
 
 use super::desk::Standing;
-use super::{Effect, Kept, Millis, Record, Round, Stage};
+use super::{Effect, Kept, Millis, Phase, Record, Round, Stage};
+use crate::dp::Sampling;
 use littoral_wire::message::Incarnation;
 
 impl Round {
@@ -9,7 +10,9 @@ impl Round {
         let (absorbed, open) = self.members.tally();
         let target = self.settings.cohort.target as usize;
         let min = self.settings.cohort.min as usize;
-        if absorbed >= target || (open == 0 && absorbed >= min) || (now >= until && absorbed >= min) {
+        // A sample is waited for, whoever is quick: else speed would choose.
+        let enough = absorbed >= target && self.settings.sampling == Sampling::Present;
+        if enough || (open == 0 && absorbed >= min) || (now >= until && absorbed >= min) {
             self.stage = Stage::Close { until: until.max(now + self.settings.close_ms) };
             effects.push(Effect::Wake { at: until.max(now + self.settings.close_ms) });
             for (number, desk) in &mut self.desks {
@@ -44,12 +47,15 @@ impl Round {
         }
         let kept: usize = self.desks.values().filter_map(|d| d.kept.as_ref()).map(|k| k.devices.len()).sum();
         if kept >= self.settings.cohort.min as usize {
-            self.apply(effects);
+            match self.masking {
+                Some(_) => self.fix_survivors(now, effects),
+                None => self.apply(effects),
+            }
         } else if now >= until {
             self.abort(now, format!("only {kept} updates were left after edges were lost"), effects);
         } else {
             // An edge was lost with what it had: its devices still keep their updates, so collect them again.
-            self.stage = Stage::Collect { phase: self.settings.phases()[0], until };
+            self.stage = Stage::Collect { phase: Phase::Upload, until };
             self.ask_adrift(effects);
         }
     }
@@ -58,7 +64,7 @@ impl Round {
         self.desks.values().filter_map(|d| d.kept.clone()).collect()
     }
 
-    fn abort(&mut self, now: Millis, why: String, effects: &mut Vec<Effect>) {
+    pub(super) fn abort(&mut self, now: Millis, why: String, effects: &mut Vec<Effect>) {
         let objects = self.kept_partials().iter().map(|k| k.sum.id()).collect();
         self.fence_all(effects);
         effects.push(Effect::Record(Record::Aborted { collection: self.collection, why: why.clone() }));

@@ -22,6 +22,7 @@ impl Round {
             self.seen.insert(name.clone());
         }
         self.presence.came(device, Attached { name, edge, eligible });
+        self.say_again(device, effects);
         if !matches!(self.stage, Stage::Collect { .. }) {
             return;
         }
@@ -69,6 +70,16 @@ impl Round {
     fn is_out(&mut self, device: NodeId, why: String, effects: &mut Vec<Effect>) {
         self.set(device, MemberState::Out { why });
         self.top_up(effects);
+    }
+
+    /// It will not take part in this collection; the reason is kept for people.
+    pub(super) fn refuse(&mut self, device: NodeId, reason: String, effects: &mut Vec<Effect>) {
+        let Some(member) = self.members.get(&device) else { return };
+        if self.declines.add(&member.name, self.collection, &reason) {
+            let (collection, name, why) = (self.collection, member.name.clone(), reason.clone());
+            effects.push(Effect::Record(Record::Declined { collection, name, why }));
+        }
+        self.is_out(device, reason, effects);
     }
 
     pub(super) fn edge(
@@ -150,11 +161,7 @@ impl Round {
             Fate::Absorbed => self.set(device, MemberState::In(number)),
             Fate::Declined | Fate::Refused => {
                 self.presence.rest(now + self.settings.deadline_ms, device);
-                if self.declines.add(&member.name, self.collection, &reason) {
-                    let (collection, name, why) = (self.collection, member.name.clone(), reason.clone());
-                    effects.push(Effect::Record(Record::Declined { collection, name, why }));
-                }
-                self.is_out(device, reason, effects);
+                self.refuse(device, reason, effects);
             }
             // Said to a request too, by an edge that let the device go or closed before: it will never absorb it
             // under this number.

@@ -1,9 +1,13 @@
 //! What a round is told, and what it decides.
 
 use super::{Kept, Millis, Record};
+use crate::masks::SealingStep;
+use crate::masks::cloud::Opening;
+use crate::roster::Register;
 use littoral_wire::message::{Collection, Fate, Incarnation};
 use littoral_wire::object::Manifest;
 use littoral_wire::{NodeId, ObjectId};
+use std::sync::Arc;
 
 /// What the sums of a collection said, for stopping rules and people.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -63,6 +67,14 @@ pub enum Event {
     ApplyFailed {
         why: String,
     },
+    /// A device's step of secure aggregation.
+    Sealing {
+        device: NodeId,
+        step: SealingStep,
+        body: Vec<u8>,
+    },
+    /// Which devices there are, from now on.
+    Roster(Option<Arc<Register>>),
     /// The time given by [`Effect::Wake`] has come, or may have.
     Tick,
     Stop {
@@ -99,10 +111,17 @@ pub enum Effect {
         edge: NodeId,
         incarnation: Incarnation,
     },
-    /// Merge these partials and take the algorithm's cloud half.
+    /// Tell these devices, wherever they are, a step of secure aggregation.
+    Sealing {
+        devices: Vec<NodeId>,
+        step: SealingStep,
+        body: Arc<[u8]>,
+    },
+    /// Merge these partials, take the masks away if there are any, and take the algorithm's cloud half.
     Apply {
         collection: Collection,
         partials: Vec<Kept>,
+        opening: Option<Opening>,
     },
     /// A version is current. `included` is sorted.
     Announce {

@@ -8,7 +8,7 @@
 //!    └──── too few at the deadline, or too few left: a new attempt ─────────────┘         next version <────────────────┘
 //! ```
 //!
-//! and so do the files: `wait`, `collect`, `close`, `apply`. Beside them, `ask` sends requests to devices, `fence`
+//! and so do the files: `wait`, `collect`, `close`, `apply`. Where sums are masked, `masked` has the steps between. Beside them, `ask` sends requests to devices, `fence`
 //! takes back what an edge has lost, `restore` folds records, `show` answers questions; `event` and `record` are the
 //! words that pass in and out.
 //!
@@ -41,6 +41,7 @@ mod declines;
 mod desk;
 mod event;
 mod fence;
+mod masked;
 mod members;
 mod presence;
 mod record;
@@ -55,8 +56,10 @@ pub use declines::Decline;
 pub use desk::Standing;
 pub use event::{Effect, Event, Outcome};
 pub use record::{Kept, Record};
-pub use settings::{Cohort, Pace, Phase, Settings, SettingsError};
+pub use settings::{Cohort, Masked, Pace, Phase, Settings, SettingsError};
 
+use crate::masks::cloud::Masking;
+use crate::roster::Register;
 use declines::Declines;
 use desk::Desk;
 use littoral_wire::message::{Collection, Incarnation, Work};
@@ -65,6 +68,7 @@ use littoral_wire::{JobId, NodeId};
 use members::{MemberState, Members};
 use presence::Presence;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// Milliseconds on the host's clock.
 pub type Millis = u64;
@@ -81,6 +85,11 @@ pub enum Stage {
         until: Millis,
     },
     Close {
+        until: Millis,
+    },
+    /// A masked sum is whole; the devices in it help to open it.
+    Open {
+        phase: Phase,
         until: Millis,
     },
     Apply,
@@ -128,6 +137,14 @@ pub struct Round {
     /// Numbers for incarnations: those of two runs of the cloud never meet.
     next_number: u64,
     declines: Declines,
+    /// What nobody else can guess, for masked sums.
+    entropy: [u8; 32],
+    /// Which devices there are, as devices believe it.
+    register: Option<Arc<Register>>,
+    /// Samples that were drawn by this run of the cloud and let go.
+    samples: u64,
+    /// Where secure aggregation of the current collection stands.
+    masking: Option<Masking>,
 }
 
 impl Round {
@@ -138,6 +155,7 @@ impl Round {
         model: Manifest,
         state: Option<Manifest>,
         epoch: u32,
+        entropy: [u8; 32],
         now: Millis,
     ) -> Self {
         let work = if settings.statistics { Work::Statistics } else { Work::Train };
@@ -158,6 +176,10 @@ impl Round {
             population: 0,
             next_number: u64::from(epoch) << 32,
             declines: Declines::default(),
+            entropy,
+            register: None,
+            samples: 0,
+            masking: None,
         }
     }
 
@@ -190,6 +212,8 @@ impl Round {
                     effects.push(Effect::Wake { at: again_at });
                 }
             }
+            Event::Sealing { device, step, body } => self.sealing(device, step, &body, effects),
+            Event::Roster(register) => self.register = register,
             Event::Tick => {}
             Event::Stop { why } => {
                 self.fence_all(effects);
@@ -209,8 +233,10 @@ impl Round {
             let before = self.stage.clone();
             match self.stage.clone() {
                 Stage::Wait { since } => self.try_open(now, since, effects),
-                Stage::Collect { until, .. } => self.try_close(now, until, effects),
+                Stage::Collect { phase: Phase::Upload, until } => self.try_close(now, until, effects),
+                Stage::Collect { phase, until } => self.try_phase(now, phase, until, effects),
                 Stage::Close { until } => self.try_apply(now, until, effects),
+                Stage::Open { phase, until } => self.try_reveal(now, phase, until, effects),
                 Stage::Stuck { again_at, .. } if now >= again_at => self.apply(effects),
                 Stage::Stuck { .. } | Stage::Apply | Stage::Finished { .. } => {}
             }
@@ -224,6 +250,7 @@ impl Round {
         self.members = Members::default();
         self.desks.clear();
         self.fenced.clear();
+        self.masking = None;
     }
 
     fn set(&mut self, device: NodeId, state: MemberState) {

@@ -42,6 +42,16 @@ pub enum Record {
         edge: NodeId,
     },
     Kept(Kept),
+    /// Keys and neighbours of a masked collection are fixed, and who holds shares of whom: [`crate::masks::cloud`]'s bytes.
+    Keyed {
+        collection: Collection,
+        directory: Vec<u8>,
+    },
+    /// Whose updates are in a masked sum; sorted. From here on nothing else is opened in this collection.
+    Survivors {
+        collection: Collection,
+        devices: Vec<NodeId>,
+    },
     Aborted {
         collection: Collection,
         why: String,
@@ -64,6 +74,8 @@ pub enum Record {
 /// A description of a version.
 type LineBytes = Blob<65_536>;
 type Why = Text<4096>;
+/// Keys, signatures and neighbours of the biggest cohort.
+type DirectoryBytes = Blob<{ 64 << 20 }>;
 
 impl Wire for Record {
     const BYTES_MIN: usize = 1;
@@ -118,6 +130,18 @@ impl Wire for Record {
                 });
                 Why::new(why.as_str()).put(out);
             }
+            Record::Keyed { collection, directory } => {
+                out.push(10);
+                collection.put(out);
+                (directory.len() as u32).put(out);
+                out.extend_from_slice(directory);
+            }
+            Record::Survivors { collection, devices } => {
+                out.push(11);
+                collection.put(out);
+                (devices.len() as u32).put(out);
+                devices.iter().for_each(|d| d.put(out));
+            }
             Record::Declined { collection, name, why } => {
                 out.push(7);
                 collection.put(out);
@@ -159,6 +183,14 @@ impl Wire for Record {
                 collection: take_collection(reader)?,
                 name: Name::take(reader)?.into(),
                 why: Why::take(reader)?.into(),
+            },
+            10 => Record::Keyed {
+                collection: take_collection(reader)?,
+                directory: DirectoryBytes::take(reader)?.into_vec(),
+            },
+            11 => Record::Survivors {
+                collection: take_collection(reader)?,
+                devices: List::<NodeId, COHORT_MAX>::take(reader)?.into_vec(),
             },
             got => return Err(DecodeError::UnknownTag { what: "record", offset, got }),
         })

@@ -17,8 +17,9 @@ impl Round {
                 self.collection = collection;
                 self.clear();
                 self.members = Members::new(cohort);
+                // Of a masked one whose keys were not recorded the next step gives up.
                 self.stage =
-                    Stage::Collect { phase: self.settings.phases()[0], until: now + self.settings.deadline_ms };
+                    Stage::Collect { phase: self.settings.first_phase(), until: now + self.settings.deadline_ms };
             }
             Record::Joined { cohort, .. } => {
                 cohort.into_iter().for_each(|(device, name)| self.members.join(device, name));
@@ -31,6 +32,9 @@ impl Round {
                 self.fenced.insert(incarnation.number);
             }
             Record::Kept(kept) => self.seat(kept),
+            Record::Keyed { directory, .. } => self.restore_masking(now, &directory),
+            // What is wrong with it shows when the sum cannot be opened.
+            Record::Survivors { devices, .. } => drop(self.open_with(now, &devices)),
             Record::Aborted { .. } => self.retry(now),
             Record::Applied { model, state, accuracy_ppm, .. } => {
                 let accuracy = accuracy_ppm.map(|ppm| f64::from(ppm) / 1e6);

@@ -1,6 +1,9 @@
 //! What a job says about its rounds.
 
-use littoral_wire::message::COHORT_MAX;
+use crate::dp::Sampling;
+use crate::masks::SecureAggregation;
+use crate::plan::Format;
+use littoral_wire::message::{COHORT_MAX, Work};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -41,11 +44,32 @@ pub struct Pace {
     pub staleness_max: u32,
 }
 
-/// A step of collecting. Masked sums will have four.
+/// A step of a collection. A plain one has only [`Phase::Upload`]; a masked one goes through all of them, but for those in
+/// which devices check on a cloud that may lie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
+    /// Devices train, and send public keys when they are ready.
+    Keys,
+    /// Devices reveal what they had committed to. Only if the cloud may lie.
+    Nonces,
+    /// Devices share their secrets among their neighbours.
+    Shares,
     /// Devices send their sealed updates.
     Upload,
+    /// The sum is closed: devices sign whose updates are in it. Only if the cloud may lie.
+    Agree,
+    /// Devices reveal what opens the sum.
+    Reveal,
+}
+
+/// What the rounds of a masked job know of it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Masked {
+    pub agreement: SecureAggregation,
+    /// The hash of the job as it is written: part of what keys are bound to.
+    pub job: [u8; 32],
+    /// The words of statistics, training and evaluation.
+    pub formats: [Format; 3],
 }
 
 /// All that the round machine needs to know of a job.
@@ -69,6 +93,10 @@ pub struct Settings {
     pub statistics: bool,
     /// Seeds the choice of cohorts.
     pub seed: u64,
+    /// By which law devices are drawn.
+    pub sampling: Sampling,
+    /// Sums are masked.
+    pub masked: Option<Masked>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -80,21 +108,28 @@ pub struct SettingsError {
 }
 
 impl Settings {
-    /// The steps of a collection, in order.
-    pub fn phases(&self) -> &'static [Phase] {
-        &[Phase::Upload]
+    /// The first step of a collection.
+    pub fn first_phase(&self) -> Phase {
+        if self.masked.is_some() { Phase::Keys } else { Phase::Upload }
     }
 
-    /// Devices to ask.
+    /// Devices to ask, at most. Where each is drawn by itself, `target` is what is expected, and this so far above it that larger
+    /// samples hardly ever come.
     pub fn cohort_size(&self) -> usize {
+        if let Sampling::Poisson(_) = self.sampling {
+            return (2 * self.cohort.target as usize + 32).min(COHORT_MAX);
+        }
         (f64::from(self.cohort.target) * self.cohort.over_select).ceil() as usize
+    }
+
+    /// Checked settings, with masks.
+    pub fn with_masks(self, masked: Masked) -> Result<Self, SettingsError> {
+        masked.check(&self.cohort, self.cohort_size() as u32)?;
+        Ok(Self { masked: Some(masked), ..self })
     }
 
     /// Fills defaults in and refuses what cannot run.
     pub fn checked(mut self) -> Result<Self, SettingsError> {
-        fn wrong<T>(field: &'static str, got: impl ToString, allowed: impl Into<String>) -> Result<T, SettingsError> {
-            Err(SettingsError { field, got: got.to_string(), allowed: allowed.into() })
-        }
         let target = self.cohort.target;
         if !(1..=COHORT_MAX as u32).contains(&target) {
             return wrong("cohort.target", target, format!("1 to {COHORT_MAX} devices"));
@@ -134,6 +169,15 @@ impl Settings {
         if !(1..=1_000_000).contains(&self.rounds) {
             return wrong("rounds", self.rounds, "1 to 1000000");
         }
+        if self.sampling != Sampling::Present && self.cohort.over_select != 1.0 {
+            let allowed = "1, where devices are drawn by a law that privacy is accounted by: no other may take a drawn one's place";
+            return wrong("cohort.over_select", self.cohort.over_select, allowed);
+        }
+        if let Sampling::Fixed(population) = self.sampling
+            && population < target
+        {
+            return wrong("differential_privacy.sampling.fixed", population, format!("at least cohort.target, {target}"));
+        }
         if let Some(accuracy) = self.target_accuracy
             && !(accuracy > 0.0 && accuracy <= 1.0)
         {
@@ -141,4 +185,41 @@ impl Settings {
         }
         Ok(self)
     }
+}
+
+impl Masked {
+    pub fn format(&self, work: Work) -> Format {
+        self.formats[work as usize]
+    }
+
+    /// `asked`: devices that are asked at most.
+    fn check(&self, cohort: &Cohort, asked: u32) -> Result<(), SettingsError> {
+        let SecureAggregation { adversary, dropout, group_min, .. } = self.agreement;
+        for (field, share) in
+            [("secure_aggregation.adversary", adversary), ("secure_aggregation.dropout", dropout)]
+        {
+            if !(0.0..1.0).contains(&share) {
+                return wrong(field, share, "a share of at least 0 and below 1");
+            }
+        }
+        if group_min < 2 {
+            return wrong("secure_aggregation.group_min", group_min, "2 or more: a sum of one is that one");
+        }
+        if cohort.min < group_min {
+            let allowed = format!("at least secure_aggregation.group_min, {group_min}");
+            return wrong("cohort.min", cohort.min, allowed);
+        }
+        // The numbers of devices that a session may begin with, at both ends.
+        for clients in [cohort.min, asked] {
+            if let Err(error) = self.agreement.parameters(clients) {
+                let got = format!("adversary {adversary}, dropout {dropout}");
+                return wrong("secure_aggregation", got, error.to_string());
+            }
+        }
+        Ok(())
+    }
+}
+
+fn wrong<T>(field: &'static str, got: impl ToString, allowed: impl Into<String>) -> Result<T, SettingsError> {
+    Err(SettingsError { field, got: got.to_string(), allowed: allowed.into() })
 }

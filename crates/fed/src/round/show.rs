@@ -68,6 +68,7 @@ impl Round {
             Stage::Collect { .. } | Stage::Close { .. } => Some(self.why_collect()),
             Stage::Stuck { why, .. } => Some(format!("the sum could not be applied, it will be tried again: {why}")),
             Stage::Finished { why, .. } => Some(why.clone()),
+            Stage::Open { .. } => Some("the sum is being opened".into()),
             Stage::Apply => None,
         }
     }

@@ -28,6 +28,8 @@ fn settings(target: u32, min: u32) -> Settings {
         target_accuracy: None,
         statistics: false,
         seed: 1,
+        sampling: Default::default(),
+        masked: None,
     }
     .checked()
     .expect("runs")
@@ -42,7 +44,7 @@ struct Scene {
 impl Scene {
     /// At time 0 these devices are here, each at its edge.
     fn new(target: u32, min: u32, devices: &[(u8, NodeId)]) -> Self {
-        let round = Round::new(JobId(1), settings(target, min), manifest(b"w0"), None, 1, 0);
+        let round = Round::new(JobId(1), settings(target, min), manifest(b"w0"), None, 1, [0; 32], 0);
         let mut scene = Self { round, decided: Vec::new() };
         devices.iter().for_each(|(i, edge)| drop(scene.here(0, *i, *edge)));
         scene
@@ -53,7 +55,7 @@ impl Scene {
         let records: Vec<Record> =
             self.records().map(|r| Record::from_bytes(&r.to_bytes()).expect("its own bytes")).collect();
         let settings = self.round.settings.clone();
-        let round = Round::new(JobId(1), settings, manifest(b"w0"), None, 2, now);
+        let round = Round::new(JobId(1), settings, manifest(b"w0"), None, 2, [0; 32], now);
         Self { round: round.after(now, &records), decided: Vec::new() }
     }
 

@@ -3,7 +3,9 @@
 use super::members::Members;
 use super::presence::Attached;
 use super::{Effect, Millis, Record, Round, Stage};
+use crate::dp::Sampling;
 use littoral_wire::NodeId;
+use littoral_wire::codec::Wire;
 
 enum Choice {
     /// Key and name of each device chosen.
@@ -25,8 +27,9 @@ impl Round {
                     cohort: cohort.clone(),
                 }));
                 self.members = Members::new(cohort);
+                self.begin_masking();
                 let until = now + self.settings.deadline_ms;
-                self.stage = Stage::Collect { phase: self.settings.phases()[0], until };
+                self.stage = Stage::Collect { phase: self.settings.first_phase(), until };
                 effects.push(Effect::Wake { at: until });
                 self.ask_adrift(effects);
             }
@@ -39,6 +42,9 @@ impl Round {
     /// device's *name*, so that it depends neither on the order in which devices came nor on their keys.
     fn choose(&mut self, now: Millis, since: Millis) -> Choice {
         self.presence.wake(now);
+        if self.settings.sampling != Sampling::Present {
+            return self.sample(now);
+        }
         let here = self.presence.count_willing();
         let wanted = self.settings.cohort_size();
         if here < self.settings.cohort.min as usize {
@@ -57,6 +63,40 @@ impl Round {
         let cohort = self.draw(wanted, |_, _| true);
         // Fewer are drawn than are here if a machine is here under two keys.
         if cohort.len() < self.settings.cohort.min as usize { Choice::TooFew } else { Choice::Cohort(cohort) }
+    }
+
+    /// By the law that privacy is accounted by, with lots that nobody outside can know. A sample that is too small or too large
+    /// to be summed is let go, and another one drawn a little later; nothing is told of it, and the account knows how rare that is.
+    fn sample(&mut self, now: Millis) -> Choice {
+        let here = self.presence.count_willing();
+        let mut hash = blake3::Hasher::new_keyed(&self.entropy);
+        hash.update(b"littoral/sample\0");
+        hash.update(&self.collection.to_bytes());
+        hash.update(&self.samples.to_le_bytes());
+        let key = *hash.finalize().as_bytes();
+        let lot = |device: &NodeId| *blake3::keyed_hash(&key, &device.0).as_bytes();
+        let willing = self.presence.willing().map(|(device, a)| (lot(device), *device, a.name.clone()));
+        let mut cohort: Vec<([u8; 32], NodeId, String)> = match self.settings.sampling {
+            Sampling::Poisson(rate) => willing.filter(|(lot, ..)| below(lot, rate)).collect(),
+            Sampling::Fixed(population) if here < population as usize => return Choice::TooFew,
+            Sampling::Fixed(_) | Sampling::Present => willing.collect(),
+        };
+        cohort.sort_unstable();
+        if let Sampling::Fixed(_) = self.settings.sampling {
+            cohort.truncate(self.settings.cohort.target as usize);
+        }
+        let sizes = self.settings.cohort.min as usize..=self.settings.cohort_size();
+        if !sizes.contains(&cohort.len()) {
+            self.samples += 1;
+            return if here < self.settings.cohort.min as usize {
+                Choice::TooFew
+            } else {
+                Choice::WaitUntil(now + self.settings.retry_ms)
+            };
+        }
+        let mut cohort: Vec<(NodeId, String)> = cohort.into_iter().map(|(_, device, name)| (device, name)).collect();
+        cohort.sort_unstable();
+        Choice::Cohort(cohort)
     }
 
     /// `allowed`: of this key and name.
@@ -90,7 +130,9 @@ impl Round {
 
     /// Somebody will not take part: ask as many others, while there are any. Returns whether there were.
     pub(super) fn top_up(&mut self, effects: &mut Vec<Effect>) -> bool {
-        if !matches!(self.stage, Stage::Collect { .. }) {
+        // Where sums are masked it is fixed with the keys who takes part; where a law draws devices, with the draw.
+        let sampled = self.settings.sampling != Sampling::Present;
+        if sampled || !matches!(self.stage, Stage::Collect { phase, .. } if phase == self.settings.first_phase()) {
             return false;
         }
         let (absorbed, open) = self.members.tally();
@@ -107,4 +149,12 @@ impl Round {
         self.ask_adrift(effects);
         true
     }
+}
+
+/// Is a uniform lot among the first `rate` of all? To 53 bits, and never more than `rate`.
+fn below(lot: &[u8; 32], rate: f64) -> bool {
+    let mut first = [0; 8];
+    first.copy_from_slice(&lot[..8]);
+    let uniform = (u64::from_le_bytes(first) >> 11) as f64;
+    uniform + 1.0 <= rate * (1u64 << 53) as f64
 }

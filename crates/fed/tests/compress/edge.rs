@@ -9,7 +9,7 @@ use littoral_fed::compress::quantise::Quantise;
 use littoral_fed::compress::topk::{TopK, Values};
 use littoral_fed::open::open_header;
 use littoral_fed::plan::{Plan, Resolution, Section, Weighting};
-use littoral_fed::seal::{Raw, Sealed};
+use littoral_fed::seal::{Raw, Sealed, Sent, l2_after_rounding};
 use littoral_wire::message::Work;
 use littoral_wire::{Collection, JobId, NodeId};
 
@@ -133,7 +133,8 @@ fn a_bound_goes_through_only_where_it_is_proven() {
         let coded = raw(1).clip(0.25).unwrap().code(&plan, codec, &seed(1)).unwrap();
         let sent = coded.rounded().sent(0).unwrap();
         let norm = plan.step(0) * sent.iter().map(|&v| f64::from(v).powi(2)).sum::<f64>().sqrt();
-        (norm, coded.rounded().l2_bound())
+        let told = codec.l2_bound(0.25, sent.len());
+        (norm, told.map(|l2| l2_after_rounding(l2 as f32, plan.step(0), sent.len())))
     };
     let (norm, told) = bound(&TopK::new(0.1, Values::Signs).unwrap());
     // Half a step of 2^-21 in each of 4,396 coordinates.

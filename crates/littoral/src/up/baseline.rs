@@ -185,7 +185,7 @@ mod tests {
                 .collect();
             let (mut federated, mut central, mut local, mut rows) = (0.0, 0.0, 0.0, 0);
             for seed in 1..=seeds {
-                let spec = data.job(seed, devices as u32, None).unwrap();
+                let spec = data.job(seed, devices as u32, None, false).unwrap();
                 let own: Vec<Rows> = sites.iter().map(|site| site.rows(&spec).unwrap()).collect();
                 rows += own.iter().map(|own| own.train.len() + own.held_out.len()).sum::<usize>();
                 let pool = Pool::of(&own).unwrap();

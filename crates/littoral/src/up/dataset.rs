@@ -9,6 +9,7 @@ use littoral_fed::algorithm::fedavg::FedAvg;
 use littoral_fed::round::{Cohort, Pace};
 use littoral_model::{Activation, Initial, Loss, ModelSpec};
 use littoral_node::data::{self, DataError, Limits, Prepared, Problem, Schema, Source, infer};
+use littoral_fed::masks::SecureAggregation;
 use littoral_node::job::{DataText, JobSpec, JobText, LocalText, OptimiserText, PrecisionText, RoundsText};
 use std::borrow::Cow;
 use std::path::Path;
@@ -135,8 +136,9 @@ impl DataSet {
         if seed == 1 { self.set.clone() } else { format!("{}-{seed}", self.set) }
     }
 
-    /// A job over `devices` devices. `rounds`: of training, instead of as many as suit the table.
-    pub fn job(&self, seed: u64, devices: u32, rounds: Option<u64>) -> Result<JobSpec, Failure> {
+    /// A job over `devices` devices. `rounds`: of training, instead of as many as suit the table. `masked`: nobody sees what one
+    /// device sends.
+    pub fn job(&self, seed: u64, devices: u32, rounds: Option<u64>, masked: bool) -> Result<JobSpec, Failure> {
         let Recipe { model, epochs, batch, learning_rate, .. } = &self.recipe;
         let optimiser = OptimiserText::Sgd { learning_rate: *learning_rate, momentum: 0.0, weight_decay: 0.0 };
         let text = JobText {
@@ -162,6 +164,8 @@ impl DataSet {
                 close_ms: 30_000,
             },
             precision: PrecisionText::default(),
+            secure_aggregation: masked.then(SecureAggregation::default),
+            differential_privacy: None,
         };
         JobSpec::check(text).map_err(|e| Failure::new("the job was refused", e.place, e.expected, e.got))
     }
@@ -235,7 +239,7 @@ mod tests {
             assert_eq!((data.rows.rows(), data.schema.inputs().len()), (rows, inputs));
             assert_eq!(data.schema.classes().unwrap().len(), classes);
             assert!(data.left_out.is_empty());
-            let job = data.job(2, 8, Some(3)).unwrap();
+            let job = data.job(2, 8, Some(3), false).unwrap();
             assert_eq!((job.data_set(), job.seed()), (data.set_of(2).as_str(), 2));
             assert_eq!(job.settings().rounds, 3);
         }
@@ -275,7 +279,7 @@ mod tests {
     /// The job that is shipped as a file trains what `up` trains.
     #[test]
     fn quick_toml_is_the_first_seed_s_job() {
-        let ours = DataSet::shipped(Shipped::BreastCancer).unwrap().job(1, 8, None).unwrap();
+        let ours = DataSet::shipped(Shipped::BreastCancer).unwrap().job(1, 8, None, false).unwrap();
         let quick = JobSpec::parse(include_str!("../../../../jobs/quick.toml")).unwrap();
         let text = JobText { name: ours.name().into(), cohort: ours.text().cohort.clone(), ..quick.text().clone() };
         assert_eq!(&text, ours.text());

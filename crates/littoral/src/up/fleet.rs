@@ -5,6 +5,7 @@
 use super::children::{Children, Kind};
 use super::dataset::DataSet;
 use super::share::Shares;
+use crate::fleet::roster;
 use crate::output::Failure;
 use littoral_node::config::{CloudConfig, Config, EdgeConfig, Network, TransportName};
 use littoral_node::deploy::replay::{RunRecord, VersionRecord};
@@ -15,7 +16,7 @@ use littoral_node::operator::{Operator, OperatorError};
 use littoral_node::role::cloud::command::Command;
 use littoral_wire::message::Role;
 use littoral_wire::ticket::Ticket;
-use littoral_wire::{JobId, List, NodeId, Text};
+use littoral_wire::{JobId, List, NodeId, SecretKey, Text};
 use serde_json::Value;
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Cursor, Write};
@@ -31,6 +32,8 @@ const AGAIN_AFTER: Duration = Duration::from_millis(100);
 const TICKET_VALID_MS: u64 = 10 * 60_000;
 
 pub const CLOUD: &str = "cloud";
+/// The key that signs rosters, in a folder that no machine of the fleet has.
+pub const ROSTER_KEY: &str = "operator/roster.key";
 
 pub struct Fleet {
     /// One folder per machine.
@@ -51,6 +54,10 @@ impl Fleet {
         let cloud =
             CloudConfig { listen: listen.clone(), threads: 1, network: network.clone(), ..CloudConfig::default() };
         write_config(&self.dir.join(CLOUD), &cloud)?;
+        let keys = self.dir.join(ROSTER_KEY);
+        let keys = keys.parent().unwrap_or(&self.dir);
+        std::fs::create_dir_all(keys)
+            .map_err(|e| Failure::new("no folder for keys", keys.display().to_string(), "a folder", e))?;
         children.start(CLOUD, Kind::Cloud)?;
         for name in &self.edges {
             let (name_told, listen, network) = (name.clone(), listen.clone(), network.clone());
@@ -67,10 +74,22 @@ impl Fleet {
         // A device is told the edges that are there when it joins.
         self.wait_for(&self.edges).await?;
         self.enrol(Role::Device, &self.devices).await?;
+        self.sign_roster().await?;
         for name in &self.devices {
             children.start(name, Kind::Device)?;
         }
         self.wait_for(&self.devices).await
+    }
+
+    fn roster_key(&self) -> Result<SecretKey, Failure> {
+        Ok(keys::load_or_create(&self.dir.join(ROSTER_KEY))?)
+    }
+
+    /// All devices are real ones: this process let them in.
+    async fn sign_roster(&self) -> Result<(), Failure> {
+        let listed = self.ask(&Command::FleetList).await?;
+        let (order, _) = roster::order(&self.roster_key()?, &listed, &roster::devices_of(&listed))?;
+        self.ask(&order).await.map(drop)
     }
 
     /// One ticket for all machines of a role.
@@ -107,7 +126,7 @@ impl Fleet {
         let part = |name: &str| said.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
         let cloud: NodeId = part("cloud").parse().map_err(|_| failed(part("cloud")))?;
         let addresses = List::new(vec![Text::new(part("address"))]).map_err(|_| failed(part("address")))?;
-        Ok(Ticket { cloud, secret, role, addresses })
+        Ok(Ticket { cloud, secret, role, addresses, roster: Some(self.roster_key()?.id()) })
     }
 
     /// Until all of these are connected.

@@ -69,6 +69,9 @@ pub struct Args {
     /// So many partitions and splits of the data, each with its job
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=100))]
     seeds: u64,
+    /// Mask the sums: edges and cloud see what all devices send together and nothing of any one
+    #[arg(long)]
+    secure_aggregation: bool,
     /// Where the machines' folders go: an empty or new folder
     #[arg(long)]
     dir: Option<PathBuf>,
@@ -205,7 +208,7 @@ impl Trial<'_> {
         self.progress.step(&format!("starting a cloud, {} edges, {} devices", args.edges, args.devices));
         fleet.start(self.data, shares, children).await?;
         let jobs: Vec<JobSpec> =
-            (1..=args.seeds).map(|seed| self.data.job(seed, args.devices, args.rounds)).collect::<Result<_, _>>()?;
+            (1..=args.seeds).map(|seed| self.data.job(seed, args.devices, args.rounds, args.secure_aggregation)).collect::<Result<_, _>>()?;
         let compared = {
             let (jobs, folders) = (jobs.clone(), fleet.devices.iter().map(|name| self.dir.join(name)).collect());
             tokio::task::spawn_blocking(move || baselines(&jobs, folders))

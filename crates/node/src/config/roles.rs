@@ -47,6 +47,10 @@ pub struct DeviceConfig {
     pub name: String,
     /// The cloud's key.
     pub cloud: String,
+    /// The key that signs rosters of devices.
+    pub roster: String,
+    /// Fewest updates in a masked sum that this device takes part in.
+    pub group_min: u32,
     pub upstreams: Vec<String>,
     pub threads: usize,
     pub log: String,
@@ -128,6 +132,8 @@ impl Default for DeviceConfig {
             dir: ".".into(),
             name: String::new(),
             cloud: String::new(),
+            roster: String::new(),
+            group_min: 3,
             upstreams: Vec::new(),
             threads: 1,
             log: "info".into(),
@@ -204,7 +210,11 @@ impl Config for DeviceConfig {
         if !self.cloud.is_empty() && self.cloud.parse::<NodeId>().is_err() {
             return Err(("cloud", "a key of 64 hexadecimal digits".into(), self.cloud.clone()));
         }
+        if !self.roster.is_empty() && self.roster.parse::<NodeId>().is_err() {
+            return Err(("roster", "a key of 64 hexadecimal digits".into(), self.roster.clone()));
+        }
         self.upstreams.iter().try_for_each(|upstream| address("upstreams", upstream))?;
+        at_least("group_min", 2, self.group_min.into())?;
         at_least("limits.queue_mb_max", QUEUE_MB_MIN, self.limits.queue_mb_max as u64)?;
         at_least("limits.stall_ms", 1, self.limits.stall_ms)?;
         at_least("limits.file_mb_max", 1, self.limits.file_mb_max)?;

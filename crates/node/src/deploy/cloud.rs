@@ -9,7 +9,7 @@ use crate::host::{self, Clock, OnReport, World, keys};
 use crate::role::cloud::command::Right;
 use crate::role::cloud::{Cloud, CloudIdentity};
 use crate::role::whole_cloud::WholeCloud;
-use crate::role::{Effect, Role};
+use crate::role::{Effect, Entropy, Role};
 use crate::store::Store;
 use littoral_wire::JobId;
 use std::sync::Arc;
@@ -42,6 +42,7 @@ pub async fn start_cloud(config: &CloudConfig, on_report: OnReport) -> Result<Ru
         name: config.name.clone(),
         listen: listening.advertised.clone(),
         epoch: u32::try_from(fleet.token).unwrap_or(u32::MAX),
+        entropy: Entropy::new(keys::random()?),
     };
     let mut cloud = Cloud::new(identity, rows);
     if !cloud.has_operators() {

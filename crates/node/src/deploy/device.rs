@@ -7,8 +7,8 @@ use super::listen::dialler;
 use super::running::{collect, host_settings};
 use super::{DeployError, Running, folder};
 use crate::config::DeviceConfig;
-use crate::host::{self, OnReport, World};
-use crate::role::Peer;
+use crate::host::{self, OnReport, World, keys};
+use crate::role::{Entropy, Peer};
 use crate::role::device::{Device, DeviceIdentity};
 use crate::role::redial::draw;
 use crate::store::Store;
@@ -38,6 +38,16 @@ pub async fn start_device(config: &DeviceConfig, base: &Path, on_report: OnRepor
     };
     let upstreams = upstreams.iter().map(|text| text.parse::<Address>().map(|address| peer(&address)));
     let upstreams = in_our_order(id, cloud, upstreams.collect::<Result<Vec<Peer>, _>>()?);
+    let told = enrolment.as_ref().and_then(|e| e.roster.clone()).unwrap_or_default();
+    let roster = if config.roster.is_empty() { &told } else { &config.roster };
+    let roster = match roster.as_str() {
+        "" => None,
+        text => Some(text.parse::<NodeId>().map_err(|e| DeployError::Field {
+            field: "roster",
+            expected: "a key of 64 hexadecimal digits".into(),
+            got: e.to_string(),
+        })?),
+    };
     let name = match enrolment.map(|e| e.name).unwrap_or_else(|| config.name.clone()) {
         name if name.is_empty() => format!("device-{}", id.short()),
         name => name,
@@ -45,7 +55,17 @@ pub async fn start_device(config: &DeviceConfig, base: &Path, on_report: OnRepor
     let (sources, limits) = (config.data.clone(), config.limits.of_data());
     let (counted, folder) = (sources.clone(), base.to_owned());
     let offered = tokio::task::spawn_blocking(move || offers(&counted, &folder, &limits)).await.unwrap_or_default();
-    let identity = DeviceIdentity { id, name: name.clone(), cloud, upstreams, data: offered };
+    let (data, entropy) = (offered, Entropy::new(keys::random()?));
+    let identity = DeviceIdentity {
+        key: key.clone(),
+        name: name.clone(),
+        cloud,
+        upstreams,
+        data,
+        roster,
+        group_min: config.group_min,
+        entropy,
+    };
     let role = Device::new(identity, store.load().await?);
     let transport = dialler(&key, &config.network).await?;
     let objects = store.objects();

@@ -33,6 +33,9 @@ pub struct Enrolment {
     pub cloud: String,
     /// `key@host:port`: edges, then the cloud.
     pub upstreams: Vec<String>,
+    /// The key that signs rosters, if the ticket had one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub roster: Option<String>,
 }
 
 /// A machine that was let in.
@@ -133,7 +136,8 @@ async fn spend(
         if !upstreams.contains(&worked) {
             upstreams.push(worked);
         }
-        let enrolment = Enrolment { name, cloud: ticket.cloud.to_string(), upstreams };
+        let roster = ticket.roster.map(|key| key.to_string());
+        let enrolment = Enrolment { name, cloud: ticket.cloud.to_string(), upstreams, roster };
         enrolment.save(dir)?;
         return Ok(Joining { id: key.id(), role: ticket.role, enrolment });
     }

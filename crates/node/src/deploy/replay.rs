@@ -6,6 +6,7 @@
 
 use super::data::NoData;
 use crate::job::{JobSpec, Task};
+use crate::role::Entropy;
 use crate::store::FileObjects;
 use crate::work::{self, LocalData, ObjectFault, Objects, Output, Work, WorkFault};
 use littoral_fed::aggregate::Partial;
@@ -115,6 +116,7 @@ pub fn replay(
             let (version, device) = (entry.version, name.clone());
             let Some(data) = devices.get(name) else { return Err(ReplayError::NoDevice { version, device }) };
             let local = Work::Local {
+                entropy: Entropy::new([0; 32]),
                 collection,
                 task: task.clone(),
                 model: model.clone(),
@@ -142,6 +144,7 @@ pub fn replay(
         writer.append(whole)?;
         let partial = writer.finish()?;
         let apply = Work::Apply {
+            entropy: Entropy::new([0; 32]),
             spec: spec.clone(),
             collection,
             model: model.clone(),
@@ -149,6 +152,7 @@ pub fn replay(
             partials: vec![partial.clone()],
             devices: entry.included.len() as u32,
             population: entry.population,
+            opening: None,
         };
         match work::run(&apply, objects, &NoData) {
             Ok(Output::Applied { model: made, state: made_state, .. }) => (model, state) = (made, made_state),

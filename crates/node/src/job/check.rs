@@ -78,6 +78,8 @@ fn settings(text: &JobText) -> Result<Settings, JobError> {
         target_accuracy: rounds.target_accuracy,
         statistics: text.data.has_statistics(),
         seed: text.seed,
+        sampling: text.differential_privacy.as_ref().map_or_else(Default::default, |dp| dp.sampling),
+        masked: None,
     };
     let place = |field: &str| match field {
         "rounds" => "rounds.count".to_owned(),

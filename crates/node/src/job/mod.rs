@@ -5,6 +5,7 @@
 //! text goes to devices inside a [`Task`], so that all sides reckon with the same numbers.
 
 mod check;
+pub mod privacy;
 mod text;
 mod version;
 
@@ -12,8 +13,9 @@ pub use text::{DataText, JobText, LocalText, OptimiserText, PrecisionText, Round
 pub use version::{BLOCK, VersionLayout};
 
 use littoral_fed::algorithm::Algorithm;
+use littoral_fed::dp::Noise;
 use littoral_fed::plan::{Plan, Resolution, Weighting};
-use littoral_fed::round::Settings;
+use littoral_fed::round::{Masked, Settings};
 use littoral_model::{Model, Shape};
 use littoral_wire::bounded::printable;
 use littoral_wire::message::{SPEC_BYTES_MAX, Work};
@@ -48,6 +50,7 @@ struct Inner {
     statistics: Plan,
     evaluate: Plan,
     version: VersionLayout,
+    noise: Option<Noise>,
 }
 
 impl std::fmt::Debug for JobSpec {
@@ -104,13 +107,24 @@ impl JobSpec {
     }
 
     pub fn check(text: JobText) -> Result<Self, JobError> {
-        let Parts { model, algorithm, settings } = check::parts(&text)?;
+        let Parts { model, algorithm, mut settings } = check::parts(&text)?;
         let cohort_max = settings.cohort_size() as u32;
         let params = model.layout().len();
+        let noise = privacy::noise(&text, &*algorithm, &settings, params)?;
         let plan = |resolution| {
-            let sections = algorithm.sections(params, text.precision.range);
             let wholes = algorithm.wholes() + EVALUATION_WHOLES;
-            Plan::new(cohort_max, text.precision.weighting, resolution, sections, wholes).map_err(unplanned)
+            let Some(noise) = &noise else {
+                let sections = algorithm.sections(params, text.precision.range);
+                return Plan::new(cohort_max, text.precision.weighting, resolution, sections, wholes).map_err(unplanned);
+            };
+            // Nothing is longer than the clip; every device counts once.
+            let mut sections = algorithm.sections(params, noise.spec.clip as f32);
+            if let (Some(section), true) = (sections.pop(), noise.release.is_some()) {
+                return noise.ring(cohort_max, section, wholes).map_err(unplanned);
+            }
+            let sections = algorithm.sections(params, noise.spec.clip as f32);
+            let plan = Plan::new(cohort_max, Weighting::Uniform, resolution, sections, wholes);
+            plan.and_then(Plan::quiet).map_err(unplanned)
         };
         let mut train = plan(text.precision.resolution)?;
         // What devices keep in integers adds up at the cloud, over the whole population, in 32 bits.
@@ -131,10 +145,17 @@ impl JobSpec {
         };
         let statistics_plan = whole(width * WORDS_PER_INPUT)?;
         let evaluate = whole(EVALUATION_WHOLES)?;
+        if let Some(agreement) = &text.secure_aggregation {
+            let job = *blake3::hash(&serde_json::to_vec(&text).unwrap_or_default()).as_bytes();
+            let formats = [statistics_plan.format(), train.format(), evaluate.format()];
+            let masked = Masked { agreement: agreement.clone(), job, formats };
+            settings = settings.with_masks(masked).map_err(|e| JobError::new(e.field, e.allowed, e.got))?;
+        }
         let broadcast = algorithm.cloud_state().iter().filter(|s| s.broadcast).count();
         let kept = algorithm.cloud_state().len() - broadcast;
         let version = VersionLayout { params, broadcast, kept, inputs: width };
-        let inner = Inner { text, model, algorithm, settings, train, statistics: statistics_plan, evaluate, version };
+        let inner =
+            Inner { text, model, algorithm, settings, train, statistics: statistics_plan, evaluate, version, noise };
         let spec = Self { inner: Arc::new(inner) };
         // Written as JSON a job may be much longer than its text.
         let told = Task { spec: spec.clone(), population: u64::MAX }.encode().len();
@@ -179,6 +200,19 @@ impl JobSpec {
             Work::Train => &self.inner.train,
             Work::Evaluate => &self.inner.evaluate,
         }
+    }
+
+    /// The noise of a private job.
+    pub fn noise(&self) -> Option<&Noise> {
+        self.inner.noise.as_ref()
+    }
+
+    /// What a private job costs each viewer.
+    pub fn guarantees(&self) -> Vec<privacy::Guarantee> {
+        let masked = self.inner.settings.masked.is_some();
+        let noise = self.inner.noise.as_ref();
+        // It was worked out before, when the job was checked.
+        noise.and_then(|noise| privacy::guarantees(noise, &self.inner.settings, masked).ok()).unwrap_or_default()
     }
 
     /// What the submitter should know about what follows from the job.

@@ -3,6 +3,8 @@
 use super::JobError;
 use crate::data::Schema;
 use littoral_fed::algorithm::AlgorithmSpec;
+use littoral_fed::dp::DifferentialPrivacy;
+use littoral_fed::masks::SecureAggregation;
 use littoral_fed::plan::{Resolution, Weighting};
 use littoral_fed::round::{Cohort, Pace};
 use littoral_model::{ModelSpec, Shape};
@@ -29,6 +31,12 @@ pub struct JobText {
     pub rounds: RoundsText,
     #[serde(default)]
     pub precision: PrecisionText,
+    /// Sums are masked: nobody but the device sees its update. Without it edges and cloud could.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secure_aggregation: Option<SecureAggregation>,
+    /// Released models hardly depend on any one device.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub differential_privacy: Option<DifferentialPrivacy>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

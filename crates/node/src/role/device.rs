@@ -5,18 +5,22 @@
 //! becomes current only when a signed announcement lists the device as included; otherwise it is forgotten. A restart
 //! sends the same bytes again: nothing is sealed twice for one collection.
 
+mod sealing;
+
 use super::fetch::{self, Fetch};
 use super::links::{Links, TICK_MS};
 use super::redial::{Redial, draw};
 use super::said::Said;
-use super::{Effect, Event, LinkId, Millis, Peer, Report, Role, Row, RowKey, Table, Timer, WorkId, Write};
+use super::{Effect, Entropy, Event, LinkId, Millis, Peer, Report, Role, Row, RowKey, Table, Timer, WorkId, Write};
 use crate::work::{Output, Work, WorkFault};
 use littoral_fed::included::{Included, check_verdict};
+use littoral_fed::masks::device::Masked;
 use littoral_wire::codec::Wire;
 use littoral_wire::message::{DataOffer, Inline, Name, Reason, Verdict, Work as Kind, version_number};
 use littoral_wire::object::{INLINE_BYTES_MAX, Manifest};
-use littoral_wire::{Blob, Collection, JobId, List, Message, NodeId, ObjectId};
+use littoral_wire::{Blob, Collection, JobId, List, Message, NodeId, ObjectId, SecretKey};
 use std::collections::{BTreeMap, BTreeSet};
+use sealing::{Masking, Said as Step};
 use std::sync::Arc;
 
 /// A device that waits for a verdict asks for it this often, in ticks: it may have been told and not heard.
@@ -27,13 +31,24 @@ const FETCH_WINDOW: usize = 8;
 /// What a device is, from its configuration.
 #[derive(Clone, Debug)]
 pub struct DeviceIdentity {
-    pub id: NodeId,
+    pub key: SecretKey,
     pub name: String,
     /// Whose announcements count.
     pub cloud: NodeId,
     /// Edges, then perhaps the cloud, in order of preference.
     pub upstreams: Vec<Peer>,
     pub data: Vec<DataOffer>,
+    /// Who says which devices there are; without it the device takes part in no masked sum whose cloud may be active.
+    pub roster: Option<NodeId>,
+    /// In a masked sum of fewer updates this device takes no part.
+    pub group_min: u32,
+    pub entropy: Entropy,
+}
+
+impl DeviceIdentity {
+    pub fn id(&self) -> NodeId {
+        self.key.id()
+    }
 }
 
 /// A sealed update waiting for its verdict.
@@ -44,6 +59,31 @@ struct Sealed {
     pending: Option<Manifest>,
     /// The edge has it; no need to offer it again.
     absorbed: bool,
+    /// What is left of a masked sum's session.
+    masks: Option<Masked>,
+    /// What was said last towards opening the sum.
+    said: Option<Step>,
+}
+
+impl Sealed {
+    fn to_bytes(&self) -> Vec<u8> {
+        let mut value = self.update.to_bytes();
+        self.pending.put(&mut value);
+        value.extend(self.masks.iter().flat_map(Masked::to_bytes));
+        value
+    }
+
+    /// `None`: not what this release stores.
+    fn from_bytes(value: &[u8]) -> Option<Self> {
+        let mut reader = littoral_wire::codec::Reader::new(value);
+        let update = <Manifest as Wire>::take(&mut reader).ok()?;
+        let pending = <Option<Manifest> as Wire>::take(&mut reader).ok()?;
+        let masks = match &value[reader.offset()..] {
+            [] => None,
+            masks => Some(Masked::from_bytes(masks)?),
+        };
+        Some(Self { update, pending, absorbed: false, masks, said: None })
+    }
 }
 
 #[derive(Debug)]
@@ -52,6 +92,8 @@ struct Task {
     model: Manifest,
     /// The last version of training that counts this device, as the cloud knows it; 0: none.
     counted: u32,
+    /// Where the sum is masked, the cloud's.
+    commitment: Option<[u8; 32]>,
     stage: TaskStage,
 }
 
@@ -61,6 +103,26 @@ enum TaskStage {
     Unsettled,
     Fetching(Fetch),
     Working(WorkId),
+    /// Trained; keys are being exchanged.
+    Masking(Box<Masking>),
+}
+
+impl TaskStage {
+    /// What becomes the device's state if the update that waits for its masks is included.
+    fn pending(&self) -> Option<&Manifest> {
+        match self {
+            TaskStage::Masking(masking) => masking.pending.as_ref(),
+            _ => None,
+        }
+    }
+
+    /// The plain update, where there is one.
+    fn plain(&self) -> Option<&Manifest> {
+        match self {
+            TaskStage::Masking(masking) => Some(&masking.plain),
+            _ => None,
+        }
+    }
 }
 
 /// What is known of a job's past; stored with what is kept of the job.
@@ -94,6 +156,8 @@ pub struct Device {
     /// Why work failed, by job.
     said: Said<JobId>,
     next_work: u64,
+    /// The number of the newest roster seen.
+    newest_roster: u64,
     /// Ticks with something sealed.
     ticks: u64,
 }
@@ -134,18 +198,17 @@ impl Device {
         let mut sealed = BTreeMap::new();
         let mut states = BTreeMap::new();
         let mut settled = BTreeMap::new();
+        let mut newest_roster = 0;
         for row in rows {
             match row.key.table {
                 Table::Sealed => {
-                    let mut reader = littoral_wire::codec::Reader::new(&row.value);
-                    let decoded = <Manifest as Wire>::take(&mut reader)
-                        .and_then(|update| Ok((update, <Option<Manifest> as Wire>::take(&mut reader)?)))
-                        .ok();
-                    if let (Ok(collection), Some((update, pending))) = (Collection::from_bytes(&row.key.item), decoded)
+                    if let (Ok(collection), Some(kept)) =
+                        (Collection::from_bytes(&row.key.item), Sealed::from_bytes(&row.value))
                     {
-                        sealed.insert(collection, Sealed { update, pending, absorbed: false });
+                        sealed.insert(collection, kept);
                     }
                 }
+                Table::Roster => newest_roster = u64::from_bytes(&row.value).unwrap_or(0),
                 Table::DeviceState if row.key.item == SETTLED => {
                     let mut reader = littoral_wire::codec::Reader::new(&row.value);
                     if let (Ok(last), Ok(counted)) = (Wire::take(&mut reader), Wire::take(&mut reader)) {
@@ -161,7 +224,7 @@ impl Device {
             }
         }
         Self {
-            redial: Redial::new(identity.id, identity.upstreams.clone()),
+            redial: Redial::new(identity.id(), identity.upstreams.clone()),
             identity,
             links: Links::default(),
             edge: None,
@@ -175,6 +238,7 @@ impl Device {
             offering: BTreeSet::new(),
             said: Said::default(),
             next_work: 0,
+            newest_roster,
             ticks: 0,
         }
     }
@@ -206,13 +270,13 @@ impl Device {
                 // that no edge takes would go back and forth.
                 if std::mem::replace(&mut self.attached, true) && self.links.peer(link) == Some(self.identity.cloud) {
                     let edges = upstreams.iter().map(|u| u.id).filter(|id| *id != self.identity.cloud);
-                    self.closer = edges.min_by_key(|edge| draw(self.identity.id, *edge));
+                    self.closer = edges.min_by_key(|edge| draw(self.identity.id(), *edge));
                 }
                 let held: Vec<Collection> = self.sealed.keys().copied().collect();
                 held.into_iter().for_each(|collection| self.offer(collection, effects));
             }
-            Message::Task { collection, spec, model, inline, counted, .. } => {
-                self.task(now, link, collection, &spec, model, inline, counted, effects);
+            Message::Task { collection, spec, model, inline, counted, commitment } => {
+                self.task(now, link, collection, &spec, model, inline, counted, commitment, effects);
             }
             Message::GetChunk { object, index } => {
                 // Only what was sealed leaves this device.
@@ -241,6 +305,7 @@ impl Device {
                 }
             }
             Message::Told { verdict } => self.told(verdict, effects),
+            Message::Sealing { collection, step, body } => self.step_of_sealing(collection, step, &body, effects),
             Message::Cut { reason, .. } => {
                 effects.push(Effect::Report(Report::Warning { what: format!("this machine was cut off: {reason}") }));
                 self.redial.refused();
@@ -261,6 +326,7 @@ impl Device {
         model: Manifest,
         inline: Inline,
         counted: u32,
+        commitment: Option<[u8; 32]>,
         effects: &mut Vec<Effect>,
     ) {
         if let Some(sealed) = self.sealed.get_mut(&collection) {
@@ -288,7 +354,8 @@ impl Device {
         let stale: Vec<Collection> =
             self.tasks.keys().filter(|c| c.job == collection.job && **c < collection).copied().collect();
         stale.into_iter().for_each(|c| {
-            self.tasks.remove(&c);
+            let plain = self.tasks.remove(&c).and_then(|task| task.stage.plain().map(Manifest::id));
+            effects.extend(plain.map(Effect::Drop));
         });
         if let Some(bytes) = inline
             && model.check(0, &bytes).is_ok()
@@ -296,7 +363,7 @@ impl Device {
         {
             effects.push(Effect::Put { manifest: model.clone(), bytes: bytes.into_vec() });
         }
-        let task = Task { spec: spec.into(), model, counted, stage: TaskStage::Unsettled };
+        let task = Task { spec: spec.into(), model, counted, commitment, stage: TaskStage::Unsettled };
         self.tasks.insert(collection, task);
         self.start(link, collection, effects);
         if matches!(self.tasks.get(&collection), Some(Task { stage: TaskStage::Unsettled, .. })) {
@@ -336,6 +403,10 @@ impl Device {
             let id = WorkId(self.next_work);
             self.next_work += 1;
             task.stage = TaskStage::Working(id);
+            // Counted on: should the same collection be worked on anew, it has other noise.
+            let mut subject = collection.to_bytes();
+            id.0.put(&mut subject);
+            let entropy = Entropy::new(self.identity.entropy.draw("noise", &subject));
             effects.push(Effect::Work {
                 id,
                 work: Box::new(Work::Local {
@@ -343,34 +414,59 @@ impl Device {
                     task: task.spec.clone(),
                     model: task.model.clone(),
                     state: self.states.get(&collection.job).cloned(),
-                    device: self.identity.id,
+                    device: self.identity.id(),
                     name: self.identity.name.clone(),
+                    entropy,
                 }),
             });
         }
     }
 
     fn worked(&mut self, id: WorkId, result: Result<Output, WorkFault>, effects: &mut Vec<Effect>) {
-        let ours = |task: &Task| matches!(task.stage, TaskStage::Working(working) if working == id);
+        let ours = |task: &Task| match &task.stage {
+            TaskStage::Working(working) => *working == id,
+            // Masks could not be laid on.
+            TaskStage::Masking(masking) => masking.laying.as_ref().is_some_and(|(laying, _)| *laying == id),
+            _ => false,
+        };
+        if let Ok(Output::Masked { update }) = result {
+            return self.masked(id, update, effects);
+        }
         let Some(collection) = self.tasks.iter().find(|(_, task)| ours(task)).map(|(c, _)| *c) else { return };
-        let Some(task) = self.tasks.remove(&collection) else { return };
+        let Some(task) = self.tasks.get(&collection) else { return };
         match result {
             Ok(Output::Local { update, state, .. }) => {
-                let mut value = update.to_bytes();
-                state.put(&mut value);
-                let mut writes = vec![Write::Object(update.id())];
-                writes.extend(state.iter().map(|s| Write::Object(s.id())));
-                writes.push(Write::Put { key: sealed_key(collection), value });
-                effects.push(Effect::Store(writes));
-                self.sealed.insert(collection, Sealed { update, pending: state, absorbed: false });
                 if let Some(old) = self.models.insert(collection.job, task.model.id()) {
                     effects.push(Effect::Drop(old));
                 }
-                self.offer(collection, effects);
+                // It was decoded for the work already.
+                match crate::job::Task::decode(&task.spec) {
+                    Ok(told) if told.spec.settings().masked.is_some() => {
+                        self.begin_masking(collection, &told.spec, (update, state), effects);
+                    }
+                    _ => {
+                        self.tasks.remove(&collection);
+                        let sealed = Sealed { update, pending: state, absorbed: false, masks: None, said: None };
+                        self.keep_sealed(collection, sealed, effects);
+                    }
+                }
             }
-            Ok(_) => {}
-            Err(fault) => self.decline(collection, fault.to_string(), effects),
+            Ok(_) => drop(self.tasks.remove(&collection)),
+            Err(fault) => {
+                self.tasks.remove(&collection);
+                self.decline(collection, fault.to_string(), effects);
+            }
         }
+    }
+
+    /// Sealed bytes are durable before they are offered.
+    fn keep_sealed(&mut self, collection: Collection, sealed: Sealed, effects: &mut Vec<Effect>) {
+        let mut writes = vec![Write::Object(sealed.update.id())];
+        writes.extend(sealed.pending.iter().map(|s| Write::Object(s.id())));
+        writes.push(Write::Put { key: sealed_key(collection), value: sealed.to_bytes() });
+        effects.push(Effect::Store(writes));
+        self.sealed.insert(collection, sealed);
+        self.offer(collection, effects);
     }
 
     fn decline(&mut self, collection: Collection, why: String, effects: &mut Vec<Effect>) {
@@ -415,7 +511,7 @@ impl Device {
     /// The end of a collection: pending becomes current, or is forgotten.
     fn told(&mut self, verdict: Verdict, effects: &mut Vec<Effect>) {
         let collection = verdict.collection;
-        let included = match check_verdict(self.identity.cloud, self.identity.id, &verdict) {
+        let included = match check_verdict(self.identity.cloud, self.identity.id(), &verdict) {
             Ok(Included::Yes) => true,
             Ok(Included::No) => false,
             Err(error) => {
@@ -423,7 +519,8 @@ impl Device {
                 return;
             }
         };
-        self.tasks.remove(&collection);
+        let plain = self.tasks.remove(&collection).and_then(|task| task.stage.plain().map(Manifest::id));
+        effects.extend(plain.map(Effect::Drop));
         let Some(sealed) = self.sealed.remove(&collection) else { return };
         let settled = self.settled.entry(collection.job).or_insert(Settled { last: collection, counted: 0 });
         settled.last = collection.max(settled.last);
@@ -536,6 +633,8 @@ impl Role for Device {
                         self.sealed.iter().filter(|(_, s)| !s.absorbed).map(|(c, _)| *c).collect();
                     unheard.into_iter().for_each(|collection| self.offer(collection, effects));
                 }
+                let spoken: Vec<Collection> = self.tasks.keys().chain(self.sealed.keys()).copied().collect();
+                spoken.into_iter().for_each(|collection| self.say_step(collection, effects));
             }
             Event::Begun { object, missing } => {
                 for fetch in self.fetches_of(object) {
@@ -559,8 +658,9 @@ impl Role for Device {
 
     fn needs(&self, object: ObjectId) -> bool {
         let sealed = self.sealed.values().flat_map(|s| std::iter::once(&s.update).chain(&s.pending));
-        let tasks = self.tasks.values().map(|t| &t.model);
-        sealed.chain(tasks).chain(self.states.values()).any(|m| m.id() == object)
+        let tasks = self.tasks.values().flat_map(|t| std::iter::once(&t.model).chain(t.stage.plain()));
+        let masking = self.tasks.values().filter_map(|t| t.stage.pending());
+        sealed.chain(tasks).chain(masking).chain(self.states.values()).any(|m| m.id() == object)
             || self.models.values().any(|m| *m == object)
     }
 }

@@ -23,11 +23,14 @@
 pub mod cloud;
 pub mod device;
 pub mod edge;
+mod entropy;
 pub mod fetch;
 mod links;
 pub mod redial;
 mod said;
 pub mod whole_cloud;
+
+pub use entropy::Entropy;
 
 use crate::work::{Output, Work, WorkFault};
 use littoral_wire::message::{Collection, JobId};
@@ -220,10 +223,14 @@ pub enum Table {
     DeviceState,
     /// Device: current version per channel. Item: channel.
     Channel,
+    /// Cloud: the roster of devices that it may prove membership of. Device: the newest that it has seen.
+    Roster,
+    /// What was spent of privacy budgets. Cloud: per data set. Device: its own participations.
+    Ledger,
 }
 
 impl Table {
-    pub const ALL: [Table; 9] = [
+    pub const ALL: [Table; 11] = [
         Table::Node,
         Table::Ticket,
         Table::Operator,
@@ -233,6 +240,8 @@ impl Table {
         Table::Sealed,
         Table::DeviceState,
         Table::Channel,
+        Table::Roster,
+        Table::Ledger,
     ];
 
     pub fn name(self) -> &'static str {
@@ -246,6 +255,8 @@ impl Table {
             Table::Sealed => "sealed",
             Table::DeviceState => "device_state",
             Table::Channel => "channel",
+            Table::Roster => "roster",
+            Table::Ledger => "ledger",
         }
     }
 }

@@ -8,13 +8,19 @@ use super::{ObjectWriter, Objects, Output, WorkFault};
 use crate::data::statistics::Sums;
 use crate::job::{BLOCK, EVALUATION_WHOLES, JobSpec, LOSS_PER_UNIT, Totals, VersionLayout};
 use littoral_fed::algorithm::{Chunk, State, StateSlice, StateVector, apply_chunk};
+use crate::role::Entropy;
+use littoral_fed::dp::Noise;
+use littoral_fed::masks::cloud::Opening;
 use littoral_fed::open::{self, open_header, open_section};
 use littoral_fed::plan::Plan;
 use littoral_model::Loss;
+use littoral_privacy::noise::{DiscreteGaussian, Ratio};
+use littoral_privacy::rotate::Rotation;
 use littoral_tensor::fixed::add_packed;
 use littoral_wire::ObjectId;
 use littoral_wire::message::{Collection, Work};
 use littoral_wire::object::Manifest;
+use rand_chacha::ChaCha20Rng;
 use std::fmt::Display;
 use std::ops::Range;
 
@@ -34,19 +40,30 @@ pub fn initial(spec: &JobSpec, objects: &dyn Objects) -> Result<Output, WorkFaul
     Ok(Output::Initial { model, state })
 }
 
-#[allow(clippy::too_many_arguments)]
+/// The sum of a collection, as it comes to be applied.
+pub struct Sum<'a> {
+    /// In any order.
+    pub partials: &'a [Manifest],
+    pub devices: u32,
+    /// Devices of the fleet that offer the data set.
+    pub population: u64,
+    /// What to take from it, if it is masked.
+    pub opening: Option<&'a Opening>,
+    /// For the noise that is added to it.
+    pub entropy: &'a Entropy,
+}
+
 pub fn run(
     spec: &JobSpec,
     collection: Collection,
     model: &Manifest,
     state: Option<&Manifest>,
-    partials: &[Manifest],
-    devices: u32,
-    population: u64,
+    sum: &Sum<'_>,
     objects: &dyn Objects,
 ) -> Result<Output, WorkFault> {
     let plan = spec.plan(collection.work);
-    let sums = Partials::new(plan, partials, objects)?;
+    let &Sum { partials, devices, population, opening, entropy } = sum;
+    let sums = Partials::new(plan, partials, opening, objects)?;
     let mut header = Vec::new();
     sums.read(0..plan.header_bytes(), &mut header)?;
     let mut opened = open_header(plan, devices.into(), &header).map_err(refused)?;
@@ -71,7 +88,14 @@ pub fn run(
     let (model, state) = match collection.work {
         Work::Evaluate => (model.clone(), state.cloned()),
         Work::Statistics => (standardise(spec, model, &opened, objects)?, state.cloned()),
-        Work::Train => step(spec, plan, model, state, &sums, &opened, objects)?,
+        Work::Train => {
+            // How many came is not what the sum is divided by: that would tell of who is there.
+            if spec.noise().is_some() {
+                opened.weight_sum = spec.settings().cohort.target.into();
+            }
+            let private = spec.noise().map(|noise| Private::new(noise, spec, collection, plan, entropy)).transpose()?;
+            step(spec, plan, model, state, &sums, &opened, private, objects)?
+        }
     };
     Ok(Output::Applied { model, state, totals })
 }
@@ -103,7 +127,49 @@ fn standardise(
     Ok(next.finish()?)
 }
 
+/// What becomes of the sums of a private job before the algorithm sees them.
+struct Private {
+    noise: Option<DiscreteGaussian>,
+    generator: ChaCha20Rng,
+    /// Where devices rotated what they sent.
+    rotation: Option<Rotation>,
+}
+
+impl Private {
+    fn new(
+        noise: &Noise,
+        spec: &JobSpec,
+        collection: Collection,
+        plan: &Plan,
+        entropy: &Entropy,
+    ) -> Result<Self, WorkFault> {
+        let variance = noise.central_variance(plan.step(0), spec.version().params);
+        let sampler = variance.map(|variance| Ratio::at_least(variance).and_then(DiscreteGaussian::new));
+        Ok(Self {
+            noise: sampler.transpose().map_err(refused)?,
+            generator: entropy.generator("noise on the sum"),
+            rotation: noise.release.is_some().then(|| super::local::rotation(spec, collection)),
+        })
+    }
+
+    /// Blocks come in order, each once.
+    fn add_noise(&mut self, words: &mut [i64]) {
+        if let Some(noise) = &self.noise {
+            noise.add_to(words, &mut self.generator);
+        }
+    }
+
+    fn rotate_back(&self, first: usize, sum: &mut [f64]) {
+        if let Some(rotation) = &self.rotation {
+            let mut narrow: Vec<f32> = sum.iter().map(|&sum| sum as f32).collect();
+            rotation.inverse_from(first, &mut narrow);
+            sum.iter_mut().zip(narrow).for_each(|(sum, narrow)| *sum = narrow.into());
+        }
+    }
+}
+
 /// The algorithm's cloud half.
+#[allow(clippy::too_many_arguments)]
 fn step(
     spec: &JobSpec,
     plan: &Plan,
@@ -111,6 +177,7 @@ fn step(
     state: Option<&Manifest>,
     sums: &Partials<'_>,
     opened: &open::Totals,
+    mut private: Option<Private>,
     objects: &dyn Objects,
 ) -> Result<(Manifest, Option<Manifest>), WorkFault> {
     let (layout, algorithm) = (spec.version(), spec.algorithm());
@@ -122,7 +189,8 @@ fn step(
     let vectors = algorithm.cloud_state();
     let mut states: Vec<State> = vectors.iter().map(|vector| vector.initial.state(BLOCK.min(layout.params))).collect();
     let mut w = vec![0.0; BLOCK.min(layout.params)];
-    let mut sum = vec![0; BLOCK.min(layout.params)];
+    let mut words = vec![0; BLOCK.min(layout.params)];
+    let mut sum = vec![0.0; words.len()];
     let (mut bytes, mut packed) = (Vec::new(), Vec::new());
     let mut next = Next::begin(spec, objects)?;
     for block in layout.blocks() {
@@ -131,6 +199,7 @@ fn step(
             truncate(state, len);
         }
         w.truncate(len);
+        words.truncate(len);
         sum.truncate(len);
         // What lies in the model's object: w and the broadcast vectors.
         bytes.resize(4 * len * (1 + layout.broadcast), 0);
@@ -147,7 +216,14 @@ fn step(
         }
         for section in 0..plan.sections().len() {
             sums.read(plan.section_bytes(section, block.clone()), &mut packed)?;
-            open_section(plan, section, block.clone(), &packed, &mut sum).map_err(refused)?;
+            open_section(plan, section, block.clone(), &packed, &mut words).map_err(refused)?;
+            if let Some(private) = &mut private {
+                private.add_noise(&mut words);
+            }
+            sum.iter_mut().zip(&words).for_each(|(sum, &word)| *sum = word as f64);
+            if let Some(private) = &private {
+                private.rotate_back(block.start, &mut sum);
+            }
             let mut state: Vec<StateSlice<'_>> = states.iter_mut().map(|state| state.slice(0, len)).collect();
             let chunk = Chunk { first: block.start, model: &mut w, state: &mut state, sum: &sum };
             apply_chunk(algorithm, plan, opened, section, chunk).map_err(refused)?;
@@ -235,15 +311,21 @@ struct Partials<'a> {
     bits: u32,
     objects: &'a dyn Objects,
     ids: Vec<ObjectId>,
+    opening: Option<&'a Opening>,
 }
 
 impl<'a> Partials<'a> {
-    fn new(plan: &Plan, partials: &[Manifest], objects: &'a dyn Objects) -> Result<Self, WorkFault> {
+    fn new(
+        plan: &Plan,
+        partials: &[Manifest],
+        opening: Option<&'a Opening>,
+        objects: &'a dyn Objects,
+    ) -> Result<Self, WorkFault> {
         let expected = plan.format().bytes() as u64;
         if let Some(partial) = partials.iter().find(|partial| partial.bytes() != expected) {
             return Err(refused(format!("a sum of this collection has {expected} bytes, {partial:?} is another")));
         }
-        Ok(Self { bits: plan.bits(), objects, ids: partials.iter().map(Manifest::id).collect() })
+        Ok(Self { bits: plan.bits(), objects, ids: partials.iter().map(Manifest::id).collect(), opening })
     }
 
     /// Some bytes of the one sum: whole groups of words.
@@ -258,6 +340,9 @@ impl<'a> Partials<'a> {
         for id in rest {
             self.objects.read(*id, range.start as u64, &mut other)?;
             add_packed(sum, &other, self.bits).map_err(refused)?;
+        }
+        if let Some(opening) = self.opening {
+            opening.unmask(range.start as u64, sum).map_err(refused)?;
         }
         Ok(())
     }

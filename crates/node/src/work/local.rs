@@ -11,11 +11,16 @@ use crate::data::statistics::Sums;
 use crate::job::{JobSpec, LOSS_PER_UNIT, Task};
 use littoral_fed::algorithm::{Start, State};
 use littoral_fed::learner::Learner;
-use littoral_fed::plan::Plan;
-use littoral_fed::seal::{Raw, Rounded};
+use littoral_fed::masks::device::Masks;
+use crate::role::Entropy;
+use littoral_fed::seal::{Packed, Raw};
 use littoral_model::{Evaluation, Standardise, View};
+use littoral_privacy::rotate::Rotation;
+use littoral_wire::codec::Wire;
 use littoral_wire::message::{Collection, Work};
 use littoral_wire::object::Manifest;
+use rand_chacha::ChaCha20Rng;
+use rand_core::SeedableRng;
 use std::fmt::Display;
 use std::sync::Arc;
 
@@ -28,6 +33,7 @@ pub fn run(
     model: &Manifest,
     state: Option<&Manifest>,
     name: &str,
+    entropy: &Entropy,
     objects: &dyn Objects,
     data: &dyn LocalData,
 ) -> Result<Output, WorkFault> {
@@ -37,7 +43,7 @@ pub fn run(
         match collection.work {
             Work::Statistics => statistics(collection, &task.spec, &rows, objects),
             Work::Evaluate => evaluate(collection, &task.spec, model, &rows, room, objects),
-            Work::Train => train(collection, task, model, state, name, &rows, room, objects),
+            Work::Train => train(collection, task, model, state, name, entropy, &rows, room, objects),
         }
     })
     .map_err(declined)?
@@ -48,7 +54,7 @@ fn statistics(collection: Collection, spec: &JobSpec, rows: &Rows, objects: &dyn
     let sums = Sums::of_rows(rows.examples.features(), &rows.train, &inputs).map_err(declined)?;
     let wholes = sums.to_words().into_iter().map(i128::from).collect();
     let examples = rows.train.len() as u64;
-    count(collection, spec.plan(collection.work), examples, wholes, objects)
+    count(collection, spec, examples, wholes, objects)
 }
 
 fn evaluate(
@@ -59,24 +65,29 @@ fn evaluate(
     room: &mut Option<Room>,
     objects: &dyn Objects,
 ) -> Result<Output, WorkFault> {
-    let version = Version::read(spec, objects, model)?;
-    let room = Room::of(room, spec.model(), 1);
-    let evaluation = held_out(spec, &version, rows, room)?;
-    let examples = rows.held_out.len() as u64;
-    count(collection, spec.plan(collection.work), examples, wholes_of(&evaluation).to_vec(), objects)
+    // Where devices are private, counts of right answers are not told.
+    let (evaluation, examples) = match spec.noise() {
+        Some(_) => (Evaluation::default(), 0),
+        None => {
+            let version = Version::read(spec, objects, model)?;
+            let room = Room::of(room, spec.model(), 1);
+            (held_out(spec, &version, rows, room)?, rows.held_out.len() as u64)
+        }
+    };
+    count(collection, spec, examples, wholes_of(&evaluation).to_vec(), objects)
 }
 
 /// Seals an update that is nothing but exact integers.
 fn count(
     collection: Collection,
-    plan: &Plan,
+    spec: &JobSpec,
     examples: u64,
     wholes: Vec<i128>,
     objects: &dyn Objects,
 ) -> Result<Output, WorkFault> {
     let raw = Raw { examples, loss: 0.0, wholes, sections: Vec::new() };
-    let rounded = raw.unclipped().round(plan).map_err(declined)?;
-    let update = send(rounded, collection, objects)?;
+    let rounded = raw.unclipped().round(spec.plan(collection.work)).map_err(declined)?;
+    let update = send(rounded.pack(), collection, spec.settings().masked.is_some(), objects)?;
     Ok(Output::Local { update, state: None, note: LocalNote { examples, ..LocalNote::default() } })
 }
 
@@ -87,6 +98,7 @@ fn train(
     model: &Manifest,
     state: Option<&Manifest>,
     name: &str,
+    entropy: &Entropy,
     rows: &Rows,
     room: &mut Option<Room>,
     objects: &dyn Objects,
@@ -102,8 +114,11 @@ fn train(
     };
     let local = &spec.text().local;
     let room = Room::of(room, spec.model(), rows_per_step(local, rows.train.len()));
-    // Before training: how good is what everybody got?
-    let evaluation = held_out(spec, &version, rows, room)?;
+    // Before training: how good is what everybody got? Where devices are private, these counts are not told.
+    let evaluation = match spec.noise() {
+        None => held_out(spec, &version, rows, room)?,
+        Some(_) => Evaluation::default(),
+    };
 
     let view = view(rows, &rows.train, version.standardise.as_ref())?;
     let seed = order_seed(spec.seed(), collection.version, name);
@@ -125,22 +140,73 @@ fn train(
         return Err(declined(fault));
     }
 
+    let masked = spec.settings().masked.is_some();
+    let note = |saturated| LocalNote { examples, steps, mean_loss, saturated };
+    if let Some(noise) = spec.noise() {
+        let clipped = raw.clip(noise.spec.clip as f32).map_err(declined)?;
+        let packed = match &noise.release {
+            // The cloud adds the noise; what it is added to is as long as was accounted for.
+            None => clipped.round(plan).map_err(declined)?.pack(),
+            Some(release) => {
+                let mut generator = entropy.generator("share of noise");
+                let rotation = rotation(spec, collection);
+                let rounded = clipped.rotate(&rotation).and_then(|transformed| {
+                    transformed.round_conditionally(plan, noise.spec.rounding_beta, &mut generator)
+                });
+                let noised = rounded.and_then(|rounded| rounded.noise(noise.law(), release, &mut generator));
+                noised.map_err(declined)?.pack()
+            }
+        };
+        return Ok(Output::Local { update: send(packed, collection, masked, objects)?, state: None, note: note(0) });
+    }
     let rounded = raw.unclipped().round(plan).map_err(declined)?;
     let saturated = rounded.saturated().iter().sum();
     if let Some(kept) = &mut kept {
         spec.algorithm().pending(kept, &rounded).map_err(declined)?;
     }
-    let update = send(rounded, collection, objects)?;
+    let update = send(rounded.pack(), collection, masked, objects)?;
     let state = kept.map(|kept| keep(&kept, objects)).transpose()?;
-    Ok(Output::Local { update, state, note: LocalNote { examples, steps, mean_loss, saturated } })
+    Ok(Output::Local { update, state, note: note(saturated) })
 }
 
-/// The rest of the road: packed, sealed, and stored where it waits to be pulled.
-fn send(rounded: Rounded<'_>, collection: Collection, objects: &dyn Objects) -> Result<Manifest, WorkFault> {
-    let sealed = rounded.pack().seal(collection);
+/// The rest of the road: packed, sealed, and stored where it waits to be pulled. Of a masked sum it waits, packed, for its
+/// masks, and nobody is served.
+fn send(
+    packed: Packed,
+    collection: Collection,
+    masked: bool,
+    objects: &dyn Objects,
+) -> Result<Manifest, WorkFault> {
+    let mut object = objects.create()?;
+    match masked {
+        true => object.append(packed.plain())?,
+        false => object.append(packed.seal(collection).bytes())?,
+    }
+    Ok(object.finish()?)
+}
+
+/// Lays masks on an update that waited for them.
+pub fn mask(
+    collection: Collection,
+    plain: &Manifest,
+    masks: &Masks,
+    objects: &dyn Objects,
+) -> Result<Output, WorkFault> {
+    let mut bytes = vec![0; plain.bytes() as usize];
+    objects.read(plain.id(), 0, &mut bytes)?;
+    let sealed = Packed::restored(bytes).mask(masks).map_err(declined)?.seal(collection);
     let mut object = objects.create()?;
     object.append(sealed.bytes())?;
-    Ok(object.finish()?)
+    Ok(Output::Masked { update: object.finish()? })
+}
+
+/// How the updates of a collection are rotated: the same way on all devices, and back at the cloud. Public.
+pub(super) fn rotation(spec: &JobSpec, collection: Collection) -> Rotation {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(b"littoral/rotation\0");
+    hasher.update(&spec.seed().to_le_bytes());
+    hasher.update(&collection.to_bytes());
+    Rotation::new(spec.version().params, &mut ChaCha20Rng::from_seed(*hasher.finalize().as_bytes()))
 }
 
 /// What this device keeps of the job: zeros before its first inclusion.

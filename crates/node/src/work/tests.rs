@@ -3,6 +3,7 @@
 use super::version::Version;
 use super::*;
 use crate::job::{BLOCK, Task};
+use crate::role::Entropy;
 use littoral_fed::aggregate::Partial;
 use littoral_fed::algorithm::{self, State};
 use littoral_model::{Batch, Descent, Features, Labels, Scratch, View, Worker};
@@ -136,6 +137,7 @@ impl Run {
     fn local(&self, work: Kind, device: usize, state: Option<Manifest>, data: &Rows) -> Result<Output, WorkFault> {
         let task = Task { spec: self.spec.clone(), population: self.population }.encode();
         let work = Work::Local {
+            entropy: Entropy::new([0; 32]),
             collection: collection(work, self.version),
             task: task.into(),
             model: self.model.clone(),
@@ -155,6 +157,7 @@ impl Run {
 
     fn apply(&self, work: Kind, partials: Vec<Manifest>, devices: u32) -> Result<Output, WorkFault> {
         let work = Work::Apply {
+            entropy: Entropy::new([0; 32]),
             spec: Arc::new(self.spec.clone()),
             collection: collection(work, self.version),
             model: self.model.clone(),
@@ -162,6 +165,7 @@ impl Run {
             partials,
             devices,
             population: self.population,
+            opening: None,
         };
         run(&work, &self.shelf, &table(0, 1, 1))
     }

@@ -3,7 +3,7 @@
 use littoral_node::job::{JobSpec, Totals};
 use littoral_node::role::cloud::{Cloud, CloudIdentity, command::Right};
 use littoral_node::role::edge::{Edge, EdgeIdentity};
-use littoral_node::role::{Effect, Event, LinkId, Peer, Role, Row, RowKey, Table, Timer, Write};
+use littoral_node::role::{Effect, Entropy, Event, LinkId, Peer, Role, Row, RowKey, Table, Timer, Write};
 use littoral_node::work::{Output, Work, WorkFault};
 use littoral_wire::message::{COMMAND_DOMAIN, DataOffer, Name, ROTATE_DOMAIN, command_bytes};
 use littoral_wire::object::Manifest;
@@ -84,7 +84,7 @@ impl Machines {
     }
 
     fn cloud(&self, epoch: u32) -> Cloud {
-        let identity = CloudIdentity { key: key("cloud"), name: "cloud".into(), listen: "cloud:1".into(), epoch };
+        let identity = CloudIdentity { key: key("cloud"), name: "cloud".into(), listen: "cloud:1".into(), epoch, entropy: Entropy::new([epoch as u8; 32]) };
         let rows = self.rows.iter().map(|(key, value)| Row { key: key.clone(), value: value.clone() });
         Cloud::new(identity, rows.collect())
     }

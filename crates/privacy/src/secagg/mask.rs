@@ -74,6 +74,11 @@ impl Masks {
     }
 
     /// Bytes of the vector.
+    /// Bits of a word.
+    pub fn bits(&self) -> u8 {
+        self.bits
+    }
+
     pub fn bytes(&self) -> u64 {
         self.bytes
     }

@@ -56,8 +56,6 @@ pub enum ParametersError {
     Clients { got: u32 },
     #[error("the share of {what} is at least 0 and below 1, got {got}")]
     Share { what: &'static str, got: f64 },
-    #[error("{got} devices take part: at least {minimum} of the {clients} invited are needed")]
-    TooFew { clients: u32, minimum: u32, got: u32 },
     #[error(
         "no neighbour graph over {clients} devices withstands {adversaries} adversaries and {dropouts} dropouts \
          (threat {threat}): {would_do}"
@@ -134,22 +132,13 @@ impl Parameters {
         Ok(Self { clients, adversaries, dropouts, threat, degree, threshold })
     }
 
-    /// A sum over fewer devices is not opened.
+    /// A sum over fewer devices is not opened. In a complete graph everybody left must find enough others left; a sparse one
+    /// is known to hold together only while no more drop out than was assumed.
     pub fn min_survivors(&self) -> u32 {
-        self.clients.saturating_sub(self.dropouts).max(2)
-    }
-
-    /// The parameters of the graph when only `present` of the invited devices are in it: those who did not come count as
-    /// dropouts, and all adversaries may have come. The degree never grows by this: survivors and adversaries are as many as
-    /// before, among fewer.
-    pub fn among(&self, present: u32) -> Result<Self, ParametersError> {
-        if present == self.clients {
-            return Ok(*self);
+        match self.degree + 1 == self.clients {
+            true => self.threshold + 1,
+            false => self.clients.saturating_sub(self.dropouts).max(2),
         }
-        let too_few = ParametersError::TooFew { clients: self.clients, minimum: self.min_survivors(), got: present };
-        let absent = self.clients.checked_sub(present).ok_or(ParametersError::Clients { got: present })?;
-        let dropouts = self.dropouts.checked_sub(absent).ok_or(too_few)?;
-        Self::of_counts(present, self.adversaries, dropouts, self.threat)
     }
 }
 
@@ -311,21 +300,6 @@ mod tests {
                 connected(n, a + d, k) && k - quantile(n, d, k, tail(20.0)) > worst
             });
             assert_eq!(sparse(n, a, d, threat).map(|(k, _)| k), one_by_one);
-        }
-    }
-
-    #[test]
-    fn who_did_not_come_counts_as_a_dropout() {
-        for threat in [Honest, Active] {
-            let all = Parameters::find(200, 0.2, 0.2, threat).unwrap();
-            for present in 160..=200 {
-                let some = all.among(present).unwrap();
-                assert_eq!(some.min_survivors(), all.min_survivors());
-                assert_eq!(some.adversaries, all.adversaries);
-                assert!(some.degree <= all.degree, "{present}: {some:?}");
-            }
-            assert!(matches!(all.among(159), Err(ParametersError::TooFew { minimum: 160, got: 159, .. })));
-            assert!(matches!(all.among(201), Err(ParametersError::Clients { .. })));
         }
     }
 

@@ -14,7 +14,7 @@ pub enum Refused {
     #[error("the session cannot be: {what} is {got}, expected {expected}")]
     Session { what: &'static str, expected: &'static str, got: u64 },
     #[error(transparent)]
-    Parameters(ParametersError),
+    Parameters(#[from] ParametersError),
 
     // Moves of a server.
     #[error("{what} is of another session: it is replayed or mixed up")]
@@ -69,13 +69,4 @@ pub enum Refused {
     TooFewShares { peer: u32, got: u32, missing: u32 },
     #[error("the shares of a secret of device {peer} do not give it: some of their holders, or it, sent wrong ones")]
     WrongShares { peer: u32 },
-}
-
-impl From<ParametersError> for Refused {
-    fn from(error: ParametersError) -> Self {
-        match error {
-            ParametersError::TooFew { minimum, got, .. } => Self::GroupTooSmall { minimum, got },
-            other => Self::Parameters(other),
-        }
-    }
 }

@@ -15,17 +15,21 @@ pub type Verifier<'a> = &'a dyn Fn(&[u8; 32], &[u8], &[u8; 64]) -> bool;
 pub type OnRoster<'a> = &'a dyn Fn(&[u8; 32], &[u8]) -> bool;
 
 /// A session, as a device knows it before the first message. Every key, signature and ciphertext is bound to all of it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Session {
     /// The caller's hash of job, version, attempt, work and plan. No two sessions have the same.
     pub context: [u8; 32],
-    pub parameters: Parameters,
+    pub threat: Threat,
+    /// At most this share of the devices in the graph colludes with the server, and at most this share drops out once the graph
+    /// is drawn; both in [0, 1).
+    pub adversary: f64,
+    pub dropout: f64,
     pub prg: Prg,
     /// Length of the packed vector: whole groups of `bits` bytes.
     pub bytes: u64,
     /// Bits of a word, 1 to 64.
     pub bits: u8,
-    /// A sum over fewer devices is not opened; [`Parameters::min_survivors`] is a floor beside it.
+    /// A sum over fewer devices is not opened, 2 or more; [`Parameters::min_survivors`] is a floor beside it.
     pub min_group: u32,
     /// [`commitment`] to the server's secret, fixed before anybody's keys are known; zeros under [`Threat::Honest`].
     pub commitment: [u8; 32],
@@ -39,7 +43,6 @@ pub fn commitment(context: &[u8; 32], secret: &[u8; 32]) -> [u8; 32] {
 impl Session {
     /// Can there be such a session?
     pub fn check(&self) -> Result<(), Refused> {
-        let p = &self.parameters;
         let refuse = |what, expected, got| Err(Refused::Session { what, expected, got });
         if !(1..=64).contains(&self.bits) {
             return refuse("bits", "1 to 64", self.bits.into());
@@ -47,27 +50,25 @@ impl Session {
         if self.bytes == 0 || self.bytes > STREAM_BYTES_MAX || !self.bytes.is_multiple_of(self.bits.into()) {
             return refuse("bytes", "whole groups of `bits` bytes, at most 2^38 - 64", self.bytes);
         }
-        if !(3..=CLIENTS_MAX).contains(&p.clients) {
-            return refuse("clients", "3 to 2^20", p.clients.into());
+        if !(2..=CLIENTS_MAX).contains(&self.min_group) {
+            return refuse("min_group", "2 to 2^20", self.min_group.into());
         }
-        if p.degree >= p.clients || p.degree < 2 || (p.degree % 2 == 1 && p.degree + 1 != p.clients) {
-            return refuse("degree", "even and below the clients, or one less than they", p.degree.into());
-        }
-        if !(2..=p.degree).contains(&p.threshold) {
-            return refuse("threshold", "2 to the degree", p.threshold.into());
-        }
-        if p.dropouts >= p.clients || p.adversaries >= p.clients {
-            return refuse("dropouts or adversaries", "fewer than clients", p.dropouts.max(p.adversaries).into());
-        }
-        if self.min_group > p.clients {
-            return refuse("min_group", "at most as many as clients", self.min_group.into());
+        for share in [self.adversary, self.dropout] {
+            if !(0.0..1.0).contains(&share) {
+                return refuse("adversary or dropout", "a share of at least 0 and below 1", share.to_bits());
+            }
         }
         Ok(())
     }
 
-    /// The fewest devices whose sum is opened.
-    pub fn minimum(&self) -> u32 {
-        self.min_group.max(self.parameters.min_survivors())
+    /// Degree and threshold of a graph over so many devices.
+    pub fn parameters(&self, present: u32) -> Result<Parameters, Refused> {
+        Ok(Parameters::find(present, self.adversary, self.dropout, self.threat)?)
+    }
+
+    /// The fewest devices whose sum is opened, in a graph with these parameters.
+    pub fn minimum(&self, parameters: &Parameters) -> u32 {
+        self.min_group.max(parameters.min_survivors())
     }
 
     /// The hash that stands for the session in every message, key and signature.
@@ -78,16 +79,16 @@ impl Session {
     }
 
     pub(crate) fn is_active(&self) -> bool {
-        self.parameters.threat == Threat::Active
+        self.threat == Threat::Active
     }
 
     pub(crate) fn put(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.context);
-        let p = &self.parameters;
-        out.push(p.threat as u8);
-        for number in [p.clients, p.adversaries, p.dropouts, p.degree, p.threshold, self.min_group] {
-            out.extend_from_slice(&number.to_le_bytes());
+        out.push(self.threat as u8);
+        for share in [self.adversary, self.dropout] {
+            out.extend_from_slice(&share.to_bits().to_le_bytes());
         }
+        out.extend_from_slice(&self.min_group.to_le_bytes());
         out.extend_from_slice(&[self.prg.id(), self.bits]);
         out.extend_from_slice(&self.bytes.to_le_bytes());
         out.extend_from_slice(&self.commitment);
@@ -96,14 +97,16 @@ impl Session {
     pub(crate) fn get(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let context = reader.array("context")?;
         let threat = if reader.flag("threat")? { Threat::Active } else { Threat::Honest };
-        let mut number = |what| reader.u32(what);
-        let (clients, adversaries, dropouts) = (number("clients")?, number("adversaries")?, number("dropouts")?);
-        let (degree, threshold, min_group) = (number("degree")?, number("threshold")?, number("min_group")?);
+        let mut share = |what| Ok(f64::from_bits(reader.u64(what)?));
+        let (adversary, dropout) = (share("adversary")?, share("dropout")?);
+        let min_group = reader.u32("min_group")?;
         let id = reader.u8("generator")?;
         let prg = Prg::from_id(id).ok_or_else(|| reader.unknown("generator", id))?;
         let session = Self {
             context,
-            parameters: Parameters { clients, adversaries, dropouts, threat, degree, threshold },
+            threat,
+            adversary,
+            dropout,
             prg,
             min_group,
             bits: reader.u8("bits")?,

@@ -6,16 +6,17 @@ use littoral_privacy::secagg::refused::Refused;
 
 /// What must come out: the sum over whom, or a refusal. Worked out from the graph and the thresholds alone.
 fn expected(walk: &Walk) -> Option<Vec<usize>> {
-    let (world, minimum) = (walk.world, walk.world.session.minimum() as usize);
+    let (world, least) = (walk.world, walk.world.session.min_group as usize);
     let all = 0..walk.misses.len();
     let taking = |step: Misses| all.clone().filter(move |&d| walk.misses[d] > step);
     let in_list = taking(Misses::Advertising).count();
     let in_graph: Vec<usize> =
         if world.is_active() { taking(Misses::Nonce).collect() } else { taking(Misses::Advertising).collect() };
-    if in_list < minimum || in_graph.len() < minimum {
+    if in_list < least || in_graph.len() < least {
         return None;
     }
-    let threshold = world.session.parameters.among(in_graph.len() as u32).ok()?.threshold as usize;
+    let parameters = world.session.parameters(in_graph.len() as u32).ok()?;
+    let (threshold, minimum) = (parameters.threshold as usize, world.session.minimum(&parameters) as usize);
     let (server, _) = walk.graph().ok()?;
     let neighbours: Vec<Vec<usize>> = all
         .clone()
@@ -53,7 +54,7 @@ fn expected(walk: &Walk) -> Option<Vec<usize>> {
 
 /// Returns whether a sum came out.
 fn check(walk: &Walk) -> bool {
-    let case = format!("{:?} {:?}", walk.world.session.parameters, walk.misses);
+    let case = format!("{:?} {:?}", walk.world.parameters, walk.misses);
     match (walk.open(), expected(walk)) {
         (Ok((sum, survivors)), Some(expected)) => {
             assert_eq!(survivors, expected, "{case}");
@@ -61,15 +62,19 @@ fn check(walk: &Walk) -> bool {
             true
         }
         (Err(refused), None) => {
-            use Refused::{GroupTooSmall, TooFewShares, TooFewSurvivors};
-            assert!(
-                matches!(refused, GroupTooSmall { .. } | TooFewSurvivors { .. } | TooFewShares { .. }),
-                "{case}: {refused}"
+            use Refused::{GroupTooSmall, Parameters, TooFewShares, TooFewSurvivors};
+            let clean = matches!(
+                refused,
+                GroupTooSmall { .. } | Parameters(_) | TooFewSurvivors { .. } | TooFewShares { .. }
             );
-            // Where counting promises a sum, there is one.
-            let dropped = walk.misses.iter().filter(|&&misses| misses != Misses::Nothing).count() as u32;
-            let p = walk.world.session.parameters;
-            assert!(dropped > p.dropouts || p.degree + 1 < p.clients, "{case}: {refused}");
+            assert!(clean, "{case}: {refused}");
+            // Where counting promises a sum, there is one: of the graph over those who came.
+            let last = if walk.world.is_active() { Misses::Nonce } else { Misses::Advertising };
+            let came = walk.misses.iter().filter(|&&misses| misses > last);
+            let dropped = came.clone().filter(|&&misses| misses != Misses::Nothing).count() as u32;
+            if let Ok(p) = walk.world.session.parameters(came.count() as u32) {
+                assert!(dropped > p.dropouts || p.degree + 1 < p.clients, "{case}: {refused}");
+            }
             false
         }
         (Ok(_), None) => panic!("{case}: opened below the threshold"),

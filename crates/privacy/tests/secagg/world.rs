@@ -29,6 +29,8 @@ pub const SERVER_SECRET: [u8; 32] = [0x51; 32];
 pub const ROSTER_PROOF: &[u8] = b"an operator put it there";
 
 pub struct World {
+    /// Of all devices.
+    pub parameters: Parameters,
     pub session: Session,
     keys: BTreeMap<[u8; 32], SigningKey>,
 }
@@ -59,7 +61,9 @@ impl World {
         let active = parameters.threat == Threat::Active;
         let session = Session {
             context,
-            parameters,
+            threat: parameters.threat,
+            adversary: f64::from(parameters.adversaries) / f64::from(parameters.clients),
+            dropout: f64::from(parameters.dropouts) / f64::from(parameters.clients),
             prg: Prg::Aes128Ctr,
             bytes: words.div_ceil(8) * u64::from(bits),
             bits,
@@ -67,11 +71,11 @@ impl World {
             commitment: if active { commitment(&context, &SERVER_SECRET) } else { [0; 32] },
         };
         let keys = (0..parameters.clients).map(|i| SigningKey::from_bytes(&[i as u8 + 1; 32]));
-        Self { session, keys: keys.map(|key| (key.verifying_key().to_bytes(), key)).collect() }
+        Self { parameters, session, keys: keys.map(|key| (key.verifying_key().to_bytes(), key)).collect() }
     }
 
     pub fn is_active(&self) -> bool {
-        self.session.parameters.threat == Threat::Active
+        self.session.threat == Threat::Active
     }
 
     pub fn identities(&self) -> Vec<[u8; 32]> {

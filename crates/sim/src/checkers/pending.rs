@@ -28,6 +28,8 @@ struct Pending {
 #[derive(Default)]
 pub struct PendingState {
     pending: BTreeMap<(NodeId, Collection), Pending>,
+    /// What was masked, as it was before.
+    plain: BTreeMap<(NodeId, Collection), Vec<u8>>,
     /// What waited for its verdict when the device's store was lost.
     lost: Vec<(NodeId, Collection, Pending)>,
     /// The last collection of each job that a device gave up or committed.
@@ -55,13 +57,15 @@ impl PendingState {
                 self.findings.add(|| format!("{name} sealed for {collection:?} after it knew how that ended"));
             }
             if let Some(state) = sealed.pending {
-                let (state_bytes, update_bytes) = (bytes(&state), bytes(&sealed.update));
+                let plain = self.plain.get(&(device.id, sealed.collection)).cloned();
+                let (state_bytes, update_bytes) = (bytes(&state), plain.unwrap_or_else(|| bytes(&sealed.update)));
                 let pending = Pending { state, state_bytes, update_bytes };
                 self.pending.insert((device.id, sealed.collection), pending);
             }
         }
         let states: BTreeMap<JobId, Manifest> = rows::states(writes).collect();
         for collection in rows::unsealed(writes) {
+            self.plain.remove(&(device.id, collection));
             let settled = self.settled.entry((device.id, collection.job)).or_insert(collection);
             *settled = collection.max(*settled);
             let Some(pending) = self.pending.remove(&(device.id, collection)) else { continue };
@@ -174,6 +178,11 @@ impl Checker for PendingState {
             Seen::Stored { writes } if machine.kind == Kind::Device => self.device_stored(machine, writes),
             Seen::Stored { writes } if machine.kind == Kind::Cloud => self.cloud_stored(writes),
             Seen::Lost if machine.kind == Kind::Device => self.device_lost(machine.id),
+            Seen::Worked { work: Work::Mask { collection, plain, .. }, result: Ok(_) } => {
+                if let Some(content) = machine.disk.content(plain.id()) {
+                    self.plain.insert((machine.id, *collection), content.bytes.clone());
+                }
+            }
             Seen::Worked { work: Work::Apply { spec, collection, .. }, .. } => {
                 self.jobs.entry(collection.job).or_insert_with(|| Arc::clone(spec));
             }

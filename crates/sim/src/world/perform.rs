@@ -180,6 +180,8 @@ fn size_hint(message: &Message) -> usize {
             }
             Message::Open { spec, inline: bytes, devices, .. } => spec.len() + inline(bytes) + 36 * devices.len(),
             Message::Partial { inline: bytes, devices, .. } => inline(bytes) + 32 * devices.len(),
+            Message::Sealing { body, .. } | Message::SealingFrom { body, .. } => body.len(),
+            Message::SealingTo { body, devices, .. } => body.len() + 32 * devices.len(),
             Message::Announce { included, .. } => 200 + 32 * included.len(),
             Message::Told { verdict } | Message::Tell { verdict, .. } => {
                 200 + verdict.proof.as_ref().map_or(0, |proof| 32 * proof.path.len())

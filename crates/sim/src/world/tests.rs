@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::faults::{Blow, Every, LinkShape};
-use littoral_node::role::{Role, Row, RowKey, Table, Write};
+use littoral_node::role::{Entropy, Role, Row, RowKey, Table, Write};
 use littoral_node::work::{LocalData, LocalNote, Objects, Output, Rows, Work, WorkFault};
 use littoral_wire::message::{Collection, JobId, Work as Kind_};
 use littoral_wire::object::Manifest;
@@ -289,6 +289,7 @@ fn works(threads: usize) -> (Fingerprint, u64) {
                     started += 1;
                     let collection = Collection { job: JobId(1), version: 0, work: Kind_::Train, attempt: 0 };
                     let work = Box::new(Work::Local {
+                        entropy: Entropy::new([0; 32]),
                         collection,
                         task: Arc::from([number as u8, life, started as u8]),
                         model: Manifest::of(b"").unwrap(),

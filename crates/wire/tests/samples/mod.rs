@@ -78,6 +78,16 @@ fn role() -> BoxedStrategy<Role> {
     prop_oneof![Just(Role::Cloud), Just(Role::Edge), Just(Role::Device), Just(Role::Operator)].boxed()
 }
 
+fn step() -> BoxedStrategy<SealingStep> {
+    use SealingStep::*;
+    let steps = [Keys, Fixed, Nonce, Neighbours, Shares, Shared, Survivors, Agree, Agreed, Reveal];
+    proptest::sample::select(steps.to_vec()).boxed()
+}
+
+fn commitment() -> BoxedStrategy<Option<[u8; 32]>> {
+    proptest::option::of(any::<[u8; 32]>()).boxed()
+}
+
 fn fate() -> BoxedStrategy<Fate> {
     let fates = [Fate::Absorbed, Fate::Declined, Fate::Released, Fate::Refused, Fate::Detached];
     proptest::sample::select(fates.to_vec()).boxed()
@@ -131,6 +141,7 @@ variants! {
     Attach { name: text(), data: data(), held: list(collection()), }
     Offer { collection: collection(), update: manifest(), inline: inline(), }
     Declined { collection: collection(), reason: text(), }
+    Sealing { collection: collection(), step: step(), body: blob(), }
     Attached { cloud: node(), upstreams: upstreams(), }
     Task {
         collection: collection(),
@@ -138,6 +149,7 @@ variants! {
         model: manifest(),
         inline: inline(),
         counted: any::<u32>(),
+        commitment: commitment(),
     }
     Absorbed { collection: collection(), }
     Refused { collection: collection(), reason: text(), }
@@ -148,6 +160,7 @@ variants! {
     Progress { incarnation: incarnation(), device: node(), fate: fate(), reason: text(), }
     Partial { incarnation: incarnation(), devices: list(node()), sum: manifest(), inline: inline(), }
     NoPartial { incarnation: incarnation(), }
+    SealingFrom { device: node(), collection: collection(), step: step(), body: blob(), }
     EdgeAttached { name: text(), upstreams: upstreams(), }
     Open {
         incarnation: incarnation(),
@@ -157,6 +170,7 @@ variants! {
         devices: list(asked()),
         words: any::<u64>(),
         bits: 1..=64u8,
+        commitment: commitment(),
     }
     Release { incarnation: incarnation(), device: node(), }
     Close { incarnation: incarnation(), }
@@ -170,6 +184,7 @@ variants! {
     Reply { nonce: any::<u64>(), body: blob(), more: any::<bool>(), last: any::<bool>(), }
     GetModel { job: any::<u64>().prop_map(JobId), }
     Model { job: any::<u64>().prop_map(JobId), version: any::<u64>(), model: manifest(), }
+    SealingTo { devices: list(node()), collection: collection(), step: step(), body: blob(), }
 }
 
 /// Any message; all variants are equally likely.

@@ -13,7 +13,7 @@ use littoral_fed::compress::random::{Seed, derive};
 use littoral_fed::compress::{Codec, Compressor, Linear, Recipe, accumulate, chain, in_steps, residual, values};
 use littoral_fed::open::{open_header, open_section};
 use littoral_fed::plan::{Plan, Resolution, Section, Weighting};
-use littoral_fed::seal::Raw;
+use littoral_fed::seal::{Raw, Sent};
 use littoral_model::Model;
 use littoral_node::work::{Room, Training};
 use std::sync::Mutex;
@@ -307,6 +307,7 @@ impl Run<'_> {
     fn apply(&mut self, sum: &[f32], totals: &littoral_fed::open::Totals) -> Result<(), Failure> {
         let plan = &self.world.plan;
         let sum = in_steps(sum, plan.step(0));
+        let sum: Vec<f64> = sum.iter().map(|&sum| sum as f64).collect();
         let chunk = Chunk { first: 0, model: &mut self.w, state: &mut [], sum: &sum };
         apply_chunk(&FedAvg {}, plan, totals, 0, chunk).map_err(|e| broken("the cloud's part")(&e))
     }

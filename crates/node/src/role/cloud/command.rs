@@ -64,6 +64,11 @@ pub enum Command {
     FleetRevoke {
         node: String,
     },
+    /// Which devices there are, as the roster key says: the encoded roster and the keys on it, in hexadecimal digits.
+    FleetRoster {
+        roster: String,
+        devices: Vec<String>,
+    },
     /// `role`: edge or device. `secret`: 32 hexadecimal digits drawn by the operator's machine.
     Ticket {
         role: String,
@@ -88,7 +93,7 @@ impl Command {
             Command::JobList | Command::JobShow { .. } | Command::JobWatch { .. } => Right::Observe,
             Command::JobRecord { .. } | Command::FleetList | Command::OperatorList => Right::Observe,
             Command::JobSubmit { .. } | Command::JobStop { .. } => Right::Submit,
-            Command::FleetRevoke { .. } | Command::Ticket { .. } => Right::Administer,
+            Command::FleetRevoke { .. } | Command::FleetRoster { .. } | Command::Ticket { .. } => Right::Administer,
             Command::OperatorAdd { .. } | Command::OperatorRevoke { .. } => Right::Administer,
         }
     }
@@ -99,7 +104,7 @@ impl Command {
 }
 
 /// A refusal in the form that the command line prints: control characters of the command are escaped.
-fn refusal(what: &str, place: &str, expected: &str, got: &str) -> Value {
+pub(super) fn refusal(what: &str, place: &str, expected: &str, got: &str) -> Value {
     json!({"error": {"what": what, "where": place, "expected": printable(expected), "got": printable(got)}})
 }
 
@@ -223,6 +228,7 @@ impl Cloud {
                 Ok(id) => refusal("key not revoked", "node", "an enrolled machine", &id.to_string()),
                 Err(error) => error,
             },
+            Command::FleetRoster { roster, devices } => self.set_roster(now, &roster, &devices, effects),
             Command::Ticket { role, uses, valid_ms, secret } => {
                 let role_of = match role.as_str() {
                     "edge" => Some(Role::Edge),
@@ -297,7 +303,8 @@ impl Cloud {
                 })
             })
             .collect();
-        json!({"machines": machines})
+        let roster = self.jobs.register().map_or(0, |register| register.roster().number);
+        json!({"machines": machines, "roster": roster, "cloud": self.id.to_string()})
     }
 
     /// The kernels of an edge, printable; empty for devices, whose hello an edge heard.
@@ -499,6 +506,7 @@ fn state_name(stage: &Stage) -> &'static str {
     match stage {
         Stage::Wait { .. } => "waiting",
         Stage::Collect { .. } | Stage::Close { .. } => "collecting",
+        Stage::Open { .. } => "opening",
         Stage::Apply => "applying",
         Stage::Stuck { .. } => "stuck",
         Stage::Finished { end: End::Done, .. } => "finished",

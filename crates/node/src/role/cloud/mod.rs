@@ -8,15 +8,17 @@ pub mod command;
 mod fleet;
 mod jobs;
 mod operators;
+mod roster;
 
 use super::links::{Links, TICK_MS};
-use super::{Effect, Event, LinkId, Millis, Report, Role, Row, RowKey, Table, Timer, Write};
+use super::{Effect, Entropy, Event, LinkId, Millis, Report, Role, Row, RowKey, Table, Timer, Write};
 use fleet::Fleet;
 use jobs::Jobs;
 use littoral_wire::message::Reason;
 use littoral_wire::{JobId, Message, NodeId, ObjectId, SecretKey};
 use operators::Operators;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// How long an edge may be away before what it holds is given up.
 pub const EDGE_GRACE_MS: u64 = 4_000;
@@ -30,6 +32,7 @@ pub struct CloudIdentity {
     pub listen: String,
     /// Grows each time the cloud starts (the fencing token of its lease).
     pub epoch: u32,
+    pub entropy: Entropy,
 }
 
 pub struct Cloud {
@@ -49,10 +52,13 @@ impl Cloud {
     pub fn new(identity: CloudIdentity, rows: Vec<Row>) -> Self {
         let id = identity.key.id();
         let (mut fleet, mut operators) = (Fleet::default(), Operators::default());
-        let mut jobs = Jobs::new(identity.epoch);
+        let mut jobs = Jobs::new(identity.epoch, identity.entropy.clone());
         let mut spent = BTreeSet::new();
         for row in &rows {
             fleet.restore(row);
+            if let Some(register) = roster::restored(row) {
+                jobs.set_register(Arc::new(register));
+            }
             operators.restore(row);
             if row.key.table == Table::Command
                 && let (Some((key, rest)), true) = (row.key.item.split_first_chunk::<32>(), row.key.item.len() == 40)
@@ -144,6 +150,13 @@ impl Cloud {
                 let event =
                     littoral_fed::round::Event::Progress { incarnation, device, fate, reason: reason.to_string() };
                 self.jobs.round(now, incarnation.collection.job, event, &self.fleet, effects);
+            }
+            Message::SealingFrom { device, collection, step, body } => {
+                // Of a device that is here through this edge.
+                if self.fleet.device(device).is_some_and(|here| here.edge == edge) {
+                    let event = littoral_fed::round::Event::Sealing { device, step, body: body.into_vec() };
+                    self.jobs.of_collection(now, collection, event, &self.fleet, effects);
+                }
             }
             Message::Partial { incarnation, devices, sum, inline } => {
                 self.jobs.partial(now, link, edge, incarnation, devices.into_vec(), sum, inline, &self.fleet, effects);

@@ -32,6 +32,8 @@ pub(super) enum Seat {
 pub(super) struct Desk {
     pub spec: Vec<u8>,
     pub model: ObjectId,
+    /// As the cloud said it; for devices.
+    pub commitment: Option<[u8; 32]>,
     pub seats: BTreeMap<NodeId, Seat>,
     pub closed: bool,
     /// Gone once the cloud has the sum.
@@ -54,9 +56,15 @@ pub(super) struct Batch {
 
 impl Desk {
     /// `None`: no machine could hold that.
-    pub fn open(spec: Vec<u8>, model: ObjectId, words: u64, bits: u8) -> Option<Self> {
+    pub fn open(
+        spec: Vec<u8>,
+        model: ObjectId,
+        words: u64,
+        bits: u8,
+        commitment: Option<[u8; 32]>,
+    ) -> Option<Self> {
         let partial = Some(Partial::empty(Format::new(words, bits.into()).ok()?));
-        Some(Self { spec, model, seats: BTreeMap::new(), closed: false, partial, sum: None, batch: None })
+        Some(Self { spec, model, commitment, seats: BTreeMap::new(), closed: false, partial, sum: None, batch: None })
     }
 
     pub fn update_bytes(&self) -> u64 {

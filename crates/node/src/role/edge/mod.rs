@@ -152,7 +152,7 @@ impl Edge {
                     self.guests.values().for_each(|guest| self.greet(guest.link, effects));
                 }
             }
-            Message::Open { incarnation, spec, model, inline, devices, words, bits, .. } => {
+            Message::Open { incarnation, spec, model, inline, devices, words, bits, commitment } => {
                 self.open(
                     now,
                     link,
@@ -163,6 +163,7 @@ impl Edge {
                     devices.into_vec(),
                     words,
                     bits,
+                    commitment,
                     effects,
                 );
             }
@@ -186,6 +187,12 @@ impl Edge {
             }
             Message::Announce { announcement, included } => self.announce(announcement, included.into_vec(), effects),
             Message::Tell { device, verdict } => self.tell_device(device, verdict, effects),
+            Message::SealingTo { devices, collection, step, body } => {
+                for guest in devices.iter().filter_map(|device| self.guests.get(device)) {
+                    let message = Message::Sealing { collection, step, body: body.clone() };
+                    effects.push(Effect::Send { link: guest.link, message });
+                }
+            }
             Message::Admit { device } => {
                 if let Some(guest) = self.guests.get_mut(&device) {
                     guest.admitted = true;
@@ -224,6 +231,7 @@ impl Edge {
         devices: Vec<Asked>,
         words: u64,
         bits: u8,
+        commitment: Option<[u8; 32]>,
         effects: &mut Vec<Effect>,
     ) {
         if self.fenced.contains(&incarnation) {
@@ -231,7 +239,7 @@ impl Edge {
         }
         let object = model.id();
         if !self.desks.contains_key(&incarnation) {
-            let Some(desk) = Desk::open(spec, object, words, bits) else {
+            let Some(desk) = Desk::open(spec, object, words, bits, commitment) else {
                 let what = format!("a collection of {words} words of {bits} bits is more than this edge can hold");
                 effects.push(Effect::Report(Report::Warning { what }));
                 return self.tell(Message::NoPartial { incarnation }, effects);
@@ -295,6 +303,7 @@ impl Edge {
                 model: model.manifest.clone(),
                 inline: model.inline.clone(),
                 counted: *counted,
+                commitment: desk.commitment,
             },
         });
     }
@@ -445,6 +454,14 @@ impl Edge {
                         desk.seats.insert(device, Seat::Out { fate: Fate::Declined, reason: reason.clone() });
                     }
                     self.progress(incarnation, device, Fate::Declined, reason.clone(), effects);
+                }
+            }
+            // Only of collections that it is asked for here; what it says is the cloud's to judge.
+            Message::Sealing { collection, step, body } => {
+                let asked =
+                    |(i, desk): (&Incarnation, &Desk)| i.collection == collection && desk.seats.contains_key(&device);
+                if self.desks.iter().any(asked) {
+                    self.tell(Message::SealingFrom { device, collection, step, body }, effects);
                 }
             }
             Message::GetChunk { object, index } => {

@@ -113,7 +113,7 @@ impl Keyed {
         if !graph.present.contains(message.index) {
             return Err(Refused::NotFixed { why: "this device is not in the graph" });
         }
-        let parameters = self.session.parameters.among(graph.present.count())?;
+        let parameters = self.session.parameters(graph.present.count())?;
         for (what, expected, got) in [
             ("degree", parameters.degree, message.terms.degree),
             ("threshold", parameters.threshold, message.terms.threshold),
@@ -131,19 +131,21 @@ impl Keyed {
         if let Some(shown) = &graph.shown {
             self.check_peers(message, shown, verify, on_roster)?;
         }
+        let minimum = self.session.minimum(&parameters);
         let place = Place {
             session: self.session,
             bound: self.bound,
             index: message.index,
             present: graph.present,
             threshold: parameters.threshold,
+            minimum,
             root: graph.shown.map_or([0; 32], |shown| shown.root),
         };
         Sharing::begin(place, self.secrets, &message.peers)
     }
 
     fn check_group(&self, got: u32) -> Result<(), Refused> {
-        let minimum = self.session.minimum();
+        let minimum = self.session.min_group;
         if got < minimum { Err(Refused::GroupTooSmall { minimum, got }) } else { Ok(()) }
     }
 

@@ -16,7 +16,7 @@ use std::fmt;
 use zeroize::Zeroizing;
 
 /// A device whose vector is masked.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq)]
 pub struct Masked {
     place: Place,
     /// The neighbours, ascending by place.
@@ -157,7 +157,7 @@ impl Masked {
         if !set.contains(place.index) {
             return Err(Refused::NotSurvivor);
         }
-        let (minimum, got) = (place.session.minimum(), set.count());
+        let (minimum, got) = (place.minimum, set.count());
         if got < minimum {
             return Err(Refused::TooFewSurvivors { minimum, got });
         }
@@ -199,6 +199,7 @@ impl Masked {
         place.session.put(&mut out);
         out.extend_from_slice(&place.index.to_le_bytes());
         out.extend_from_slice(&place.threshold.to_le_bytes());
+        out.extend_from_slice(&place.minimum.to_le_bytes());
         out.extend_from_slice(&place.root);
         place.present.put(&mut out);
         out.extend_from_slice(&(self.peers.len() as u32).to_le_bytes());
@@ -233,9 +234,10 @@ impl Masked {
         let session = Session::get(&mut reader)?;
         let bound = session.bound();
         let (index, threshold) = (reader.u32("place")?, reader.u32("threshold")?);
+        let minimum = reader.u32("minimum")?;
         let root = reader.array("root")?;
         let present = Bitmap::get(&mut reader, "who is in the graph", CLIENTS_MAX)?;
-        let place = Place { session, bound, index, present, threshold, root };
+        let place = Place { session, bound, index, present, threshold, minimum, root };
         let count = reader.count("neighbours", CLIENTS_MAX, 4 + 32 + 1)?;
         let mut peers = Vec::with_capacity(count);
         for _ in 0..count {

@@ -17,7 +17,7 @@ use super::merkle::Hash;
 use super::session::Session;
 
 /// Where a device stands.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 struct Place {
     session: Session,
     bound: [u8; 32],
@@ -27,6 +27,8 @@ struct Place {
     present: Bitmap,
     /// Shares that open a secret in this graph.
     threshold: u32,
+    /// Devices of which a sum is opened at least.
+    minimum: u32,
     /// Of the list; zeros under the honest threat.
     root: Hash,
 }

@@ -12,7 +12,7 @@ use std::fmt;
 
 /// It holds what devices told the server and nothing else; keep it from the time [`Sharing`](super::Sharing) is closed until
 /// the sum is open. A restarted server asks for shares again: devices answer the same request with the same bytes.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq)]
 pub struct Directory {
     pub(super) session: Session,
     pub(super) bound: [u8; 32],
@@ -44,7 +44,7 @@ impl Directory {
         present: Bitmap,
         nonces: Vec<[u8; 16]>,
     ) -> Result<Self, Refused> {
-        let parameters = session.parameters.among(present.count())?;
+        let parameters = session.parameters(present.count())?;
         let graph = Graph::new(present.count(), parameters.degree, &seed);
         let (bound, places, completed) = (session.bound(), vertices(&present), vec![None; list.len()]);
         Ok(Self { session, bound, parameters, secret, seed, list, root, present, nonces, graph, places, completed })
@@ -57,6 +57,11 @@ impl Directory {
     /// Degree and threshold of the graph as it came to be, for a log.
     pub fn parameters(&self) -> &Parameters {
         &self.parameters
+    }
+
+    /// Devices of which a sum is opened at least.
+    pub fn minimum(&self) -> u32 {
+        self.session.minimum(&self.parameters)
     }
 
     /// Devices in the list.

@@ -4,6 +4,7 @@ use super::{Directory, Sharing};
 use crate::secagg::codec::Bitmap;
 use crate::secagg::merkle::Tree;
 use crate::secagg::message::{Advertised, Fixed, Nonce};
+use crate::secagg::parameters::CLIENTS_MAX;
 use crate::secagg::refused::Refused;
 use crate::secagg::session::{
     Session, Verifier, advertised_statement, commitment, graph_seed, leaf, list_root, nonce_commitment,
@@ -60,7 +61,7 @@ impl Gathering {
         if advertised.vouched.is_some() != self.session.is_active() {
             return Err(Refused::OtherThreat { what });
         }
-        let full = place == self.session.parameters.clients;
+        let full = place == CLIENTS_MAX;
         match self.devices.entry(identity) {
             Entry::Occupied(known) if known.get() == advertised => Ok(()),
             Entry::Occupied(_) => Err(Refused::Again { what }),
@@ -84,7 +85,7 @@ impl Gathering {
     /// Fixes the list.
     pub fn fix(self) -> Result<Listing, Refused> {
         let Self { session, bound, secret, devices } = self;
-        let (minimum, got) = (session.minimum(), devices.len() as u32);
+        let (minimum, got) = (session.min_group, devices.len() as u32);
         if got < minimum {
             return Err(Refused::GroupTooSmall { minimum, got });
         }
@@ -154,7 +155,7 @@ impl Listing {
         let Self { session, bound, secret, list, tree, root, nonces } = self;
         let active = session.is_active();
         let present = Bitmap::of(nonces.iter().map(|nonce| !active || nonce.is_some()));
-        let (minimum, got) = (session.minimum(), present.count());
+        let (minimum, got) = (session.min_group, present.count());
         if got < minimum {
             return Err(Refused::GroupTooSmall { minimum, got });
         }

@@ -51,7 +51,7 @@ impl Opening {
             }
             set.insert(index);
         }
-        let (minimum, got) = (directory.session.minimum(), set.count());
+        let (minimum, got) = (directory.minimum(), set.count());
         if got < minimum {
             return Err(Refused::TooFewSurvivors { minimum, got });
         }

@@ -98,7 +98,7 @@ impl Sharing {
 
     /// Sharing ends: who has not completed it is out.
     pub fn close(self) -> Result<(Directory, Inboxes), Refused> {
-        let (minimum, got) = (self.directory.session.minimum(), self.completed());
+        let (minimum, got) = (self.directory.minimum(), self.completed());
         if got < minimum {
             return Err(Refused::GroupTooSmall { minimum, got });
         }

@@ -153,7 +153,9 @@ impl Jobs {
                 job.aborts += 1;
             }
         }
-        let round = Round::new(id, job.spec.settings().clone(), model, state, self.epoch, now).after(now, &records);
+        let entropy = self.entropy.draw("job", &id.0.to_le_bytes());
+        let settings = job.spec.settings().clone();
+        let round = Round::new(id, settings, model, state, self.epoch, entropy, now).after(now, &records);
         // Version 0 can be made again from the job's text, so it needs no row; while it is current, its bytes must be here.
         let current = first.into_iter().filter(|object| round.needs(*object));
         effects.push(Effect::Store(current.map(Write::Object).collect()));
@@ -162,6 +164,8 @@ impl Jobs {
         effects.extend(needed.map(Effect::Begin));
         job.state = State::Running(Box::new(round));
         self.load_model(id, effects);
+        let register = self.register.clone();
+        self.round(now, id, round::Event::Roster(register), fleet, effects);
         // A key that was cut off stays so, whatever an edge still holds of it.
         for (device, _) in fleet.machines().filter(|(_, machine)| machine.revoked) {
             let why = fleet.why_cut(*device).into();

@@ -10,11 +10,13 @@ mod perform;
 
 use super::fleet::Fleet;
 use super::{Effect, Millis};
+use crate::role::Entropy;
 use crate::job::{JobSpec, Line};
 use crate::role::WorkId;
 use crate::work::Work;
 use begin::recorded;
 use littoral_fed::included::Tree;
+use littoral_fed::roster::Register;
 use littoral_fed::round::{self, Record, Round, Stage};
 use littoral_wire::message::{Announcement, Incarnation, Work as Kind, version_number};
 use littoral_wire::{Collection, JobId, Message, NodeId, ObjectId, SecretKey};
@@ -108,6 +110,9 @@ impl Job {
 
 pub struct Jobs {
     epoch: u32,
+    entropy: Entropy,
+    /// Which devices there are, as devices believe it.
+    register: Option<Arc<Register>>,
     key: Option<SecretKey>,
     jobs: BTreeMap<JobId, Job>,
     /// Jobs that this release does not understand, why, and their records: perhaps the next release does, so what they
@@ -120,8 +125,8 @@ pub struct Jobs {
 }
 
 impl Jobs {
-    pub(in crate::role::cloud) fn new(epoch: u32) -> Self {
-        Self { epoch, key: None, jobs: BTreeMap::new(), unread: Vec::new(), next_work: 0, ticks: 0, tree: None }
+    pub(in crate::role::cloud) fn new(epoch: u32, entropy: Entropy) -> Self {
+        Self { epoch, entropy, register: None, key: None, jobs: BTreeMap::new(), unread: Vec::new(), next_work: 0, ticks: 0, tree: None }
     }
 
     /// The key that announcements are signed with.
@@ -135,6 +140,15 @@ impl Jobs {
 
     pub fn iter(&self) -> impl Iterator<Item = (&JobId, &Job)> {
         self.jobs.iter()
+    }
+
+    /// Devices believe this roster from now on.
+    pub(in crate::role::cloud) fn set_register(&mut self, register: Arc<Register>) {
+        self.register = Some(register);
+    }
+
+    pub(in crate::role::cloud) fn register(&self) -> Option<&Arc<Register>> {
+        self.register.as_ref()
     }
 
     // ---- events for rounds ----
@@ -195,6 +209,21 @@ impl Jobs {
         let mut decided = Vec::new();
         round.step(now, event, &mut decided);
         self.perform(now, id, decided, fleet, effects);
+    }
+
+    /// The same for what is said of one collection, if that is what the job is at.
+    pub(in crate::role::cloud) fn of_collection(
+        &mut self,
+        now: Millis,
+        collection: Collection,
+        event: round::Event,
+        fleet: &Fleet,
+        effects: &mut Vec<Effect>,
+    ) {
+        let current = self.jobs.get(&collection.job).and_then(Job::round).map(Round::collection);
+        if current == Some(collection) {
+            self.round(now, collection.job, event, fleet, effects);
+        }
     }
 
     pub(in crate::role::cloud) fn edge_attached(

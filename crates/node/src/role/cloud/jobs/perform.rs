@@ -4,13 +4,16 @@ use super::super::fleet::Fleet;
 use super::super::{Effect, Millis, Report, RowKey, Table, Timer, Write};
 use super::{Job, Jobs, State, send};
 use crate::job::{Line, Task};
-use crate::role::WorkId;
+use crate::role::{Entropy, WorkId};
 use crate::work::{Output, Work, WorkFault};
+use littoral_fed::masks::SealingStep;
+use littoral_fed::masks::cloud::Opening;
 use littoral_fed::round::{self, Kept, Outcome, Record};
 use littoral_wire::codec::Wire;
 use littoral_wire::message::{Asked, Incarnation, Inline, SPEC_BYTES_MAX};
 use littoral_wire::object::INLINE_BYTES_MAX;
 use littoral_wire::{Blob, Collection, JobId, List, Message, NodeId, ObjectId};
+use std::collections::BTreeMap;
 
 impl Jobs {
     pub(super) fn perform(
@@ -39,7 +42,12 @@ impl Jobs {
                     }
                     send(fleet, edge, Message::Fence { incarnation }, effects);
                 }
-                round::Effect::Apply { collection, partials } => self.apply(id, collection, partials, effects),
+                round::Effect::Sealing { devices, step, body } => {
+                    self.sealing(id, &devices, step, &body, fleet, effects);
+                }
+                round::Effect::Apply { collection, partials, opening } => {
+                    self.apply(id, collection, partials, opening, effects);
+                }
                 round::Effect::Announce { collection, version, model, included } => {
                     self.announce(id, collection, version, model, included, fleet, effects);
                     self.load_model(id, effects);
@@ -105,6 +113,7 @@ impl Jobs {
             }
             Record::Fenced { incarnation, .. } => version = incarnation.collection.version,
             Record::Joined { collection, .. } | Record::Aborted { collection, .. } => version = collection.version,
+            Record::Keyed { collection, .. } | Record::Survivors { collection, .. } => version = collection.version,
             Record::Declined { collection, name, why } => {
                 version = collection.version;
                 // Recorded, and so said, once for each reason; `job show` counts on.
@@ -170,10 +179,10 @@ impl Jobs {
         let plan = job.spec.plan(incarnation.collection.work);
         let asked = |device: NodeId| Asked { device, counted: job.last_counted(device, fleet) };
         let Ok(devices) = List::new(devices.into_iter().map(asked).collect()) else { return };
-        let (words, bits) = (plan.format().words(), plan.bits() as u8);
+        let (words, bits, commitment) = (plan.format().words(), plan.bits() as u8, round.commitment());
         effects.push(Effect::Send {
             link,
-            message: Message::Open { incarnation, spec, model, inline, devices, words, bits },
+            message: Message::Open { incarnation, spec, model, inline, devices, words, bits, commitment },
         });
     }
 
@@ -200,8 +209,43 @@ impl Jobs {
         }
     }
 
-    fn apply(&mut self, id: JobId, collection: Collection, partials: Vec<Kept>, effects: &mut Vec<Effect>) {
+    /// One message per edge, whoever of its devices it is for.
+    fn sealing(
+        &self,
+        id: JobId,
+        devices: &[NodeId],
+        step: SealingStep,
+        body: &[u8],
+        fleet: &Fleet,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Some(round) = self.jobs.get(&id).and_then(Job::round) else { return };
+        let mut by_edge: BTreeMap<NodeId, Vec<NodeId>> = BTreeMap::new();
+        for device in devices {
+            if let Some(here) = fleet.device(*device) {
+                by_edge.entry(here.edge).or_default().push(*device);
+            }
+        }
+        for (edge, devices) in by_edge {
+            // What a session may have fits by its own bounds; a longer one would be a fault of ours, and devices drop out.
+            let (Ok(devices), Ok(body)) = (List::new(devices), Blob::new(body.to_vec())) else { continue };
+            send(fleet, edge, Message::SealingTo { devices, collection: round.collection(), step, body }, effects);
+        }
+    }
+
+    fn apply(
+        &mut self,
+        id: JobId,
+        collection: Collection,
+        partials: Vec<Kept>,
+        opening: Option<Opening>,
+        effects: &mut Vec<Effect>,
+    ) {
         let work_id = self.work_id();
+        // Counted on: a sum that is applied anew has other noise.
+        let mut subject = collection.to_bytes();
+        work_id.0.put(&mut subject);
+        let entropy = Entropy::new(self.entropy.draw("noise", &subject));
         let Some(job) = self.jobs.get_mut(&id) else { return };
         let State::Running(round) = &job.state else { return };
         job.applying = Some(work_id);
@@ -215,6 +259,8 @@ impl Jobs {
                 devices: partials.iter().map(|kept| kept.devices.len() as u32).sum(),
                 partials: partials.into_iter().map(|kept| kept.sum).collect(),
                 population: round.population(),
+                opening,
+                entropy,
             }),
         });
     }

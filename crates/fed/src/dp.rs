@@ -1,0 +1,241 @@
+//! What a job says about differential privacy, and what follows from it for devices and cloud.
+//!
+//! The mechanisms and their proofs are [`littoral_privacy`]'s. Here they meet a job: which noise, added by whom, on sums of
+//! which integers ([`Noise`]); who is drawn, in secret, by which law ([`Sampling`]); and for each viewer what it may see
+//! ([`Viewer`]) and what that costs over a whole job ([`DifferentialPrivacy::losses`]).
+//!
+//! The unit is a device: all its records together. What is told is that a released model hardly depends on any one device; the
+//! fixed denominator (the job's target, not the number that came) and weight 1 are part of that.
+
+use crate::plan::{Plan, PlanError, Section};
+use littoral_privacy::account::distributed::{self, Noise as Law, Release};
+use littoral_privacy::account::{Loss, Mechanism};
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+/// What a job says: `[differential_privacy]`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DifferentialPrivacy {
+    pub mechanism: MechanismName,
+    /// L2 norm to which each device's update is clipped; above 0.
+    pub clip: f64,
+    /// Standard deviation of the noise over the sensitivity.
+    pub noise_multiplier: f64,
+    /// The job is refused if it would cost the viewers of the released model more; above 0.
+    pub epsilon: f64,
+    /// Default 10^-5.
+    #[serde(default = "delta")]
+    pub delta: f64,
+    /// What is protected, for people. Default: "all records of one device".
+    #[serde(default = "unit")]
+    pub unit: String,
+    /// Who takes part. Default: whoever is here, which costs every participation in full.
+    #[serde(default)]
+    pub sampling: Sampling,
+    /// A device takes part in at most so many rounds; 0: in all. Enforced on the device.
+    #[serde(default)]
+    pub participations_max: u64,
+    /// Of the fewest updates that make a version at most this share tells the cloud its noise, 0 to below 1. Only where devices
+    /// add the noise. Default a third.
+    #[serde(default = "third")]
+    pub colluding: f64,
+    /// Sums are taken modulo 2^bits, 6 to 40. Only where devices add the noise. Default 20.
+    #[serde(default = "twenty")]
+    pub bits: u32,
+    /// Share of roundings that are drawn again. Only where devices add the noise. Default exp(-1/2).
+    #[serde(default = "beta")]
+    pub rounding_beta: f64,
+}
+
+fn delta() -> f64 {
+    1e-5
+}
+
+fn unit() -> String {
+    "all records of one device".into()
+}
+
+fn third() -> f64 {
+    1.0 / 3.0
+}
+
+fn twenty() -> u32 {
+    20
+}
+
+fn beta() -> f64 {
+    0.606_530_659_712_633_4
+}
+
+/// Who adds which noise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MechanismName {
+    /// The cloud, on the opened sum: a discrete Gaussian. It sees the sum as it was.
+    Central,
+    /// Devices, each a share of a discrete Gaussian, under masks.
+    DistributedDiscreteGaussian,
+    /// Devices, each a share of Skellam noise, under masks.
+    DistributedSkellam,
+    /// Devices, each all of it: nobody need be trusted, and accuracy pays for it.
+    LocalDiscreteGaussian,
+}
+
+/// Who takes part in a round.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Sampling {
+    /// Whoever is here, as many as are wanted.
+    #[default]
+    Present,
+    /// Each device that is here by itself, with this probability, in secret; above 0 and at most 1.
+    Poisson(f64),
+    /// As many as are wanted, uniformly and in secret, among at least so many that are here.
+    Fixed(u32),
+}
+
+/// From whose eyes something is private.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Viewer {
+    /// Whoever gets released models, and does not know who took part.
+    Model,
+    /// An edge: knows which of its devices took part, and what passes through it.
+    Edge,
+    /// The cloud, with the devices that collude with it.
+    Cloud,
+}
+
+/// What one release is to a viewer: `None`, the thing itself.
+pub type Seen = Option<Loss>;
+
+#[derive(Clone, Debug, PartialEq, Error)]
+#[error("differential_privacy.{field}: {expected} expected, got {got}")]
+pub struct DpError {
+    pub field: &'static str,
+    pub expected: String,
+    pub got: String,
+}
+
+/// A job's mechanism with its numbers worked out.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Noise {
+    pub spec: DifferentialPrivacy,
+    /// Where devices add the noise.
+    pub release: Option<Release>,
+}
+
+impl DifferentialPrivacy {
+    pub fn on_devices(&self) -> bool {
+        self.mechanism != MechanismName::Central
+    }
+
+    /// Neighbouring data sets differ by one device's vector, or by two where one device is replaced by another.
+    pub fn vectors_changed(&self) -> u32 {
+        match self.sampling {
+            Sampling::Fixed(_) => 2,
+            Sampling::Present | Sampling::Poisson(_) => 1,
+        }
+    }
+
+    /// `clients`: the largest cohort; `min`: the fewest updates in a sum; `dim`: coordinates that are sent.
+    pub fn noise(&self, clients: u32, min: u32, dim: usize) -> Result<Noise, DpError> {
+        self.check(min)?;
+        let law = match self.mechanism {
+            MechanismName::Central => return Ok(Noise { spec: self.clone(), release: None }),
+            MechanismName::DistributedSkellam => Law::Skellam,
+            MechanismName::DistributedDiscreteGaussian | MechanismName::LocalDiscreteGaussian => Law::DiscreteGaussian,
+        };
+        let alone = self.mechanism == MechanismName::LocalDiscreteGaussian;
+        let colluding = (self.colluding * f64::from(min)).floor() as u32;
+        let (min_survivors, colluding) = if alone { (1, 0) } else { (min, colluding) };
+        let plan = distributed::Plan {
+            noise: law,
+            clients,
+            min_survivors,
+            colluding,
+            dim: dim as u64,
+            clip: self.clip,
+            bits: self.bits,
+            rounding_beta: self.rounding_beta,
+            noise_multiplier: self.noise_multiplier,
+            vectors_changed: self.vectors_changed(),
+        };
+        let release = plan.release().map_err(|e| {
+            let field = match e.what {
+                "bits" => "bits",
+                "rounding-beta" => "rounding_beta",
+                "colluding" => "colluding",
+                _ => "noise_multiplier",
+            };
+            DpError { field, expected: e.expected, got: e.got.to_string() }
+        })?;
+        Ok(Noise { spec: self.clone(), release: Some(release) })
+    }
+
+    fn check(&self, min: u32) -> Result<(), DpError> {
+        let above_zero = |field, value: f64| match value > 0.0 && value.is_finite() {
+            true => Ok(()),
+            false => wrong(field, "a finite number above 0", value),
+        };
+        above_zero("clip", self.clip)?;
+        above_zero("noise_multiplier", self.noise_multiplier)?;
+        above_zero("epsilon", self.epsilon)?;
+        if !(self.delta >= 1e-13 && self.delta < 1.0) {
+            return wrong("delta", "at least 1e-13 and below 1", self.delta);
+        }
+        if !(0.0..1.0).contains(&self.colluding) {
+            return wrong("colluding", "a share of at least 0 and below 1", self.colluding);
+        }
+        if !(6..=40).contains(&self.bits) {
+            return wrong("bits", "6 to 40", self.bits);
+        }
+        match self.sampling {
+            Sampling::Poisson(rate) if !(rate > 0.0 && rate <= 1.0) => {
+                wrong("sampling.poisson", "a rate above 0 and at most 1", rate)
+            }
+            Sampling::Fixed(population) if population < min => {
+                wrong("sampling.fixed", format!("at least cohort.min, {min} devices"), population)
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+fn wrong<T>(field: &'static str, expected: impl Into<String>, got: impl ToString) -> Result<T, DpError> {
+    Err(DpError { field, expected: expected.into(), got: got.to_string() })
+}
+
+impl Noise {
+    /// The plan of fixed point where devices add the noise.
+    pub fn ring(&self, cohort_max: u32, section: Section, wholes: usize) -> Result<Plan, PlanError> {
+        let scale = self.release.as_ref().map_or(1.0, |release| release.scale);
+        Plan::ring(cohort_max, self.spec.bits, 1.0 / scale, section, wholes)
+    }
+
+    /// The law of a device's share.
+    pub fn law(&self) -> Law {
+        match self.spec.mechanism {
+            MechanismName::DistributedSkellam => Law::Skellam,
+            _ => Law::DiscreteGaussian,
+        }
+    }
+
+    /// Variance of the noise that the cloud adds to each coordinate of a sum whose steps are `step`, for updates of `len`
+    /// coordinates; `None` where devices have added theirs.
+    pub fn central_variance(&self, step: f64, len: usize) -> Option<f64> {
+        if self.release.is_some() {
+            return None;
+        }
+        let one = crate::seal::l2_after_rounding(self.spec.clip as f32, step, len) / step;
+        Some((self.spec.noise_multiplier * one * f64::from(self.spec.vectors_changed())).powi(2))
+    }
+
+    /// What one release costs, seen by those who see all of it with its noise.
+    pub fn mechanism(&self) -> Mechanism {
+        match &self.release {
+            Some(release) => Mechanism::Distributed(*release),
+            None => Mechanism::Gaussian { noise_multiplier: self.spec.noise_multiplier },
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! Steps on real numbers: what was left over before, and a known norm.
+
+use super::{Bound, L2, NoBound, Raw, SealError, expect};
+use littoral_privacy::clip;
+use littoral_privacy::rotate::{self, Rotation};
+
+/// An update with what compression kept back before added to its delta.
+#[derive(Clone, Debug)]
+pub struct WithResidual {
+    raw: Raw,
+}
+
+/// An update whose delta has a known norm, or that chose to have none.
+#[derive(Clone, Debug)]
+pub struct Clipped<B> {
+    pub(super) raw: Raw,
+    pub(super) bound: B,
+    norm: Option<f64>,
+}
+
+/// An update whose delta was mapped to what will be sent, the same way on all devices, so that sums stay sums.
+#[derive(Clone, Debug)]
+pub struct Transformed<B> {
+    pub(super) raw: Raw,
+    pub(super) bound: B,
+}
+
+impl Raw {
+    /// Adds what was kept back to the delta. Before clipping, so that the norm that counts is of what is sent.
+    pub fn with_residual(mut self, residual: &[f32]) -> Result<WithResidual, SealError> {
+        if let Some(delta) = self.sections.first_mut() {
+            expect("residual", delta.len(), residual.len())?;
+            delta.iter_mut().zip(residual).for_each(|(d, r)| *d += r);
+        }
+        Ok(WithResidual { raw: self })
+    }
+
+    /// Clips the first section to an L2 ball of radius `bound`; an update without sections has nothing to clip.
+    pub fn clip(mut self, bound: f32) -> Result<Clipped<L2>, SealError> {
+        let norm = match self.sections.first_mut() {
+            Some(delta) => Some(clip::l2(delta, bound)?.norm),
+            None => None,
+        };
+        Ok(Clipped { raw: self, bound: L2(bound.into()), norm })
+    }
+
+    /// Goes on without a bound: right where no noise is to follow.
+    pub fn unclipped(self) -> Clipped<NoBound> {
+        Clipped { raw: self, bound: NoBound, norm: None }
+    }
+}
+
+impl WithResidual {
+    /// What will be sent, as far as it can be: the delta and what was kept back.
+    pub fn delta(&self) -> &[f32] {
+        self.raw.sections.first().map_or(&[], Vec::as_slice)
+    }
+
+    /// As [`Raw::clip`].
+    pub fn clip(self, bound: f32) -> Result<Clipped<L2>, SealError> {
+        self.raw.clip(bound)
+    }
+
+    /// As [`Raw::unclipped`].
+    pub fn unclipped(self) -> Clipped<NoBound> {
+        self.raw.unclipped()
+    }
+}
+
+impl<B: Bound> Clipped<B> {
+    /// The delta's norm before clipping; `None` if it was not clipped.
+    pub fn norm(&self) -> Option<f64> {
+        self.norm
+    }
+}
+
+impl Clipped<L2> {
+    pub fn l2(&self) -> f64 {
+        self.bound.0
+    }
+
+    /// Rotates the first section, the same way on all devices of a collection.
+    pub fn rotate(mut self, rotation: &Rotation) -> Result<Transformed<L2>, SealError> {
+        if let Some(delta) = self.raw.sections.first_mut() {
+            expect("coordinates to rotate", rotation.len(), delta.len())?;
+            rotation.forward(delta);
+        }
+        let bound = self.bound.after(|l2| l2 * (1.0 + rotate::MARGIN));
+        Ok(Transformed { raw: self.raw, bound })
+    }
+}
+
+impl Transformed<L2> {
+    pub fn l2(&self) -> f64 {
+        self.bound.0
+    }
+}
