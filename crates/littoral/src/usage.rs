@@ -75,3 +75,9 @@ pub fn host_port(text: &str) -> Result<String, String> {
         text.rsplit_once(':').filter(|(host, _)| !host.is_empty()).and_then(|(_, port)| port.parse::<u16>().ok());
     port.map(|_| text.to_owned()).ok_or_else(|| "host:port".into())
 }
+
+/// A share of a whole: at least 0 and below 1.
+pub fn share(text: &str) -> Result<f64, String> {
+    let share = text.parse::<f64>().ok().filter(|share| (0.0..1.0).contains(share));
+    share.ok_or_else(|| "a share of at least 0 and below 1".into())
+}

@@ -10,6 +10,7 @@
 //! | `aggregate` | how fast updates are summed, and in how much memory |
 //! | `deployed` | seconds and bytes of a round between real processes |
 //! | `llm` | a language model's tokens per second, and its memory |
+//! | `secagg` | what secure aggregation costs devices and the server |
 //! | `edge` | memory of an edge and of the cloud while large updates arrive |
 //!
 //! Peers written by others are measured by `bench/peers/compare.py`. `team`, `machine`, `processes` and `mnist` are shared.
@@ -24,6 +25,7 @@ mod machine;
 mod mnist;
 mod processes;
 mod round;
+mod secagg;
 mod team;
 
 use crate::output::{self, Failure};
@@ -49,6 +51,8 @@ enum What {
     Deployed(deployed::Args),
     /// A language model: tokens per second, memory, bytes per second beside what the machine reads.
     Llm(llm::Args),
+    /// Secure aggregation: all devices and the server, through the messages of the protocol.
+    Secagg(secagg::Args),
     /// Memory of an edge process and of the cloud while devices send large updates.
     Edge(edge::Args),
     /// Compressed updates on MNIST: bytes per device and round, accuracy against plain fixed point.
@@ -70,6 +74,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
         What::Aggregate(args) => aggregate::run(args),
         What::Deployed(args) => deployed::run(args),
         What::Llm(args) => llm::run(args),
+        What::Secagg(args) => secagg::run(args),
         What::Edge(args) => edge::run(args),
     }?;
     if args.json {

@@ -17,6 +17,9 @@ use zeroize::Zeroizing;
 /// Masks are made in blocks of at most this many bytes, which stay in a processor's first cache.
 pub const BLOCK_BYTES: usize = 16 << 10;
 
+/// Streams that are kept from block to block; each takes about a kilobyte.
+const STREAMS_KEPT_MAX: usize = 1024;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sign {
     Plus,
@@ -83,6 +86,13 @@ impl Masks {
         self.bytes
     }
 
+    /// Blocks begin at multiples of this: where a period of words does (64 words take 8 * bits bytes) and a block of the
+    /// generator. Who shares a vector among threads cuts it there.
+    pub fn block_bytes(&self) -> u64 {
+        let period = 16 * u64::from(self.bits);
+        BLOCK_BYTES as u64 / period * period
+    }
+
     /// Hands over each mask's bytes of `range`, block by block: `apply(offset, sign, bytes)` adds or subtracts `bytes` at
     /// `offset` of the packed vector. All masks of a block come one after another, so that the block stays in the cache.
     ///
@@ -97,16 +107,21 @@ impl Masks {
         {
             return Err(RangeError { bits: self.bits, bytes: self.bytes, got: range });
         }
-        // Blocks begin where a period of words, and a block of the generator, does: 64 words take 8 * bits bytes.
-        let period = 16 * group;
-        let block = BLOCK_BYTES as u64 / period * period;
+        let block = self.block_bytes();
         let mut room = Zeroizing::new([0; BLOCK_BYTES]);
+        // Keys are set up once, as long as they take less room than what they save.
+        let again = range.end - range.start > block && self.list.len() <= STREAMS_KEPT_MAX;
+        let stream = |seed: &Secret<32>| self.prg.stream(seed.bytes());
+        let mut kept: Vec<_> = self.list.iter().filter(|_| again).map(|(_, seed)| stream(seed)).collect();
         let mut at = range.start;
         while at < range.end {
             let end = ((at / block + 1) * block).min(range.end);
             let room = &mut room[..(end - at) as usize];
-            for (sign, seed) in &self.list {
-                self.prg.stream(seed.bytes()).fill(at, room);
+            for (i, (sign, seed)) in self.list.iter().enumerate() {
+                match kept.get_mut(i) {
+                    Some(stream) => stream.fill(at, room),
+                    None => stream(seed).fill(at, room),
+                }
                 apply(at, *sign, room);
             }
             at = end;

@@ -16,6 +16,7 @@
 use libm::{exp, floor, lgamma, log};
 use std::f64::consts::LN_2;
 use std::fmt;
+use std::ops::RangeInclusive;
 use thiserror::Error;
 
 /// Bits of security: the chance that a graph is bad is at most 2^-40.
@@ -118,14 +119,17 @@ impl Parameters {
         let found =
             sparse(clients, adversaries, dropouts, threat).or_else(|| complete(clients, adversaries, dropouts, threat));
         let (degree, threshold) = found.ok_or_else(|| {
-            let drops =
-                |adversaries| (0..dropouts).rev().find(|&d| complete(clients, adversaries, d, threat).is_some());
+            let drops = |adversaries| {
+                (0..dropouts.min(clients)).rev().find(|&d| complete(clients, adversaries, d, threat).is_some())
+            };
             let would_do = match drops(adversaries) {
                 Some(most) => WouldDo::Dropouts(most),
-                None => match (0..adversaries).rev().find(|&a| complete(clients, a, 0, threat).is_some()) {
-                    Some(most) => WouldDo::Adversaries(most),
-                    None => WouldDo::Clients,
-                },
+                None => {
+                    match (0..adversaries.min(clients)).rev().find(|&a| complete(clients, a, 0, threat).is_some()) {
+                        Some(most) => WouldDo::Adversaries(most),
+                        None => WouldDo::Clients,
+                    }
+                }
             };
             ParametersError::None { clients, adversaries, dropouts, threat, would_do }
         })?;
@@ -144,21 +148,26 @@ impl Parameters {
 
 /// The smallest even degree below n - 1, and its threshold.
 fn sparse(n: u32, adversaries: u32, dropouts: u32, threat: Threat) -> Option<(u32, u32)> {
-    if adversaries + dropouts >= n {
+    if adversaries.saturating_add(dropouts) >= n {
         return None;
     }
     let missed = f64::from(n);
     let security = exp(-(SECURITY_BITS + 1.0) * LN_2) / missed;
     let correctness = exp(-CORRECTNESS_BITS * LN_2) / missed;
     let mut k = (2..n - 1).step_by(2).find(|&k| connected(n, adversaries + dropouts, k))?;
+    // The quantiles at a smaller degree: at this one they are as large, or larger by at most the difference.
+    let (mut k_before, mut worst_before, mut gone_before) = (0, 0, 0);
     while k < n - 1 {
-        let worst = quantile(n, adversaries, k, security);
+        let more = k - k_before;
+        let worst = quantile(n, adversaries, k, security, worst_before..=worst_before + more);
+        let gone = quantile(n, dropouts, k, correctness, gone_before..=gone_before + more);
+        (k_before, worst_before, gone_before) = (k, worst, gone);
         let worst = match threat {
             Threat::Honest => worst,
             // ceil((worst + k - 1.25) / 2): of two sets of honest confirmers among k - worst at most one has so many.
             Threat::Active => (4 * (worst + k) + 2) / 8,
         };
-        let left = k - quantile(n, dropouts, k, correctness);
+        let left = k - gone;
         if left > worst {
             return Some((k, (worst + 1).max(2)));
         }
@@ -172,12 +181,12 @@ fn sparse(n: u32, adversaries: u32, dropouts: u32, threat: Threat) -> Option<(u3
 fn complete(n: u32, adversaries: u32, dropouts: u32, threat: Threat) -> Option<(u32, u32)> {
     let neighbours = n - 1;
     let threshold = match threat {
-        Threat::Honest => adversaries + 1,
+        Threat::Honest => adversaries.saturating_add(1),
         // More than half of (neighbours + adversaries): two sets of confirmers share an honest one.
-        Threat::Active => (neighbours + adversaries) / 2 + 1,
+        Threat::Active => neighbours.saturating_add(adversaries) / 2 + 1,
     };
     let threshold = threshold.max(2);
-    (threshold <= n.checked_sub(dropouts + 1)?).then_some((neighbours, threshold))
+    (threshold <= n.checked_sub(dropouts.saturating_add(1))?).then_some((neighbours, threshold))
 }
 
 /// (a): does a random Harary graph of degree k stay connected when `lost` of n vertices go, but with 2^-(σ+1)?
@@ -193,11 +202,12 @@ fn connected(n: u32, lost: u32, k: u32) -> bool {
 }
 
 /// The smallest t for which P[X > t] <= `tail`, where X counts the marked among k drawn from n, of which `marked` are.
-fn quantile(n: u32, marked: u32, k: u32, tail: f64) -> u32 {
-    let most = marked.min(k);
+/// It is in `within`, or at most k or `marked`.
+fn quantile(n: u32, marked: u32, k: u32, tail: f64, within: RangeInclusive<u32>) -> u32 {
     // The median is at least the mean rounded down, and no tail asked for is as large as a half.
     let mean = floor(f64::from(k) * f64::from(marked) / f64::from(n)) as u32;
-    let (mut low, mut high) = (mean.saturating_sub(1), most);
+    let mut low = (*within.start()).max(mean.saturating_sub(1));
+    let mut high = (*within.end()).min(marked).min(k);
     while low < high {
         let middle = low + (high - low) / 2;
         if above(n, marked, k, middle) <= tail { high = middle } else { low = middle + 1 }
@@ -295,9 +305,9 @@ mod tests {
         for (n, a, d, threat) in [(64, 21, 6, Active), (200, 66, 40, Honest), (500, 100, 100, Active)] {
             let one_by_one = (2..n - 1).step_by(2).find(|&k| {
                 let tail = |bits: f64| exp(-bits * LN_2) / f64::from(n);
-                let worst = quantile(n, a, k, tail(41.0));
+                let worst = quantile(n, a, k, tail(41.0), 0..=k);
                 let worst = if threat == Active { (4 * (worst + k) + 2) / 8 } else { worst };
-                connected(n, a + d, k) && k - quantile(n, d, k, tail(20.0)) > worst
+                connected(n, a + d, k) && k - quantile(n, d, k, tail(20.0), 0..=k) > worst
             });
             assert_eq!(sparse(n, a, d, threat).map(|(k, _)| k), one_by_one);
         }

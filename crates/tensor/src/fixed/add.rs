@@ -83,37 +83,45 @@ for_this_processor! {
 /// Adds, or with `SUBTRACT` takes away, words of any width.
 #[inline(always)]
 fn any_words<const SUBTRACT: bool>(acc: &mut [u8], other: &[u8], bits: usize) {
-    // The marks repeat after 64 words, that is after `bits` limbs.
-    let mut top = [0u64; 64];
+    // The marks repeat after 64 words, that is after `bits` limbs. Vectors take eight limbs, so most of the work is done in
+    // stretches of periods that eight divides.
+    let mut top = [0u64; 512];
     for word in 1..=64 {
         let bit = word * bits - 1;
         top[bit / 64] |= 1 << (bit % 64);
     }
-    let top = &top[..bits];
-    let whole = acc.len() / (bits * 8) * (bits * 8);
-    let (acc, acc_tail) = acc.split_at_mut(whole);
-    let (other, other_tail) = other.split_at(whole);
-    for (acc, other) in acc.chunks_exact_mut(bits * 8).zip(other.chunks_exact(bits * 8)) {
-        period::<SUBTRACT>(acc, other, top);
+    let periods = 8 >> bits.trailing_zeros().min(3);
+    for period in 1..periods {
+        top.copy_within(..bits, period * bits);
     }
-    if !acc_tail.is_empty() {
+    let mut carry = [0u64; 513];
+    let (mut acc, mut other) = (acc, other);
+    for limbs in [periods * bits, bits] {
+        let whole = acc.len() / (limbs * 8) * (limbs * 8);
+        let (acc_whole, acc_rest) = acc.split_at_mut(whole);
+        let (other_whole, other_rest) = other.split_at(whole);
+        for (acc, other) in acc_whole.chunks_exact_mut(limbs * 8).zip(other_whole.chunks_exact(limbs * 8)) {
+            stretch::<SUBTRACT>(acc, other, &top[..limbs], &mut carry);
+        }
+        (acc, other) = (acc_rest, other_rest);
+    }
+    if !acc.is_empty() {
         let (mut a, mut b) = ([0; 512], [0; 512]);
-        a[..acc_tail.len()].copy_from_slice(acc_tail);
-        b[..other_tail.len()].copy_from_slice(other_tail);
-        period::<SUBTRACT>(&mut a[..bits * 8], &b[..bits * 8], top);
-        acc_tail.copy_from_slice(&a[..acc_tail.len()]);
+        a[..acc.len()].copy_from_slice(acc);
+        b[..other.len()].copy_from_slice(other);
+        stretch::<SUBTRACT>(&mut a[..bits * 8], &b[..bits * 8], &top[..bits], &mut carry);
+        acc.copy_from_slice(&a[..acc.len()]);
     }
 }
 
-/// As many limbs as `top` has, of which the last ends with a word.
+/// As many limbs as `top` has, of which the last ends with a word. `carry[0]` is 0 before and after.
 #[inline(always)]
-fn period<const SUBTRACT: bool>(acc: &mut [u8], other: &[u8], top: &[u64]) {
+fn stretch<const SUBTRACT: bool>(acc: &mut [u8], other: &[u8], top: &[u64], carry: &mut [u64; 513]) {
     let acc = &mut acc.as_chunks_mut::<8>().0[..top.len()];
     let other = &other.as_chunks::<8>().0[..top.len()];
     // Complements everything before and after adding, or nothing.
     let flip = if SUBTRACT { u64::MAX } else { 0 };
     // carry[i] goes into limb i; carry[top.len()] is always 0.
-    let mut carry = [0u64; 65];
     let carry_out = &mut carry[1..=top.len()];
     for i in 0..top.len() {
         let (a, b) = ((u64::from_le_bytes(acc[i]) ^ flip) & !top[i], u64::from_le_bytes(other[i]) & !top[i]);
@@ -136,7 +144,7 @@ mod tests {
     proptest! {
         #[test]
         fn is_addition_of_words_modulo_two_to_the_bits(
-            words in prop::collection::vec((any::<i64>(), any::<i64>()), 0..200),
+            words in prop::collection::vec((any::<i64>(), any::<i64>()), 0..1200),
         ) {
             let (left, right): (Vec<i64>, Vec<i64>) = words.into_iter().unzip();
             for bits in 1..=64 {

@@ -16,6 +16,9 @@ use crate::secagg::session::{Verifier, consent_statement, self_mask_commitment, 
 use crate::secagg::shamir::{self, Share};
 use std::fmt;
 
+/// Of this many shares every subset is tried when some are wrong.
+const SHARES_TRIED_MAX: usize = 14;
+
 /// The survivors are known; consents and shares come in.
 pub struct Opening {
     directory: Directory,
@@ -194,8 +197,7 @@ impl Opening {
     /// The secret that `is_it` recognises, and the holders whose shares are wrong.
     fn secret_of(&self, owner: u32, is_it: impl Fn(&[u8; 32]) -> bool) -> Result<(Secret<32>, Vec<u32>), Refused> {
         let threshold = self.directory.parameters.threshold;
-        let mut shares: Vec<(u32, &Share)> =
-            self.holders(owner).map(|(holder, share)| (point(holder), share)).collect();
+        let shares: Vec<(u32, &Share)> = self.holders(owner).map(|(holder, share)| (point(holder), share)).collect();
         let got = shares.len() as u32;
         if got < threshold {
             return Err(Refused::TooFewShares { peer: owner, got, missing: threshold - got });
@@ -204,21 +206,21 @@ impl Opening {
         if let Some(secret) = right(&shares) {
             return Ok((secret.into(), Vec::new()));
         }
-        // As many wrong shares as a code corrects; or else such that some run of neighbours is all right.
+        // As many wrong shares as a code corrects.
         if let Some((secret, wrong)) = shamir::decode(&shares, threshold).ok().filter(|(secret, _)| is_it(secret)) {
             return Ok((secret.into(), wrong.into_iter().map(|point| point - 1).collect()));
         }
-        for _ in 1..shares.len() {
-            shares.rotate_left(1);
-            if let Some(secret) = right(&shares) {
-                let (used, others) = shares.split_at(threshold as usize);
-                let wrong = others.iter().filter(|other| {
-                    let swapped: Vec<_> = used[1..].iter().chain([*other]).copied().collect();
-                    right(&swapped).is_none()
-                });
-                let mut wrong: Vec<u32> = wrong.map(|(point, _)| point - 1).collect();
-                wrong.sort_unstable();
-                return Ok((secret.into(), wrong));
+        // More, where the subsets are few: whichever is all right gives the secret.
+        let subsets = if shares.len() <= SHARES_TRIED_MAX { 1u32 << shares.len() } else { 0 };
+        for subset in (0..subsets).filter(|subset| subset.count_ones() == threshold) {
+            let mut chosen = shares.clone();
+            let mut bits = (0..shares.len()).map(|i| subset >> i & 1 == 1);
+            chosen.retain(|_| bits.next() == Some(true));
+            if let Some(secret) = right(&chosen) {
+                let swapped = |share| [&chosen[1..], &[share]].concat();
+                let others = shares.iter().filter(|share| !chosen.contains(share));
+                let wrong = others.filter(|share| right(&swapped(**share)).is_none());
+                return Ok((secret.into(), wrong.map(|(point, _)| point - 1).collect()));
             }
         }
         Err(Refused::WrongShares { peer: owner })
