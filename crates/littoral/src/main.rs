@@ -87,7 +87,7 @@ enum Command {
     Serve(serve_cmd::Args),
     /// What a model file holds: architecture, kinds of weights, metadata, tensors.
     Inspect(inspect::Args),
-    /// What a guarantee costs before a job runs.
+    /// What releases cost in (epsilon, delta), and the noise for a target.
     #[command(subcommand)]
     Privacy(privacy::Command),
     /// Measurements, reproducible by anyone.
@@ -118,7 +118,7 @@ fn main() -> ExitCode {
         Command::Score(args) => score::run(&args, json),
         Command::Serve(args) => serve_cmd::run(args, json),
         Command::Inspect(args) => inspect::run(args, json),
-        Command::Privacy(command) => privacy::run(command, json),
+        Command::Privacy(command) => privacy::run(&command, json),
         Command::Bench(args) => bench::run(args),
         Command::Doctor(args) => doctor::run(args, json),
     };

@@ -6,6 +6,7 @@ mod full_disk;
 mod inspect;
 mod kinds;
 mod operators;
+mod privacy;
 mod replay;
 mod usage;
 mod words;

@@ -23,9 +23,13 @@ pub fn smallest_noise_multiplier(
         });
     }
     // How far ln ε is above its target; no ε at all is very far.
+    let mut limit = None;
     let mut excess = |z: f64| match epsilon(z) {
         Ok(epsilon) => Ok((epsilon.max(1e-12) / target).ln()),
-        Err(AccountError::NoEpsilon { .. } | AccountError::Range { .. }) => Ok(f64::INFINITY),
+        Err(error @ (AccountError::NoEpsilon { .. } | AccountError::Range { .. })) => {
+            limit = Some(error);
+            Ok(f64::INFINITY)
+        }
         Err(other) => Err(other),
     };
     let unreachable =
@@ -39,7 +43,8 @@ pub fn smallest_noise_multiplier(
             (low, above) = (high, below);
             high *= 2.0;
             if high > MOST {
-                return Err(unreachable(below));
+                // More noise than the accountant can take is its own reason.
+                return Err(limit.filter(|_| below.is_infinite()).unwrap_or(unreachable(below)));
             }
             below = excess(high)?;
         }

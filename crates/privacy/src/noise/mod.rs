@@ -6,6 +6,7 @@
 //! such as ChaCha20; the law of what comes out is exact for a generator whose bits are uniform.
 //!
 //! [`DiscreteGaussian`], [`Skellam`] and [`DiscreteLaplace`] have the same three calls: `sample`, `fill`, `add_to`.
+//! [`matrix`] correlates discrete Gaussian noise over rounds.
 //! [`cks`] holds the published loops, which the fast samplers are tested against.
 //!
 //! Not protected: drawing does not take constant time, and random words are not wiped from memory.
@@ -17,6 +18,7 @@ mod discrete_gaussian;
 mod discrete_laplace;
 mod exp;
 mod fixed;
+pub mod matrix;
 mod poisson;
 mod ratio;
 mod skellam;

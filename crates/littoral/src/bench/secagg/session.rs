@@ -129,13 +129,16 @@ pub fn play(setting: &Setting) -> Result<Figures, Failure> {
     let fail = |e: &dyn std::fmt::Display| failed(e);
     let Parameters { clients, threat, .. } = setting.parameters;
     let active = threat == Threat::Active;
+    let share = |count: u32| f64::from(count) / f64::from(clients);
     let bits = u64::BITS - (u64::from(clients) * LEVELS).leading_zeros();
     let words = setting.params as usize;
     let bytes = packed_len(words, bits);
     let (context, secret) = (random(setting.seed, b"context", 0), random(setting.seed, b"server", 0));
     let session = Session {
         context,
-        parameters: setting.parameters,
+        threat,
+        adversary: share(setting.parameters.adversaries),
+        dropout: share(setting.parameters.dropouts),
         prg: setting.prg,
         bytes: bytes as u64,
         bits: bits as u8,
