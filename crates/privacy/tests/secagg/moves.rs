@@ -223,7 +223,7 @@ fn identities_are_checked_by_name() {
             other => assert!(other.is_ok() && !server.directory().neighbours(index).contains(&liar)),
         }
     }
-    assert_eq!(noticed, world.session.parameters.degree);
+    assert_eq!(noticed, world.parameters.degree);
 
     // Not on the roster.
     let refused =
@@ -256,7 +256,7 @@ fn keys_and_ciphertexts_are_checked_by_name() {
     // Two neighbours' ciphertexts in each other's place.
     let (refused, neighbours) = mask(&|inbox| inbox.sealed.swap(0, 1));
     assert_eq!(refused, Refused::BadCiphertext { peer: neighbours[0] });
-    let threshold = world.session.parameters.threshold;
+    let threshold = world.parameters.threshold;
     let (refused, _) = mask(&|inbox| {
         let mut few = littoral_privacy::secagg::codec::Bitmap::new(inbox.completed.len());
         (0..threshold - 1).for_each(|slot| few.insert(slot));

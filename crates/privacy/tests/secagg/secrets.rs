@@ -44,5 +44,5 @@ fn debug_prints_no_secret() {
 }
 
 fn masked_neighbours(world: &World) -> usize {
-    world.session.parameters.degree as usize
+    world.parameters.degree as usize
 }
