@@ -7,11 +7,14 @@
 //! The unit is a device: all its records together. What is told is that a released model hardly depends on any one device; the
 //! fixed denominator (the job's target, not the number that came) and weight 1 are part of that.
 
-use crate::plan::{Plan, PlanError, Section};
+use crate::plan::{Plan, PlanError, Resolution, Section, Weighting};
 use littoral_privacy::account::distributed::{self, Noise as Law, Release};
 use littoral_privacy::account::{Loss, Mechanism};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
+
+/// Levels of a clip.
+const CENTRAL_LEVELS: u32 = 1 << 20;
 
 /// What a job says: `[differential_privacy]`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -211,6 +214,12 @@ impl Noise {
     pub fn ring(&self, cohort_max: u32, section: Section, wholes: usize) -> Result<Plan, PlanError> {
         let scale = self.release.as_ref().map_or(1.0, |release| release.scale);
         Plan::ring(cohort_max, self.spec.bits, 1.0 / scale, section, wholes)
+    }
+
+    /// The plan of fixed point where the cloud adds the noise. Steps are fine enough that rounding lengthens no update by a
+    /// thousandth, and coarse enough for exact noise.
+    pub fn central(&self, cohort_max: u32, sections: Vec<Section>, wholes: usize) -> Result<Plan, PlanError> {
+        Plan::new(cohort_max, Weighting::Uniform, Resolution::Levels(CENTRAL_LEVELS), sections, wholes)?.quiet()
     }
 
     /// The law of a device's share.

@@ -123,8 +123,7 @@ impl JobSpec {
                 return noise.ring(cohort_max, section, wholes).map_err(unplanned);
             }
             let sections = algorithm.sections(params, noise.spec.clip as f32);
-            let plan = Plan::new(cohort_max, Weighting::Uniform, resolution, sections, wholes);
-            plan.and_then(Plan::quiet).map_err(unplanned)
+            noise.central(cohort_max, sections, wholes).map_err(unplanned)
         };
         let mut train = plan(text.precision.resolution)?;
         // What devices keep in integers adds up at the cloud, over the whole population, in 32 bits.
