@@ -8,7 +8,7 @@ use littoral_fed::algorithm::Algorithm;
 use littoral_fed::dp::{DifferentialPrivacy, MechanismName, Noise, Sampling, Viewer};
 use littoral_fed::masks::ThreatName;
 use littoral_fed::round::Settings;
-use littoral_privacy::account::{self, Accountant, Adjacency, Composition, Loss, Mechanism, Method};
+use littoral_privacy::account::{self, Accountant, Adjacency, Composition, Loss, Method};
 
 /// What a job's releases cost a viewer.
 #[derive(Clone, Debug, PartialEq)]
@@ -38,19 +38,17 @@ pub fn noise(
     }
     let sections = algorithm.sections(params, 1.0);
     if algorithm.device_state().is_some() || algorithm.wholes() > 0 || sections.len() != 1 {
-        let expected = "an algorithm whose devices send one vector and keep nothing: fedavg, fedprox, fedavgm, fedadagrad, \
+        let expected =
+            "an algorithm whose devices send one vector and keep nothing: fedavg, fedprox, fedavgm, fedadagrad, \
                         fedadam or fedyogi"
-            .into();
+                .into();
         return refused("algorithm.name", expected, algorithm.name());
     }
     if text.rounds.target_accuracy.is_some() {
         return refused("rounds.target_accuracy", "none (counts of right answers are not released)".into(), "one");
     }
     let masked = text.secure_aggregation.is_some();
-    let shares = matches!(
-        dp.mechanism,
-        MechanismName::DistributedDiscreteGaussian | MechanismName::DistributedSkellam
-    );
+    let shares = matches!(dp.mechanism, MechanismName::DistributedDiscreteGaussian | MechanismName::DistributedSkellam);
     if shares && !masked {
         let expected = "a section [secure_aggregation], since each device adds a share of the noise only".into();
         return refused("secure_aggregation", expected, "none");
@@ -62,7 +60,8 @@ pub fn noise(
     match model.epsilon {
         Some(epsilon) if epsilon <= dp.epsilon => Ok(Some(noise)),
         Some(epsilon) => {
-            let expected = format!("a budget that holds: noise of multiplier {} costs {epsilon:.4}", dp.noise_multiplier);
+            let expected =
+                format!("a budget that holds: noise of multiplier {} costs {epsilon:.4}", dp.noise_multiplier);
             Err(JobError::new("differential_privacy.epsilon", expected, dp.epsilon))
         }
         None => Err(JobError::new("differential_privacy", "a guarantee for the viewers of released models", model.why)),
@@ -79,8 +78,7 @@ pub fn guarantees(noise: &Noise, settings: &Settings, masked: bool) -> Result<Ve
         let epsilon = epsilon(loss, delta, dp)?;
         Ok(Guarantee { viewer, epsilon: Some(epsilon), delta: dp.delta, why })
     };
-    let nothing =
-        |viewer, why: &str| Ok(Guarantee { viewer, epsilon: None, delta: dp.delta, why: why.into() });
+    let nothing = |viewer, why: &str| Ok(Guarantee { viewer, epsilon: None, delta: dp.delta, why: why.into() });
 
     let (loss, delta, law) = match dp.sampling {
         Sampling::Present => {
@@ -94,13 +92,21 @@ pub fn guarantees(noise: &Noise, settings: &Settings, masked: bool) -> Result<Ve
                                 frequent for delta";
                 return Err(JobError::new("cohort.min", expected, settings.cohort.min));
             }
-            (sampled, delta, format!("each device is drawn in secret with probability {rate} in each of {rounds} rounds"))
+            (
+                sampled,
+                delta,
+                format!("each device is drawn in secret with probability {rate} in each of {rounds} rounds"),
+            )
         }
         Sampling::Fixed(population) => {
             let rate = f64::from(settings.cohort.target) / f64::from(population);
             let sampled = Loss { sampling: account::Sampling::Fixed { rate }, ..each(rounds) };
             let target = settings.cohort.target;
-            (sampled, dp.delta, format!("{target} of at least {population} devices are drawn in secret in each of {rounds} rounds"))
+            (
+                sampled,
+                dp.delta,
+                format!("{target} of at least {population} devices are drawn in secret in each of {rounds} rounds"),
+            )
         }
     };
     let model = cost(Viewer::Model, loss, delta, format!("sees released models; {law}"))?;
@@ -108,7 +114,9 @@ pub fn guarantees(noise: &Noise, settings: &Settings, masked: bool) -> Result<Ve
     let told = format!("knows who took part, so there is no amplification by sampling: {part} participations at most");
     let local = dp.mechanism == MechanismName::LocalDiscreteGaussian;
     let edge = match () {
-        () if masked => cost(Viewer::Edge, each(part), dp.delta, format!("sees masked words and released models; {told}")),
+        () if masked => {
+            cost(Viewer::Edge, each(part), dp.delta, format!("sees masked words and released models; {told}"))
+        }
         () if local => cost(Viewer::Edge, each(part), dp.delta, format!("sees each device's noised update; {told}")),
         () => nothing(Viewer::Edge, "sees each device's update as it is: add [secure_aggregation]"),
     }?;
@@ -117,8 +125,8 @@ pub fn guarantees(noise: &Noise, settings: &Settings, masked: bool) -> Result<Ve
         MechanismName::Central => nothing(Viewer::Cloud, "could see each device's update, and adds the noise itself"),
         _ => {
             let sees = if local { "each device's noised update" } else { "each noised sum" };
-            let with = match noise.release.as_ref().map(|release| release.honest) {
-                Some(honest) if !local => format!(", whose noise counts as that of {honest} honest devices"),
+            let with = match noise.release.honest {
+                honest if !local => format!(", whose noise counts as that of {honest} honest devices"),
                 _ => String::new(),
             };
             cost(Viewer::Cloud, each(part), dp.delta, format!("sees {sees}{with}; {told}"))
@@ -127,20 +135,16 @@ pub fn guarantees(noise: &Noise, settings: &Settings, masked: bool) -> Result<Ve
     Ok(vec![model, edge, cloud])
 }
 
-/// The least that an accountant can show. Distributed noise has Rényi bounds only.
+/// The least that an accountant can show.
 fn epsilon(loss: Loss, delta: f64, dp: &DifferentialPrivacy) -> Result<f64, JobError> {
-    let fixed = matches!(loss.sampling, account::Sampling::Fixed { .. });
     let adjacency = if dp.vectors_changed() == 2 { Adjacency::ReplaceOne } else { Adjacency::AddRemove };
-    let rdp_only = matches!(loss.mechanism, Mechanism::Distributed(_)) || fixed;
     let mut all = Composition::new();
     let refused = |e: account::AccountError| JobError::new("differential_privacy", "what can be accounted for", e);
     all.add(loss).map_err(refused)?;
     let by = |accountant| all.epsilon(delta, Method { accountant, adjacency, ..Method::default() });
+    // Skellam noise has Rényi bounds only.
     let rdp = by(Accountant::Rdp).map_err(refused)?;
-    match rdp_only {
-        true => Ok(rdp),
-        false => Ok(by(Accountant::Pld).map_or(rdp, |pld| pld.min(rdp))),
-    }
+    Ok(by(Accountant::Pld).map_or(rdp, |pld| pld.min(rdp)))
 }
 
 /// What is added to δ because samples of unusual sizes are drawn again: in each round a chance t, and so at most t (1 + e^ε).

@@ -9,10 +9,10 @@ use super::version::{Version, VersionError, put_wholes, wholes};
 use super::{LocalData, LocalNote, Objects, Output, Rows, WorkFault};
 use crate::data::statistics::Sums;
 use crate::job::{JobSpec, LOSS_PER_UNIT, Task};
+use crate::role::Entropy;
 use littoral_fed::algorithm::{Start, State};
 use littoral_fed::learner::Learner;
 use littoral_fed::masks::device::Masks;
-use crate::role::Entropy;
 use littoral_fed::seal::{Packed, Raw};
 use littoral_model::{Evaluation, Standardise, View};
 use littoral_privacy::rotate::Rotation;
@@ -144,16 +144,16 @@ fn train(
     let note = |saturated| LocalNote { examples, steps, mean_loss, saturated };
     if let Some(noise) = spec.noise() {
         let clipped = raw.clip(noise.spec.clip as f32).map_err(declined)?;
-        let packed = match &noise.release {
+        let packed = match noise.on_devices() {
             // The cloud adds the noise; what it is added to is as long as was accounted for.
-            None => clipped.round(plan).map_err(declined)?.pack(),
-            Some(release) => {
+            false => clipped.round(plan).map_err(declined)?.pack(),
+            true => {
                 let mut generator = entropy.generator("share of noise");
                 let rotation = rotation(spec, collection);
                 let rounded = clipped.rotate(&rotation).and_then(|transformed| {
                     transformed.round_conditionally(plan, noise.spec.rounding_beta, &mut generator)
                 });
-                let noised = rounded.and_then(|rounded| rounded.noise(noise.law(), release, &mut generator));
+                let noised = rounded.and_then(|rounded| rounded.noise(noise.law(), &noise.release, &mut generator));
                 noised.map_err(declined)?.pack()
             }
         };
@@ -171,12 +171,7 @@ fn train(
 
 /// The rest of the road: packed, sealed, and stored where it waits to be pulled. Of a masked sum it waits, packed, for its
 /// masks, and nobody is served.
-fn send(
-    packed: Packed,
-    collection: Collection,
-    masked: bool,
-    objects: &dyn Objects,
-) -> Result<Manifest, WorkFault> {
+fn send(packed: Packed, collection: Collection, masked: bool, objects: &dyn Objects) -> Result<Manifest, WorkFault> {
     let mut object = objects.create()?;
     match masked {
         true => object.append(packed.plain())?,

@@ -89,7 +89,9 @@ pub fn run(args: &Args) -> Result<Report, Failure> {
                 let noise = spec(z).noise(cohort, cohort, params).map_err(|e| e.to_string())?;
                 let mut all = Composition::new();
                 all.add(Loss { mechanism: noise.mechanism(), sampling, count }).map_err(|e| e.to_string())?;
-                let method = Method { accountant: Accountant::Rdp, adjacency: Adjacency::ReplaceOne, ..Method::default() };
+                // Skellam noise has Rényi bounds only.
+                let accountant = if name == Name::DistributedSkellam { Accountant::Rdp } else { Accountant::Pld };
+                let method = Method { accountant, adjacency: Adjacency::ReplaceOne, ..Method::default() };
                 all.epsilon(args.delta, method).map_err(|e| e.to_string())
             };
             let rounds = u64::from(args.rounds);
@@ -110,7 +112,8 @@ pub fn run(args: &Args) -> Result<Report, Failure> {
                 for &momentum in &args.momentum {
                     let start = Instant::now();
                     let server = Server { rate: server_rate, momentum };
-                    let runs = args.seeds.iter().map(|&seed| world.run(noise.as_ref(), server, seed, args.rounds.into()));
+                    let runs =
+                        args.seeds.iter().map(|&seed| world.run(noise.as_ref(), server, seed, args.rounds.into()));
                     let runs = runs.collect::<Result<Vec<_>, _>>()?;
                     let accuracies: Vec<f64> = runs.iter().map(|run| run.accuracy).collect();
                     let accuracy = accuracies.iter().sum::<f64>() / accuracies.len().max(1) as f64;

@@ -13,7 +13,7 @@ use littoral_fed::plan::{Plan, Resolution, Weighting};
 use littoral_model::Model;
 use littoral_node::role::Entropy;
 use littoral_node::work::{Room, Training};
-use littoral_privacy::noise::{DiscreteGaussian, Ratio};
+use littoral_privacy::noise::DiscreteGaussian;
 use littoral_privacy::rotate::Rotation;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -60,21 +60,14 @@ impl World {
     fn plan(&self, algorithm: &dyn Algorithm, noise: Option<&Noise>, cohort: u32) -> Result<Plan, Failure> {
         let fault = |e: littoral_fed::plan::PlanError| broken("a plan")(&e);
         let range = noise.map_or(4.0, |noise| noise.spec.clip as f32);
-        let mut sections = algorithm.sections(self.params(), range);
+        let sections = algorithm.sections(self.params(), range);
         match noise {
-            Some(noise) if noise.release.is_some() => noise.ring(cohort, sections.swap_remove(0), 0).map_err(fault),
-            Some(noise) => noise.central(cohort, sections, 0).map_err(fault),
+            Some(noise) => noise.plan(cohort, sections, 0).map_err(fault),
             None => Plan::new(cohort, Weighting::Uniform, Resolution::Fit32, sections, 0).map_err(fault),
         }
     }
 
-    pub fn run(
-        &mut self,
-        noise: Option<&Noise>,
-        server: Server,
-        seed: u64,
-        rounds: usize,
-    ) -> Result<Outcome, Failure> {
+    pub fn run(&mut self, noise: Option<&Noise>, server: Server, seed: u64, rounds: usize) -> Result<Outcome, Failure> {
         let fault = |e: &dyn std::fmt::Display| broken("littoral bench dp")(e);
         let cohort = self.mnist.cohorts.iter().map(Vec::len).max().unwrap_or(1) as u32;
         let algorithm = FedAvgM { learning_rate: server.rate, beta: server.momentum };
@@ -108,14 +101,14 @@ impl World {
                         let update = raw.clip(noise.spec.clip as f32).map_err(|e| fault(&e))?;
                         let longer = update.norm().is_some_and(|norm| norm > noise.spec.clip);
                         clipped.fetch_add(longer.into(), Ordering::Relaxed);
-                        match &noise.release {
-                            None => update.round(&plan).map_err(|e| fault(&e))?.pack(),
-                            Some(release) => {
+                        match noise.on_devices() {
+                            false => update.round(&plan).map_err(|e| fault(&e))?.pack(),
+                            true => {
                                 let mut rng = generator("share", round, client);
                                 let update = update.rotate(&rotation).map_err(|e| fault(&e))?;
                                 let rounded = update.round_conditionally(&plan, noise.spec.rounding_beta, &mut rng);
                                 let rounded = rounded.map_err(|e| fault(&e))?;
-                                rounded.noise(noise.law(), release, &mut rng).map_err(|e| fault(&e))?.pack()
+                                rounded.noise(noise.law(), &noise.release, &mut rng).map_err(|e| fault(&e))?.pack()
                             }
                         }
                     }
@@ -135,12 +128,12 @@ impl World {
             let mut words = vec![0; w.len()];
             let place = plan.section_bytes(0, 0..w.len());
             open_section(&plan, 0, 0..w.len(), &bytes[place], &mut words).map_err(|e| fault(&e))?;
-            if let Some(variance) = noise.and_then(|noise| noise.central_variance(plan.step(0), w.len())) {
-                let law = Ratio::at_least(variance).and_then(DiscreteGaussian::new).map_err(|e| fault(&e))?;
+            if let Some(variance) = noise.and_then(Noise::central_variance) {
+                let law = DiscreteGaussian::new(variance).map_err(|e| fault(&e))?;
                 law.add_to(&mut words, &mut generator("sum", round, 0));
             }
             let mut sum: Vec<f64> = words.iter().map(|&word| word as f64).collect();
-            if noise.is_some_and(|noise| noise.release.is_some()) {
+            if noise.is_some_and(Noise::on_devices) {
                 let mut narrow: Vec<f32> = sum.iter().map(|&sum| sum as f32).collect();
                 rotation.inverse(&mut narrow);
                 sum.iter_mut().zip(narrow).for_each(|(sum, narrow)| *sum = narrow.into());
