@@ -6,7 +6,7 @@
 //! ```
 
 use crate::checkers::{self, Checker};
-use crate::faults::{Faults, Kind};
+use crate::faults::{Blow, Faults, Kind};
 use crate::network::NodeIndex;
 use crate::queue::Micros;
 use crate::report::{Outcome, VersionLine};
@@ -123,7 +123,14 @@ impl Fleet {
             upstreams.push(cloud.clone());
             let (data, rows) = (fleet.data)(number);
             let offer = DataOffer { name: job.data_set().into(), rows };
-            add(Kind::Device, number, key, Vec::new(), data, device_factory(cloud.id, upstreams, offer, roster_key.id()));
+            add(
+                Kind::Device,
+                number,
+                key,
+                Vec::new(),
+                data,
+                device_factory(cloud.id, upstreams, offer, roster_key.id()),
+            );
         }
         let algorithm = job.algorithm().name();
         let (name, limit_us) = (job.name().to_owned(), fleet.limit_ms.saturating_mul(1_000));
@@ -133,6 +140,14 @@ impl Fleet {
 
     pub fn world(&self) -> &World {
         &self.world
+    }
+
+    /// Does this to a machine before the fleet runs: the `number`-th of its kind, from 0.
+    pub fn strike(&mut self, kind: Kind, number: usize, blow: Blow) {
+        if let Some(node) = self.world.of_kind(kind).get(number).copied() {
+            self.faulty = true;
+            self.world.strike(node, blow);
+        }
     }
 
     /// One more watcher, beside those that the spec asked for.

@@ -41,21 +41,43 @@ impl Round {
         self.masking.as_ref().map(Masking::commitment)
     }
 
-    /// A device's step.
-    pub(super) fn sealing(&mut self, device: NodeId, step: SealingStep, body: &[u8], effects: &mut Vec<Effect>) {
-        let Some(masking) = &mut self.masking else { return };
-        let Some(member) = self.members.get(&device) else { return };
+    /// A device's step. Returns whether anything may have come of it: who is not in the cohort costs a look-up.
+    pub(super) fn sealing(
+        &mut self,
+        device: NodeId,
+        step: SealingStep,
+        body: &[u8],
+        effects: &mut Vec<Effect>,
+    ) -> bool {
+        let (Some(masking), Some(member)) = (&mut self.masking, self.members.get(&device)) else { return false };
         if matches!(member.state, MemberState::Out { .. } | MemberState::Expelling { .. }) {
-            return;
+            return false;
         }
+        let counted = matches!(member.state, MemberState::In(_));
         let group = self.presence.get(&device).map_or(device, |attached| attached.edge);
         match masking.hear(device, group, step, body) {
-            Ok(Some(again)) => effects.push(said(again)),
-            Ok(None) => {}
-            Err(why) => {
+            Ok(says) => effects.extend(says.into_iter().map(said)),
+            // Its words are in a sum, which stands or falls without its help.
+            Err(why) if counted => {
                 masking.forget(device);
-                self.refuse(device, why, effects);
+                self.declined(device, why, effects);
             }
+            Err(why) => self.shut_out(device, why, effects),
+        }
+        true
+    }
+
+    /// It takes no part in this collection any more, and its edge shall take nothing from it.
+    fn shut_out(&mut self, device: NodeId, why: String, effects: &mut Vec<Effect>) {
+        self.release_member(device, effects);
+        self.refuse(device, why, effects);
+    }
+
+    fn release_member(&self, device: NodeId, effects: &mut Vec<Effect>) {
+        let number = self.members.get(&device).and_then(|member| member.state.number());
+        if let Some((number, desk)) = number.and_then(|number| Some((number, self.desks.get(&number)?))) {
+            let (edge, incarnation) = (desk.edge, self.incarnation(number));
+            effects.push(Effect::Release { edge, incarnation, device });
         }
     }
 
@@ -69,12 +91,9 @@ impl Round {
     /// Keys, nonces, shares: is the step over?
     pub(super) fn try_phase(&mut self, now: Millis, phase: Phase, until: Millis, effects: &mut Vec<Effect>) {
         let (min, target) = (self.settings.cohort.min as usize, self.settings.cohort.target as usize);
-        let Some(masking) = &mut self.masking else {
+        let Some(masking) = &self.masking else {
             return self.abort(now, "the cloud was restarted while keys were exchanged".into(), effects);
         };
-        let out = |m: &super::members::Member| matches!(m.state, MemberState::Out { .. } | MemberState::Expelling { .. });
-        let gone: Vec<NodeId> = self.members.iter().filter(|(_, m)| out(m)).map(|(device, _)| *device).collect();
-        gone.into_iter().for_each(|device| masking.forget(device));
         let answered = masking.answered();
         let expected = if phase == Phase::Keys { self.members.tally().1 } else { masking.expected() };
         let enough = phase == Phase::Keys && answered >= target && self.settings.sampling == Sampling::Present;
@@ -95,29 +114,48 @@ impl Round {
             Ok(next) => next,
             Err(why) => return self.abort(now, why, effects),
         };
-        // Whoever did not answer is out.
+        let (left_out, next) = (masking.take_left_out(), masking.phase());
+        if next == Phase::Upload {
+            let directory = masking.to_bytes();
+            effects.push(Effect::Record(Record::Keyed { collection: self.collection, directory }));
+        }
+        if next == Phase::Shares {
+            self.sessions = masking.sessions().to_vec();
+            effects.push(Effect::Keyed { collection: self.collection, sessions: self.sessions.clone() });
+        }
+        effects.extend(says.into_iter().map(said));
+        let until = now + if next == Phase::Upload { self.settings.deadline_ms } else { self.settings.close_ms };
+        self.stage = Stage::Collect { phase: next, until };
+        effects.push(Effect::Wake { at: until });
+        // Whoever did not answer is out, and whose group is too small.
         let late: Vec<NodeId> = self
             .members
             .iter()
             .filter(|(device, m)| !in_time.contains(device) && !matches!(m.state, MemberState::Out { .. }))
             .map(|(device, _)| *device)
             .collect();
-        let why = format!("was not ready with {} when enough others were", name(phase));
-        late.into_iter().for_each(|device| self.set(device, MemberState::Out { why: why.clone() }));
-        let masking = self.masking.as_ref();
-        let next = match masking.map(Masking::phase) {
-            Some(next) => next,
-            None => return,
-        };
-        if next == Phase::Upload
-            && let Some(directory) = masking.map(Masking::to_bytes)
-        {
-            effects.push(Effect::Record(Record::Keyed { collection: self.collection, directory }));
+        for device in late {
+            match left_out.get(&device) {
+                Some(why) => self.shut_out(device, why.clone(), effects),
+                None => {
+                    self.release_member(device, effects);
+                    let why = format!("was not ready with {} when enough others were", name(phase));
+                    self.set(device, MemberState::Out { why });
+                }
+            }
         }
-        effects.extend(says.into_iter().map(said));
-        let until = now + if next == Phase::Upload { self.settings.deadline_ms } else { self.settings.close_ms };
-        self.stage = Stage::Collect { phase: next, until };
-        effects.push(Effect::Wake { at: until });
+    }
+
+    /// Could the sum over those who are in be opened?
+    pub(super) fn can_open(&self) -> Result<(), String> {
+        let Some(masking) = &self.masking else { return Ok(()) };
+        masking.can_open(|device| self.members.get(device).is_some_and(|m| matches!(m.state, MemberState::In(_))))
+    }
+
+    /// Fewest updates that make a version of this collection.
+    pub(super) fn fewest(&self) -> usize {
+        let masked = self.masking.as_ref().map_or(0, Masking::minimum);
+        masked.max(self.settings.cohort.min as usize)
     }
 
     /// All partials are kept: from now on it is fixed whose updates are in the sum.
@@ -170,6 +208,7 @@ impl Round {
         let Some(masked) = &self.settings.masked else { return };
         let Ok(masking) = Masking::restored(masked.agreement.clone(), directory) else { return };
         let sharing = masking.sharing();
+        self.sessions = masking.sessions().to_vec();
         self.masking = Some(masking);
         let out: Vec<NodeId> = self.members.iter().map(|(d, _)| *d).filter(|d| !sharing.contains(d)).collect();
         let why = "was not ready with shares when enough others were";

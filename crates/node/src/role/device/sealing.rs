@@ -74,6 +74,9 @@ impl Device {
             Ok(begun) => begun,
             Err(why) => return self.give_up(collection, why, effects),
         };
+        if let (true, Some(link)) = (cfg!(feature = "broken-plain-update"), self.edge) {
+            effects.push(Effect::SendChunk { link, object: plain.id(), index: 0 });
+        }
         if let Some(task) = self.tasks.get_mut(&collection) {
             let masking = Masking { plain, pending, joining: Some(joining), said, laying: None };
             task.stage = TaskStage::Masking(Box::new(masking));
@@ -137,9 +140,7 @@ impl Device {
 
     /// The masks are on: from here on the device sends these bytes or none.
     pub(super) fn masked(&mut self, id: WorkId, update: Manifest, effects: &mut Vec<Effect>) {
-        let ours = |task: &super::Task| {
-            matches!(&task.stage, TaskStage::Masking(m) if m.laying.as_ref().is_some_and(|(laying, _)| *laying == id))
-        };
+        let ours = |task: &super::Task| matches!(&task.stage, TaskStage::Masking(m) if m.laying.as_ref().is_some_and(|(laying, _)| *laying == id));
         let Some(collection) = self.tasks.iter().find(|(_, task)| ours(task)).map(|(c, _)| *c) else { return };
         let Some(task) = self.tasks.remove(&collection) else { return };
         let TaskStage::Masking(masking) = task.stage else { return };
