@@ -152,8 +152,8 @@ impl Host {
     }
 }
 
-fn device(number: u8, rows: Vec<Row>) -> Device {
-    let identity = DeviceIdentity {
+fn identity(number: u8) -> DeviceIdentity {
+    DeviceIdentity {
         key: key(number),
         name: format!("d{number}"),
         cloud: cloud(),
@@ -162,8 +162,11 @@ fn device(number: u8, rows: Vec<Row>) -> Device {
         roster: Some(key(201).id()),
         group_min: 3,
         entropy: Entropy::new([number; 32]),
-    };
-    Device::new(identity, rows)
+    }
+}
+
+fn device(number: u8, rows: Vec<Row>) -> Device {
+    Device::new(identity(number), rows)
 }
 
 /// A session under way: the devices by key, and what the cloud wants to say next.
@@ -345,6 +348,28 @@ fn a_roster_that_is_older_or_not_the_operators_is_refused() {
     }
     // The same number, or a newer one, is good.
     begin(&mut hosts, &spec, 3, register(201, 2)).until(&mut hosts, SealingStep::Survivors);
+}
+
+#[test]
+fn a_device_that_wants_larger_sums_declines_and_says_so() {
+    let mut hosts = hosts();
+    let spec = job("active");
+    let masked = spec.settings().masked.clone().unwrap();
+    assert_eq!(masked.agreement.group_min, 3);
+    hosts[0].device = Device::new(DeviceIdentity { group_min: 4, ..identity(1) }, Vec::new());
+    hosts[0].connect();
+    let collection = Collection { job: JobId(1), version: 0, work: Kind::Train, attempt: 0 };
+    let message = Message::Task {
+        collection,
+        spec: Blob::new(Task { spec, population: 5 }.encode()).unwrap(),
+        model: Manifest::of(&[7; 24]).unwrap(),
+        inline: None,
+        counted: 0,
+        commitment: Some([1; 32]),
+    };
+    let came = hosts[0].step(Event::Received { link: LINK, message });
+    assert!(came.steps.is_empty() && came.offers == 0, "{came:?}");
+    assert!(came.refused.iter().any(|why| why.contains("group_min: 4 or more expected")), "{came:?}");
 }
 
 #[test]

@@ -14,9 +14,12 @@ use std::sync::Arc;
 const ROUNDS: u64 = 10;
 const SEEDS: u64 = 100;
 
-/// A build that leaks plain updates breaks nothing where none is hidden.
-const MASKED: &str =
-    if cfg!(feature = "broken-plain-update") { "secure_aggregation = { adversary = 0.2 }" } else { "" };
+/// Masks: a build that leaks what they hide breaks nothing where there are none.
+const MASKED: &str = if cfg!(any(feature = "broken-plain-update", feature = "broken-one-vector-per-key")) {
+    "secure_aggregation = { adversary = 0.2 }"
+} else {
+    ""
+};
 
 fn spec(seed: u64, threads: usize, faults: Faults) -> FleetSpec {
     let job_toml = format!(
@@ -76,6 +79,8 @@ const BROKEN: Option<&str> = if cfg!(feature = "broken-counted-once") {
     Some("one model per version")
 } else if cfg!(feature = "broken-plain-update") {
     Some("plain update")
+} else if cfg!(feature = "broken-one-vector-per-key") {
+    Some("one vector per key")
 } else if cfg!(feature = "broken-same-seed") {
     Some("same seed")
 } else {

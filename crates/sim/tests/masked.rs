@@ -5,7 +5,7 @@ use littoral_node::role::{Millis, Report, Table, Write};
 use littoral_node::work::LocalData;
 use littoral_sim::checkers::{Checker, Seen};
 use littoral_sim::drill;
-use littoral_sim::faults::{Blow, Faults, Kind};
+use littoral_sim::faults::{Blow, Faults, Kind, LinkShape};
 use littoral_sim::fleet::{self, Fleet, FleetSpec};
 use littoral_sim::report::Outcome;
 use littoral_sim::synthetic::Synthetic;
@@ -184,8 +184,8 @@ impl Checker for Reasons {
     }
 }
 
-/// Seeds from 1 on, under default faults. Returns the rounds that were completed.
-fn seeds(count: u64, agreement: &str) -> u64 {
+/// Seeds from 1 on. Returns the rounds that were completed.
+fn seeds(count: u64, agreement: &str, faults: &Faults) -> u64 {
     let (reasons, next) = (Reasons::default(), AtomicU64::new(1));
     let (completed, aborts) = (AtomicU64::new(0), AtomicU64::new(0));
     let some = || {
@@ -194,7 +194,7 @@ fn seeds(count: u64, agreement: &str) -> u64 {
             if seed > count {
                 return;
             }
-            let mut fleet = Fleet::new(spec(seed, 1, Faults::profile("default").unwrap(), agreement)).unwrap();
+            let mut fleet = Fleet::new(spec(seed, 1, faults.clone(), agreement)).unwrap();
             fleet.watch(Box::new(reasons.clone()));
             let outcome = fleet.run(&mut |_| {});
             assert_eq!(outcome.checks_broken, [] as [String; 0], "{agreement}, seed {seed}");
@@ -212,14 +212,29 @@ fn seeds(count: u64, agreement: &str) -> u64 {
     completed
 }
 
+fn usual() -> Faults {
+    Faults::profile("default").unwrap()
+}
+
 #[test]
 fn faults_cost_rounds_but_never_a_sum() {
     for agreement in [ACTIVE, HONEST, PER_EDGE] {
-        let completed = seeds(12, agreement);
+        let completed = seeds(12, agreement, &usual());
         // Most rounds complete.
         assert!(completed > 12 * ROUNDS * 9 / 10, "{agreement}: {completed}");
-        let make = |threads| spec(1, threads, Faults::profile("default").unwrap(), agreement);
+        let make = |threads| spec(1, threads, usual(), agreement);
         assert_eq!(fleet::run_twice(make, &mut |_| {}).unwrap().checks_broken, [] as [String; 0], "{agreement}");
+    }
+}
+
+/// Links of devices die all the time, so that devices go from edge to edge at every step: also from group to group.
+#[test]
+fn devices_that_move_between_edges_are_counted_once_and_help_to_open() {
+    let usual = usual();
+    let moves = Faults { device_link: LinkShape { death: 0.03, ..usual.device_link }, ..usual };
+    for agreement in [ACTIVE, HONEST, PER_EDGE] {
+        let completed = seeds(8, agreement, &moves);
+        assert!(completed > 8 * ROUNDS * 3 / 4, "{agreement}: {completed}");
     }
 }
 
@@ -229,7 +244,7 @@ fn faults_cost_rounds_but_never_a_sum() {
 fn a_thousand_seeds() {
     let count = std::env::var("LITTORAL_SEEDS").map_or(1_000, |count| count.parse().unwrap());
     for agreement in [ACTIVE, HONEST, PER_EDGE] {
-        let completed = seeds(count, agreement);
+        let completed = seeds(count, agreement, &usual());
         assert!(completed > count * ROUNDS * 9 / 10, "{agreement}: {completed}");
     }
 }

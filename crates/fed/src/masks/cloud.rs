@@ -51,6 +51,10 @@ pub struct Masking {
     sessions: Vec<Known>,
     /// Who sealed what for whom is not known any more: the cloud was restarted.
     inboxes_lost: bool,
+    /// Begun by an earlier run of the cloud, which may have fixed keys.
+    resumed: bool,
+    /// It had: devices are bound to a list that is not known any more.
+    stale: bool,
     opening: Option<Opening>,
 }
 
@@ -143,8 +147,20 @@ impl Masking {
             left_out: BTreeMap::new(),
             sessions: Vec::new(),
             inboxes_lost: false,
+            resumed: false,
+            stale: false,
             opening: None,
         }
+    }
+
+    /// The same after a restart of the cloud.
+    pub fn resumed(self) -> Self {
+        Self { resumed: true, ..self }
+    }
+
+    /// Nothing can come of it any more.
+    pub fn is_stale(&self) -> bool {
+        self.stale
     }
 
     /// What devices are told before they send keys: binds the cloud to its part in the choice of neighbours.
@@ -253,6 +269,10 @@ impl Masking {
             return Ok(Vec::new());
         }
         match (&mut self.step, step) {
+            (Step::Keys(_), SealingStep::Nonce | SealingStep::Shares) if self.resumed => {
+                self.stale = true;
+                return Ok(Vec::new());
+            }
             (Step::Nonces(lists), SealingStep::Nonce) => {
                 let nonce = Nonce::decode(body).map_err(text)?;
                 let Some((list, index)) = find(lists, |list| list.index_of(&id)) else { return Ok(Vec::new()) };
@@ -281,7 +301,6 @@ impl Masking {
                     self.agreed.iter().filter(|device| !self.told.contains_key(device)).copied().collect();
                 let says = consents(openings, &untold);
                 for Say { devices, step, body } in &says {
-                    self.expected.extend(devices);
                     self.told.extend(devices.iter().map(|device| (*device, (*step, Arc::clone(body)))));
                 }
                 return Ok(says);
@@ -319,7 +338,12 @@ impl Masking {
             Step::Shares(sharings) => self.close(sharings)?,
             Step::Agree(openings) => {
                 let says = consents(&openings, &self.agreed);
-                (Step::Reveal(openings), says)
+                self.step = Step::Reveal(openings);
+                // Whoever has not signed yet may still do so, and reveal.
+                let all = self.expected.clone();
+                self.say(says.clone());
+                self.expected = all.clone();
+                return Ok((says, all));
             }
             step @ (Step::Upload(_) | Step::Reveal(_)) => (step, Vec::new()),
         };

@@ -10,13 +10,14 @@
 //!
 //! # Crashes
 //!
-//! [`Record::Keyed`] is durable before any device can send masked words, and [`Record::Survivors`] before any device is
-//! asked to reveal: a cloud that comes back goes on from there, with the same survivors. One that comes back earlier gives
-//! the attempt up.
+//! [`Record::Committed`] is durable before any device is asked: a cloud that comes back while devices train takes the keys
+//! that they send then. [`Record::Keyed`] is durable before any device can send masked words, and [`Record::Survivors`]
+//! before any device is asked to reveal: a cloud that comes back goes on from there, with the same survivors. One that comes
+//! back between keys and [`Record::Keyed`] gives the attempt up as soon as a device shows that it has gone on.
 
 use super::members::MemberState;
 use super::settings::Phase;
-use super::{Effect, Millis, Record, Round, Stage};
+use super::{Effect, Millis, Record, Round, Settings, Stage};
 use crate::dp::Sampling;
 use crate::masks::cloud::{Masking, Say};
 use crate::masks::{self, SealingStep};
@@ -25,15 +26,29 @@ use littoral_wire::codec::Wire;
 
 impl Round {
     /// A masked collection begins.
-    pub(super) fn begin_masking(&mut self) {
-        self.masking = self.settings.masked.as_ref().map(|masked| {
+    pub(super) fn begin_masking(&mut self, effects: &mut Vec<Effect>) {
+        if self.settings.masked.is_none() {
+            return;
+        }
+        let mut hasher = blake3::Hasher::new_keyed(&self.entropy);
+        hasher.update(b"littoral/secagg/cloud\0");
+        hasher.update(&self.collection.to_bytes());
+        let secret = *hasher.finalize().as_bytes();
+        effects.push(Effect::Record(Record::Committed { collection: self.collection, secret }));
+        self.masking = self.masking_with(secret);
+    }
+
+    fn masking_with(&self, secret: [u8; 32]) -> Option<Masking> {
+        self.settings.masked.as_ref().map(|masked| {
             let format = masked.format(self.collection.work);
             let context = masks::context(self.collection, &masked.job, self.model.id(), format);
-            let mut hasher = blake3::Hasher::new_keyed(&self.entropy);
-            hasher.update(b"littoral/secagg/cloud\0");
-            hasher.update(&self.collection.to_bytes());
-            Masking::begin(masked.agreement.clone(), context, format, *hasher.finalize().as_bytes())
-        });
+            Masking::begin(masked.agreement.clone(), context, format, secret)
+        })
+    }
+
+    /// The cloud is back: devices may be training, or have gone on to steps that it has forgotten.
+    pub(super) fn resume_masking(&mut self, secret: [u8; 32]) {
+        self.masking = self.masking_with(secret).map(Masking::resumed);
     }
 
     /// What devices are told before they send keys; `None` where the sum is not masked.
@@ -90,6 +105,9 @@ impl Round {
 
     /// Keys, nonces, shares: is the step over?
     pub(super) fn try_phase(&mut self, now: Millis, phase: Phase, until: Millis, effects: &mut Vec<Effect>) {
+        if self.masking.as_ref().is_some_and(Masking::is_stale) {
+            return self.abort(now, "the cloud was restarted while keys were exchanged".into(), effects);
+        }
         let (min, target) = (self.settings.cohort.min as usize, self.settings.cohort.target as usize);
         let Some(masking) = &self.masking else {
             return self.abort(now, "the cloud was restarted while keys were exchanged".into(), effects);
@@ -168,15 +186,24 @@ impl Round {
             Ok(says) => effects.extend(says.into_iter().map(said)),
             Err(why) => return self.abort(now, why, effects),
         }
-        effects.push(Effect::Wake { at: now + self.settings.close_ms });
+        if let Stage::Open { until, .. } = self.stage {
+            effects.push(Effect::Wake { at: until });
+        }
     }
 
     /// The same when the cloud is back, from the record.
     pub(super) fn open_with(&mut self, now: Millis, devices: &[NodeId]) -> Result<Vec<Say>, String> {
         let masking = self.masking.as_mut().ok_or("the keys of this collection are lost")?;
         let says = masking.survivors(devices)?;
-        self.stage = Stage::Open { phase: masking.phase(), until: now + self.settings.close_ms };
+        let phase = masking.phase();
+        self.stage = Stage::Open { phase, until: self.until_opened(now, phase) };
         Ok(says)
+    }
+
+    /// A sum is opened as soon as enough was revealed; to give it up earlier would cost a whole round.
+    fn until_opened(&self, now: Millis, phase: Phase) -> Millis {
+        let Settings { close_ms, deadline_ms, .. } = self.settings;
+        now + if phase == Phase::Reveal { close_ms.max(deadline_ms) } else { close_ms }
     }
 
     /// Agree, reveal: can the sum be opened?
@@ -190,7 +217,7 @@ impl Round {
                 Ok((says, _)) => effects.extend(says.into_iter().map(said)),
                 Err(why) => return self.abort(now, why, effects),
             }
-            let until = now + self.settings.close_ms;
+            let until = self.until_opened(now, Phase::Reveal);
             self.stage = Stage::Open { phase: Phase::Reveal, until };
             effects.push(Effect::Wake { at: until });
         } else if phase == Phase::Reveal {

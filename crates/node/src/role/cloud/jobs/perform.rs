@@ -123,7 +123,9 @@ impl Jobs {
             }
             Record::Fenced { incarnation, .. } => version = incarnation.collection.version,
             Record::Joined { collection, .. } | Record::Aborted { collection, .. } => version = collection.version,
-            Record::Keyed { collection, .. } | Record::Survivors { collection, .. } => version = collection.version,
+            Record::Committed { collection, .. }
+            | Record::Keyed { collection, .. }
+            | Record::Survivors { collection, .. } => version = collection.version,
             Record::Declined { collection, name, why } => {
                 version = collection.version;
                 // Recorded, and so said, once for each reason; `job show` counts on.
