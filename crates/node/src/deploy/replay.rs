@@ -86,6 +86,17 @@ pub fn replay(
     record: &RunRecord,
     devices: &BTreeMap<String, Arc<dyn LocalData>>,
     objects: &FileObjects,
+    on_version: impl FnMut(&Compared),
+) -> Result<(), ReplayError> {
+    replay_updates(record, devices, objects, |_, _| {}, on_version)
+}
+
+/// The same, and each device's plain update is shown too: the device's name, and the words.
+pub fn replay_updates(
+    record: &RunRecord,
+    devices: &BTreeMap<String, Arc<dyn LocalData>>,
+    objects: &FileObjects,
+    mut on_update: impl FnMut(&str, &[u8]),
     mut on_version: impl FnMut(&Compared),
 ) -> Result<(), ReplayError> {
     let wrong = |place: &str, expected: &str, got: String| ReplayError::Record {
@@ -131,6 +142,7 @@ pub fn replay(
             };
             let mut bytes = vec![0; usize::try_from(update.bytes()).unwrap_or(0)];
             objects.read(update.id(), 0, &mut bytes)?;
+            on_update(name, &bytes);
             sum.absorb(stand_in(name), &bytes).map_err(|e| ReplayError::Sum { version, device, why: e.to_string() })?;
             objects.remove(update.id())?;
             // It was included, so what it wanted to keep became current.

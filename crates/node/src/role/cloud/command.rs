@@ -7,6 +7,7 @@ use super::jobs::{Job, kind_name};
 use super::operators::{LastOne, Operator};
 use super::{Cloud, Effect, LinkId, Millis, Table, fleet_row, put};
 use littoral_fed::round::{Decline, End, Stage};
+use littoral_privacy::secagg::parameters::Threat;
 use littoral_wire::bounded::printable;
 use littoral_wire::message::{ANSWER_BYTES_MAX, BODY_BYTES_MAX, COMMAND_DOMAIN, Role, command_bytes};
 use littoral_wire::{Blob, JobId, Message, NodeId};
@@ -381,6 +382,7 @@ impl Cloud {
         fields.insert("notes".into(), job.notes.clone().into());
         fields.insert("plan".into(), job.spec.remarks().into());
         fields.insert("spec".into(), job.toml.clone().into());
+        fields.insert("secure_aggregation".into(), self.masked_details(job));
         fields.insert("declined".into(), json!([]));
         fields.insert("model_bytes".into(), 0.into());
         if let Some(round) = job.round() {
@@ -404,6 +406,22 @@ impl Cloud {
             fields.insert("model_bytes".into(), round.model().bytes().into());
         }
         out
+    }
+
+    /// What the newest masked sum was fixed to, and the step under way; empty for a job without masks.
+    fn masked_details(&self, job: &Job) -> Value {
+        let Some(round) = job.round().filter(|round| round.settings().masked.is_some()) else { return json!({}) };
+        let sessions = round.sessions().iter().map(|known| {
+            json!({
+                "group": known.group.map_or_else(String::new, |edge| self.fleet.name(edge)),
+                "threat": if known.threat == Threat::Active { "active" } else { "honest" },
+                "devices": known.devices,
+                "degree": known.degree,
+                "threshold": known.threshold,
+                "minimum": known.minimum,
+            })
+        });
+        json!({"phase": round.phase(), "sessions": sessions.collect::<Vec<Value>>()})
     }
 
     /// The manifest of a job's current version: how an operator's machine checks what it fetches. A message of its own,

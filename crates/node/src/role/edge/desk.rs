@@ -3,7 +3,7 @@
 use crate::role::LinkId;
 use littoral_fed::aggregate::{Absorbing, Partial, Refused};
 use littoral_fed::plan::Format;
-use littoral_wire::message::{Fate, Reason};
+use littoral_wire::message::{Fate, Reason, SEALING_BYTES_MAX, SealingStep};
 use littoral_wire::object::{CHUNK_BYTES, Manifest};
 use littoral_wire::{NodeId, ObjectId};
 use std::collections::BTreeMap;
@@ -41,6 +41,44 @@ pub(super) struct Desk {
     sum: Option<Manifest>,
     /// Updates being added together, chunk by chunk.
     pub batch: Option<Batch>,
+}
+
+/// How many steps an edge passes on for a device between two ticks, and how many bytes of them. Of a masked sum a device says
+/// one at each tick and one at each answer, of which a whole sum has five; a few jobs may run side by side.
+const STEPS_PER_TICK: usize = 32;
+const BYTES_PER_TICK: usize = 2 * SEALING_BYTES_MAX;
+/// Of a step that says nothing of neighbours: keys with a signature are the longest.
+const STEP_BYTES_MAX: usize = 1024;
+
+/// Steps of secure aggregation on their way to the cloud: an edge cannot read them, but it counts and measures them, so
+/// that no device floods the cloud through it.
+#[derive(Debug, Default)]
+pub(super) struct Relay(BTreeMap<NodeId, (usize, usize)>);
+
+impl Relay {
+    /// May this step pass?
+    pub fn passes(&mut self, device: NodeId, step: SealingStep, bytes: usize) -> bool {
+        let fits = match step {
+            SealingStep::Keys | SealingStep::Nonce | SealingStep::Agree => bytes <= STEP_BYTES_MAX,
+            // One share for each neighbour; bounded as a message is.
+            SealingStep::Shares | SealingStep::Reveal => true,
+            // These go the other way.
+            _ => false,
+        };
+        if !fits {
+            return false;
+        }
+        let (steps, sum) = self.0.entry(device).or_default();
+        if *steps >= STEPS_PER_TICK || *sum + bytes > BYTES_PER_TICK {
+            return false;
+        }
+        (*steps, *sum) = (*steps + 1, *sum + bytes);
+        true
+    }
+
+    pub fn tick(&mut self) {
+        self.0.clear();
+    }
 }
 
 /// Spooled updates that are added at the same time.

@@ -13,7 +13,7 @@ use super::fetch::Fetch;
 use super::links::{Links, TICK_MS};
 use super::redial::Redial;
 use super::{Effect, Event, LinkId, Millis, Peer, Report, Role, Timer};
-use desk::{Desk, Seat};
+use desk::{Desk, Relay, Seat};
 use littoral_fed::included::Tree;
 use littoral_wire::message::{
     Announcement, Asked, COHORT_MAX, DataOffer, Fate, Incarnation, Inline, Name, OFFERS_MAX, OpenState, Reason,
@@ -74,6 +74,7 @@ pub struct Edge {
     fenced: VecDeque<Incarnation>,
     models: BTreeMap<ObjectId, Model>,
     uploads: BTreeMap<ObjectId, Upload>,
+    relay: Relay,
     upstreams: List<Upstream, UPSTREAMS_MAX>,
 }
 
@@ -90,6 +91,7 @@ impl Edge {
             fenced: VecDeque::new(),
             models: BTreeMap::new(),
             uploads: BTreeMap::new(),
+            relay: Relay::default(),
             upstreams: List::default(),
         }
     }
@@ -456,11 +458,15 @@ impl Edge {
                     self.progress(incarnation, device, Fate::Declined, reason.clone(), effects);
                 }
             }
-            // Only of collections that it is asked for here; what it says is the cloud's to judge.
+            // Only of collections that it is asked for here, or has sealed something for: it may have come from another
+            // edge since. What it says is the cloud's to judge.
             Message::Sealing { collection, step, body } => {
-                let asked =
-                    |(i, desk): (&Incarnation, &Desk)| i.collection == collection && desk.seats.contains_key(&device);
-                if self.desks.iter().any(asked) {
+                let seated = |(i, desk): (&Incarnation, &Desk)| {
+                    i.collection == collection
+                        && desk.seats.get(&device).is_some_and(|seat| !matches!(seat, Seat::Out { .. }))
+                };
+                let holds = self.guests.get(&device).is_some_and(|guest| guest.held.contains(&collection));
+                if (holds || self.desks.iter().any(seated)) && self.relay.passes(device, step, body.len()) {
                     self.tell(Message::SealingFrom { device, collection, step, body }, effects);
                 }
             }
@@ -514,6 +520,7 @@ impl Edge {
         self.links.tick(now, effects);
         self.models.values_mut().filter_map(|m| m.fetch.as_mut()).for_each(|fetch| fetch.tick(now, effects));
         self.uploads.values_mut().for_each(|upload| upload.fetch.tick(now, effects));
+        self.relay.tick();
         let guests: Vec<NodeId> = self.guests.keys().copied().collect();
         for device in guests {
             if self.guests.get(&device).is_some_and(|g| !g.admitted) {
