@@ -224,10 +224,15 @@ impl Noise {
     /// Variance of the noise that the cloud adds to each coordinate of a sum whose steps are `step`, for updates of `len`
     /// coordinates; `None` where devices have added theirs.
     pub fn central_variance(&self, step: f64, len: usize) -> Option<f64> {
+        self.central_variance_within(self.spec.clip as f32, step, len)
+    }
+
+    /// The same for updates that were mapped after they were clipped, and have a norm of at most `l2` as they are sent.
+    pub fn central_variance_within(&self, l2: f32, step: f64, len: usize) -> Option<f64> {
         if self.release.is_some() {
             return None;
         }
-        let one = crate::seal::l2_after_rounding(self.spec.clip as f32, step, len) / step;
+        let one = crate::seal::l2_after_rounding(l2, step, len) / step;
         Some((self.spec.noise_multiplier * one * f64::from(self.spec.vectors_changed())).powi(2))
     }
 

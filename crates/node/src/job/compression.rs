@@ -61,9 +61,8 @@ pub(super) fn uplink(text: &JobText, algorithm: &dyn Algorithm, params: usize) -
     }
     let compressor = recipe.build(params, &[]).map_err(unbuilt)?;
     let name = compressor.name();
-    let private = text.differential_privacy.is_some();
     if let Err(why) = compressor.masked() {
-        let since = match (text.secure_aggregation.is_some(), private) {
+        let since = match (text.secure_aggregation.is_some(), text.differential_privacy.is_some()) {
             (true, _) => "sums are masked",
             (_, true) => "the job has differential privacy",
             _ => "",
@@ -72,20 +71,27 @@ pub(super) fn uplink(text: &JobText, algorithm: &dyn Algorithm, params: usize) -
             return refused("name", format!("random-k or rotation, since {since}, and {why}"), name);
         }
     }
-    if private {
-        return match compressor.l2_bound(1.0, params) {
-            None => {
-                let expected = format!(
-                    "none, since the job has differential privacy, and {name} has no proven bound on the norm of what is sent"
-                );
-                refused("", expected, name)
-            }
-            Some(_) => {
-                let expected = "none, since the job has differential privacy: rounding to few levels by chance leaves no proven bound \
-                                on the norm that noise could be calibrated to";
-                refused("", expected.into(), name)
-            }
-        };
+    if let Some(dp) = &text.differential_privacy {
+        let since = |why: &str| format!("none, since the job has differential privacy, and {why}");
+        if compressor.l2_bound(1.0, params).is_none() {
+            let why =
+                format!("{name} has no proven bound on the norm of what is sent, to which noise could be calibrated");
+            return refused("", since(&why), name);
+        }
+        if recipe.residual() {
+            return refused(
+                "residual",
+                since("what is left of one round would be told in another").replace("none", "false"),
+                "true",
+            );
+        }
+        if dp.on_devices() {
+            return refused(
+                "",
+                since("where devices add the noise, differential_privacy.bits says how many each coordinate takes"),
+                name,
+            );
+        }
     }
     match (compressor, recipe.words().map_err(unbuilt)?) {
         (Compressor::Linear(linear), Some((resolution, range))) => {
@@ -146,6 +152,7 @@ mod tests {
     const MASKS: &str = "[secure_aggregation]\n";
     const PRIVATE: &str =
         "[differential_privacy]\nmechanism = \"central\"\nclip = 1.0\nnoise_multiplier = 5.0\nepsilon = 50.0\n";
+    const LOCAL: &str = "[differential_privacy]\nmechanism = \"local-discrete-gaussian\"\nclip = 1.0\nnoise_multiplier = 5.0\nepsilon = 50.0\n";
 
     #[test]
     fn what_cannot_run_is_refused_with_the_field_and_the_reason() {
@@ -154,7 +161,8 @@ mod tests {
             ("name = \"top-k\"", MASKS, "name", "which they are tells what it learnt"),
             ("name = \"quantise\"", PRIVATE, "name", "since the job has differential privacy, and "),
             ("name = \"random-k\"", PRIVATE, "", "random-k, rescaled has no proven bound on the norm"),
-            ("name = \"rotation\"", PRIVATE, "", "leaves no proven bound"),
+            ("name = \"rotation\"", LOCAL, "", "where devices add the noise, differential_privacy.bits"),
+            ("name = \"random-k\", rescaled = false, residual = true", PRIVATE, "residual", "told in another"),
             ("name = \"powersgd\"", "", "name", "powersgd takes two sums a round"),
             ("name = \"eden\", bits = 9", "", "bits", "1 to 4"),
             ("name = \"random-k\", kept = 0.0", "", "kept", "0.000001 to 1"),

@@ -119,21 +119,25 @@ impl JobSpec {
         let plan = |resolution| {
             let coded = matches!(&uplink, Some(Uplink::Coded(_)));
             let wholes = algorithm.wholes() + EVALUATION_WHOLES + usize::from(coded);
+            let sent = match &uplink {
+                Some(Uplink::Linear { linear, resolution, range }) => {
+                    Some((algorithm.sections(linear.sent_len(params), *range), *resolution))
+                }
+                _ => None,
+            };
             let Some(noise) = &noise else {
-                let (sections, resolution) = match &uplink {
-                    Some(Uplink::Linear { linear, resolution, range }) => {
-                        (algorithm.sections(linear.sent_len(params), *range), *resolution)
-                    }
-                    _ => (algorithm.sections(params, text.precision.range), resolution),
-                };
-                return Plan::new(cohort_max, text.precision.weighting, resolution, sections, wholes).map_err(unplanned);
+                let plain = || (algorithm.sections(params, text.precision.range), resolution);
+                let (sections, resolution) = sent.unwrap_or_else(plain);
+                return Plan::new(cohort_max, text.precision.weighting, resolution, sections, wholes)
+                    .map_err(unplanned);
             };
             // Nothing is longer than the clip; every device counts once.
             let mut sections = algorithm.sections(params, noise.spec.clip as f32);
             if let (Some(section), true) = (sections.pop(), noise.release.is_some()) {
                 return noise.ring(cohort_max, section, wholes).map_err(unplanned);
             }
-            let sections = algorithm.sections(params, noise.spec.clip as f32);
+            let plain = || (algorithm.sections(params, noise.spec.clip as f32), resolution);
+            let (sections, resolution) = sent.unwrap_or_else(plain);
             let plan = Plan::new(cohort_max, Weighting::Uniform, resolution, sections, wholes);
             plan.and_then(Plan::quiet).map_err(unplanned)
         };
@@ -165,8 +169,18 @@ impl JobSpec {
         let broadcast = algorithm.cloud_state().iter().filter(|s| s.broadcast).count();
         let kept = algorithm.cloud_state().len() - broadcast;
         let version = VersionLayout { params, broadcast, kept, inputs: width };
-        let inner =
-            Inner { text, model, algorithm, settings, train, statistics: statistics_plan, evaluate, version, noise, uplink };
+        let inner = Inner {
+            text,
+            model,
+            algorithm,
+            settings,
+            train,
+            statistics: statistics_plan,
+            evaluate,
+            version,
+            noise,
+            uplink,
+        };
         let spec = Self { inner: Arc::new(inner) };
         // Written as JSON a job may be much longer than its text.
         let told = Task { spec: spec.clone(), population: u64::MAX }.encode().len();

@@ -149,7 +149,15 @@ impl Private {
         plan: &Plan,
         entropy: &Entropy,
     ) -> Result<Self, WorkFault> {
-        let variance = noise.central_variance(plan.step(0), spec.version().params);
+        let variance = match spec.linear() {
+            None => noise.central_variance(plan.step(0), spec.version().params),
+            Some(linear) => {
+                let (clip, len) = (f64::from(noise.spec.clip as f32), spec.version().params);
+                let l2 = linear.l2_bound(clip, len).ok_or_else(|| refused("a map without a bound on the norm"))?;
+                // Never below it.
+                noise.central_variance_within((l2 as f32).next_up(), plan.step(0), plan.sections()[0].len)
+            }
+        };
         let sampler = variance.map(|variance| Ratio::at_least(variance).and_then(DiscreteGaussian::new));
         Ok(Self {
             noise: sampler.transpose().map_err(refused)?,
@@ -199,8 +207,9 @@ fn step(
     let mut words = vec![0; BLOCK.min(layout.params)];
     let mut sum = vec![0.0; words.len()];
     let (mut bytes, mut packed) = (Vec::new(), Vec::new());
-    // Such a job is not private.
-    let back = spec.linear().map(|linear| MappedBack::read(spec, linear, collection, plan, sums)).transpose()?;
+    let add_noise = |words: &mut [i64]| private.iter_mut().for_each(|private| private.add_noise(words));
+    let back = spec.linear().map(|linear| MappedBack::read(spec, linear, collection, plan, sums, add_noise));
+    let back = back.transpose()?;
     let mut next = Next::begin(spec, objects)?;
     for block in layout.blocks() {
         let len = block.len();

@@ -81,12 +81,14 @@ pub fn compress(
 pub struct MappedBack(Vec<f32>);
 
 impl MappedBack {
+    /// `add_noise` gets the sums as they came, in order, each once.
     pub fn read(
         spec: &JobSpec,
         linear: &dyn Linear,
         collection: Collection,
         plan: &Plan,
         sums: &Partials<'_>,
+        mut add_noise: impl FnMut(&mut [i64]),
     ) -> Result<Self, WorkFault> {
         let len = plan.sections().first().map_or(0, |section| section.len);
         let mut sent = Vec::with_capacity(len);
@@ -96,6 +98,7 @@ impl MappedBack {
             words.resize(block.len(), 0);
             sums.read(plan.section_bytes(0, block.clone()), &mut packed)?;
             open_section(plan, 0, block, &packed, &mut words).map_err(local::declined)?;
+            add_noise(&mut words);
             // A map of sums in steps is sums in steps.
             sent.extend(words.iter().map(|&word| word as f32));
         }
@@ -109,7 +112,7 @@ impl MappedBack {
 }
 
 /// Of a version: whatever happens between two attempts, the map is one.
-fn shared_seed(spec: &JobSpec, collection: Collection) -> Seed {
+pub fn shared_seed(spec: &JobSpec, collection: Collection) -> Seed {
     let mut hasher = blake3::Hasher::new();
     hasher.update(b"littoral/compression\0");
     hasher.update(&spec.seed().to_le_bytes());

@@ -4,7 +4,7 @@
 //! right answers. All three go the one road of [`littoral_fed::seal`].
 
 use super::bench::{Bench, Room};
-use super::compressed::{Compressed, compress};
+use super::compressed::{Compressed, compress, shared_seed};
 use super::training::{Training, rows_per_step};
 use super::version::{Version, VersionError, put_wholes, wholes};
 use super::{LocalData, LocalNote, Objects, Output, Rows, WorkFault};
@@ -28,6 +28,7 @@ use std::sync::Arc;
 /// A sum of losses counts as at most this much: a cohort's worth of them fits an i128.
 const LOSS_WHOLE_MAX: f64 = 1e27;
 
+#[allow(clippy::too_many_arguments)] // The fields of one work.
 pub fn run(
     collection: Collection,
     task: &Arc<[u8]>,
@@ -147,7 +148,15 @@ fn train(
         let clipped = raw.clip(noise.spec.clip as f32).map_err(declined)?;
         let packed = match &noise.release {
             // The cloud adds the noise; what it is added to is as long as was accounted for.
-            None => clipped.round(plan).map_err(declined)?.pack(),
+            None => match spec.linear() {
+                None => clipped.round(plan),
+                Some(linear) => {
+                    let transformed = clipped.transform_within(linear, &shared_seed(spec, collection));
+                    transformed.and_then(|transformed| transformed.round(plan))
+                }
+            }
+            .map_err(declined)?
+            .pack(),
             Some(release) => {
                 let mut generator = entropy.generator("share of noise");
                 let rotation = rotation(spec, collection);

@@ -658,3 +658,36 @@ fn a_coded_update_is_shorter_and_what_it_leaves_out_is_kept_to_the_last_step() {
         assert_ne!(it.read().w, start);
     }
 }
+
+/// Clipped, mapped by what keeps the norm, rounded to the nearest: and the cloud's noise is as much as that needs.
+#[test]
+fn noise_on_a_mapped_sum_covers_what_one_device_can_change() {
+    let (it, data) = compressed("name = \"random-k\", kept = 0.5, rescaled = false, levels = 4096, sent_range = 0.02");
+    let mut text = it.spec.text().clone();
+    let private = "mechanism = \"central\"\nclip = 0.05\nnoise_multiplier = 1.0\nepsilon = 100.0";
+    text.differential_privacy = Some(toml::from_str(private).unwrap());
+    let mut it = Run::new(JobSpec::check(text).unwrap(), 9);
+    let (before, plan) = (it.read().w, it.spec.plan(Kind::Train).clone());
+    let (len, step) = (plan.sections()[0].len, plan.step(0));
+    // The map keeps the norm but for roundings, and rounding moves each coordinate by half a step at most.
+    let bound = 0.05 * (1.0 + 1e-5) + 0.5 * step * (len as f64).sqrt();
+    let mut sum = vec![0; len];
+    let updates = [0, 1].map(|device| it.update(Kind::Train, device, None, &data[device]).0);
+    for update in &updates {
+        let mut words = vec![0; len];
+        let place = plan.section_bytes(0, 0..len);
+        littoral_fed::open::open_section(&plan, 0, 0..len, &it.shelf.bytes(update)[place], &mut words).unwrap();
+        let norm = step * words.iter().map(|&word| (word as f64).powi(2)).sum::<f64>().sqrt();
+        assert!(norm <= bound && norm > 0.3 * bound, "{norm} {bound}");
+        sum.iter_mut().zip(words).for_each(|(sum, word)| *sum += word);
+    }
+    it.advance(Kind::Train, updates.into(), 2);
+    let moved: Vec<f32> = it.read().w.iter().zip(&before).map(|(after, before)| after - before).collect();
+    let mut hashed = b"littoral/compression\0".to_vec();
+    hashed.extend_from_slice(&[0; 16]);
+    let told = it.spec.linear().unwrap().forward(&moved, blake3::hash(&hashed).as_bytes());
+    let noise = told.iter().zip(&sum).map(|(&told, &sum)| 2.0 * f64::from(told) - sum as f64 * step);
+    let variance = noise.map(|noise| noise * noise).sum::<f64>() / len as f64;
+    // Of 36,130 draws a variance is known to √(2/36,130) = 0.75 %; five of these.
+    assert!((variance / bound.powi(2) - 1.0).abs() < 0.04, "{variance} {}", bound.powi(2));
+}

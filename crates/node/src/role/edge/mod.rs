@@ -4,7 +4,7 @@
 //! ones, and devices send again what they keep. In memory it holds one partial per open collection (exactly the bytes
 //! of one sealed update) and a bounded number of chunks, whatever the number of devices. An update that comes in
 //! chunks is spooled to disk until it is whole and checked; only whole updates are absorbed, so that a device that
-//! vanishes in the middle leaves no trace in the sum.
+//! vanishes in the middle leaves no trace in the sum. Coded updates are decoded into words first: [`coded`].
 
 mod coded;
 mod desk;
