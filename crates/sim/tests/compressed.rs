@@ -110,3 +110,24 @@ fn faults_break_no_sum_and_no_residual() {
         assert!(completed > 2 * ROUNDS, "{recipe}: {completed}");
     }
 }
+
+/// Updates of two chunks and more: they are spooled, and read back while machines fail.
+#[test]
+fn spooled_codes_are_summed_among_faults() {
+    let more = uplink("name = \"quantise\", bits = 8, entropy = false");
+    let mut completed = 0;
+    for seed in 1..=2 {
+        let make = |threads| {
+            let mut fleet = spec(seed, threads, Faults::profile("default").unwrap(), 6, &more);
+            // 160,003 parameters.
+            fleet.job_toml = fleet.job_toml.replace("hidden = [64]", "hidden = [20000]");
+            fleet.job_toml = fleet.job_toml.replace(&format!("count = {ROUNDS}"), "count = 4");
+            fleet
+        };
+        let outcome = fleet::run_twice(make, &mut |_| {}).unwrap();
+        assert_eq!(outcome.checks_broken, [] as [String; 0], "seed {seed}");
+        assert!(update_bytes(&outcome) > 160_003, "more than rides in an offer: {}", update_bytes(&outcome));
+        completed += outcome.rounds_completed;
+    }
+    assert!(completed >= 4, "{completed} of 8");
+}
