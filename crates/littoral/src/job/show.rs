@@ -112,6 +112,14 @@ pub fn details(job: &Value) {
     if !text(masked, "phase").is_empty() {
         line(&format!("  {:<13}{}", "step", text(job, "why")));
     }
+    if let (Some(bytes), Some(ratio)) = (job["update_bytes"].as_u64(), job["compression_ratio"].as_f64()) {
+        let (whole, by) = (text(job, "uncompressed_bytes"), text(job, "compression"));
+        let by = if by.is_empty() { "not compressed".into() } else { format!("compressed by {by}") };
+        line(&format!(
+            "  {:<13}{bytes} bytes per device and round, {by}; {whole} in 32 bits ({ratio:.1} x)",
+            "updates"
+        ));
+    }
     for note in items(job, "notes") {
         line(&format!("  {:<13}{}", "note", note.as_str().unwrap_or_default()));
     }

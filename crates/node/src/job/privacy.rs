@@ -3,10 +3,11 @@
 //! A combination of selection, deadline and account that no proof covers is refused, with the field; so is a job that would
 //! cost the viewers of its models more than it says.
 
-use super::{JobError, JobText};
+use super::{JobError, JobText, Uplink};
 use littoral_fed::algorithm::Algorithm;
-use littoral_fed::dp::{DifferentialPrivacy, MechanismName, Noise, Sampling, Viewer};
+use littoral_fed::dp::{DifferentialPrivacy, MechanismName, Noise, Sampling, Summed, Viewer};
 use littoral_fed::masks::ThreatName;
+use littoral_fed::plan::Plan;
 use littoral_fed::round::Settings;
 use littoral_privacy::account::{self, Accountant, Adjacency, Composition, Loss, Method};
 
@@ -27,6 +28,7 @@ pub fn noise(
     algorithm: &dyn Algorithm,
     settings: &Settings,
     params: usize,
+    mapped: Option<(&Uplink, &Plan)>,
 ) -> Result<Option<Noise>, JobError> {
     let Some(dp) = &text.differential_privacy else { return Ok(None) };
     let refused = |field: &str, expected: String, got: &str| {
@@ -54,7 +56,15 @@ pub fn noise(
         return refused("secure_aggregation", expected, "none");
     }
     let min = settings.cohort.min.max(1);
-    let noise = dp.noise(settings.cohort_size() as u32, min, params);
+    let summed = match mapped {
+        Some((Uplink::Linear { linear, .. }, plan)) => {
+            let l2 = linear.l2_bound(f64::from(dp.clip as f32), params).unwrap_or(f64::INFINITY);
+            // Never below it.
+            Summed { len: linear.sent_len(params), l2: (l2 as f32).next_up(), step: plan.step(0) }
+        }
+        _ => dp.summed(params),
+    };
+    let noise = dp.noise(settings.cohort_size() as u32, min, summed);
     let noise = noise.map_err(|e| JobError::new(format!("differential_privacy.{}", e.field), e.expected, e.got))?;
     let model = guarantees(&noise, settings, masked)?.swap_remove(0);
     match model.epsilon {

@@ -6,6 +6,7 @@
 use super::jobs::{Job, kind_name};
 use super::operators::{LastOne, Operator};
 use super::{Cloud, Effect, LinkId, Millis, Table, fleet_row, put};
+use crate::job::Uplink;
 use littoral_fed::round::{Decline, End, Stage};
 use littoral_privacy::secagg::parameters::Threat;
 use littoral_wire::bounded::printable;
@@ -381,6 +382,13 @@ impl Cloud {
         fields.insert("versions".into(), lines.into());
         fields.insert("notes".into(), job.notes.clone().into());
         fields.insert("plan".into(), job.spec.remarks().into());
+        // Of one device's update of training: what came last, or else what is planned.
+        let told = job.made.iter().rev().find_map(|(_, made)| made.line.update_bytes);
+        let (bytes, whole) = (told.unwrap_or_else(|| job.spec.update_bytes()), job.spec.uncompressed_bytes());
+        fields.insert("compression".into(), job.spec.uplink().map(Uplink::name).into());
+        fields.insert("update_bytes".into(), bytes.into());
+        fields.insert("uncompressed_bytes".into(), whole.into());
+        fields.insert("compression_ratio".into(), (whole as f64 / bytes.max(1) as f64).into());
         fields.insert("spec".into(), job.toml.clone().into());
         fields.insert("secure_aggregation".into(), self.masked_details(job));
         fields.insert("declined".into(), json!([]));

@@ -4,8 +4,9 @@
 //! ones, and devices send again what they keep. In memory it holds one partial per open collection (exactly the bytes
 //! of one sealed update) and a bounded number of chunks, whatever the number of devices. An update that comes in
 //! chunks is spooled to disk until it is whole and checked; only whole updates are absorbed, so that a device that
-//! vanishes in the middle leaves no trace in the sum.
+//! vanishes in the middle leaves no trace in the sum. Coded updates are decoded into words first: [`coded`].
 
+mod coded;
 mod desk;
 mod upload;
 
@@ -13,6 +14,7 @@ use super::fetch::Fetch;
 use super::links::{Links, TICK_MS};
 use super::redial::Redial;
 use super::{Effect, Event, LinkId, Millis, Peer, Report, Role, Timer};
+use coded::Coding;
 use desk::{Desk, Relay, Seat};
 use littoral_fed::included::Tree;
 use littoral_wire::message::{
@@ -241,7 +243,15 @@ impl Edge {
         }
         let object = model.id();
         if !self.desks.contains_key(&incarnation) {
-            let Some(desk) = Desk::open(spec, object, words, bits, commitment) else {
+            let coding = match Coding::of(&spec, incarnation.collection.work, words, bits) {
+                Ok(coding) => coding,
+                Err(why) => {
+                    let what = format!("a collection of coded updates cannot be summed here: {why}");
+                    effects.push(Effect::Report(Report::Warning { what }));
+                    return self.tell(Message::NoPartial { incarnation }, effects);
+                }
+            };
+            let Some(desk) = Desk::open(spec, object, words, bits, commitment, coding) else {
                 let what = format!("a collection of {words} words of {bits} bits is more than this edge can hold");
                 effects.push(Effect::Report(Report::Warning { what }));
                 return self.tell(Message::NoPartial { incarnation }, effects);
@@ -277,7 +287,7 @@ impl Edge {
                 self.progress(incarnation, device, fate, reason, effects);
             }
             // Coming: the device is reminded, in case it never heard of it.
-            Some(Seat::Ready(_) | Seat::Absorbing) => {}
+            Some(Seat::Ready { .. } | Seat::Absorbing) => {}
             Some(Seat::Asked { .. }) => self.task(incarnation, device, effects),
             None if desk.closed => self.progress(incarnation, device, Fate::Released, Reason::default(), effects),
             None => {
