@@ -122,7 +122,7 @@ pub struct DpError {
 }
 
 /// What devices send after it was clipped and mapped, where the cloud adds the noise.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Summed {
     pub len: usize,
     /// Its L2 norm before it is rounded to steps.

@@ -269,7 +269,7 @@ fn rate(text: &str) -> Result<f64, String> {
     above_zero(text).ok().filter(|rate| *rate <= 1.0).ok_or_else(|| "a number above 0 and at most 1".into())
 }
 
-fn delta(text: &str) -> Result<f64, String> {
+pub fn delta(text: &str) -> Result<f64, String> {
     let good = above_zero(text).ok().filter(|delta| (1e-15..1.0).contains(delta));
     good.ok_or_else(|| "a number from 1e-15 to below 1".into())
 }

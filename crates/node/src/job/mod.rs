@@ -11,6 +11,7 @@ mod text;
 mod version;
 
 pub use compression::{CompressionText, Uplink};
+pub use privacy::{Guarantee, Terms};
 pub use text::{DataText, JobText, LocalText, OptimiserText, PrecisionText, RoundsText, SAMPLE_TOML};
 pub use version::{BLOCK, VersionLayout};
 
@@ -24,7 +25,7 @@ use littoral_wire::bounded::printable;
 use littoral_wire::message::{SPEC_BYTES_MAX, Work};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use thiserror::Error;
 
 use self::check::{Parts, unplanned};
@@ -54,6 +55,8 @@ struct Inner {
     evaluate: Plan,
     version: VersionLayout,
     noise: Option<Noise>,
+    terms: Option<Terms>,
+    guarantees: OnceLock<Vec<Guarantee>>,
     uplink: Option<Uplink>,
 }
 
@@ -128,7 +131,8 @@ impl JobSpec {
             }
             _ => None,
         };
-        let noise = privacy::noise(&text, &*algorithm, &settings, params, uplink.as_ref().zip(mapped.as_ref()))?;
+        let private = privacy::noise(&text, &*algorithm, &settings, params, uplink.as_ref().zip(mapped.as_ref()))?;
+        let (noise, terms) = private.unzip();
         let plan = |resolution| match (&mapped, &noise) {
             (Some(plan), None) => Ok(plan.clone()),
             (Some(plan), Some(_)) => plan.clone().quiet().map_err(unplanned),
@@ -180,6 +184,8 @@ impl JobSpec {
             evaluate,
             version,
             noise,
+            terms,
+            guarantees: OnceLock::new(),
             uplink,
         };
         let spec = Self { inner: Arc::new(inner) };
@@ -280,12 +286,28 @@ impl JobSpec {
         self.inner.noise.as_ref()
     }
 
-    /// What a private job costs each viewer.
-    pub fn guarantees(&self) -> Vec<privacy::Guarantee> {
-        let masked = self.inner.settings.masked.is_some();
-        let noise = self.inner.noise.as_ref();
-        // It was worked out before, when the job was checked.
-        noise.and_then(|noise| privacy::guarantees(noise, &self.inner.settings, masked).ok()).unwrap_or_default()
+    /// Refused if a private job costs more than it says. Not part of [`JobSpec::parse`]: what a job costs changes nothing of what
+    /// devices do, and takes up to a second to work out.
+    pub fn within_epsilon(self) -> Result<Self, JobError> {
+        match self.inner.noise.as_ref().zip(self.inner.terms.as_ref()) {
+            Some((noise, terms)) => privacy::within_epsilon(noise, terms).map(|()| self),
+            None => Ok(self),
+        }
+    }
+
+    /// What a private job releases.
+    pub fn terms(&self) -> Option<&Terms> {
+        self.inner.terms.as_ref()
+    }
+
+    /// What a private job costs each viewer, the one of released models first; empty for others. The first call may take a
+    /// second.
+    pub fn guarantees(&self) -> &[Guarantee] {
+        self.inner.guarantees.get_or_init(|| {
+            let private = self.inner.noise.as_ref().zip(self.inner.terms.as_ref());
+            // It could be accounted for when the job was checked.
+            private.and_then(|(noise, terms)| privacy::guarantees(noise, terms).ok()).unwrap_or_default()
+        })
     }
 
     /// What the submitter should know about what follows from the job.
@@ -307,6 +329,9 @@ impl JobSpec {
             out.push(format!("compressed by {name}: {at_most}{bytes} bytes of {whole} without, {ratio:.1} x fewer"));
         }
         out.extend(plan.remark());
+        if self.inner.noise.is_some() {
+            out.push(privacy::sentences(&self.inner.text, self.guarantees()));
+        }
         out
     }
 }
