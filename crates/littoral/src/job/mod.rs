@@ -165,7 +165,7 @@ pub fn read_any_job(file: &Path) -> Result<(JobSpec, String), Failure> {
     Ok((spec, toml))
 }
 
-fn named(file: &Path, mut error: JobError) -> Failure {
+pub fn named(file: &Path, mut error: JobError) -> Failure {
     error.place = format!("{}, {}", file.display(), error.place);
     error.into()
 }

@@ -1,7 +1,7 @@
 //! `littoral privacy epsilon`: what a mechanism costs, or a job.
 
 use super::setting::{Setting, above_zero};
-use crate::job::read_any_job;
+use crate::job::{named, read_any_job};
 use crate::output::{self, Failure};
 use littoral_node::job::privacy;
 use serde_json::{Value, json};
@@ -10,10 +10,10 @@ use std::path::{Path, PathBuf};
 #[derive(clap::Args, Debug)]
 pub struct Args {
     /// A job, accounted as it would run, for each viewer.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["Setting", "noise_multiplier"], required_unless_present = "Setting")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["mechanism", "noise_multiplier"])]
     job: Option<PathBuf>,
     #[command(flatten)]
-    setting: Option<Setting>,
+    setting: Setting,
     /// The noise's standard deviation over the sensitivity; for the discrete Gaussian its parameter sigma, which the deviation
     /// never passes. Of a distributed mechanism: of the honest survivors' shares together.
     #[arg(long, value_parser = above_zero, required_unless_present = "job")]
@@ -21,10 +21,10 @@ pub struct Args {
 }
 
 pub fn run(args: &Args, json: bool) -> Result<(), Failure> {
-    match (&args.job, &args.setting, args.noise_multiplier) {
-        (Some(file), _, _) => of_job(file, json),
-        (None, Some(setting), Some(noise_multiplier)) => of_mechanism(setting, noise_multiplier, json),
-        _ => Err(Failure::usage("--mechanism", "a mechanism with --noise-multiplier, or --job", "neither")),
+    match (&args.job, args.noise_multiplier) {
+        (Some(file), _) => of_job(file, json),
+        (None, Some(noise_multiplier)) => of_mechanism(&args.setting, noise_multiplier, json),
+        (None, None) => Err(Failure::usage("--noise-multiplier", "this argument, or --job", "neither")),
     }
 }
 
@@ -47,6 +47,9 @@ fn of_mechanism(setting: &Setting, noise_multiplier: f64, json: bool) -> Result<
 fn of_job(file: &Path, json: bool) -> Result<(), Failure> {
     let (spec, _) = read_any_job(file)?;
     let guarantees = spec.guarantees();
+    if spec.terms().is_some() && guarantees.is_empty() {
+        spec.clone().within_epsilon().map_err(|e| named(file, e))?;
+    }
     let (Some(terms), Some(model)) = (spec.terms(), guarantees.first()) else {
         let (expected, got) = ("a section [differential_privacy]", "none: nothing is guaranteed to anyone");
         return Err(Failure::new("no account", file.display().to_string(), expected, got));

@@ -168,7 +168,12 @@ impl JobSpec {
         if let Some(agreement) = &text.secure_aggregation {
             let job = *blake3::hash(&serde_json::to_vec(&text).unwrap_or_default()).as_bytes();
             let formats = [statistics_plan.format(), train.format(), evaluate.format()];
-            let masked = Masked { agreement: agreement.clone(), job, formats };
+            let mut agreement = agreement.clone();
+            // Devices open no sum with fewer shares of noise than the account holds for.
+            if let Some(terms) = terms.as_ref().filter(|terms| terms.dp.on_devices()) {
+                agreement.group_min = agreement.group_min.max(terms.shares_min);
+            }
+            let masked = Masked { agreement, job, formats };
             settings = settings.with_masks(masked).map_err(|e| JobError::new(e.field, e.allowed, e.got))?;
         }
         let broadcast = algorithm.cloud_state().iter().filter(|s| s.broadcast).count();

@@ -85,7 +85,13 @@ impl Terms {
         let nothing = |viewer, why: &str| Seen { viewer, loss: None, unlike: 0.0, why: why.into() };
         let local = dp.mechanism == MechanismName::LocalDiscreteGaussian;
         let edge = match () {
-            () if self.masked => whole(Viewer::Edge, "sees masked words and released models"),
+            () if self.masked && dp.on_devices() => {
+                whole(Viewer::Edge, "sees masked words, noised sums and released models")
+            }
+            // What opens a sum passes through it.
+            () if self.masked => {
+                nothing(Viewer::Edge, "could open a sum before noise is added, if all devices in it are its own")
+            }
             () if local => whole(Viewer::Edge, "sees each device's noised update"),
             () => nothing(Viewer::Edge, "sees each device's update as it is: add [secure_aggregation]"),
         };

@@ -115,7 +115,14 @@ impl Jobs {
     }
 
     /// Orders what was under way.
-    pub(in crate::role::cloud) fn start(&self, effects: &mut Vec<Effect>) {
+    pub(in crate::role::cloud) fn start(&mut self, effects: &mut Vec<Effect>) {
+        // Jobs that an earlier release took have no line yet.
+        let lines = self.jobs.iter().filter(|(id, _)| self.ledger.line(**id).is_none());
+        let lines: Vec<_> = lines.map(|(id, job)| (*id, Arc::clone(&job.spec), job.at_ms)).collect();
+        for (id, spec, at_ms) in lines {
+            let reserved = self.ledger.reserve(id, &spec, at_ms);
+            effects.push(Effect::Store(vec![reserved]));
+        }
         for (job, why, _) in &self.unread {
             let what = format!("job {job} stands still: this release does not understand it: {why}");
             effects.push(Effect::Report(Report::Warning { what }));
