@@ -290,3 +290,111 @@ fn write(job: JobId, line: &Line) -> Write {
     let key = RowKey { table: Table::Ledger, job, version: 0, item: Vec::new() };
     Write::Put { key, value: serde_json::to_vec(line).unwrap_or_default() }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::job::SAMPLE_TOML;
+    use littoral_privacy::account::{Accountant, Composition, Mechanism, Method, Sampling};
+
+    /// A job that costs as much as `rounds` Gaussians of multiplier `z`.
+    fn job(rounds: u64, z: f64, more: &str) -> JobSpec {
+        let mut text: toml::Table = SAMPLE_TOML.parse().unwrap();
+        text["rounds"]["count"] = toml::Value::Integer(rounds as i64);
+        text["rounds"].as_table_mut().unwrap().remove("target_accuracy");
+        text["data"].as_table_mut().unwrap().insert("standardise".into(), false.into());
+        text.insert("algorithm".into(), toml::Table::from_iter([("name".to_owned(), "fedavg".into())]).into());
+        let noise = format!("mechanism = 'central'\nclip = 1.0\nnoise_multiplier = {z}\nepsilon = 1000.0\n{more}");
+        let noise: toml::Table = noise.parse().unwrap();
+        text.insert("differential_privacy".into(), noise.into());
+        JobSpec::parse(&text.to_string()).unwrap()
+    }
+
+    fn budget(epsilon: f64) -> Budget {
+        Budget {
+            data: job(1, 1.0, "").data_set().into(),
+            unit: "all records of one device".into(),
+            epsilon,
+            delta: 1e-5,
+            epsilon_edge: None,
+            epsilon_cloud: None,
+            by: "an operator".into(),
+            at_ms: 0,
+        }
+    }
+
+    fn rows(writes: Vec<Write>) -> impl Iterator<Item = Row> {
+        writes.into_iter().filter_map(|write| match write {
+            Write::Put { key, value } => Some(Row { key, value }),
+            _ => None,
+        })
+    }
+
+    fn written(effects: Vec<Effect>) -> Vec<Write> {
+        let stored = |effect| if let Effect::Store(writes) = effect { writes } else { Vec::new() };
+        effects.into_iter().flat_map(stored).collect()
+    }
+
+    /// ε of `rounds` Gaussians of multiplier z: closed form through the one Gaussian that they are.
+    fn gaussian(rounds: u64, z: f64) -> f64 {
+        let mut all = Composition::new();
+        let mechanism = Mechanism::Gaussian { noise_multiplier: z };
+        all.add(Loss { mechanism, sampling: Sampling::ALL, count: rounds }).unwrap();
+        all.epsilon(1e-5, Method { accountant: Accountant::Pld, ..Method::default() }).unwrap()
+    }
+
+    #[test]
+    fn jobs_add_up_to_a_budget_and_no_further_whatever_is_restarted() {
+        let (mut ledger, mut effects) = (Ledger::default(), Vec::new());
+        // 20 rounds of z = 5 are one Gaussian of z = 5 / √20.
+        let (most, spec) = (gaussian(20, 5.0), job(10, 5.0, ""));
+        ledger.set_budget(budget(most * 1.001), &mut effects);
+        let mut stored = written(effects);
+        for id in 1..=2 {
+            ledger.admit(&spec).unwrap();
+            stored.push(ledger.reserve(JobId(id), &spec, 0));
+        }
+        let refused = ledger.admit(&spec).unwrap_err().to_string();
+        let (spent, together) = (gaussian(20, 5.0), gaussian(30, 5.0));
+        for number in [format!("{spent:.4} is spent"), format!("{together:.4} together")] {
+            assert!(refused.contains(&number), "{refused}: {number}");
+        }
+        // A crash forgets nothing.
+        let mut again = Ledger::default();
+        rows(stored).for_each(|row| again.restore(&row));
+        assert_eq!(again.admit(&spec).unwrap_err().to_string(), refused);
+        // What a job did not release comes back when it ends, once.
+        assert!(again.settle(JobId(2), 4, 4).is_some());
+        assert_eq!(again.settle(JobId(2), 0, 0), None);
+        again.admit(&job(5, 5.0, "")).unwrap();
+        assert!(again.admit(&job(7, 5.0, "")).is_err());
+    }
+
+    #[test]
+    fn what_a_budget_cannot_hold_is_refused_by_field() {
+        let (mut ledger, mut effects) = (Ledger::default(), Vec::new());
+        let spec = job(10, 5.0, "");
+        ledger.reserve(JobId(1), &spec, 0);
+        let spent = gaussian(10, 5.0);
+        let low = ledger.set_budget(budget(spent * 0.99), &mut effects);
+        assert_eq!(low["error"]["where"], "epsilon");
+        assert!(low["error"]["expected"].as_str().unwrap().contains(&format!("{spent:.4}")), "{low}");
+        // The cloud adds the noise, so there is nothing for the cloud.
+        let cloud = ledger.set_budget(Budget { epsilon_cloud: Some(9.0), ..budget(9.0) }, &mut effects);
+        assert_eq!(cloud["error"]["where"], "epsilon_cloud", "{cloud}");
+        assert!(effects.is_empty());
+        ledger.set_budget(budget(50.0), &mut effects);
+        let plain = JobSpec::parse(SAMPLE_TOML).unwrap();
+        for (spec, place) in [
+            (plain, "differential_privacy"),
+            (job(1, 5.0, "unit = 'one image'"), "differential_privacy.unit"),
+            (job(1, 5.0, "sampling = { fixed = 1000 }"), "differential_privacy.sampling"),
+        ] {
+            assert_eq!(ledger.admit(&spec).unwrap_err().place, place);
+        }
+        // Another data set's jobs are no concern of it.
+        let elsewhere = Budget { data: "other".into(), ..budget(0.001) };
+        ledger.set_budget(elsewhere, &mut effects);
+        ledger.admit(&job(1, 5.0, "")).unwrap();
+    }
+}
