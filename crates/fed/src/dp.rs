@@ -6,10 +6,15 @@
 //!
 //! The unit is a device: all its records together. What is told is that a released model hardly depends on any one device; the
 //! fixed denominator (the job's target, not the number that came) and weight 1 are part of that.
+//!
+//! Under [`MechanismName::ExampleGaussian`] the unit is one example of a device, and the statement another, weaker one: each step of
+//! a device's training is noised ([`ExampleNoise`]), so that whoever sees its update hardly learns of any one of its rows, but may
+//! well learn what they have in common.
 
 use crate::plan::{Plan, PlanError, Section};
 use littoral_privacy::account::distributed::{self, Noise as Law, Release};
 use littoral_privacy::account::{Loss, Mechanism};
+use littoral_privacy::examples::{Grid, GridError};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -18,7 +23,7 @@ use thiserror::Error;
 #[serde(deny_unknown_fields)]
 pub struct DifferentialPrivacy {
     pub mechanism: MechanismName,
-    /// L2 norm to which each device's update is clipped; above 0.
+    /// L2 norm to which each device's update is clipped, or each example's gradient; above 0.
     pub clip: f64,
     /// Standard deviation of the noise over the sensitivity.
     pub noise_multiplier: f64,
@@ -27,9 +32,13 @@ pub struct DifferentialPrivacy {
     /// Default 10^-5.
     #[serde(default = "delta")]
     pub delta: f64,
-    /// What is protected, for people. Default: "all records of one device".
-    #[serde(default = "unit")]
-    pub unit: String,
+    /// What is protected, for people. Default: "all records of one device", or "one example of a device".
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unit: Option<String>,
+    /// The probability with which each of a device's rows is part of a step, above 0 and at most 1. A round has epochs / rate steps,
+    /// on every device. `example-gaussian` needs it, nothing else has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sampling_rate: Option<f64>,
     /// Who takes part. Default: whoever is here, which costs every participation in full.
     #[serde(default)]
     pub sampling: Sampling,
@@ -50,10 +59,6 @@ pub struct DifferentialPrivacy {
 
 fn delta() -> f64 {
     1e-5
-}
-
-fn unit() -> String {
-    "all records of one device".into()
 }
 
 fn third() -> f64 {
@@ -80,6 +85,9 @@ pub enum MechanismName {
     DistributedSkellam,
     /// Devices, each all of it: nobody need be trusted, and accuracy pays for it.
     LocalDiscreteGaussian,
+    /// Devices, in every step of their training, on the sum of clipped gradients of a secret sample of their examples. The
+    /// unit is one example, not a device.
+    ExampleGaussian,
 }
 
 /// Who takes part in a round.
@@ -125,7 +133,65 @@ pub struct Noise {
     pub release: Option<Release>,
 }
 
+/// Example-level noise with its numbers worked out.
+#[derive(Clone, Debug)]
+pub struct ExampleNoise {
+    /// L2 norm to which each example's gradient is clipped.
+    pub clip: f64,
+    /// Of each row in each step.
+    pub rate: f64,
+    /// Steps of one participation.
+    pub steps: u64,
+    pub grid: Grid,
+}
+
+/// Steps of a participation.
+const STEPS_MAX: f64 = 1e6;
+
 impl DifferentialPrivacy {
+    /// What is protected, for people.
+    pub fn unit(&self) -> &str {
+        match (&self.unit, self.by_example()) {
+            (Some(unit), _) => unit,
+            (None, false) => "all records of one device",
+            (None, true) => "one example of a device",
+        }
+    }
+
+    /// Is the unit one example of a device?
+    pub fn by_example(&self) -> bool {
+        self.mechanism == MechanismName::ExampleGaussian
+    }
+
+    /// For `by_example`: `dim` coordinates are trained, in `epochs` expected passes over a device's rows.
+    pub fn example_noise(&self, epochs: u32, dim: usize) -> Result<ExampleNoise, DpError> {
+        self.check(1)?;
+        if self.sampling != Sampling::Present {
+            let expected = "none (devices are not the unit; each one's rows are sampled on it)";
+            return wrong("sampling", expected, "sampled devices");
+        }
+        let Some(rate) = self.sampling_rate else {
+            return wrong("sampling_rate", "a rate above 0 and at most 1, since the unit is one example", "none");
+        };
+        if !(rate > 0.0 && rate <= 1.0) {
+            return wrong("sampling_rate", "above 0 and at most 1", rate);
+        }
+        let steps = (f64::from(epochs) / rate).ceil();
+        if steps > STEPS_MAX {
+            return wrong("sampling_rate", format!("at least {}", f64::from(epochs) / STEPS_MAX), rate);
+        }
+        let grid = Grid::new(self.clip, dim, self.noise_multiplier).map_err(|error| match error {
+            GridError::Range { what: "clip", expected, got } => {
+                DpError { field: "clip", expected: expected.into(), got: got.to_string() }
+            }
+            error => {
+                let expected = format!("noise for {dim} coordinates");
+                DpError { field: "noise_multiplier", expected, got: error.to_string() }
+            }
+        })?;
+        Ok(ExampleNoise { clip: self.clip, rate, steps: steps as u64, grid })
+    }
+
     pub fn on_devices(&self) -> bool {
         self.mechanism != MechanismName::Central
     }
@@ -141,7 +207,13 @@ impl DifferentialPrivacy {
     /// `clients`: the largest cohort; `min`: the fewest updates in a sum; `dim`: coordinates that are sent.
     pub fn noise(&self, clients: u32, min: u32, dim: usize) -> Result<Noise, DpError> {
         self.check(min)?;
+        if self.sampling_rate.is_some() {
+            return wrong("sampling_rate", "none: only example-gaussian samples examples", "one");
+        }
         let law = match self.mechanism {
+            MechanismName::ExampleGaussian => {
+                return wrong("mechanism", "a mechanism that noises updates", "example-gaussian");
+            }
             MechanismName::Central => return Ok(Noise { spec: self.clone(), release: None }),
             MechanismName::DistributedSkellam => Law::Skellam,
             MechanismName::DistributedDiscreteGaussian | MechanismName::LocalDiscreteGaussian => Law::DiscreteGaussian,

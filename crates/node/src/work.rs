@@ -6,6 +6,7 @@
 mod apply;
 mod bench;
 mod local;
+mod steps;
 mod training;
 mod version;
 
@@ -165,7 +166,8 @@ pub fn run(work: &Work, objects: &dyn Objects, data: &dyn LocalData) -> Result<O
         Work::Mask { collection, plain, masks } => local::mask(*collection, plain, masks, objects),
         Work::Initial { spec } => apply::initial(spec, objects),
         Work::Apply { spec, collection, model, state, partials, devices, population, opening, entropy } => {
-            let sum = apply::Sum { partials, devices: *devices, population: *population, opening: opening.as_ref(), entropy };
+            let sum =
+                apply::Sum { partials, devices: *devices, population: *population, opening: opening.as_ref(), entropy };
             apply::run(spec, *collection, model, state.as_ref(), &sum, objects)
         }
     }

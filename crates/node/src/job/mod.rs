@@ -13,7 +13,7 @@ pub use text::{DataText, JobText, LocalText, OptimiserText, PrecisionText, Round
 pub use version::{BLOCK, VersionLayout};
 
 use littoral_fed::algorithm::Algorithm;
-use littoral_fed::dp::Noise;
+use littoral_fed::dp::{ExampleNoise, Noise};
 use littoral_fed::plan::{Plan, Resolution, Weighting};
 use littoral_fed::round::{Masked, Settings};
 use littoral_model::{Model, Shape};
@@ -25,6 +25,7 @@ use std::sync::Arc;
 use thiserror::Error;
 
 use self::check::{Parts, unplanned};
+use self::privacy::Protection;
 use crate::data::statistics::WORDS_PER_INPUT;
 use crate::toml_text::{Mistake, mistake};
 
@@ -50,7 +51,7 @@ struct Inner {
     statistics: Plan,
     evaluate: Plan,
     version: VersionLayout,
-    noise: Option<Noise>,
+    protection: Option<Protection>,
 }
 
 impl std::fmt::Debug for JobSpec {
@@ -110,12 +111,18 @@ impl JobSpec {
         let Parts { model, algorithm, mut settings } = check::parts(&text)?;
         let cohort_max = settings.cohort_size() as u32;
         let params = model.layout().len();
-        let noise = privacy::noise(&text, &*algorithm, &settings, params)?;
+        let protection = privacy::protection(&text, &model, &*algorithm, &settings)?;
         let plan = |resolution| {
             let wholes = algorithm.wholes() + EVALUATION_WHOLES;
-            let Some(noise) = &noise else {
-                let sections = algorithm.sections(params, text.precision.range);
-                return Plan::new(cohort_max, text.precision.weighting, resolution, sections, wholes).map_err(unplanned);
+            let noise = match &protection {
+                Some(Protection::Devices(noise)) => noise,
+                other => {
+                    let sections = algorithm.sections(params, text.precision.range);
+                    // How many examples a device has, and how well they are learnt, is not told where each is private.
+                    let weighting = if other.is_some() { Weighting::Uniform } else { text.precision.weighting };
+                    let plan = Plan::new(cohort_max, weighting, resolution, sections, wholes);
+                    return if other.is_some() { plan.and_then(Plan::quiet) } else { plan }.map_err(unplanned);
+                }
             };
             // Nothing is longer than the clip; every device counts once.
             let mut sections = algorithm.sections(params, noise.spec.clip as f32);
@@ -154,8 +161,17 @@ impl JobSpec {
         let broadcast = algorithm.cloud_state().iter().filter(|s| s.broadcast).count();
         let kept = algorithm.cloud_state().len() - broadcast;
         let version = VersionLayout { params, broadcast, kept, inputs: width };
-        let inner =
-            Inner { text, model, algorithm, settings, train, statistics: statistics_plan, evaluate, version, noise };
+        let inner = Inner {
+            text,
+            model,
+            algorithm,
+            settings,
+            train,
+            statistics: statistics_plan,
+            evaluate,
+            version,
+            protection,
+        };
         let spec = Self { inner: Arc::new(inner) };
         // Written as JSON a job may be much longer than its text.
         let told = Task { spec: spec.clone(), population: u64::MAX }.encode().len();
@@ -202,17 +218,38 @@ impl JobSpec {
         }
     }
 
-    /// The noise of a private job.
+    /// Whether counts and losses, which are not noised, are for nobody.
+    pub fn private(&self) -> bool {
+        self.inner.protection.is_some()
+    }
+
+    /// The noise on updates or their sum, of a job that protects devices.
     pub fn noise(&self) -> Option<&Noise> {
-        self.inner.noise.as_ref()
+        match &self.inner.protection {
+            Some(Protection::Devices(noise)) => Some(noise),
+            _ => None,
+        }
+    }
+
+    /// The noise in training steps, of a job that protects examples.
+    pub fn example_noise(&self) -> Option<&ExampleNoise> {
+        match &self.inner.protection {
+            Some(Protection::Examples(noise)) => Some(noise),
+            _ => None,
+        }
     }
 
     /// What a private job costs each viewer.
     pub fn guarantees(&self) -> Vec<privacy::Guarantee> {
         let masked = self.inner.settings.masked.is_some();
-        let noise = self.inner.noise.as_ref();
+        let Inner { protection, settings, text, .. } = &*self.inner;
         // It was worked out before, when the job was checked.
-        noise.and_then(|noise| privacy::guarantees(noise, &self.inner.settings, masked).ok()).unwrap_or_default()
+        match (protection, &text.differential_privacy) {
+            (Some(Protection::Devices(noise)), _) => privacy::of_devices(noise, settings, masked),
+            (Some(Protection::Examples(noise)), Some(dp)) => privacy::of_examples(noise, dp, settings),
+            _ => return Vec::new(),
+        }
+        .unwrap_or_default()
     }
 
     /// What the submitter should know about what follows from the job.

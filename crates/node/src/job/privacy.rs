@@ -2,12 +2,16 @@
 //!
 //! A combination of selection, deadline and account that no proof covers is refused, with the field; so is a job that would
 //! cost the viewers of its models more than it says.
+//!
+//! There are two statements, and a job makes one of them: that what is seen hardly depends on any one device, or that it hardly
+//! depends on any one example of a device. The second is the same for all viewers: noise is in the updates themselves.
 
 use super::{JobError, JobText};
 use littoral_fed::algorithm::Algorithm;
-use littoral_fed::dp::{DifferentialPrivacy, MechanismName, Noise, Sampling, Viewer};
+use littoral_fed::dp::{DifferentialPrivacy, DpError, ExampleNoise, MechanismName, Noise, Sampling, Viewer};
 use littoral_fed::masks::ThreatName;
 use littoral_fed::round::Settings;
+use littoral_model::{Clipping, Model};
 use littoral_privacy::account::{self, Accountant, Adjacency, Composition, Loss, Mechanism, Method};
 
 /// What a job's releases cost a viewer.
@@ -21,14 +25,24 @@ pub struct Guarantee {
     pub why: String,
 }
 
+/// What a private job adds, and where.
+#[derive(Clone, Debug)]
+pub enum Protection {
+    /// To updates or their sum.
+    Devices(Noise),
+    /// To every step of a device's training.
+    Examples(ExampleNoise),
+}
+
 /// Can this job be private as it says? Its plan is made from what comes back.
-pub fn noise(
+pub fn protection(
     text: &JobText,
+    model: &Model,
     algorithm: &dyn Algorithm,
     settings: &Settings,
-    params: usize,
-) -> Result<Option<Noise>, JobError> {
+) -> Result<Option<Protection>, JobError> {
     let Some(dp) = &text.differential_privacy else { return Ok(None) };
+    let params = model.layout().len();
     let refused = |field: &str, expected: String, got: &str| {
         Err(JobError::new(field, format!("{expected}, since the job has differential privacy"), got))
     };
@@ -38,39 +52,84 @@ pub fn noise(
     }
     let sections = algorithm.sections(params, 1.0);
     if algorithm.device_state().is_some() || algorithm.wholes() > 0 || sections.len() != 1 {
-        let expected = "an algorithm whose devices send one vector and keep nothing: fedavg, fedprox, fedavgm, fedadagrad, \
+        let expected =
+            "an algorithm whose devices send one vector and keep nothing: fedavg, fedprox, fedavgm, fedadagrad, \
                         fedadam or fedyogi"
-            .into();
+                .into();
         return refused("algorithm.name", expected, algorithm.name());
     }
     if text.rounds.target_accuracy.is_some() {
         return refused("rounds.target_accuracy", "none (counts of right answers are not released)".into(), "one");
     }
+    let of_field = |e: DpError| JobError::new(format!("differential_privacy.{}", e.field), e.expected, e.got);
+    if dp.by_example() {
+        if let Err(coupled) = Clipping::<f32>::new(model, 0) {
+            return Err(JobError::new("model.norm", "none or group", coupled));
+        }
+        if text.local.batch == 0 {
+            let expected = "above 0, the rows that a step is expected to have: steps are divided by it".into();
+            return refused("local.batch", expected, "0");
+        }
+        let noise = dp.example_noise(text.local.epochs, model.trained_len()).map_err(of_field)?;
+        within_budget(dp, &of_examples(&noise, dp, settings)?[0])?;
+        return Ok(Some(Protection::Examples(noise)));
+    }
     let masked = text.secure_aggregation.is_some();
-    let shares = matches!(
-        dp.mechanism,
-        MechanismName::DistributedDiscreteGaussian | MechanismName::DistributedSkellam
-    );
+    let shares = matches!(dp.mechanism, MechanismName::DistributedDiscreteGaussian | MechanismName::DistributedSkellam);
     if shares && !masked {
         let expected = "a section [secure_aggregation], since each device adds a share of the noise only".into();
         return refused("secure_aggregation", expected, "none");
     }
     let min = settings.cohort.min.max(1);
     let noise = dp.noise(settings.cohort_size() as u32, min, params);
-    let noise = noise.map_err(|e| JobError::new(format!("differential_privacy.{}", e.field), e.expected, e.got))?;
-    let model = guarantees(&noise, settings, masked)?.swap_remove(0);
+    let noise = noise.map_err(of_field)?;
+    within_budget(dp, &of_devices(&noise, settings, masked)?[0])?;
+    Ok(Some(Protection::Devices(noise)))
+}
+
+/// Does the job cost the viewers of released models no more than it says?
+fn within_budget(dp: &DifferentialPrivacy, model: &Guarantee) -> Result<(), JobError> {
     match model.epsilon {
-        Some(epsilon) if epsilon <= dp.epsilon => Ok(Some(noise)),
+        Some(epsilon) if epsilon <= dp.epsilon => Ok(()),
         Some(epsilon) => {
-            let expected = format!("a budget that holds: noise of multiplier {} costs {epsilon:.4}", dp.noise_multiplier);
+            let expected =
+                format!("a budget that holds: noise of multiplier {} costs {epsilon:.4}", dp.noise_multiplier);
             Err(JobError::new("differential_privacy.epsilon", expected, dp.epsilon))
         }
-        None => Err(JobError::new("differential_privacy", "a guarantee for the viewers of released models", model.why)),
+        None => Err(JobError::new(
+            "differential_privacy",
+            "a guarantee for the viewers of released models",
+            model.why.clone(),
+        )),
     }
 }
 
+/// For each viewer, the one of released models first. One example of a device is protected from all of them alike.
+pub fn of_examples(
+    noise: &ExampleNoise,
+    dp: &DifferentialPrivacy,
+    settings: &Settings,
+) -> Result<Vec<Guarantee>, JobError> {
+    // A device may be in every round; that it takes part in fewer is not relied on.
+    let (rounds, steps) = (settings.rounds, noise.steps);
+    let epsilon = noise.grid.epsilon(noise.rate, rounds.saturating_mul(steps), dp.delta);
+    let epsilon = epsilon.map_err(|e| JobError::new("differential_privacy", "what can be accounted for", e))?;
+    let law = format!(
+        "each row of a device is drawn in secret with probability {} in each of {steps} steps of each of {rounds} rounds, and \
+         each step is noised on the device",
+        noise.rate
+    );
+    let cost =
+        |viewer, sees| Guarantee { viewer, epsilon: Some(epsilon), delta: dp.delta, why: format!("{sees}; {law}") };
+    Ok(vec![
+        cost(Viewer::Model, "sees released models"),
+        cost(Viewer::Edge, "sees at most each device's update"),
+        cost(Viewer::Cloud, "sees at most each device's update"),
+    ])
+}
+
 /// For each viewer, the one of released models first.
-pub fn guarantees(noise: &Noise, settings: &Settings, masked: bool) -> Result<Vec<Guarantee>, JobError> {
+pub fn of_devices(noise: &Noise, settings: &Settings, masked: bool) -> Result<Vec<Guarantee>, JobError> {
     let dp = &noise.spec;
     let rounds = settings.rounds;
     let part = if dp.participations_max == 0 { rounds } else { rounds.min(dp.participations_max) };
@@ -79,8 +138,7 @@ pub fn guarantees(noise: &Noise, settings: &Settings, masked: bool) -> Result<Ve
         let epsilon = epsilon(loss, delta, dp)?;
         Ok(Guarantee { viewer, epsilon: Some(epsilon), delta: dp.delta, why })
     };
-    let nothing =
-        |viewer, why: &str| Ok(Guarantee { viewer, epsilon: None, delta: dp.delta, why: why.into() });
+    let nothing = |viewer, why: &str| Ok(Guarantee { viewer, epsilon: None, delta: dp.delta, why: why.into() });
 
     let (loss, delta, law) = match dp.sampling {
         Sampling::Present => {
@@ -94,13 +152,21 @@ pub fn guarantees(noise: &Noise, settings: &Settings, masked: bool) -> Result<Ve
                                 frequent for delta";
                 return Err(JobError::new("cohort.min", expected, settings.cohort.min));
             }
-            (sampled, delta, format!("each device is drawn in secret with probability {rate} in each of {rounds} rounds"))
+            (
+                sampled,
+                delta,
+                format!("each device is drawn in secret with probability {rate} in each of {rounds} rounds"),
+            )
         }
         Sampling::Fixed(population) => {
             let rate = f64::from(settings.cohort.target) / f64::from(population);
             let sampled = Loss { sampling: account::Sampling::Fixed { rate }, ..each(rounds) };
             let target = settings.cohort.target;
-            (sampled, dp.delta, format!("{target} of at least {population} devices are drawn in secret in each of {rounds} rounds"))
+            (
+                sampled,
+                dp.delta,
+                format!("{target} of at least {population} devices are drawn in secret in each of {rounds} rounds"),
+            )
         }
     };
     let model = cost(Viewer::Model, loss, delta, format!("sees released models; {law}"))?;
@@ -108,7 +174,9 @@ pub fn guarantees(noise: &Noise, settings: &Settings, masked: bool) -> Result<Ve
     let told = format!("knows who took part, so there is no amplification by sampling: {part} participations at most");
     let local = dp.mechanism == MechanismName::LocalDiscreteGaussian;
     let edge = match () {
-        () if masked => cost(Viewer::Edge, each(part), dp.delta, format!("sees masked words and released models; {told}")),
+        () if masked => {
+            cost(Viewer::Edge, each(part), dp.delta, format!("sees masked words and released models; {told}"))
+        }
         () if local => cost(Viewer::Edge, each(part), dp.delta, format!("sees each device's noised update; {told}")),
         () => nothing(Viewer::Edge, "sees each device's update as it is: add [secure_aggregation]"),
     }?;
@@ -165,7 +233,8 @@ fn unusual_samples(settings: &Settings, dp: &DifferentialPrivacy) -> f64 {
 
 /// Two sentences on what a job guarantees to whom, for people.
 pub fn sentences(text: &JobText, guarantees: &[Guarantee]) -> String {
-    let unit = text.differential_privacy.as_ref().map_or("", |dp| dp.unit.as_str());
+    let unit = text.differential_privacy.as_ref().map_or("", DifferentialPrivacy::unit);
+    let by_example = text.differential_privacy.as_ref().is_some_and(DifferentialPrivacy::by_example);
     let told = |g: &Guarantee| match g.epsilon {
         Some(epsilon) => format!("{} (ε = {epsilon:.2}, δ = {:.0e})", name(g.viewer), g.delta),
         None => format!("{} (no guarantee)", name(g.viewer)),
@@ -176,7 +245,11 @@ pub fn sentences(text: &JobText, guarantees: &[Guarantee]) -> String {
         Some(ThreatName::Honest) => "Sums are masked against a cloud that follows the protocol.",
         Some(ThreatName::Active) => "Sums are masked, also against a cloud that lies.",
     };
-    format!("What is seen hardly depends on {unit}: {}. {masks}", all.join(", "))
+    let limit = match by_example {
+        true => " Of all examples of a device together it may well tell: the device is not what is protected.",
+        false => "",
+    };
+    format!("What is seen hardly depends on {unit}: {}.{limit} {masks}", all.join(", "))
 }
 
 pub fn name(viewer: Viewer) -> &'static str {

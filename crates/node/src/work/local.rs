@@ -9,12 +9,13 @@ use super::version::{Version, VersionError, put_wholes, wholes};
 use super::{LocalData, LocalNote, Objects, Output, Rows, WorkFault};
 use crate::data::statistics::Sums;
 use crate::job::{JobSpec, LOSS_PER_UNIT, Task};
+use crate::role::Entropy;
 use littoral_fed::algorithm::{Start, State};
 use littoral_fed::learner::Learner;
 use littoral_fed::masks::device::Masks;
-use crate::role::Entropy;
 use littoral_fed::seal::{Packed, Raw};
 use littoral_model::{Evaluation, Standardise, View};
+use littoral_privacy::examples::BLOCK;
 use littoral_privacy::rotate::Rotation;
 use littoral_wire::codec::Wire;
 use littoral_wire::message::{Collection, Work};
@@ -66,9 +67,9 @@ fn evaluate(
     objects: &dyn Objects,
 ) -> Result<Output, WorkFault> {
     // Where devices are private, counts of right answers are not told.
-    let (evaluation, examples) = match spec.noise() {
-        Some(_) => (Evaluation::default(), 0),
-        None => {
+    let (evaluation, examples) = match spec.private() {
+        true => (Evaluation::default(), 0),
+        false => {
             let version = Version::read(spec, objects, model)?;
             let room = Room::of(room, spec.model(), 1);
             (held_out(spec, &version, rows, room)?, rows.held_out.len() as u64)
@@ -104,7 +105,8 @@ fn train(
     objects: &dyn Objects,
 ) -> Result<Output, WorkFault> {
     let spec = &task.spec;
-    if rows.train.is_empty() {
+    // Whether it has any is not told where each example is private.
+    if rows.train.is_empty() && spec.example_noise().is_none() {
         return Err(WorkFault::Declined(format!("data set `{}` has no training rows here", spec.data_set())));
     }
     let version = Version::read(spec, objects, model)?;
@@ -113,16 +115,23 @@ fn train(
         None => None,
     };
     let local = &spec.text().local;
-    let room = Room::of(room, spec.model(), rows_per_step(local, rows.train.len()));
+    let rows_max = spec.example_noise().map_or(rows_per_step(local, rows.train.len()), |_| BLOCK);
+    let room = Room::of(room, spec.model(), rows_max);
     // Before training: how good is what everybody got? Where devices are private, these counts are not told.
-    let evaluation = match spec.noise() {
-        None => held_out(spec, &version, rows, room)?,
-        Some(_) => Evaluation::default(),
+    let evaluation = match spec.private() {
+        false => held_out(spec, &version, rows, room)?,
+        true => Evaluation::default(),
     };
 
     let view = view(rows, &rows.train, version.standardise.as_ref())?;
     let seed = order_seed(spec.seed(), collection.version, name);
-    let mut training = Training::new(spec.model(), &view, local, seed, room);
+    let mut training = match spec.example_noise() {
+        None => Training::new(spec.model(), &view, local, seed, room),
+        Some(noise) => {
+            let generator = entropy.generator("samples and noise of training");
+            Training::private(spec.model(), &view, local, noise, generator, room).map_err(declined)?
+        }
+    };
     let broadcast: Vec<_> = version.broadcast.iter().map(State::view).collect();
     let plan = spec.plan(collection.work);
     let start = Start {
@@ -171,12 +180,7 @@ fn train(
 
 /// The rest of the road: packed, sealed, and stored where it waits to be pulled. Of a masked sum it waits, packed, for its
 /// masks, and nobody is served.
-fn send(
-    packed: Packed,
-    collection: Collection,
-    masked: bool,
-    objects: &dyn Objects,
-) -> Result<Manifest, WorkFault> {
+fn send(packed: Packed, collection: Collection, masked: bool, objects: &dyn Objects) -> Result<Manifest, WorkFault> {
     let mut object = objects.create()?;
     match masked {
         true => object.append(packed.plain())?,
