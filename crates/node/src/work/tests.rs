@@ -1,5 +1,7 @@
 //! Whole rounds in memory: devices' work, sums, the cloud's work, and what must come of them.
 
+mod private;
+
 use super::version::Version;
 use super::*;
 use crate::job::{BLOCK, Task};
