@@ -5,6 +5,8 @@ mod epsilon;
 mod secagg;
 mod setting;
 
+pub use setting::above_zero;
+
 use crate::output::Failure;
 
 #[derive(clap::Subcommand, Debug)]
