@@ -11,12 +11,16 @@
 //! a device's training is noised ([`ExampleNoise`]), so that whoever sees its update hardly learns of any one of its rows, but may
 //! well learn what they have in common.
 
-use crate::plan::{Plan, PlanError, Section};
+use crate::plan::{Plan, PlanError, Resolution, Section, Weighting};
 use littoral_privacy::account::distributed::{self, Noise as Law, Release};
 use littoral_privacy::account::{Loss, Mechanism};
 use littoral_privacy::examples::{Grid, GridError};
+use littoral_privacy::noise::Ratio;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
+
+/// Levels of a clip.
+const CENTRAL_LEVELS: u32 = 1 << 20;
 
 /// What a job says: `[differential_privacy]`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -129,8 +133,8 @@ pub struct DpError {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Noise {
     pub spec: DifferentialPrivacy,
-    /// Where devices add the noise.
-    pub release: Option<Release>,
+    /// The noise on a sum, and of each device's share where devices add it.
+    pub release: Release,
 }
 
 /// Example-level noise with its numbers worked out.
@@ -214,7 +218,7 @@ impl DifferentialPrivacy {
             MechanismName::ExampleGaussian => {
                 return wrong("mechanism", "a mechanism that noises updates", "example-gaussian");
             }
-            MechanismName::Central => return Ok(Noise { spec: self.clone(), release: None }),
+            MechanismName::Central => return self.central(dim),
             MechanismName::DistributedSkellam => Law::Skellam,
             MechanismName::DistributedDiscreteGaussian | MechanismName::LocalDiscreteGaussian => Law::DiscreteGaussian,
         };
@@ -227,7 +231,8 @@ impl DifferentialPrivacy {
             min_survivors,
             colluding,
             dim: dim as u64,
-            clip: self.clip,
+            // Devices clip in 32 bits.
+            clip: f64::from(self.clip as f32),
             bits: self.bits,
             rounding_beta: self.rounding_beta,
             noise_multiplier: self.noise_multiplier,
@@ -242,7 +247,17 @@ impl DifferentialPrivacy {
             };
             DpError { field, expected: e.expected, got: e.got.to_string() }
         })?;
-        Ok(Noise { spec: self.clone(), release: Some(release) })
+        Ok(Noise { spec: self.clone(), release })
+    }
+
+    /// All of the noise at once, on sums of what was rounded to [`CENTRAL_LEVELS`].
+    fn central(&self, dim: usize) -> Result<Noise, DpError> {
+        let step = central_step(self.clip);
+        let one = crate::seal::l2_after_rounding(self.clip as f32, step, dim) / step;
+        let release = Release::alone(self.noise_multiplier, one * f64::from(self.vectors_changed()), dim as u64);
+        let release =
+            release.map_err(|e| DpError { field: "noise_multiplier", expected: e.expected, got: e.got.to_string() })?;
+        Ok(Noise { spec: self.clone(), release })
     }
 
     fn check(&self, min: u32) -> Result<(), DpError> {
@@ -278,11 +293,32 @@ fn wrong<T>(field: &'static str, expected: impl Into<String>, got: impl ToString
     Err(DpError { field, expected: expected.into(), got: got.to_string() })
 }
 
+/// As a plan of this clip has it.
+fn central_step(clip: f64) -> f64 {
+    f64::from(clip as f32) / f64::from(CENTRAL_LEVELS)
+}
+
 impl Noise {
-    /// The plan of fixed point where devices add the noise.
-    pub fn ring(&self, cohort_max: u32, section: Section, wholes: usize) -> Result<Plan, PlanError> {
-        let scale = self.release.as_ref().map_or(1.0, |release| release.scale);
-        Plan::ring(cohort_max, self.spec.bits, 1.0 / scale, section, wholes)
+    /// Devices rotate, round by chance and add noise; otherwise the cloud adds it to the sum.
+    pub fn on_devices(&self) -> bool {
+        self.spec.on_devices()
+    }
+
+    /// The plan of fixed point for sums of up to `cohort_max` updates: of one section where devices add the noise.
+    ///
+    /// Where the cloud does, steps are fine enough that rounding lengthens no update by a thousandth, and coarse enough for exact
+    /// noise.
+    pub fn plan(&self, cohort_max: u32, mut sections: Vec<Section>, wholes: usize) -> Result<Plan, PlanError> {
+        match sections.pop() {
+            Some(section) if self.on_devices() && sections.is_empty() => {
+                Plan::ring(cohort_max, self.spec.bits, 1.0 / self.release.scale, section, wholes)
+            }
+            last => {
+                sections.extend(last);
+                let levels = Resolution::Levels(CENTRAL_LEVELS);
+                Plan::new(cohort_max, Weighting::Uniform, levels, sections, wholes)?.quiet()
+            }
+        }
     }
 
     /// The law of a device's share.
@@ -293,21 +329,14 @@ impl Noise {
         }
     }
 
-    /// Variance of the noise that the cloud adds to each coordinate of a sum whose steps are `step`, for updates of `len`
-    /// coordinates; `None` where devices have added theirs.
-    pub fn central_variance(&self, step: f64, len: usize) -> Option<f64> {
-        if self.release.is_some() {
-            return None;
-        }
-        let one = crate::seal::l2_after_rounding(self.spec.clip as f32, step, len) / step;
-        Some((self.spec.noise_multiplier * one * f64::from(self.spec.vectors_changed())).powi(2))
+    /// σ² of the discrete Gaussian that the cloud adds to each coordinate of a sum, in steps of the plan; `None` where devices
+    /// have added theirs.
+    pub fn central_variance(&self) -> Option<Ratio> {
+        (!self.on_devices()).then_some(self.release.share_variance)
     }
 
     /// What one release costs, seen by those who see all of it with its noise.
     pub fn mechanism(&self) -> Mechanism {
-        match &self.release {
-            Some(release) => Mechanism::Distributed(*release),
-            None => Mechanism::Gaussian { noise_multiplier: self.spec.noise_multiplier },
-        }
+        Mechanism::Distributed(self.release)
     }
 }

@@ -241,13 +241,7 @@ impl Plan {
     /// A plan whose words are elements of a ring of 2^`bits`, in which one section's sum may wrap around: where steps of `step` are
     /// chosen so that it does with a negligible chance only, and noise covers what rounding leaves. Weights are 1, and
     /// nothing is told beside the section and the wholes.
-    pub fn ring(
-        cohort_max: u32,
-        bits: u32,
-        step: f64,
-        mut section: Section,
-        wholes: usize,
-    ) -> Result<Self, PlanError> {
+    pub fn ring(cohort_max: u32, bits: u32, step: f64, mut section: Section, wholes: usize) -> Result<Self, PlanError> {
         if !(1..=COHORT_MAX as u32).contains(&cohort_max) {
             return Err(PlanError::Cohort { got: cohort_max });
         }

@@ -30,7 +30,13 @@ fn eve_asks(command: &Command) -> Message {
 
 #[test]
 fn a_job_with_the_biggest_model_is_shown_and_its_manifest_told() {
-    let identity = CloudIdentity { key: key("cloud"), name: "cloud".into(), listen: "cloud:1".into(), epoch: 1, entropy: Entropy::new([1; 32]) };
+    let identity = CloudIdentity {
+        key: key("cloud"),
+        name: "cloud".into(),
+        listen: "cloud:1".into(),
+        epoch: 1,
+        entropy: Entropy::new([1; 32]),
+    };
     let mut cloud = Cloud::new(identity, Vec::new());
     let mut effects = Vec::new();
     cloud.install_operator(key("eve").id(), "eve", Right::Observe, &mut effects);
@@ -70,7 +76,13 @@ fn a_job_with_the_biggest_model_is_shown_and_its_manifest_told() {
 
 #[test]
 fn a_fleet_as_big_as_a_cohort_is_listed_in_parts() {
-    let identity = CloudIdentity { key: key("cloud"), name: "cloud".into(), listen: "cloud:1".into(), epoch: 1, entropy: Entropy::new([1; 32]) };
+    let identity = CloudIdentity {
+        key: key("cloud"),
+        name: "cloud".into(),
+        listen: "cloud:1".into(),
+        epoch: 1,
+        entropy: Entropy::new([1; 32]),
+    };
     let mut cloud = Cloud::new(identity, Vec::new());
     cloud.install_operator(key("eve").id(), "eve", Right::Observe, &mut Vec::new());
     let name = |machine: u32| format!("{:-<60}{machine:04x}", "ward");

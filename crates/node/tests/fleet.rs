@@ -127,7 +127,13 @@ impl Fleet {
         let toml = self.toml.clone();
         let listen = self.site.as_ref().map_or(self.cloud_at, |site| site.cloud_shown).to_string();
         self.host("cloud", Some(self.cloud_at), 0, move |rows| {
-            let identity = CloudIdentity { key: key("cloud"), name: "cloud".into(), listen: listen.clone(), epoch, entropy: Entropy::new([epoch as u8; 32]) };
+            let identity = CloudIdentity {
+                key: key("cloud"),
+                name: "cloud".into(),
+                listen: listen.clone(),
+                epoch,
+                entropy: Entropy::new([epoch as u8; 32]),
+            };
             let fresh = rows.is_empty();
             let mut cloud = Cloud::new(identity, rows);
             for edge in 0..2 {

@@ -75,7 +75,7 @@ fn device(rows: &Rows) -> Device {
     let identity = DeviceIdentity {
         key: key("device"),
         roster: None,
-            group_min: 3,
+        group_min: 3,
         entropy: Entropy::new([0; 32]),
         name: "device".into(),
         cloud: key("cloud").id(),
@@ -187,7 +187,13 @@ struct Scene {
 
 impl Scene {
     fn start(rows: Rows) -> Self {
-        let identity = CloudIdentity { key: key("cloud"), name: "cloud".into(), listen: "cloud:1".into(), epoch: 1, entropy: Entropy::new([1; 32]) };
+        let identity = CloudIdentity {
+            key: key("cloud"),
+            name: "cloud".into(),
+            listen: "cloud:1".into(),
+            epoch: 1,
+            entropy: Entropy::new([1; 32]),
+        };
         let mut cloud = Cloud::new(identity, rows.load());
         // Before its first step, when a host asks what may go.
         let made = |version: u8| cloud.needs(Manifest::of(&[version]).unwrap().id());

@@ -123,7 +123,14 @@ impl Fleet {
             upstreams.push(cloud.clone());
             let (data, rows) = (fleet.data)(number);
             let offer = DataOffer { name: job.data_set().into(), rows };
-            add(Kind::Device, number, key, Vec::new(), data, device_factory(cloud.id, upstreams, offer, roster_key.id()));
+            add(
+                Kind::Device,
+                number,
+                key,
+                Vec::new(),
+                data,
+                device_factory(cloud.id, upstreams, offer, roster_key.id()),
+            );
         }
         let algorithm = job.algorithm().name();
         let (name, limit_us) = (job.name().to_owned(), fleet.limit_ms.saturating_mul(1_000));

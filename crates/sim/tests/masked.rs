@@ -62,7 +62,10 @@ fn faults_cost_rounds_but_never_a_sum() {
             let make = |threads| spec(seed, threads, Faults::profile("default").unwrap(), agreement);
             let outcome = fleet::run_twice(make, &mut |_| {}).unwrap();
             assert_eq!(outcome.checks_broken, [] as [String; 0], "{agreement}, seed {seed}");
-            println!("{seed} {agreement}: {} of {ROUNDS}, aborts {} ended {:?} {:?}", outcome.rounds_completed, outcome.aborts, outcome.ended, outcome.last_warning);
+            println!(
+                "{seed} {agreement}: {} of {ROUNDS}, aborts {} ended {:?} {:?}",
+                outcome.rounds_completed, outcome.aborts, outcome.ended, outcome.last_warning
+            );
             completed += outcome.rounds_completed;
         }
     }

@@ -129,7 +129,9 @@ fn ticket() -> File {
     let of_role = |role, names: &[&str], roster| Ticket { cloud, secret, role, addresses: addresses(names), roster };
     let device = of_role(Role::Device, &["cloud.example.org:7447"], Some(node(8)));
     let edge = of_role(Role::Edge, &["192.0.2.1:7447", "[2001:db8::1]:443"], None);
-    let vectors = [of("a device's ticket, with a roster key", device), of("an edge's ticket, two addresses", edge)].into_iter().flatten();
+    let vectors = [of("a device's ticket, with a roster key", device), of("an edge's ticket, two addresses", edge)]
+        .into_iter()
+        .flatten();
     File { name: "ticket", about: "Tickets.", vectors: vectors.collect() }
 }
 
@@ -246,7 +248,14 @@ pub fn messages() -> Vec<Message> {
         Message::Declined { collection, reason: "no data set `scans`".into() },
         Message::Sealing { collection, step: SealingStep::Shares, body: Blob::new(b"shares".to_vec()).unwrap() },
         Message::Attached { cloud: key().id(), upstreams: upstreams() },
-        Message::Task { collection, spec: spec(), model: manifest(), inline: None, counted: 16, commitment: Some([0xc1; 32]) },
+        Message::Task {
+            collection,
+            spec: spec(),
+            model: manifest(),
+            inline: None,
+            counted: 16,
+            commitment: Some([0xc1; 32]),
+        },
         Message::Absorbed { collection },
         Message::Refused { collection, reason: "12 words expected, got 11".into() },
         Message::Told { verdict: verdict(false) },

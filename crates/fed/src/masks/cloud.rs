@@ -182,7 +182,9 @@ impl Masking {
             };
             // Its neighbours know it by others.
             if known.is_some_and(|known| *known != sent) {
-                return Err("secure aggregation: it was restarted, and its keys are others than those that were fixed".into());
+                return Err(
+                    "secure aggregation: it was restarted, and its keys are others than those that were fixed".into()
+                );
             }
             self.keys.insert(device, sent);
         }

@@ -72,7 +72,8 @@ impl Round {
         let Some(masking) = &mut self.masking else {
             return self.abort(now, "the cloud was restarted while keys were exchanged".into(), effects);
         };
-        let out = |m: &super::members::Member| matches!(m.state, MemberState::Out { .. } | MemberState::Expelling { .. });
+        let out =
+            |m: &super::members::Member| matches!(m.state, MemberState::Out { .. } | MemberState::Expelling { .. });
         let gone: Vec<NodeId> = self.members.iter().filter(|(_, m)| out(m)).map(|(device, _)| *device).collect();
         gone.into_iter().for_each(|device| masking.forget(device));
         let answered = masking.answered();

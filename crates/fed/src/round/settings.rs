@@ -176,7 +176,11 @@ impl Settings {
         if let Sampling::Fixed(population) = self.sampling
             && population < target
         {
-            return wrong("differential_privacy.sampling.fixed", population, format!("at least cohort.target, {target}"));
+            return wrong(
+                "differential_privacy.sampling.fixed",
+                population,
+                format!("at least cohort.target, {target}"),
+            );
         }
         if let Some(accuracy) = self.target_accuracy
             && !(accuracy > 0.0 && accuracy <= 1.0)
@@ -195,9 +199,7 @@ impl Masked {
     /// `asked`: devices that are asked at most.
     fn check(&self, cohort: &Cohort, asked: u32) -> Result<(), SettingsError> {
         let SecureAggregation { adversary, dropout, group_min, .. } = self.agreement;
-        for (field, share) in
-            [("secure_aggregation.adversary", adversary), ("secure_aggregation.dropout", dropout)]
-        {
+        for (field, share) in [("secure_aggregation.adversary", adversary), ("secure_aggregation.dropout", dropout)] {
             if !(0.0..1.0).contains(&share) {
                 return wrong(field, share, "a share of at least 0 and below 1");
             }

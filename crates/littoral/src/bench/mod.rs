@@ -19,6 +19,7 @@
 mod aggregate;
 mod compress;
 mod deployed;
+mod dp;
 mod edge;
 mod fedavg;
 mod llm;
@@ -49,6 +50,8 @@ enum What {
     Round(round::Args),
     /// Sums of large updates: bytes per second, memory.
     Aggregate(aggregate::Args),
+    /// Privacy: accuracy at an epsilon, central and distributed noise.
+    Dp(dp::Args),
     /// A round between real processes over loopback sockets: seconds, bytes.
     Deployed(deployed::Args),
     /// A language model: tokens per second, memory, bytes per second beside what the machine reads.
@@ -76,6 +79,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
         What::Compress(args) => compress::run(args),
         What::Round(args) => round::run(args),
         What::Aggregate(args) => aggregate::run(args),
+        What::Dp(args) => dp::run(args),
         What::Deployed(args) => deployed::run(args),
         What::Llm(args) => llm::run(args),
         What::Secagg(args) => secagg::run(args),

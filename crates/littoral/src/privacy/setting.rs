@@ -130,8 +130,8 @@ impl Setting {
             (Some(_), _) if shares.dim.is_none() => return Err(Failure::usage("--dim", "this argument", "none")),
             _ => {}
         }
-        if self.noise().is_some() && matches!(self.accountant, Some(By::Pld)) {
-            return Err(Failure::usage("--accountant", "rdp, the only one for distributed mechanisms", "pld"));
+        if self.noise() == Some(Noise::Skellam) && matches!(self.accountant, Some(By::Pld)) {
+            return Err(Failure::usage("--accountant", "rdp, the only one for distributed Skellam noise", "pld"));
         }
         if self.adjacency == Neighbours::ReplaceOne && self.sampling == Draw::Poisson && self.sampling_rate < 1.0 {
             let expected = "add-remove with poisson sampling, or --sampling fixed";

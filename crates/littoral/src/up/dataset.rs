@@ -6,10 +6,10 @@
 use crate::output::Failure;
 use littoral_fed::algorithm::AlgorithmSpec;
 use littoral_fed::algorithm::fedavg::FedAvg;
+use littoral_fed::masks::SecureAggregation;
 use littoral_fed::round::{Cohort, Pace};
 use littoral_model::{Activation, Initial, Loss, ModelSpec};
 use littoral_node::data::{self, DataError, Limits, Prepared, Problem, Schema, Source, infer};
-use littoral_fed::masks::SecureAggregation;
 use littoral_node::job::{DataText, JobSpec, JobText, LocalText, OptimiserText, PrecisionText, RoundsText};
 use std::borrow::Cow;
 use std::path::Path;

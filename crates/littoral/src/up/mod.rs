@@ -207,8 +207,9 @@ impl Trial<'_> {
         }
         self.progress.step(&format!("starting a cloud, {} edges, {} devices", args.edges, args.devices));
         fleet.start(self.data, shares, children).await?;
-        let jobs: Vec<JobSpec> =
-            (1..=args.seeds).map(|seed| self.data.job(seed, args.devices, args.rounds, args.secure_aggregation)).collect::<Result<_, _>>()?;
+        let jobs: Vec<JobSpec> = (1..=args.seeds)
+            .map(|seed| self.data.job(seed, args.devices, args.rounds, args.secure_aggregation))
+            .collect::<Result<_, _>>()?;
         let compared = {
             let (jobs, folders) = (jobs.clone(), fleet.devices.iter().map(|name| self.dir.join(name)).collect());
             tokio::task::spawn_blocking(move || baselines(&jobs, folders))

@@ -88,7 +88,13 @@ fn a_machine_of_one_cloud_joins_no_other() {
     let before = "a".repeat(64);
     let file = folder.write("d/enrolment.toml", &format!("name = \"d\"\ncloud = \"{before}\"\nupstreams = []\n"));
     let (cloud, secret) = (littoral_wire::NodeId([7; 32]), [0; 16]);
-    let ticket = littoral_wire::ticket::Ticket { cloud, secret, role: Role::Device, addresses: Default::default(), roster: None };
+    let ticket = littoral_wire::ticket::Ticket {
+        cloud,
+        secret,
+        role: Role::Device,
+        addresses: Default::default(),
+        roster: None,
+    };
     let [what, place, _, got] = error(&["join", &ticket.to_string(), "--dir", folder.path("d").to_str().unwrap()]);
     assert_eq!((what, place), ("join refused".into(), file.display().to_string()));
     assert_eq!(got, "one that cloud aaaaaaaa let in");

@@ -125,13 +125,8 @@ impl JobSpec {
                 }
             };
             // Nothing is longer than the clip; every device counts once.
-            let mut sections = algorithm.sections(params, noise.spec.clip as f32);
-            if let (Some(section), true) = (sections.pop(), noise.release.is_some()) {
-                return noise.ring(cohort_max, section, wholes).map_err(unplanned);
-            }
             let sections = algorithm.sections(params, noise.spec.clip as f32);
-            let plan = Plan::new(cohort_max, Weighting::Uniform, resolution, sections, wholes);
-            plan.and_then(Plan::quiet).map_err(unplanned)
+            noise.plan(cohort_max, sections, wholes).map_err(unplanned)
         };
         let mut train = plan(text.precision.resolution)?;
         // What devices keep in integers adds up at the cloud, over the whole population, in 32 bits.

@@ -12,7 +12,7 @@ use littoral_fed::dp::{DifferentialPrivacy, DpError, ExampleNoise, MechanismName
 use littoral_fed::masks::ThreatName;
 use littoral_fed::round::Settings;
 use littoral_model::{Clipping, Model};
-use littoral_privacy::account::{self, Accountant, Adjacency, Composition, Loss, Mechanism, Method};
+use littoral_privacy::account::{self, Accountant, Adjacency, Composition, Loss, Method};
 
 /// What a job's releases cost a viewer.
 #[derive(Clone, Debug, PartialEq)]
@@ -185,8 +185,8 @@ pub fn of_devices(noise: &Noise, settings: &Settings, masked: bool) -> Result<Ve
         MechanismName::Central => nothing(Viewer::Cloud, "could see each device's update, and adds the noise itself"),
         _ => {
             let sees = if local { "each device's noised update" } else { "each noised sum" };
-            let with = match noise.release.as_ref().map(|release| release.honest) {
-                Some(honest) if !local => format!(", whose noise counts as that of {honest} honest devices"),
+            let with = match noise.release.honest {
+                honest if !local => format!(", whose noise counts as that of {honest} honest devices"),
                 _ => String::new(),
             };
             cost(Viewer::Cloud, each(part), dp.delta, format!("sees {sees}{with}; {told}"))
@@ -195,20 +195,16 @@ pub fn of_devices(noise: &Noise, settings: &Settings, masked: bool) -> Result<Ve
     Ok(vec![model, edge, cloud])
 }
 
-/// The least that an accountant can show. Distributed noise has Rényi bounds only.
+/// The least that an accountant can show.
 fn epsilon(loss: Loss, delta: f64, dp: &DifferentialPrivacy) -> Result<f64, JobError> {
-    let fixed = matches!(loss.sampling, account::Sampling::Fixed { .. });
     let adjacency = if dp.vectors_changed() == 2 { Adjacency::ReplaceOne } else { Adjacency::AddRemove };
-    let rdp_only = matches!(loss.mechanism, Mechanism::Distributed(_)) || fixed;
     let mut all = Composition::new();
     let refused = |e: account::AccountError| JobError::new("differential_privacy", "what can be accounted for", e);
     all.add(loss).map_err(refused)?;
     let by = |accountant| all.epsilon(delta, Method { accountant, adjacency, ..Method::default() });
+    // Skellam noise has Rényi bounds only.
     let rdp = by(Accountant::Rdp).map_err(refused)?;
-    match rdp_only {
-        true => Ok(rdp),
-        false => Ok(by(Accountant::Pld).map_or(rdp, |pld| pld.min(rdp))),
-    }
+    Ok(by(Accountant::Pld).map_or(rdp, |pld| pld.min(rdp)))
 }
 
 /// What is added to δ because samples of unusual sizes are drawn again: in each round a chance t, and so at most t (1 + e^ε).

@@ -19,8 +19,8 @@ use littoral_wire::codec::Wire;
 use littoral_wire::message::{DataOffer, Inline, Name, Reason, Verdict, Work as Kind, version_number};
 use littoral_wire::object::{INLINE_BYTES_MAX, Manifest};
 use littoral_wire::{Blob, Collection, JobId, List, Message, NodeId, ObjectId, SecretKey};
-use std::collections::{BTreeMap, BTreeSet};
 use sealing::{Masking, Said as Step};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// A device that waits for a verdict asks for it this often, in ticks: it may have been told and not heard.

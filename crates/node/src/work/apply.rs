@@ -7,14 +7,14 @@ use super::version::{self, put_reals, put_wholes, reals, wholes};
 use super::{ObjectWriter, Objects, Output, WorkFault};
 use crate::data::statistics::Sums;
 use crate::job::{BLOCK, EVALUATION_WHOLES, JobSpec, LOSS_PER_UNIT, Totals, VersionLayout};
-use littoral_fed::algorithm::{Chunk, State, StateSlice, StateVector, apply_chunk};
 use crate::role::Entropy;
+use littoral_fed::algorithm::{Chunk, State, StateSlice, StateVector, apply_chunk};
 use littoral_fed::dp::Noise;
 use littoral_fed::masks::cloud::Opening;
 use littoral_fed::open::{self, open_header, open_section};
 use littoral_fed::plan::Plan;
 use littoral_model::Loss;
-use littoral_privacy::noise::{DiscreteGaussian, Ratio};
+use littoral_privacy::noise::DiscreteGaussian;
 use littoral_privacy::rotate::Rotation;
 use littoral_tensor::fixed::add_packed;
 use littoral_wire::ObjectId;
@@ -93,7 +93,7 @@ pub fn run(
             if spec.noise().is_some() {
                 opened.weight_sum = spec.settings().cohort.target.into();
             }
-            let private = spec.noise().map(|noise| Private::new(noise, spec, collection, plan, entropy)).transpose()?;
+            let private = spec.noise().map(|noise| Private::new(noise, spec, collection, entropy)).transpose()?;
             step(spec, plan, model, state, &sums, &opened, private, objects)?
         }
     };
@@ -136,19 +136,12 @@ struct Private {
 }
 
 impl Private {
-    fn new(
-        noise: &Noise,
-        spec: &JobSpec,
-        collection: Collection,
-        plan: &Plan,
-        entropy: &Entropy,
-    ) -> Result<Self, WorkFault> {
-        let variance = noise.central_variance(plan.step(0), spec.version().params);
-        let sampler = variance.map(|variance| Ratio::at_least(variance).and_then(DiscreteGaussian::new));
+    fn new(noise: &Noise, spec: &JobSpec, collection: Collection, entropy: &Entropy) -> Result<Self, WorkFault> {
+        let sampler = noise.central_variance().map(DiscreteGaussian::new);
         Ok(Self {
             noise: sampler.transpose().map_err(refused)?,
             generator: entropy.generator("noise on the sum"),
-            rotation: noise.release.is_some().then(|| super::local::rotation(spec, collection)),
+            rotation: noise.on_devices().then(|| super::local::rotation(spec, collection)),
         })
     }
 

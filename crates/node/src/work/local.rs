@@ -153,16 +153,16 @@ fn train(
     let note = |saturated| LocalNote { examples, steps, mean_loss, saturated };
     if let Some(noise) = spec.noise() {
         let clipped = raw.clip(noise.spec.clip as f32).map_err(declined)?;
-        let packed = match &noise.release {
+        let packed = match noise.on_devices() {
             // The cloud adds the noise; what it is added to is as long as was accounted for.
-            None => clipped.round(plan).map_err(declined)?.pack(),
-            Some(release) => {
+            false => clipped.round(plan).map_err(declined)?.pack(),
+            true => {
                 let mut generator = entropy.generator("share of noise");
                 let rotation = rotation(spec, collection);
                 let rounded = clipped.rotate(&rotation).and_then(|transformed| {
                     transformed.round_conditionally(plan, noise.spec.rounding_beta, &mut generator)
                 });
-                let noised = rounded.and_then(|rounded| rounded.noise(noise.law(), release, &mut generator));
+                let noised = rounded.and_then(|rounded| rounded.noise(noise.law(), &noise.release, &mut generator));
                 noised.map_err(declined)?.pack()
             }
         };

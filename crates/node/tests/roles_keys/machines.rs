@@ -84,7 +84,13 @@ impl Machines {
     }
 
     fn cloud(&self, epoch: u32) -> Cloud {
-        let identity = CloudIdentity { key: key("cloud"), name: "cloud".into(), listen: "cloud:1".into(), epoch, entropy: Entropy::new([epoch as u8; 32]) };
+        let identity = CloudIdentity {
+            key: key("cloud"),
+            name: "cloud".into(),
+            listen: "cloud:1".into(),
+            epoch,
+            entropy: Entropy::new([epoch as u8; 32]),
+        };
         let rows = self.rows.iter().map(|(key, value)| Row { key: key.clone(), value: value.clone() });
         Cloud::new(identity, rows.collect())
     }

@@ -19,6 +19,9 @@
 //!   coordinate of a round wraps around except with probability 10^-6. Wrapping costs accuracy, never privacy. A rotation
 //!   in blocks spreads within blocks: where one block holds more than its share of the energy, wrapping is likelier.
 //!
+//! - Loss distributions: all discrete Gaussian noise is, as good as exactly, a Gaussian that somebody rounded
+//!   ([`Release::near_gaussian`]), so the sum costs what that Gaussian costs.
+//!
 //! The modulus is not in the account: reducing a sum is post-processing.
 //!
 //! Not protected: against a viewer who sees less than the sum (a single device's vector before it is masked, or a smaller
@@ -77,6 +80,15 @@ pub struct Release {
     pub honest: u32,
     pub dim: u64,
     tau: f64,
+}
+
+/// A Gaussian that tells as much as a release, but for a hair.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct NearGaussian {
+    /// Its standard deviation over the release's L2 sensitivity.
+    pub noise_multiplier: f64,
+    /// No outcome's probability differs by more than a factor e^apart, up or down, from what rounding that Gaussian gives.
+    pub apart: f64,
 }
 
 #[derive(Clone, Debug, PartialEq, Error)]
@@ -199,7 +211,48 @@ fn tau(variance: f64, n: u32) -> f64 {
     10.0 * (first + f64::from(n - listed) * term(f64::from(listed)))
 }
 
+/// s²: the part of a discrete Gaussian's variance that its rounding has. θ is then below 4 · 10^-26.
+const ROUNDING_VARIANCE: f64 = 3.0;
+
 impl Release {
+    /// A sum of `dim` whole numbers, each with discrete Gaussian noise from one hand: (z Δ₂)² of variance, where one record
+    /// moves the sum by at most Δ₂ = `l2`.
+    pub fn alone(noise_multiplier: f64, l2: f64, dim: u64) -> Result<Self, PlanError> {
+        let variance = (noise_multiplier * l2).powi(2);
+        let share_variance = Ratio::at_least(variance).map_err(|_| PlanError {
+            what: "the variance of the noise",
+            expected: "2^-24 to 2^51 in units of a sum's steps: a smaller noise multiplier".into(),
+            got: variance,
+        })?;
+        let l1 = l2 * (dim as f64).sqrt().min(l2);
+        let noise = Noise::DiscreteGaussian;
+        Ok(Self { noise, scale: 1.0, l2_rounded: l2, l2, l1, share_variance, honest: 1, dim, tau: 0.0 })
+    }
+
+    /// The Gaussian behind discrete Gaussian noise; `None` for Skellam noise and for a variance that is next to nothing.
+    ///
+    /// Let x ~ N(0, V - s²), and round it at random: to k with probability ρ(k - x) / Σ_j ρ(j - x), ρ(y) = exp(-y² / 2s²).
+    /// By Poisson summation Σ_j ρ(j - x) is s √2π times a number in [1 - θ, 1 + θ], θ = 2 Σ_{m≥1} exp(-2π² s² m²), whatever
+    /// x is. So k has probability ∫ φ(x) ρ(k - x) / (s √2π) dx, the density of N(0, V) at k, up to a factor in
+    /// [1 / (1 + θ), 1 / (1 - θ)]; and N_ℤ(0, V) has that density up to 1 + θ. A whole number that is added to x is added to k:
+    /// rounding is post-processing of sum plus Gaussian, for each coordinate by itself. (Peikert 2010, "An efficient and
+    /// parallel Gaussian sampler for lattices", theorem 3.1, in one dimension.) The sum of many shares is within τ of N_ℤ(0, V)
+    /// in each coordinate (Kairouz et al., the convolution theorem behind τ).
+    ///
+    /// So P[outcome] is within e^(±apart), apart = d (τ - 2 ln(1 - θ)), of a post-processed Gaussian's. That carries over to
+    /// mixtures (sampling) and adds up over releases (each in the light of those before): with H the sum,
+    /// (ε, δ e^-H) of the Gaussians is (ε + 2 H, δ) of the releases.
+    pub fn near_gaussian(&self) -> Option<NearGaussian> {
+        let variance = f64::from(self.honest) * self.share_variance.to_f64();
+        if self.noise == Noise::Skellam || variance <= 2.0 * ROUNDING_VARIANCE {
+            return None;
+        }
+        let first = (-2.0 * std::f64::consts::PI.powi(2) * ROUNDING_VARIANCE).exp();
+        let theta = 2.0 * first / (1.0 - first);
+        let apart = self.dim as f64 * (self.tau - 2.0 * (-theta).ln_1p());
+        Some(NearGaussian { noise_multiplier: (variance - ROUNDING_VARIANCE).sqrt() / self.l2, apart })
+    }
+
     /// The standard deviation of all honest shares together.
     pub fn sigma(&self) -> f64 {
         (f64::from(self.honest) * self.share_variance.to_f64()).sqrt()
@@ -275,6 +328,44 @@ mod tests {
         let replaced = Plan { vectors_changed: 2, ..plan(Noise::Skellam) }.release_at(100.0).unwrap();
         let added = plan(Noise::Skellam).release_at(100.0).unwrap();
         assert!((replaced.l2 / added.l2 - 2.0).abs() < 1e-12);
+    }
+
+    /// The rounding of the proof, integrated: its law is the discrete Gaussian's to far below what a test can see, at every
+    /// k that has any mass; and with too little rounding θ shows.
+    #[test]
+    fn a_gaussian_rounded_at_random_is_a_discrete_gaussian() {
+        let (variance, h) = (25.0f64, 1.0 / 64.0);
+        let normal = |x: f64, v: f64| (-x * x / (2.0 * v)).exp() / (2.0 * std::f64::consts::PI * v).sqrt();
+        let discrete_sum: f64 = (-200..=200).map(|k| normal(f64::from(k), variance)).sum();
+        let worst = |s2: f64| {
+            let rounded = |k: f64| {
+                let one = |step: i32| {
+                    let x = f64::from(step) * h;
+                    let all: f64 = (-40..=40).map(|j| normal(x.round() + f64::from(j) - x, s2)).sum();
+                    normal(x, variance - s2) * normal(k - x, s2) / all * h
+                };
+                (-64 * 60..=64 * 60).map(one).sum::<f64>()
+            };
+            let apart = |k: i32| (rounded(k.into()) / (normal(k.into(), variance) / discrete_sum)).ln().abs();
+            (-30..=30).map(apart).fold(0.0, f64::max)
+        };
+        // Of what the trapezoid rule and 64 bits leave; θ itself is 4e-26.
+        assert!(worst(ROUNDING_VARIANCE) < 1e-12, "{}", worst(ROUNDING_VARIANCE));
+        // s² = 0.2: θ = 0.039, of which most evens out over x.
+        assert!((1e-4..0.039).contains(&worst(0.2)), "{}", worst(0.2));
+    }
+
+    #[test]
+    fn the_gaussian_behind_a_sum_is_hardly_smaller() {
+        let release = plan(Noise::DiscreteGaussian).release().unwrap();
+        let near = release.near_gaussian().unwrap();
+        let z = release.sigma() / release.l2;
+        assert!(near.noise_multiplier < z && near.noise_multiplier > 0.9999 * z, "{near:?} {z}");
+        assert!(near.apart > 0.0 && near.apart < 1e-12, "{near:?}");
+        assert_eq!(plan(Noise::Skellam).release().unwrap().near_gaussian(), None);
+        // Shares so small that τ is large: the account must feel it.
+        let small = Plan { bits: 12, clip: 1.0, dim: 100, ..plan(Noise::DiscreteGaussian) }.release().unwrap();
+        assert!(small.near_gaussian().is_none_or(|near| near.apart >= 100.0 * small.tau));
     }
 
     #[test]

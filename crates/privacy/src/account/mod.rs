@@ -46,7 +46,7 @@ pub enum Mechanism {
     Skellam { variance: f64, sensitivity: u32 },
     /// Any finite mechanism: for each outcome its probability with the record and without.
     Outcomes(Vec<(f64, f64)>),
-    /// A vector of a sum over devices, each of which adds its share of the noise. By Rényi divergence only.
+    /// A vector of a sum to which devices add their shares of the noise, or one party all of it.
     Distributed(distributed::Release),
 }
 
@@ -296,33 +296,46 @@ impl Composition {
     }
 
     fn epsilon_pld(&self, delta: f64, discrete: Discretisation) -> Result<f64, AccountError> {
-        // All Gaussians without sampling are one Gaussian; if there is nothing else, exactly.
-        let gaussian: f64 = self.losses.iter().filter_map(Loss::plain_gaussian).sum();
-        let others: Vec<&Loss> = self.losses.iter().filter(|loss| loss.plain_gaussian().is_none()).collect();
-        if others.is_empty() {
-            return Ok(gaussian::epsilon(gaussian.sqrt(), delta));
+        let (mut losses, mut apart) = (Vec::new(), 0.0);
+        for loss in &self.losses {
+            let (loss, one) = loss.with_gaussians()?;
+            apart += loss.count as f64 * one;
+            losses.push(loss);
         }
-        others.iter().try_for_each(|loss| loss.fits_pld())?;
-        let joined = Mechanism::Gaussian { noise_multiplier: gaussian.sqrt().recip() };
-        let (mut grid, mut discrete) = (GRID, discrete);
-        loop {
-            let term = |mechanism: &Mechanism, sampling, count| pair::term(mechanism, sampling, count, grid, discrete);
-            let joined = (gaussian > 0.0).then(|| term(&joined, Sampling::ALL, 1)).flatten();
-            let others = others.iter().filter_map(|loss| term(&loss.mechanism, loss.sampling, loss.count));
-            let terms: Vec<pld::Term> = joined.into_iter().chain(others).collect();
-            if pld::fits(pld::length(&terms, delta)) {
-                return pld::epsilon(&terms, delta).ok_or(AccountError::NoEpsilon { delta });
-            }
-            // Losses that reach over more than 400 do not need such a fine grid, but a coarser one must not round up.
-            (grid, discrete) = (2.0 * grid, Discretisation::Dots);
-            if grid > 1e4 {
-                return Err(AccountError::NoEpsilon { delta });
-            }
+        let epsilon = epsilon_of_losses(&losses, delta * (-apart).exp(), discrete)?;
+        Ok(epsilon + 2.0 * apart)
+    }
+}
+
+/// The ε of losses none of which is a distributed mechanism's.
+fn epsilon_of_losses(losses: &[Loss], delta: f64, discrete: Discretisation) -> Result<f64, AccountError> {
+    // All Gaussians without sampling are one Gaussian; if there is nothing else, exactly.
+    let gaussian: f64 = losses.iter().filter_map(Loss::plain_gaussian).sum();
+    let others: Vec<&Loss> = losses.iter().filter(|loss| loss.plain_gaussian().is_none()).collect();
+    if others.is_empty() {
+        return Ok(gaussian::epsilon(gaussian.sqrt(), delta));
+    }
+    others.iter().try_for_each(|loss| loss.fits_pld())?;
+    let joined = Mechanism::Gaussian { noise_multiplier: gaussian.sqrt().recip() };
+    let (mut grid, mut discrete) = (GRID, discrete);
+    loop {
+        let term = |mechanism: &Mechanism, sampling, count| pair::term(mechanism, sampling, count, grid, discrete);
+        let joined = (gaussian > 0.0).then(|| term(&joined, Sampling::ALL, 1)).flatten();
+        let others = others.iter().filter_map(|loss| term(&loss.mechanism, loss.sampling, loss.count));
+        let terms: Vec<pld::Term> = joined.into_iter().chain(others).collect();
+        if pld::fits(pld::length(&terms, delta)) {
+            return pld::epsilon(&terms, delta).ok_or(AccountError::NoEpsilon { delta });
+        }
+        // Losses that reach over more than 400 do not need such a fine grid, but a coarser one must not round up.
+        (grid, discrete) = (2.0 * grid, Discretisation::Dots);
+        if grid > 1e4 {
+            return Err(AccountError::NoEpsilon { delta });
         }
     }
+}
 
-    /// Calls the method for every loss: what has no loss distribution here is refused.
-    #[cfg(test)]
+#[cfg(test)]
+impl Composition {
     fn of(losses: impl IntoIterator<Item = Loss>) -> Self {
         let mut all = Self::new();
         losses.into_iter().for_each(|loss| all.add(loss).unwrap());
@@ -331,15 +344,25 @@ impl Composition {
 }
 
 impl Loss {
+    /// For a distributed mechanism the Gaussian behind it, and how far one release is from that.
+    fn with_gaussians(&self) -> Result<(Self, f64), AccountError> {
+        let Mechanism::Distributed(release) = &self.mechanism else { return Ok((self.clone(), 0.0)) };
+        match release.near_gaussian().filter(|near| near.apart * (self.count as f64) < 0.1) {
+            Some(near) => {
+                let mechanism = Mechanism::Gaussian { noise_multiplier: near.noise_multiplier };
+                Ok((Self { mechanism, ..*self }, near.apart))
+            }
+            None => Err(AccountError::Impossible {
+                what: "privacy loss distributions of vectors",
+                expected: "accountant rdp for Skellam noise and for shares of noise below a few steps of the ring",
+                got: "pld",
+            }),
+        }
+    }
+
     fn fits_pld(&self) -> Result<(), AccountError> {
         let width = match &self.mechanism {
-            Mechanism::Distributed(_) => {
-                return Err(AccountError::Impossible {
-                    what: "privacy loss distributions of vectors",
-                    expected: "accountant rdp for distributed mechanisms",
-                    got: "pld",
-                });
-            }
+            Mechanism::Distributed(_) => 0.0,
             Mechanism::Gaussian { noise_multiplier } => 20.0 / (noise_multiplier * GRID),
             Mechanism::Laplace { scale } => 2.0 / (scale * GRID),
             Mechanism::DiscreteGaussian { sigma, sensitivity } => 24.0 * sigma + f64::from(*sensitivity),

@@ -63,10 +63,8 @@ fn check(walk: &Walk) -> bool {
         }
         (Err(refused), None) => {
             use Refused::{GroupTooSmall, Parameters, TooFewShares, TooFewSurvivors};
-            let clean = matches!(
-                refused,
-                GroupTooSmall { .. } | Parameters(_) | TooFewSurvivors { .. } | TooFewShares { .. }
-            );
+            let clean =
+                matches!(refused, GroupTooSmall { .. } | Parameters(_) | TooFewSurvivors { .. } | TooFewShares { .. });
             assert!(clean, "{case}: {refused}");
             // Where counting promises a sum, there is one: of the graph over those who came.
             let last = if walk.world.is_active() { Misses::Nonce } else { Misses::Advertising };

@@ -84,7 +84,8 @@ fn a_changed_parameter_is_named() {
 
 #[test]
 fn a_small_group_is_named() {
-    let world = world(Threat::Active);
+    let mut world = world(Threat::Active);
+    world.session.min_group = 10;
     let walk = Walk::all(&world);
     let (listing, mut devices) = walk.listing().unwrap();
     let fixed = Fixed { count: 9, ..listing.fixed() };
@@ -100,7 +101,8 @@ fn a_small_group_is_named() {
         *withheld = vec![[0; 32]; 3];
     });
     assert_eq!(refused, Refused::GroupTooSmall { minimum: 10, got: 9 });
-    let honest = self::world(Threat::Honest);
+    let mut honest = self::world(Threat::Honest);
+    honest.session.min_group = 10;
     let refused = refused_neighbours(&honest, |message| message.count = 9);
     assert_eq!(refused, Refused::GroupTooSmall { minimum: 10, got: 9 });
 }

@@ -2,8 +2,8 @@
 
 use super::command::refusal;
 use super::{Cloud, Effect, Millis, Row, Table, fleet_row, put};
-use littoral_fed::round;
 use littoral_fed::roster::Register;
+use littoral_fed::round;
 use littoral_wire::codec::{Reader, Wire};
 use littoral_wire::message::{COHORT_MAX, Roster};
 use littoral_wire::{List, NodeId};
@@ -31,7 +31,8 @@ impl Cloud {
         devices: &[String],
         effects: &mut Vec<Effect>,
     ) -> Value {
-        let refused = |place: &str, expected: &str, got: &str| refusal("the roster was not taken", place, expected, got);
+        let refused =
+            |place: &str, expected: &str, got: &str| refusal("the roster was not taken", place, expected, got);
         let Some(roster) = unhex(roster).and_then(|bytes| Roster::from_bytes(&bytes).ok()) else {
             return refused("roster", "an encoded roster", "something else");
         };

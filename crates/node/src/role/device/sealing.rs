@@ -137,9 +137,7 @@ impl Device {
 
     /// The masks are on: from here on the device sends these bytes or none.
     pub(super) fn masked(&mut self, id: WorkId, update: Manifest, effects: &mut Vec<Effect>) {
-        let ours = |task: &super::Task| {
-            matches!(&task.stage, TaskStage::Masking(m) if m.laying.as_ref().is_some_and(|(laying, _)| *laying == id))
-        };
+        let ours = |task: &super::Task| matches!(&task.stage, TaskStage::Masking(m) if m.laying.as_ref().is_some_and(|(laying, _)| *laying == id));
         let Some(collection) = self.tasks.iter().find(|(_, task)| ours(task)).map(|(c, _)| *c) else { return };
         let Some(task) = self.tasks.remove(&collection) else { return };
         let TaskStage::Masking(masking) = task.stage else { return };

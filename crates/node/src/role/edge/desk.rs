@@ -56,13 +56,7 @@ pub(super) struct Batch {
 
 impl Desk {
     /// `None`: no machine could hold that.
-    pub fn open(
-        spec: Vec<u8>,
-        model: ObjectId,
-        words: u64,
-        bits: u8,
-        commitment: Option<[u8; 32]>,
-    ) -> Option<Self> {
+    pub fn open(spec: Vec<u8>, model: ObjectId, words: u64, bits: u8, commitment: Option<[u8; 32]>) -> Option<Self> {
         let partial = Some(Partial::empty(Format::new(words, bits.into()).ok()?));
         Some(Self { spec, model, commitment, seats: BTreeMap::new(), closed: false, partial, sum: None, batch: None })
     }

@@ -113,6 +113,7 @@ impl Keyed {
         if !graph.present.contains(message.index) {
             return Err(Refused::NotFixed { why: "this device is not in the graph" });
         }
+        self.check_group(graph.present.count())?;
         let parameters = self.session.parameters(graph.present.count())?;
         for (what, expected, got) in [
             ("degree", parameters.degree, message.terms.degree),

@@ -10,8 +10,8 @@ mod perform;
 
 use super::fleet::Fleet;
 use super::{Effect, Millis};
-use crate::role::Entropy;
 use crate::job::{JobSpec, Line};
+use crate::role::Entropy;
 use crate::role::WorkId;
 use crate::work::Work;
 use begin::recorded;
@@ -126,7 +126,17 @@ pub struct Jobs {
 
 impl Jobs {
     pub(in crate::role::cloud) fn new(epoch: u32, entropy: Entropy) -> Self {
-        Self { epoch, entropy, register: None, key: None, jobs: BTreeMap::new(), unread: Vec::new(), next_work: 0, ticks: 0, tree: None }
+        Self {
+            epoch,
+            entropy,
+            register: None,
+            key: None,
+            jobs: BTreeMap::new(),
+            unread: Vec::new(),
+            next_work: 0,
+            ticks: 0,
+            tree: None,
+        }
     }
 
     /// The key that announcements are signed with.
