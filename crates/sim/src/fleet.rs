@@ -6,7 +6,7 @@
 //! ```
 
 use crate::checkers::{self, Checker};
-use crate::faults::{Faults, Kind};
+use crate::faults::{Blow, Faults, Kind};
 use crate::network::NodeIndex;
 use crate::queue::Micros;
 use crate::report::{Outcome, VersionLine};
@@ -140,6 +140,14 @@ impl Fleet {
 
     pub fn world(&self) -> &World {
         &self.world
+    }
+
+    /// Does this to a machine before the fleet runs: the `number`-th of its kind, from 0.
+    pub fn strike(&mut self, kind: Kind, number: usize, blow: Blow) {
+        if let Some(node) = self.world.of_kind(kind).get(number).copied() {
+            self.faulty = true;
+            self.world.strike(node, blow);
+        }
     }
 
     /// One more watcher, beside those that the spec asked for.

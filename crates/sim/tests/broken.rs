@@ -14,6 +14,13 @@ use std::sync::Arc;
 const ROUNDS: u64 = 10;
 const SEEDS: u64 = 100;
 
+/// Masks: a build that leaks what they hide breaks nothing where there are none.
+const MASKED: &str = if cfg!(any(feature = "broken-plain-update", feature = "broken-one-vector-per-key")) {
+    "secure_aggregation = { adversary = 0.2 }"
+} else {
+    ""
+};
+
 fn spec(seed: u64, threads: usize, faults: Faults) -> FleetSpec {
     let job_toml = format!(
         r#"
@@ -26,6 +33,7 @@ fn spec(seed: u64, threads: usize, faults: Faults) -> FleetSpec {
         cohort = {{ target = 16, min = 8 }}
         rounds = {{ count = {ROUNDS}, deadline_ms = 20000, close_ms = 10000, wait_ms = 5000 }}
         precision = {{ weighting = "uniform" }}
+        {MASKED}
         "#
     );
     FleetSpec {
@@ -69,6 +77,10 @@ const BROKEN: Option<&str> = if cfg!(feature = "broken-counted-once") {
     Some("served model")
 } else if cfg!(feature = "broken-one-model-per-version") {
     Some("one model per version")
+} else if cfg!(feature = "broken-plain-update") {
+    Some("plain update")
+} else if cfg!(feature = "broken-one-vector-per-key") {
+    Some("one vector per key")
 } else if cfg!(feature = "broken-same-seed") {
     Some("same seed")
 } else {

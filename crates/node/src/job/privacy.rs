@@ -6,10 +6,11 @@
 //! There are two statements, and a job makes one of them: that what is seen hardly depends on any one device, or that it hardly
 //! depends on any one example of a device. The second is the same for all viewers: noise is in the updates themselves.
 
-use super::{JobError, JobText};
+use super::{JobError, JobText, Uplink};
 use littoral_fed::algorithm::Algorithm;
-use littoral_fed::dp::{DifferentialPrivacy, DpError, ExampleNoise, MechanismName, Noise, Sampling, Viewer};
+use littoral_fed::dp::{DifferentialPrivacy, DpError, ExampleNoise, MechanismName, Noise, Sampling, Summed, Viewer};
 use littoral_fed::masks::ThreatName;
+use littoral_fed::plan::Plan;
 use littoral_fed::round::Settings;
 use littoral_model::{Clipping, Model};
 use littoral_privacy::account::{self, Accountant, Adjacency, Composition, Loss, Method};
@@ -40,6 +41,7 @@ pub fn protection(
     model: &Model,
     algorithm: &dyn Algorithm,
     settings: &Settings,
+    mapped: Option<(&Uplink, &Plan)>,
 ) -> Result<Option<Protection>, JobError> {
     let Some(dp) = &text.differential_privacy else { return Ok(None) };
     let params = model.layout().len();
@@ -81,8 +83,15 @@ pub fn protection(
         return refused("secure_aggregation", expected, "none");
     }
     let min = settings.cohort.min.max(1);
-    let noise = dp.noise(settings.cohort_size() as u32, min, params);
-    let noise = noise.map_err(of_field)?;
+    let summed = match mapped {
+        Some((Uplink::Linear { linear, .. }, plan)) => {
+            let l2 = linear.l2_bound(f64::from(dp.clip as f32), params).unwrap_or(f64::INFINITY);
+            // Never below it.
+            Summed { len: linear.sent_len(params), l2: (l2 as f32).next_up(), step: plan.step(0) }
+        }
+        _ => dp.summed(params),
+    };
+    let noise = dp.noise(settings.cohort_size() as u32, min, summed).map_err(of_field)?;
     within_budget(dp, &of_devices(&noise, settings, masked)?[0])?;
     Ok(Some(Protection::Devices(noise)))
 }

@@ -193,6 +193,14 @@ impl Task {
     }
 }
 
+impl Task {
+    /// Whether what compression left out here is of another version than the cloud counts this device in last.
+    fn outdates_residual(&self, collection: Collection, here: u32) -> bool {
+        let keeps = || crate::job::Task::decode(&self.spec).is_ok_and(|told| told.spec.residual_step().is_some());
+        collection.work == Kind::Train && here != self.counted && keeps()
+    }
+}
+
 impl Device {
     pub fn new(identity: DeviceIdentity, rows: Vec<Row>) -> Self {
         let mut sealed = BTreeMap::new();
@@ -201,6 +209,8 @@ impl Device {
         let mut newest_roster = 0;
         for row in rows {
             match row.key.table {
+                // It would seal once more.
+                Table::Sealed if cfg!(feature = "broken-one-vector-per-key") => {}
                 Table::Sealed => {
                     if let (Ok(collection), Some(kept)) =
                         (Collection::from_bytes(&row.key.item), Sealed::from_bytes(&row.value))
@@ -371,6 +381,18 @@ impl Device {
         }
     }
 
+    /// A residual that is not of the version which counts this device last is of no use: what it owes was sent since, or never will
+    /// be. Unlike an algorithm's state it may begin anew.
+    fn forget_residual(&mut self, job: JobId, effects: &mut Vec<Effect>) {
+        let Some(old) = self.states.remove(&job) else { return };
+        effects.push(Effect::Store(vec![Write::Delete { key: state_key(job) }]));
+        effects.push(Effect::Drop(old.id()));
+        let what = format!(
+            "job {job}: what compression left out is of another version than the cloud counts; it is forgotten"
+        );
+        effects.push(Effect::Report(Report::Note { what }));
+    }
+
     /// Fetches the model, unless an older update of the job still waits for its verdict, or what that verdict settled
     /// is not here any more.
     fn start(&mut self, link: LinkId, collection: Collection, effects: &mut Vec<Effect>) {
@@ -383,6 +405,10 @@ impl Device {
             self.tasks.remove(&collection);
             return self.decline(collection, why, effects);
         }
+        if task.outdates_residual(collection, here) {
+            self.forget_residual(collection.job, effects);
+        }
+        let Some(task) = self.tasks.get_mut(&collection) else { return };
         let fetch = Fetch::begin(task.model.clone(), link, FETCH_WINDOW, effects);
         task.stage = TaskStage::Fetching(fetch);
     }

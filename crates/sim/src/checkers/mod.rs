@@ -4,15 +4,19 @@
 //! reading of the protocol, so that a mistake in a role is not repeated here.
 
 mod exact;
+mod keys;
 mod once;
 mod pending;
+mod plain;
 mod rows;
 mod served;
 mod versions;
 
 pub use exact::ExactSum;
+pub use keys::OneVectorPerKey;
 pub use once::CountedOnce;
 pub use pending::PendingState;
+pub use plain::{Needles, PlainUpdate};
 pub use served::ServedModel;
 pub use versions::OneModelPerVersion;
 
@@ -64,6 +68,8 @@ pub fn all() -> Vec<Box<dyn Checker>> {
         Box::new(PendingState::default()),
         Box::new(ServedModel::default()),
         Box::new(OneModelPerVersion::default()),
+        Box::new(PlainUpdate::default()),
+        Box::new(OneVectorPerKey::default()),
     ]
 }
 

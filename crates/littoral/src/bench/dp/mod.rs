@@ -86,7 +86,7 @@ pub fn run(args: &Args) -> Result<Report, Failure> {
             };
             let params = world.params();
             let account = |z: f64, sampling, count| {
-                let noise = spec(z).noise(cohort, cohort, params).map_err(|e| e.to_string())?;
+                let noise = spec(z).noise(cohort, cohort, spec(z).summed(params)).map_err(|e| e.to_string())?;
                 let mut all = Composition::new();
                 all.add(Loss { mechanism: noise.mechanism(), sampling, count }).map_err(|e| e.to_string())?;
                 // Skellam noise has Rényi bounds only.
@@ -103,7 +103,7 @@ pub fn run(args: &Args) -> Result<Report, Failure> {
                 })
                 .map_err(|e| fault(&e))?,
             };
-            let noise = (name != Name::None).then(|| spec(z).noise(cohort, cohort, params)).transpose();
+            let noise = (name != Name::None).then(|| spec(z).noise(cohort, cohort, spec(z).summed(params))).transpose();
             let noise = noise.map_err(|e| fault(&e))?;
             let participations = world.participations_max(args.rounds.into());
             let seen = account(z, fixed, rounds).map_err(|e| fault(&e))?;

@@ -6,7 +6,9 @@
 use super::jobs::{Job, kind_name};
 use super::operators::{LastOne, Operator};
 use super::{Cloud, Effect, LinkId, Millis, Table, fleet_row, put};
+use crate::job::Uplink;
 use littoral_fed::round::{Decline, End, Stage};
+use littoral_privacy::secagg::parameters::Threat;
 use littoral_wire::bounded::printable;
 use littoral_wire::message::{ANSWER_BYTES_MAX, BODY_BYTES_MAX, COMMAND_DOMAIN, Role, command_bytes};
 use littoral_wire::{Blob, JobId, Message, NodeId};
@@ -380,7 +382,15 @@ impl Cloud {
         fields.insert("versions".into(), lines.into());
         fields.insert("notes".into(), job.notes.clone().into());
         fields.insert("plan".into(), job.spec.remarks().into());
+        // Of one device's update of training: what came last, or else what is planned.
+        let told = job.made.iter().rev().find_map(|(_, made)| made.line.update_bytes);
+        let (bytes, whole) = (told.unwrap_or_else(|| job.spec.update_bytes()), job.spec.uncompressed_bytes());
+        fields.insert("compression".into(), job.spec.uplink().map(Uplink::name).into());
+        fields.insert("update_bytes".into(), bytes.into());
+        fields.insert("uncompressed_bytes".into(), whole.into());
+        fields.insert("compression_ratio".into(), (whole as f64 / bytes.max(1) as f64).into());
         fields.insert("spec".into(), job.toml.clone().into());
+        fields.insert("secure_aggregation".into(), self.masked_details(job));
         fields.insert("declined".into(), json!([]));
         fields.insert("model_bytes".into(), 0.into());
         if let Some(round) = job.round() {
@@ -404,6 +414,22 @@ impl Cloud {
             fields.insert("model_bytes".into(), round.model().bytes().into());
         }
         out
+    }
+
+    /// What the newest masked sum was fixed to, and the step under way; empty for a job without masks.
+    fn masked_details(&self, job: &Job) -> Value {
+        let Some(round) = job.round().filter(|round| round.settings().masked.is_some()) else { return json!({}) };
+        let sessions = round.sessions().iter().map(|known| {
+            json!({
+                "group": known.group.map_or_else(String::new, |edge| self.fleet.name(edge)),
+                "threat": if known.threat == Threat::Active { "active" } else { "honest" },
+                "devices": known.devices,
+                "degree": known.degree,
+                "threshold": known.threshold,
+                "minimum": known.minimum,
+            })
+        });
+        json!({"phase": round.phase(), "sessions": sessions.collect::<Vec<Value>>()})
     }
 
     /// The manifest of a job's current version: how an operator's machine checks what it fetches. A message of its own,

@@ -151,12 +151,12 @@ impl Cloud {
                     littoral_fed::round::Event::Progress { incarnation, device, fate, reason: reason.to_string() };
                 self.jobs.round(now, incarnation.collection.job, event, &self.fleet, effects);
             }
-            Message::SealingFrom { device, collection, step, body } => {
-                // Of a device that is here through this edge.
-                if self.fleet.device(device).is_some_and(|here| here.edge == edge) {
-                    let event = littoral_fed::round::Event::Sealing { device, step, body: body.into_vec() };
-                    self.jobs.of_collection(now, collection, event, &self.fleet, effects);
-                }
+            // Of a device that is here through this edge.
+            Message::SealingFrom { device, collection, step, body }
+                if self.fleet.device(device).is_some_and(|here| here.edge == edge) =>
+            {
+                let event = littoral_fed::round::Event::Sealing { device, step, body: body.into_vec() };
+                self.jobs.of_collection(now, collection, event, &self.fleet, effects);
             }
             Message::Partial { incarnation, devices, sum, inline } => {
                 self.jobs.partial(now, link, edge, incarnation, devices.into_vec(), sum, inline, &self.fleet, effects);

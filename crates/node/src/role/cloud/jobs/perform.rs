@@ -45,6 +45,16 @@ impl Jobs {
                 round::Effect::Sealing { devices, step, body } => {
                     self.sealing(id, &devices, step, &body, fleet, effects);
                 }
+                round::Effect::Keyed { collection, sessions } => {
+                    for known in sessions {
+                        let group = known.group.map(|edge| format!(" under {}", fleet.name(edge)));
+                        let (version, attempt) = (collection.version, collection.attempt);
+                        let group = group.unwrap_or_default();
+                        let what =
+                            format!("job {id}, version {version}, attempt {attempt}{group}: keys are fixed: {known}");
+                        effects.push(Effect::Report(Report::Note { what }));
+                    }
+                }
                 round::Effect::Apply { collection, partials, opening } => {
                     self.apply(id, collection, partials, opening, effects);
                 }
@@ -113,7 +123,9 @@ impl Jobs {
             }
             Record::Fenced { incarnation, .. } => version = incarnation.collection.version,
             Record::Joined { collection, .. } | Record::Aborted { collection, .. } => version = collection.version,
-            Record::Keyed { collection, .. } | Record::Survivors { collection, .. } => version = collection.version,
+            Record::Committed { collection, .. }
+            | Record::Keyed { collection, .. }
+            | Record::Survivors { collection, .. } => version = collection.version,
             Record::Declined { collection, name, why } => {
                 version = collection.version;
                 // Recorded, and so said, once for each reason; `job show` counts on.
