@@ -43,6 +43,10 @@ pub struct DifferentialPrivacy {
     /// on every device. `example-gaussian` needs it, nothing else has it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sampling_rate: Option<f64>,
+    /// A device trains at most so often on one version, 1 to 1,000: an attempt that came to nothing has shown edges its updates.
+    /// Enforced on the device. Only `example-gaussian` has it; there the default is 3.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attempts_max: Option<u32>,
     /// Who takes part. Default: whoever is here, which costs every participation in full.
     #[serde(default)]
     pub sampling: Sampling,
@@ -156,11 +160,16 @@ pub struct ExampleNoise {
     pub rate: f64,
     /// Steps of one participation.
     pub steps: u64,
+    /// Participations in one version.
+    pub attempts: u32,
     pub grid: Grid,
 }
 
 /// Steps of a participation.
 const STEPS_MAX: f64 = 1e6;
+
+/// Unless a job says otherwise.
+const ATTEMPTS: u32 = 3;
 
 impl DifferentialPrivacy {
     /// What is protected, for people.
@@ -194,6 +203,10 @@ impl DifferentialPrivacy {
         if steps > STEPS_MAX {
             return wrong("sampling_rate", format!("at least {}", f64::from(epochs) / STEPS_MAX), rate);
         }
+        let attempts = self.attempts_max.unwrap_or(ATTEMPTS);
+        if !(1..=1000).contains(&attempts) {
+            return wrong("attempts_max", "1 to 1000", attempts);
+        }
         let grid = Grid::new(self.clip, dim, self.noise_multiplier).map_err(|error| match error {
             GridError::Range { what: "clip", expected, got } => {
                 DpError { field: "clip", expected: expected.into(), got: got.to_string() }
@@ -203,7 +216,7 @@ impl DifferentialPrivacy {
                 DpError { field: "noise_multiplier", expected, got: error.to_string() }
             }
         })?;
-        Ok(ExampleNoise { clip: self.clip, rate, steps: steps as u64, grid })
+        Ok(ExampleNoise { clip: self.clip, rate, steps: steps as u64, attempts, grid })
     }
 
     pub fn on_devices(&self) -> bool {
@@ -230,6 +243,9 @@ impl DifferentialPrivacy {
         self.check(min)?;
         if self.sampling_rate.is_some() {
             return wrong("sampling_rate", "none: only example-gaussian samples examples", "one");
+        }
+        if self.attempts_max.is_some() {
+            return wrong("attempts_max", "none: only example-gaussian counts attempts", "one");
         }
         let law = match self.mechanism {
             MechanismName::ExampleGaussian => {

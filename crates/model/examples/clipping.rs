@@ -23,7 +23,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     ] {
         let model = Model::build(&serde_json::from_str::<ModelSpec>(spec)?, view.examples().shape(), outputs)?;
         let weights = model.init(1);
-        let mut out = vec![0f32; weights.len()];
+        let (mut out, mut out_wide) = (vec![0f32; weights.len()], vec![0f64; weights.len()]);
         for rows in [16, 64] {
             let (mut batch, mut scratch) = (Batch::new(&model, rows), Scratch::new(&model, rows));
             let mut clipping = Clipping::new(&model, rows)?;
@@ -34,7 +34,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             });
             let clip = Clip { bound: 0.1, counted: rows.len() };
             let clipped = fastest(|| {
-                clipped_gradient(&model, &weights, &batch, &mut scratch, &mut clipping, clip, &mut out).unwrap();
+                clipped_gradient(&model, &weights, &batch, &mut scratch, &mut clipping, clip, &mut out_wide).unwrap();
             });
             let mut sum = vec![0f32; weights.len()];
             let alone = fastest(|| {

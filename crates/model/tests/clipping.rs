@@ -2,8 +2,9 @@
 
 mod models;
 
-use littoral_model::{Batch, Clip, Clipping, Model, Scratch, View, clipped_gradient, gradient};
-use littoral_tensor::Real;
+use littoral_model::{
+    Batch, Clip, Clipping, Examples, Features, Labels, Model, Scratch, View, clipped_gradient, gradient,
+};
 use models::{model_and_view, weights};
 
 /// Kind, values per row or window, outputs: every layer that has parameters, with one position per example and with several;
@@ -64,8 +65,8 @@ fn the_sum_is_that_of_clipped_gradients() {
             for (at, sum) in sum.iter().enumerate() {
                 let scaled = |(one, norm): (&Vec<f64>, &f64)| one[at] * (bound / norm).min(1.0);
                 let expected: f64 = each.iter().zip(&norms).map(scaled).sum();
-                // What keeps floats inside the bound: 2^-14 of each term at most.
-                assert!((sum - expected).abs() < 5.0 * bound * 6.2e-5, "{spec} {bound}: {at} is {sum}, not {expected}");
+                // What keeps vectors inside the bound: 2^-12 and a little, of terms of which less than nine tenths cancel.
+                assert!((sum - expected).abs() < 5.0 * bound * 2.5e-3, "{spec} {bound}: {at} is {sum}, not {expected}");
             }
         }
         // Far from the bound nothing but the order of sums differs.
@@ -86,7 +87,7 @@ fn in_f32_no_example_passes_the_bound() {
         let weights: Vec<f32> = weights(&model).into_iter().map(|w| w as f32).collect();
         let (mut batch, mut scratch) = (Batch::<f32>::new(&model, 16), Scratch::new(&model, 16));
         let mut clipping = Clipping::new(&model, 16).unwrap();
-        let mut sum = vec![0.0; weights.len()];
+        let mut sum = vec![0f64; weights.len()];
         for bound in [1e-6, 0.01, 1.0 / 3.0, 0.9, 7.7] {
             for &row in view.rows() {
                 // Alone, and beside others that do not count.
@@ -94,11 +95,11 @@ fn in_f32_no_example_passes_the_bound() {
                     batch.fill(&view, &rows).unwrap();
                     let clip = Clip { bound, counted: 1 };
                     clipped_gradient(&model, &weights, &batch, &mut scratch, &mut clipping, clip, &mut sum).unwrap();
-                    let length = sum.iter().map(|g| f64::from(*g).powi(2)).sum::<f64>().sqrt();
+                    let length = norm(&sum);
                     assert!(length <= bound, "{spec}: {length} is above {bound}");
                     let before = clipping.norms().next().unwrap();
-                    // The margin of 2^-14, and as much again for roundings.
-                    assert!(length > bound.min(before) * (1.0 - 1.3e-4), "{spec}: {length}, {before} before, {bound}");
+                    // As above.
+                    assert!(length > bound.min(before) * (1.0 - 2.5e-3), "{spec}: {length}, {before} before, {bound}");
                 }
             }
         }
@@ -108,14 +109,18 @@ fn in_f32_no_example_passes_the_bound() {
 /// In a batch of one size a row's gradient has the same bits wherever it stands, whoever stands beside it: that is what keeps
 /// one example from changing what another adds.
 #[test]
-#[cfg_attr(not(target_arch = "x86_64"), ignore = "products go to the gemm crate there, which promises no order")]
 fn rows_do_not_touch_each_other() {
-    for &(spec, width, outputs) in MODELS {
+    if Clipping::block() == 1 {
+        return eprintln!("not checked: this processor's products promise no order, so rows are alone");
+    }
+    // The last convolution takes fewer images at once than a batch has, and few pixels.
+    let more = (r#"{"kind":"cnn","image":[3,3,200],"channels":[9],"kernel":3,"pool":1}"#, 1800, 3);
+    for &(spec, width, outputs) in MODELS.iter().chain([&more]) {
         let (model, view) = model_and_view(spec, width, outputs);
         let weights: Vec<f32> = weights(&model).into_iter().map(|w| w as f32).collect();
         let (mut batch, mut scratch) = (Batch::<f32>::new(&model, 16), Scratch::new(&model, 16));
         let mut clipping = Clipping::new(&model, 16).unwrap();
-        let mut sum = vec![0.0; weights.len()];
+        let mut sum = vec![0f64; weights.len()];
         let mut norms: Vec<Vec<u64>> = vec![Vec::new(); 5];
         for shift in 0..5 {
             let rows: Vec<u32> = (0..16).map(|place| (place * place + shift) % 5).collect();
@@ -152,7 +157,30 @@ fn a_gradient_that_is_not_finite_is_named() {
     let result = clipped_gradient(&model, &weights, &batch, &mut scratch, &mut clipping, clip, &mut sum);
     assert!(result.unwrap_err().row < 5);
     batch.fill(&view, &[]).unwrap();
-    sum.fill(f32::INFINITY);
+    sum.fill(f64::INFINITY);
     clipped_gradient(&model, &weights, &batch, &mut scratch, &mut clipping, clip, &mut sum).unwrap();
-    assert!(sum.iter().all(|g| *g == f32::ZERO));
+    assert!(sum.iter().all(|g| *g == 0.0));
+}
+
+/// What was measured is scaled as if all that f32 may have got wrong had been in its favour: terms that cancel show it.
+#[test]
+fn what_cancels_is_clipped_by_what_it_was_made_of() {
+    // Images whose halves are opposite.
+    let (model, _) = model_and_view(r#"{"kind":"cnn","image":[16,16,1],"channels":[4],"kernel":3,"pool":1}"#, 256, 3);
+    let noise = |i: usize| ((i * 2654435761 + 12345) % 1009) as f32 / 504.5 - 1.0;
+    let values = (0..256).map(|i| if i < 128 { noise(i) } else { -noise(i - 128) }).collect();
+    let labels = Labels::Classes { ids: vec![1], classes: 3 };
+    let view = View::all(Examples::new(Features::F32 { width: 256, values }, labels).unwrap().into());
+    let wide = weights(&model);
+    let narrow: Vec<f32> = wide.iter().map(|w| *w as f32).collect();
+    let exact = norm(&one_by_one(&model, &wide, &view)[0]);
+    let (mut batch, mut scratch) = (Batch::<f32>::new(&model, 1), Scratch::new(&model, 1));
+    let mut clipping = Clipping::new(&model, 1).unwrap();
+    assert_eq!(clipping.terms(), 256);
+    batch.fill(&view, view.rows()).unwrap();
+    let mut sum = vec![0.0; wide.len()];
+    // A hair above the norm: f32 cannot know, so it is clipped.
+    let clip = Clip { bound: exact * (1.0 + 1e-6), counted: 1 };
+    clipped_gradient(&model, &narrow, &batch, &mut scratch, &mut clipping, clip, &mut sum).unwrap();
+    assert!(norm(&sum) < exact * (1.0 - 2f64.powi(-12)), "{} {exact}", norm(&sum));
 }

@@ -12,6 +12,7 @@ mod training;
 mod version;
 
 pub use bench::Room;
+pub use steps::StepsError;
 pub use training::Training;
 
 use crate::job::{JobSpec, Totals};

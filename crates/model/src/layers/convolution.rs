@@ -5,7 +5,7 @@
 //! cache, and made again in the backward pass, which costs less than to write and read them.
 
 use super::Sizes;
-use super::squares::Work;
+use super::squares::{Length, Work};
 use crate::sink::Sink;
 use littoral_tensor::{Matrix, Real, gemm};
 use std::ops::Range;
@@ -39,8 +39,9 @@ impl Convolution {
         self.kernel * self.kernel * self.inputs
     }
 
+    /// A power of two: a batch that is one too passes in products of one size, which treat all its rows alike.
     fn images_at_once(&self) -> usize {
-        (PATCH_VALUES / (self.pixels() * self.patch())).max(1)
+        1 << (PATCH_VALUES / (self.pixels() * self.patch())).max(1).ilog2()
     }
 
     pub fn sizes(&self, rows: usize) -> Sizes {
@@ -73,13 +74,13 @@ impl Convolution {
         }
     }
 
-    pub fn squares<T: Real>(&self, x: &[T], dy: &[T], work: &mut [T], room: &mut Work<T>, squares: &mut [f64]) {
+    pub fn squares<T: Real>(&self, x: &[T], dy: &[T], work: &mut [T], room: &mut Work<T>, lengths: &mut [Length]) {
         let (x, dy) = (x.chunks_exact(self.pixels() * self.inputs), dy.chunks_exact(self.pixels() * self.outputs));
-        for ((x, dy), square) in x.zip(dy).zip(squares) {
+        for ((x, dy), length) in x.zip(dy).zip(lengths) {
             self.extract(x, work);
             let patches = &work[..self.pixels() * self.patch()];
-            *square += room.of_product(patches, dy, [self.patch(), self.outputs]);
-            *square += room.of_sum(self.outputs, dy.chunks_exact(self.outputs));
+            *length += room.of_product(patches, dy, [self.patch(), self.outputs]);
+            *length += room.of_sum(self.outputs, dy.chunks_exact(self.outputs));
         }
     }
 

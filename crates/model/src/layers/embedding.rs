@@ -1,6 +1,6 @@
 //! A table with one row per token. Always the first layer; its input is token ids, not values.
 
-use super::squares::Work;
+use super::squares::{Length, Work};
 use crate::sink::Sink;
 use littoral_tensor::Real;
 use std::ops::Range;
@@ -21,9 +21,9 @@ impl Embedding {
     }
 
     /// A token that an example has twice has one row, and so one sum.
-    pub fn squares<T: Real>(&self, tokens: &[u32], dy: &[T], work: &mut Work<T>, squares: &mut [f64]) {
-        let examples = squares.len();
-        for (example, square) in squares.iter_mut().enumerate() {
+    pub fn squares<T: Real>(&self, tokens: &[u32], dy: &[T], work: &mut Work<T>, lengths: &mut [Length]) {
+        let examples = lengths.len();
+        for (example, length) in lengths.iter_mut().enumerate() {
             let own = || (example..tokens.len()).step_by(examples);
             for place in own() {
                 let same = |other: &usize| tokens[*other] == tokens[place];
@@ -31,7 +31,7 @@ impl Embedding {
                     continue;
                 }
                 let rows = own().filter(same).map(|at| &dy[at * self.width..][..self.width]);
-                *square += work.of_sum(self.width, rows);
+                *length += work.of_sum(self.width, rows);
             }
         }
     }

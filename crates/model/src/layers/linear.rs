@@ -1,7 +1,7 @@
 //! `y = x W + b`, with W stored (inputs, outputs): the transpose of PyTorch's, so that the forward product and the
 //! update read W row by row.
 
-use super::squares::{self, Work};
+use super::squares::{self, Length, Work};
 use crate::sink::Sink;
 use littoral_tensor::{Matrix, Real, gemm};
 use std::ops::Range;
@@ -40,20 +40,20 @@ impl Linear {
         sink.target(&self.bias).sum_of_rows(dy);
     }
 
-    pub fn squares<T: Real>(&self, x: &[T], dy: &[T], work: &mut Work<T>, squares: &mut [f64]) {
-        let (examples, steps) = (squares.len(), x.len() / self.inputs / squares.len());
-        for (example, square) in squares.iter_mut().enumerate() {
+    pub fn squares<T: Real>(&self, x: &[T], dy: &[T], work: &mut Work<T>, lengths: &mut [Length]) {
+        let (examples, steps) = (lengths.len(), x.len() / self.inputs / lengths.len());
+        for (example, length) in lengths.iter_mut().enumerate() {
             let x_at = |step: usize| &x[(step * examples + example) * self.inputs..][..self.inputs];
             let dy_at = |step: usize| &dy[(step * examples + example) * self.outputs..][..self.outputs];
             if steps == 1 {
-                *square += (squares::of(x_at(0)) + 1.0) * squares::of(dy_at(0));
+                *length += Length::one((squares::of(x_at(0)) + 1.0) * squares::of(dy_at(0)));
                 continue;
             }
             let widths = [self.inputs, self.outputs];
             let copy = |row: &[T], out: &mut [T]| out.copy_from_slice(row);
-            *square +=
+            *length +=
                 work.of_rows(steps, widths, |step, out| copy(x_at(step), out), |step, out| copy(dy_at(step), out));
-            *square += work.of_sum(self.outputs, (0..steps).map(dy_at));
+            *length += work.of_sum(self.outputs, (0..steps).map(dy_at));
         }
     }
 }

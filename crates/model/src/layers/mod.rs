@@ -25,7 +25,7 @@ pub(crate) use recurrent::{Gru, Lstm};
 
 use crate::sink::Sink;
 use littoral_tensor::Real;
-use squares::Work;
+use squares::{Length, Work};
 
 #[derive(Clone, Debug)]
 pub(crate) enum Layer {
@@ -149,7 +149,7 @@ impl Layer {
         }
     }
 
-    /// Adds each example's squared norm of the derivative by the parameters; after [`inputs`](Self::inputs).
+    /// Adds the length of each example's derivative by the parameters; after [`inputs`](Self::inputs).
     pub fn squares<T: Real>(
         &self,
         x: &[T],
@@ -157,26 +157,35 @@ impl Layer {
         dy: &[T],
         room: &mut Room<'_, T>,
         work: &mut Work<T>,
-        squares: &mut [f64],
+        lengths: &mut [Length],
     ) {
         match self {
-            Self::Linear(layer) => layer.squares(x, dy, work, squares),
-            Self::Convolution(layer) => layer.squares(x, dy, room.work, work, squares),
-            Self::GroupNorm(layer) => layer.squares(x, dy, room, squares),
-            Self::Gru(layer) => layer.squares(x, y, room.kept, work, squares),
-            Self::Lstm(layer) => layer.squares(x, y, room.kept, work, squares),
+            Self::Linear(layer) => layer.squares(x, dy, work, lengths),
+            Self::Convolution(layer) => layer.squares(x, dy, room.work, work, lengths),
+            Self::GroupNorm(layer) => layer.squares(x, dy, room.kept, work, lengths),
+            Self::Gru(layer) => layer.squares(x, y, room.kept, work, lengths),
+            Self::Lstm(layer) => layer.squares(x, y, room.kept, work, lengths),
             // No example has a derivative of its own; `Clipping::new` has refused it.
-            Self::BatchNorm(_) => squares.fill(f64::NAN),
+            Self::BatchNorm(_) => lengths.fill(Length::one(f64::NAN)),
             Self::Elementwise(_) | Self::MaxPool(_) => {}
         }
     }
 
     /// Multiplies by each example's factor what [`parameters`](Self::parameters) will read.
-    pub fn scale<T: Real>(&self, dy: &mut [T], kept: &mut [T], factors: &[T]) {
+    pub fn scale(&self, dy: &mut [f64], kept: &mut [f64], factors: &[f64]) {
         match self {
             Self::Gru(layer) => layer.scale(kept, factors),
             Self::Lstm(layer) => layer.scale(kept, factors),
             _ => squares::scale(dy, self.widths().1, factors),
+        }
+    }
+
+    /// Terms of the longest sum in one row's derivative.
+    pub fn terms(&self) -> usize {
+        match self {
+            Self::Convolution(layer) => layer.pixels(),
+            Self::GroupNorm(layer) => layer.pixels,
+            _ => 1,
         }
     }
 

@@ -6,7 +6,7 @@
 //! that no derivative moves. In a federation the running statistics of clients with other data disagree: FedBN (Li et al. 2021)
 //! keeps all segments of a norm at home, and group normalisation avoids the question.
 
-use super::squares;
+use super::squares::{Length, Work};
 use super::{Mode, Room, Sizes};
 use crate::sink::Sink;
 use littoral_tensor::Real;
@@ -78,13 +78,29 @@ impl GroupNorm {
         sink.target(&self.bias).sum_of_rows(d_bias);
     }
 
-    pub fn squares<T: Real>(&self, x: &[T], dy: &[T], room: &mut Room<'_, T>, squares: &mut [f64]) {
-        let mut squares = squares.iter_mut();
-        self.each_row(x, dy, room, |_, _, _, [across, along], _| {
-            if let Some(square) = squares.next() {
-                *square += squares::of(across) + squares::of(along);
+    /// Each channel's derivatives are sums over pixels; here in f64.
+    pub fn squares<T: Real>(&self, x: &[T], dy: &[T], kept: &[T], work: &mut Work<T>, lengths: &mut [Length]) {
+        let (image, channels) = (self.pixels * self.channels, self.channels);
+        work.wide.resize(4 * channels, 0.0);
+        let rows = x.chunks_exact(image).zip(dy.chunks_exact(image)).zip(kept.chunks_exact(2 * channels));
+        for (((x, dy), kept), length) in rows.zip(lengths) {
+            let (mean, inv_std) = kept.split_at(channels);
+            let sums = &mut work.wide[..4 * channels];
+            sums.fill(0.0);
+            for (x, dy) in x.chunks_exact(channels).zip(dy.chunks_exact(channels)) {
+                for (c, sums) in sums.chunks_exact_mut(4).enumerate() {
+                    let dy = dy[c].to_f64();
+                    let across = dy * ((x[c].to_f64() - mean[c].to_f64()) * inv_std[c].to_f64());
+                    sums[0] += across;
+                    sums[1] += across.abs();
+                    sums[2] += dy;
+                    sums[3] += dy.abs();
+                }
             }
-        });
+            for sums in sums.chunks_exact(2) {
+                *length += Length { square: sums[0] * sums[0], terms: sums[1] * sums[1] };
+            }
+        }
     }
 
     /// Visits each example: its x and dy, its mean and inverse deviation, its derivatives by weight and by bias; and the rest of

@@ -7,8 +7,34 @@
 //! can be strong differentially private learners", arXiv:2110.05679, section 4).
 //!
 //! Squares are added in f64, and Gram matrices are f64: their terms cancel.
+//!
+//! How much a sum of products may be off is told by its terms, not by what is left of them: beside the norm of a sum goes the sum of
+//! its terms' norms.
 
 use littoral_tensor::{Matrix, Real, gemm};
+
+/// How long one example's derivative is.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Length {
+    /// ‖Σ termₜ‖², summed over the layers' weights.
+    pub square: f64,
+    /// (Σ ‖termₜ‖)², summed over the same: what the square would be if nothing cancelled.
+    pub terms: f64,
+}
+
+impl Length {
+    /// Of one term.
+    pub fn one(square: f64) -> Self {
+        Self { square, terms: square }
+    }
+}
+
+impl std::ops::AddAssign for Length {
+    fn add_assign(&mut self, other: Self) {
+        self.square += other.square;
+        self.terms += other.terms;
+    }
+}
 
 /// Room for one example at a time; grows to what the first pass needs.
 #[derive(Clone, Debug, Default)]
@@ -16,18 +42,18 @@ pub(crate) struct Work<T> {
     left: Vec<T>,
     right: Vec<T>,
     product: Vec<T>,
-    wide: Vec<f64>,
+    pub wide: Vec<f64>,
 }
 
 impl<T: Real> Work<T> {
-    /// ‖Σ leftₜᵀ rightₜ‖² over `steps` rows of widths `widths`, which the closures write.
+    /// Of Σ leftₜᵀ rightₜ over `steps` rows of widths `widths`, which the closures write.
     pub fn of_rows(
         &mut self,
         steps: usize,
         widths: [usize; 2],
         left: impl Fn(usize, &mut [T]),
         right: impl Fn(usize, &mut [T]),
-    ) -> f64 {
+    ) -> Length {
         self.left.resize(steps * widths[0], T::ZERO);
         self.right.resize(steps * widths[1], T::ZERO);
         self.left.chunks_exact_mut(widths[0]).enumerate().for_each(|(step, row)| left(step, row));
@@ -36,26 +62,47 @@ impl<T: Real> Work<T> {
     }
 
     /// The same of rows that lie one after another.
-    pub fn of_product(&mut self, left: &[T], right: &[T], widths: [usize; 2]) -> f64 {
+    pub fn of_product(&mut self, left: &[T], right: &[T], widths: [usize; 2]) -> Length {
         of_product(left, right, widths, &mut self.product, &mut self.wide)
     }
 
-    /// ‖Σ rowₜ‖².
-    pub fn of_sum<'a>(&mut self, width: usize, rows: impl Iterator<Item = &'a [T]>) -> f64 {
+    /// Of Σ rowₜ.
+    pub fn of_sum<'a>(&mut self, width: usize, rows: impl Iterator<Item = &'a [T]>) -> Length {
         self.left.clear();
         self.left.resize(width, T::ZERO);
+        let mut terms = 0.0;
         for row in rows {
+            terms += of(row).sqrt();
             self.left.iter_mut().zip(row).for_each(|(sum, value)| *sum += *value);
         }
-        of(&self.left)
+        Length { square: of(&self.left), terms: terms * terms }
     }
 }
 
-fn of_product<T: Real>(left: &[T], right: &[T], widths: [usize; 2], product: &mut Vec<T>, wide: &mut Vec<f64>) -> f64 {
+fn of_product<T: Real>(
+    left: &[T],
+    right: &[T],
+    widths: [usize; 2],
+    product: &mut Vec<T>,
+    wide: &mut Vec<f64>,
+) -> Length {
     let steps = left.len() / widths[0];
     if steps == 1 {
-        return of(left) * of(right);
+        return Length::one(of(left) * of(right));
     }
+    let rows = left.chunks_exact(widths[0]).zip(right.chunks_exact(widths[1]));
+    let terms: f64 = rows.map(|(left, right)| (of(left) * of(right)).sqrt()).sum();
+    Length { square: square_of_product(left, right, widths, product, wide), terms: terms * terms }
+}
+
+fn square_of_product<T: Real>(
+    left: &[T],
+    right: &[T],
+    widths: [usize; 2],
+    product: &mut Vec<T>,
+    wide: &mut Vec<f64>,
+) -> f64 {
+    let steps = left.len() / widths[0];
     // An f64 product takes about three times as long as an f32 one.
     if 3 * steps * (widths[0] + widths[1]) >= widths[0] * widths[1] {
         product.resize(widths[0] * widths[1], T::ZERO);
@@ -95,9 +142,9 @@ pub(crate) fn of<T: Real>(x: &[T]) -> f64 {
 }
 
 /// Multiplies the rows of each example by its factor. Rows are those of all examples' first step, then of all second ones, …
-pub(crate) fn scale<T: Real>(rows: &mut [T], width: usize, factors: &[T]) {
+pub(crate) fn scale(rows: &mut [f64], width: usize, factors: &[f64]) {
     for (row, factor) in rows.chunks_exact_mut(width).zip(factors.iter().cycle()) {
-        if *factor != T::ONE {
+        if *factor != 1.0 {
             row.iter_mut().for_each(|value| *value *= *factor);
         }
     }

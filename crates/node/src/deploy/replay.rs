@@ -109,6 +109,10 @@ pub fn replay_updates(
         return Err(wrong("versions", "at least one version that was made", "none: there is nothing to repeat".into()));
     }
     let spec = JobSpec::parse(&record.spec).map_err(|e| wrong("spec", "a job of this release", e.to_string()))?;
+    if spec.private() {
+        let expected = "a job without differential privacy, since nobody can draw its noise again";
+        return Err(wrong("spec", expected, "a private one".into()));
+    }
     let spec = Arc::new(spec);
     let initial = work::run(&Work::Initial { spec: spec.clone() }, objects, &NoData);
     let (mut model, mut state) = match initial.map_err(|fault| ReplayError::Apply { version: 0, fault })? {

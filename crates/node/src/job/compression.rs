@@ -47,6 +47,10 @@ pub(super) fn uplink(text: &JobText, algorithm: &dyn Algorithm, params: usize) -
         let place = if field.is_empty() { "compression.uplink".into() } else { format!("compression.uplink.{field}") };
         Err(JobError::new(place, expected, got))
     };
+    if text.differential_privacy.as_ref().is_some_and(DifferentialPrivacy::by_example) {
+        let expected = "none, since single examples are protected, and what compression tells beside an update is not accounted for";
+        return Err(JobError::new("compression", expected, "one"));
+    }
     if let Recipe::PowerSgd(_) = recipe {
         let expected = "random-k, rotation, eden, quantise, top-k or sign (powersgd takes two sums a round, and a round of a job is \
                         one)";
@@ -71,10 +75,6 @@ pub(super) fn uplink(text: &JobText, algorithm: &dyn Algorithm, params: usize) -
         if !since.is_empty() {
             return refused("name", format!("random-k or rotation, since {since}, and {why}"), name);
         }
-    }
-    if text.differential_privacy.as_ref().is_some_and(DifferentialPrivacy::by_example) {
-        let expected = "none, since single examples are protected, and what compression tells beside an update is not accounted for";
-        return refused("", expected.into(), name);
     }
     if let Some(dp) = &text.differential_privacy {
         let since = |why: &str| format!("none, since the job has differential privacy, and {why}");

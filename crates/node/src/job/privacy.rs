@@ -4,7 +4,8 @@
 //! cost the viewers of its models more than it says.
 //!
 //! There are two statements, and a job makes one of them: that what is seen hardly depends on any one device, or that it hardly
-//! depends on any one example of a device. The second is the same for all viewers: noise is in the updates themselves.
+//! depends on any one example of a device. The second is nearly the same for all viewers, for noise is in the updates
+//! themselves; but edges and cloud also see attempts that came to nothing.
 
 use super::{JobError, JobText, Uplink};
 use littoral_fed::algorithm::Algorithm;
@@ -113,27 +114,32 @@ fn within_budget(dp: &DifferentialPrivacy, model: &Guarantee) -> Result<(), JobE
     }
 }
 
-/// For each viewer, the one of released models first. One example of a device is protected from all of them alike.
+/// For each viewer, the one of released models first.
 pub fn of_examples(
     noise: &ExampleNoise,
     dp: &DifferentialPrivacy,
     settings: &Settings,
 ) -> Result<Vec<Guarantee>, JobError> {
     // A device may be in every round; that it takes part in fewer is not relied on.
-    let (rounds, steps) = (settings.rounds, noise.steps);
-    let epsilon = noise.grid.epsilon(noise.rate, rounds.saturating_mul(steps), dp.delta);
-    let epsilon = epsilon.map_err(|e| JobError::new("differential_privacy", "what can be accounted for", e))?;
+    let ExampleNoise { steps, rate, attempts, .. } = *noise;
+    let rounds = settings.rounds;
+    let epsilon = |times: u64| {
+        let epsilon = noise.grid.epsilon(rate, rounds.saturating_mul(steps).saturating_mul(times), dp.delta);
+        epsilon.map_err(|e| JobError::new("differential_privacy", "what can be accounted for", e))
+    };
+    let (once, always) = (epsilon(1)?, epsilon(attempts.into())?);
     let law = format!(
-        "each row of a device is drawn in secret with probability {} in each of {steps} steps of each of {rounds} rounds, and \
-         each step is noised on the device",
-        noise.rate
+        "each row of a device is drawn in secret with probability {rate} in each of {steps} steps of each of {rounds} rounds, \
+         and each step is noised on the device"
     );
-    let cost =
-        |viewer, sees| Guarantee { viewer, epsilon: Some(epsilon), delta: dp.delta, why: format!("{sees}; {law}") };
+    let cost = |viewer, epsilon, why| Guarantee { viewer, epsilon: Some(epsilon), delta: dp.delta, why };
+    let update = format!(
+        "knows how many rows a device has, and sees at most its updates, of up to {attempts} attempts at each round; {law}"
+    );
     Ok(vec![
-        cost(Viewer::Model, "sees released models"),
-        cost(Viewer::Edge, "sees at most each device's update"),
-        cost(Viewer::Cloud, "sees at most each device's update"),
+        cost(Viewer::Model, once, format!("sees released models; {law}")),
+        cost(Viewer::Edge, always, update.clone()),
+        cost(Viewer::Cloud, always, update),
     ])
 }
 

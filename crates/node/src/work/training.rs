@@ -3,13 +3,12 @@
 //! Its steps are plain ones, over all rows in turn; or private ones, over secret samples ([`Steps`]).
 
 use super::bench::Room;
-use super::steps::Steps;
+use super::steps::{Steps, StepsError};
 use crate::job::{LocalText, OptimiserText};
 use littoral_fed::dp::ExampleNoise;
 use littoral_fed::learner::{Correct, Learner};
 use littoral_model::{Adam, Mismatch, Model, Sgd, View, descend, gradient};
 use rand_chacha::ChaCha20Rng;
-use std::fmt::Display;
 
 /// One participation's training. The same rows, job and seed give the same steps, whatever the room was used for.
 pub struct Training<'a> {
@@ -52,7 +51,7 @@ impl<'a> Training<'a> {
     }
 
     /// Steps of which each hardly depends on any one row. `generator` is secret; `room` is for at least
-    /// [`BLOCK`](littoral_privacy::examples::BLOCK) rows.
+    /// [`Clipping::block`](littoral_model::Clipping::block) rows.
     pub fn private(
         model: &'a Model,
         view: &'a View,
@@ -60,9 +59,9 @@ impl<'a> Training<'a> {
         noise: &'a ExampleNoise,
         generator: ChaCha20Rng,
         room: &'a mut Room,
-    ) -> Result<Self, impl Display + use<>> {
-        let steps = Steps::new(model, noise, local.batch, generator)?;
-        Ok::<_, littoral_model::Coupled>(Self::in_order(model, view, local, Order::Sampled(Box::new(steps)), room))
+    ) -> Result<Self, StepsError> {
+        let steps = Steps::new(model, noise, view.len(), local.batch, generator)?;
+        Ok(Self::in_order(model, view, local, Order::Sampled(Box::new(steps)), room))
     }
 
     fn in_order(model: &'a Model, view: &'a View, local: &'a LocalText, order: Order<'a>, room: &'a mut Room) -> Self {

@@ -1,4 +1,4 @@
-use crate::layers::squares::{self, Work};
+use crate::layers::squares::{self, Length, Work};
 use crate::layers::{Room, Sizes};
 use crate::sink::Sink;
 use littoral_tensor::{Matrix, Real, gemm, sigmoid, tanh};
@@ -119,21 +119,21 @@ impl Gru {
         }
     }
 
-    pub fn squares<T: Real>(&self, x: &[T], y: &[T], kept: &[T], work: &mut Work<T>, squares: &mut [f64]) {
-        let (examples, hidden) = (squares.len(), self.hidden);
+    pub fn squares<T: Real>(&self, x: &[T], y: &[T], kept: &[T], work: &mut Work<T>, lengths: &mut [Length]) {
+        let (examples, hidden) = (lengths.len(), self.hidden);
         let (gates, candidates) = kept.split_at(3 * examples * self.steps * hidden);
-        for (example, square) in squares.iter_mut().enumerate() {
+        for (example, length) in lengths.iter_mut().enumerate() {
             let at = |step: usize| step * examples + example;
             let x = |step, out: &mut [T]| out.copy_from_slice(&x[at(step) * self.inputs..][..self.inputs]);
             let gates = |step| &gates[3 * at(step) * hidden..][..3 * hidden];
             let candidates = |step| &candidates[at(step) * hidden..][..hidden];
             let before = |step, out: &mut [T]| out.copy_from_slice(&y[at(step) * hidden..][..hidden]);
-            *square +=
+            *length +=
                 work.of_rows(self.steps, [self.inputs, 3 * hidden], x, |step, out| out.copy_from_slice(gates(step)));
-            *square += work.of_sum(3 * hidden, (0..self.steps).map(gates));
-            *square += work.of_sum(hidden, (0..self.steps).map(candidates));
+            *length += work.of_sum(3 * hidden, (0..self.steps).map(gates));
+            *length += work.of_sum(hidden, (0..self.steps).map(candidates));
             if self.steps > 1 {
-                *square += work.of_rows(self.steps - 1, [hidden, 3 * hidden], before, |step, out| {
+                *length += work.of_rows(self.steps - 1, [hidden, 3 * hidden], before, |step, out| {
                     out[..2 * hidden].copy_from_slice(&gates(step + 1)[..2 * hidden]);
                     out[2 * hidden..].copy_from_slice(candidates(step + 1));
                 });
@@ -142,7 +142,7 @@ impl Gru {
     }
 
     /// Multiplies what [`inputs`](Self::inputs) left of each example by its factor.
-    pub fn scale<T: Real>(&self, kept: &mut [T], factors: &[T]) {
+    pub fn scale(&self, kept: &mut [f64], factors: &[f64]) {
         let (gates, candidates) = kept.split_at_mut(3 * factors.len() * self.steps * self.hidden);
         squares::scale(gates, 3 * self.hidden, factors);
         squares::scale(candidates, self.hidden, factors);

@@ -1,4 +1,4 @@
-use crate::layers::squares::{self, Work};
+use crate::layers::squares::{self, Length, Work};
 use crate::layers::{Room, Sizes};
 use crate::sink::Sink;
 use littoral_tensor::{Matrix, Real, gemm, sigmoid, tanh};
@@ -116,25 +116,25 @@ impl Lstm {
         }
     }
 
-    pub fn squares<T: Real>(&self, x: &[T], y: &[T], kept: &[T], work: &mut Work<T>, squares: &mut [f64]) {
-        let (examples, hidden) = (squares.len(), self.hidden);
-        for (example, square) in squares.iter_mut().enumerate() {
+    pub fn squares<T: Real>(&self, x: &[T], y: &[T], kept: &[T], work: &mut Work<T>, lengths: &mut [Length]) {
+        let (examples, hidden) = (lengths.len(), self.hidden);
+        for (example, length) in lengths.iter_mut().enumerate() {
             let at = |step: usize| step * examples + example;
             let x = |step, out: &mut [T]| out.copy_from_slice(&x[at(step) * self.inputs..][..self.inputs]);
             let gates = |step| &kept[4 * at(step) * hidden..][..4 * hidden];
             let before = |step, out: &mut [T]| out.copy_from_slice(&y[at(step) * hidden..][..hidden]);
             let later = |step, out: &mut [T]| out.copy_from_slice(gates(step + 1));
-            *square +=
+            *length +=
                 work.of_rows(self.steps, [self.inputs, 4 * hidden], x, |step, out| out.copy_from_slice(gates(step)));
-            *square += work.of_sum(4 * hidden, (0..self.steps).map(gates));
+            *length += work.of_sum(4 * hidden, (0..self.steps).map(gates));
             if self.steps > 1 {
-                *square += work.of_rows(self.steps - 1, [hidden, 4 * hidden], before, later);
+                *length += work.of_rows(self.steps - 1, [hidden, 4 * hidden], before, later);
             }
         }
     }
 
     /// Multiplies what [`inputs`](Self::inputs) left of each example by its factor.
-    pub fn scale<T: Real>(&self, kept: &mut [T], factors: &[T]) {
+    pub fn scale(&self, kept: &mut [f64], factors: &[f64]) {
         let gates = &mut kept[..4 * factors.len() * self.steps * self.hidden];
         squares::scale(gates, 4 * self.hidden, factors);
     }
