@@ -45,11 +45,20 @@ pub struct Args {
     /// Targets, at delta 10^-5.
     #[arg(long, value_delimiter = ',', default_value = "1,4,16", value_parser = crate::privacy::above_zero)]
     epsilons: Vec<f64>,
+    /// Passes over a model's rows: enough to learn them by heart.
+    #[arg(long, default_value_t = 40, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    epochs: u32,
+    #[arg(long, default_value_t = 0.3, value_parser = crate::privacy::above_zero)]
+    learning_rate: f64,
+    /// With noise.
+    #[arg(long, default_value_t = 0.1, value_parser = crate::privacy::above_zero)]
+    private_learning_rate: f64,
+    /// L2 norm to which each example's gradient is scaled down.
+    #[arg(long, default_value_t = 1.0, value_parser = crate::privacy::above_zero)]
+    clip: f64,
 }
 
 const DELTA: f64 = 1e-5;
-const CLIP: f64 = 1.0;
-const EPOCHS: u32 = 40;
 /// The share of its rows that a step of a private model has; the others' batches are as large.
 const RATE: f64 = 0.1;
 const TEST_ROWS: usize = 2000;
@@ -62,7 +71,9 @@ pub fn run(args: &Args) -> Result<Report, Failure> {
         model: model(196, mnist::CLASSES as usize)?,
         pool: halved(train, args.pool as usize)?,
         test: halved(&mnist.test, TEST_ROWS)?,
-        local: local(args.pool),
+        local: local(args.pool, args.epochs, args.learning_rate),
+        private_learning_rate: args.private_learning_rate,
+        clip: args.clip,
         seed: args.seed,
         threads: args.threads.map_or_else(machine::cores, usize::from),
     };
@@ -91,7 +102,7 @@ struct Setting {
 }
 
 fn measure(world: &World, models: usize, target: Option<f64>) -> Result<Setting, Failure> {
-    let noise = target.map(|target| noise(target, world.model.trained_len())).transpose()?;
+    let noise = target.map(|target| noise(target, world)).transpose()?;
     let trained = world.train(models, noise.as_ref().map(|(noise, _)| noise))?;
     let epsilon = noise.as_ref().map(|(noise, _)| noise.grid.epsilon(noise.rate, noise.steps, DELTA)).transpose();
     Ok(Setting {
@@ -131,14 +142,15 @@ impl Setting {
 }
 
 /// The least noise for a target, and its multiplier.
-fn noise(target: f64, dim: usize) -> Result<(ExampleNoise, f64), Failure> {
-    let steps = (f64::from(EPOCHS) / RATE).ceil() as u64;
-    let grid = |z| Grid::new(CLIP, dim, z);
+fn noise(target: f64, world: &World) -> Result<(ExampleNoise, f64), Failure> {
+    let steps = (f64::from(world.local.epochs) / RATE).ceil() as u64;
+    let (clip, dim) = (world.clip, world.model.trained_len());
+    let grid = |z| Grid::new(clip, dim, z);
     let epsilon = |z| grid(z).map_err(|_| AccountError::NoEpsilon { delta: DELTA })?.epsilon(RATE, steps, DELTA);
     let z = smallest_noise_multiplier(target, epsilon)
         .map_err(|e| Failure::usage("--epsilons", "targets that some noise meets", e))?;
     let grid = grid(z).map_err(|e| broken("the noise")(&e))?;
-    Ok((ExampleNoise { clip: CLIP, rate: RATE, steps, grid }, z))
+    Ok((ExampleNoise { clip, rate: RATE, steps, attempts: 1, grid }, z))
 }
 
 fn model(width: usize, classes: usize) -> Result<Model, Failure> {
@@ -148,9 +160,9 @@ fn model(width: usize, classes: usize) -> Result<Model, Failure> {
     model.map_err(|e| broken("the model under attack")(&e))
 }
 
-fn local(pool: u32) -> LocalText {
-    let optimiser = OptimiserText::Sgd { learning_rate: 0.3, momentum: 0.0, weight_decay: 0.0 };
-    LocalText { epochs: EPOCHS, batch: (f64::from(pool) / 2.0 * RATE).round().max(1.0) as u32, optimiser }
+fn local(pool: u32, epochs: u32, learning_rate: f64) -> LocalText {
+    let optimiser = OptimiserText::Sgd { learning_rate: learning_rate as f32, momentum: 0.0, weight_decay: 0.0 };
+    LocalText { epochs, batch: (f64::from(pool) / 2.0 * RATE).round().max(1.0) as u32, optimiser }
 }
 
 /// The first images, each four pixels become their mean.
@@ -177,18 +189,26 @@ mod tests {
     use super::*;
 
     /// Bytes without a pattern, with labels that nothing but memory can know.
-    fn random(rows: usize, salt: usize) -> Arc<Examples> {
-        let byte = |i: usize| ((i + salt).wrapping_mul(2_654_435_761) >> 13) as u8;
+    fn random(rows: usize, salt: u64) -> Arc<Examples> {
+        // SplitMix64.
+        let byte = |i: usize| {
+            let z = (i as u64 + salt).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            (z ^ (z >> 31)) as u8
+        };
         let values = (0..rows * 196).map(byte).collect();
-        let labels = Labels::Classes { ids: (0..rows).map(|row| u32::from(byte(row * 977)) % 4).collect(), classes: 4 };
-        Arc::new(Examples::new(Features::U8 { width: 196, values, scale: 1.0 / 255.0, offset: 0.0 }, labels).unwrap())
+        let labels = (0..rows).map(|row| u32::from(byte(rows * 196 + row)) % 4).collect();
+        let features = Features::U8 { width: 196, values, scale: 1.0 / 255.0, offset: -0.5 };
+        Arc::new(Examples::new(features, Labels::Classes { ids: labels, classes: 4 }).unwrap())
     }
 
     #[test]
     fn what_is_learnt_by_heart_is_found_out_and_privacy_keeps_its_bound() {
         let model = model(196, 4).unwrap();
         let (pool, test) = (random(80, 1), random(80, 999_983));
-        let world = World { model, pool, test, local: local(80), seed: 5, threads: 2 };
+        let local = local(80, 40, 0.1);
+        let world = World { model, pool, test, local, private_learning_rate: 0.1, clip: 1.0, seed: 5, threads: 2 };
         let plain = measure(&world, 8, None).unwrap();
         let private = measure(&world, 8, Some(0.5)).unwrap();
         assert!(plain.ratio.advantage > 0.5 && plain.threshold.advantage > 0.5, "{}", plain.line());

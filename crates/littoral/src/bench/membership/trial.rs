@@ -5,11 +5,11 @@ use crate::bench::{broken, team};
 use crate::output::Failure;
 use littoral_fed::dp::ExampleNoise;
 use littoral_fed::learner::Learner;
-use littoral_model::{Examples, Model, View};
-use littoral_node::job::LocalText;
+use littoral_model::{Clipping, Examples, Model, View};
+use littoral_node::job::{LocalText, OptimiserText};
 use littoral_node::role::Entropy;
 use littoral_node::work::{Room, Training};
-use littoral_privacy::examples::{BLOCK, sample};
+use littoral_privacy::examples::sample;
 use std::sync::Arc;
 
 pub struct World {
@@ -17,6 +17,9 @@ pub struct World {
     pub pool: Arc<Examples>,
     pub test: Arc<Examples>,
     pub local: LocalText,
+    pub private_learning_rate: f64,
+    /// Of private models.
+    pub clip: f64,
     pub seed: u64,
     pub threads: usize,
 }
@@ -63,13 +66,17 @@ impl World {
         let rows = (0..member.len() as u32).filter(|row| member[*row as usize]).collect();
         let view = View::new(Arc::clone(&self.pool), rows).map_err(|e| broken(&e))?;
 
-        let room = Room::of(room, &self.model, BLOCK.max(self.local.batch as usize));
+        let room = Room::of(room, &self.model, Clipping::block().max(self.local.batch as usize));
         let mut w = self.model.init(self.seed ^ ((index as u64) << 32));
+        let mut local = self.local.clone();
+        if let (Some(_), OptimiserText::Sgd { learning_rate, .. }) = (noise, &mut local.optimiser) {
+            *learning_rate = self.private_learning_rate as f32;
+        }
         let mut training = match noise {
-            None => Training::new(&self.model, &view, &self.local, self.seed ^ index as u64, room),
+            None => Training::new(&self.model, &view, &local, self.seed ^ index as u64, room),
             Some(noise) => {
                 let generator = entropy.generator("samples and noise");
-                Training::private(&self.model, &view, &self.local, noise, generator, room).map_err(|e| broken(&e))?
+                Training::private(&self.model, &view, &local, noise, generator, room).map_err(|e| broken(&e))?
             }
         };
         for _ in 0..training.steps() {
