@@ -36,7 +36,8 @@ pub struct DifferentialPrivacy {
     /// Default 10^-5.
     #[serde(default = "delta")]
     pub delta: f64,
-    /// What is protected, for people. Default: "all records of one device", or "one example of a device".
+    /// What is protected, for people and for budgets. Default: "all records of one device", or "one example of one device"; the
+    /// latter, with or without a word on what an example is, is for `example-gaussian` and for nothing else.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unit: Option<String>,
     /// The probability with which each of a device's rows is part of a step, above 0 and at most 1. A round has epochs / rate steps,
@@ -134,7 +135,7 @@ pub struct DpError {
 }
 
 /// What devices send after it was clipped and mapped, where the cloud adds the noise.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Summed {
     pub len: usize,
     /// Its L2 norm before it is rounded to steps.
@@ -165,6 +166,14 @@ pub struct ExampleNoise {
     pub grid: Grid,
 }
 
+/// How each unit begins that is an example, and no other one does: a budget of one kind is never charged with the other.
+const EXAMPLE: &str = "one example of one device";
+
+/// Is this unit one example of a device?
+pub fn names_example(unit: &str) -> bool {
+    unit.starts_with(EXAMPLE)
+}
+
 /// Steps of a participation.
 const STEPS_MAX: f64 = 1e6;
 
@@ -177,7 +186,7 @@ impl DifferentialPrivacy {
         match (&self.unit, self.by_example()) {
             (Some(unit), _) => unit,
             (None, false) => "all records of one device",
-            (None, true) => "one example of a device",
+            (None, true) => EXAMPLE,
         }
     }
 
@@ -199,8 +208,7 @@ impl DifferentialPrivacy {
         if !(rate > 0.0 && rate <= 1.0) {
             return wrong("sampling_rate", "above 0 and at most 1", rate);
         }
-        let steps = (f64::from(epochs) / rate).ceil();
-        if steps > STEPS_MAX {
+        if f64::from(epochs) / rate > STEPS_MAX {
             return wrong("sampling_rate", format!("at least {}", f64::from(epochs) / STEPS_MAX), rate);
         }
         let attempts = self.attempts_max.unwrap_or(ATTEMPTS);
@@ -216,7 +224,15 @@ impl DifferentialPrivacy {
                 DpError { field: "noise_multiplier", expected, got: error.to_string() }
             }
         })?;
-        Ok(ExampleNoise { clip: self.clip, rate, steps: steps as u64, attempts, grid })
+        let (rate, steps) = self.steps(epochs);
+        Ok(ExampleNoise { clip: self.clip, rate, steps, attempts, grid })
+    }
+
+    /// The rate of each step's sample, and the steps of one participation.
+    pub fn steps(&self, epochs: u32) -> (f64, u64) {
+        // A rate that is none is refused where the noise is worked out.
+        let rate = self.sampling_rate.unwrap_or(1.0);
+        (rate, (f64::from(epochs) / rate).ceil() as u64)
     }
 
     pub fn on_devices(&self) -> bool {
@@ -302,6 +318,13 @@ impl DifferentialPrivacy {
         above_zero("epsilon", self.epsilon)?;
         if !(self.delta >= 1e-13 && self.delta < 1.0) {
             return wrong("delta", "at least 1e-13 and below 1", self.delta);
+        }
+        if self.by_example() != names_example(self.unit()) {
+            let expected = match self.by_example() {
+                true => format!("`{EXAMPLE}`, with more words after it or without"),
+                false => format!("another one than `{EXAMPLE}`, which is that of example-gaussian"),
+            };
+            return wrong("unit", expected, self.unit());
         }
         if !(0.0..1.0).contains(&self.colluding) {
             return wrong("colluding", "a share of at least 0 and below 1", self.colluding);

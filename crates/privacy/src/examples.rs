@@ -98,6 +98,11 @@ impl Grid {
         self.noise.variance().to_f64().sqrt() * self.step
     }
 
+    /// What one release is to an account, but for sampling.
+    pub fn law(&self) -> Release {
+        self.release
+    }
+
     /// `count` releases, each over a sample of the examples with rate `rate`.
     pub fn loss(&self, rate: f64, count: u64) -> Loss {
         Loss { mechanism: Mechanism::Distributed(self.release), sampling: Sampling::Poisson { rate }, count }

@@ -81,7 +81,7 @@ fn name_of(names: &[String], kind: Kind, number: usize) -> String {
 
 impl Fleet {
     pub fn new(fleet: FleetSpec) -> Result<Self, JobError> {
-        let job = JobSpec::parse(&fleet.job_toml)?;
+        let job = JobSpec::parse(&fleet.job_toml)?.within_epsilon()?;
         let seed = fleet.seed;
         let mut settings = Settings::new(seed, fleet.faults.clone());
         settings.costs = fleet.costs;

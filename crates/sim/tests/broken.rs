@@ -21,6 +21,15 @@ const MASKED: &str = if cfg!(any(feature = "broken-plain-update", feature = "bro
     ""
 };
 
+/// Noise, of which devices give a share so often and no oftener.
+const PRIVATE: &str = if cfg!(feature = "broken-within-budget") {
+    r#"differential_privacy = { mechanism = "central", clip = 1.0, noise_multiplier = 1.0, epsilon = 1000.0, participations_max = 5 }"#
+} else {
+    ""
+};
+/// An algorithm that keeps something on devices, where it may.
+const ALGORITHM: &str = if PRIVATE.is_empty() { "scaffold" } else { "fedavg" };
+
 fn spec(seed: u64, threads: usize, faults: Faults) -> FleetSpec {
     let job_toml = format!(
         r#"
@@ -28,12 +37,13 @@ fn spec(seed: u64, threads: usize, faults: Faults) -> FleetSpec {
         seed = {seed}
         model = {{ kind = "softmax" }}
         data = {{ set = "blobs", standardise = false, schema = {{ label = {{ name = "class", classes = ["a", "b", "c"] }}, fields = [{{ name = "x" }}, {{ name = "y" }}] }} }}
-        algorithm = {{ name = "scaffold" }}
+        algorithm = {{ name = "{ALGORITHM}" }}
         local = {{ optimiser = {{ name = "sgd", learning_rate = 0.1 }} }}
         cohort = {{ target = 16, min = 8 }}
         rounds = {{ count = {ROUNDS}, deadline_ms = 20000, close_ms = 10000, wait_ms = 5000 }}
         precision = {{ weighting = "uniform" }}
         {MASKED}
+        {PRIVATE}
         "#
     );
     FleetSpec {
@@ -81,6 +91,8 @@ const BROKEN: Option<&str> = if cfg!(feature = "broken-counted-once") {
     Some("plain update")
 } else if cfg!(feature = "broken-one-vector-per-key") {
     Some("one vector per key")
+} else if cfg!(feature = "broken-within-budget") {
+    Some("within budget")
 } else if cfg!(feature = "broken-same-seed") {
     Some("same seed")
 } else {

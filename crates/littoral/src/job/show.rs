@@ -94,6 +94,14 @@ pub fn details(job: &Value) {
     for plan in items(job, "plan") {
         line(&format!("  {:<13}{}", "plan", plan.as_str().unwrap_or_default()));
     }
+    let privacy = &job["privacy"];
+    let told = text(privacy, "told");
+    if !told.is_empty() {
+        line(&format!("  {:<13}{told}", "privacy"));
+    }
+    for viewer in items(privacy, "viewers") {
+        line(&format!("  {:<13}{}", text(viewer, "viewer"), text(viewer, "why")));
+    }
     let masked = &job["secure_aggregation"];
     for session in items(masked, "sessions") {
         let number = |field| text(session, field);

@@ -110,8 +110,8 @@ pub fn replay_updates(
     }
     let spec = JobSpec::parse(&record.spec).map_err(|e| wrong("spec", "a job of this release", e.to_string()))?;
     if spec.private() {
-        let expected = "a job without differential privacy, since nobody can draw its noise again";
-        return Err(wrong("spec", expected, "a private one".into()));
+        let expected = "a job without differential privacy: noise is drawn anew, and what was drawn is nowhere kept";
+        return Err(wrong("spec, differential_privacy", expected, "a job with it".into()));
     }
     let spec = Arc::new(spec);
     let initial = work::run(&Work::Initial { spec: spec.clone() }, objects, &NoData);

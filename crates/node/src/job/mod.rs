@@ -11,6 +11,7 @@ mod text;
 mod version;
 
 pub use compression::{CompressionText, Uplink};
+pub use privacy::{Guarantee, Terms};
 pub use text::{DataText, JobText, LocalText, OptimiserText, PrecisionText, RoundsText, SAMPLE_TOML};
 pub use version::{BLOCK, VersionLayout};
 
@@ -24,11 +25,11 @@ use littoral_wire::bounded::printable;
 use littoral_wire::message::{SPEC_BYTES_MAX, Work};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use thiserror::Error;
 
 use self::check::{Parts, unplanned};
-use self::privacy::Protection;
+use self::privacy::{Noised, Protection};
 use crate::data::statistics::WORDS_PER_INPUT;
 use crate::toml_text::{Mistake, mistake};
 
@@ -55,6 +56,8 @@ struct Inner {
     evaluate: Plan,
     version: VersionLayout,
     protection: Option<Protection>,
+    terms: Option<Terms>,
+    guarantees: OnceLock<Vec<Guarantee>>,
     uplink: Option<Uplink>,
 }
 
@@ -130,7 +133,8 @@ impl JobSpec {
             _ => None,
         };
         let mapping = uplink.as_ref().zip(mapped.as_ref());
-        let protection = privacy::protection(&text, &model, &*algorithm, &settings, mapping)?;
+        let private = privacy::protection(&text, &model, &*algorithm, &settings, mapping)?;
+        let (protection, terms) = private.unzip();
         let plan = |resolution| match (&mapped, &protection) {
             (Some(plan), None) => Ok(plan.clone()),
             (Some(plan), Some(_)) => plan.clone().quiet().map_err(unplanned),
@@ -172,7 +176,14 @@ impl JobSpec {
         if let Some(agreement) = &text.secure_aggregation {
             let job = *blake3::hash(&serde_json::to_vec(&text).unwrap_or_default()).as_bytes();
             let formats = [statistics_plan.format(), train.format(), evaluate.format()];
-            let masked = Masked { agreement: agreement.clone(), job, formats };
+            let mut agreement = agreement.clone();
+            // Devices open no sum with fewer shares of noise than the account holds for.
+            if let Some(Terms { dp, noised: Noised::Sums(sums), .. }) = &terms
+                && dp.on_devices()
+            {
+                agreement.group_min = agreement.group_min.max(sums.shares_min);
+            }
+            let masked = Masked { agreement, job, formats };
             settings = settings.with_masks(masked).map_err(|e| JobError::new(e.field, e.allowed, e.got))?;
         }
         let broadcast = algorithm.cloud_state().iter().filter(|s| s.broadcast).count();
@@ -188,6 +199,8 @@ impl JobSpec {
             evaluate,
             version,
             protection,
+            terms,
+            guarantees: OnceLock::new(),
             uplink,
         };
         let spec = Self { inner: Arc::new(inner) };
@@ -304,17 +317,28 @@ impl JobSpec {
         }
     }
 
-    /// What a private job costs each viewer.
-    pub fn guarantees(&self) -> Vec<privacy::Guarantee> {
-        let masked = self.inner.settings.masked.is_some();
-        let Inner { protection, settings, text, .. } = &*self.inner;
-        // It was worked out before, when the job was checked.
-        match (protection, &text.differential_privacy) {
-            (Some(Protection::Devices(noise)), _) => privacy::of_devices(noise, settings, masked),
-            (Some(Protection::Examples(noise)), Some(dp)) => privacy::of_examples(noise, dp, settings),
-            _ => return Vec::new(),
+    /// Refused if a private job costs more than it says. Not part of [`JobSpec::parse`]: what a job costs changes nothing of what
+    /// devices do, and takes up to a second to work out.
+    pub fn within_epsilon(self) -> Result<Self, JobError> {
+        match self.inner.protection.as_ref().zip(self.inner.terms.as_ref()) {
+            Some((protection, terms)) => privacy::within_epsilon(protection, terms).map(|()| self),
+            None => Ok(self),
         }
-        .unwrap_or_default()
+    }
+
+    /// What a private job releases.
+    pub fn terms(&self) -> Option<&Terms> {
+        self.inner.terms.as_ref()
+    }
+
+    /// What a private job costs each viewer, the one of released models first; empty for others. The first call may take a
+    /// second.
+    pub fn guarantees(&self) -> &[Guarantee] {
+        self.inner.guarantees.get_or_init(|| {
+            let private = self.inner.protection.as_ref().zip(self.inner.terms.as_ref());
+            // It could be accounted for when the job was checked.
+            private.and_then(|(protection, terms)| privacy::guarantees(protection, terms).ok()).unwrap_or_default()
+        })
     }
 
     /// What the submitter should know about what follows from the job.
@@ -336,6 +360,9 @@ impl JobSpec {
             out.push(format!("compressed by {name}: {at_most}{bytes} bytes of {whole} without, {ratio:.1} x fewer"));
         }
         out.extend(plan.remark());
+        if self.private() {
+            out.push(privacy::sentences(&self.inner.text, self.guarantees()));
+        }
         out
     }
 }

@@ -151,6 +151,8 @@ pub struct Device {
     /// Per job, the model object that is here.
     models: BTreeMap<JobId, ObjectId>,
     settled: BTreeMap<JobId, Settled>,
+    /// Per job, how often this device has sealed what it learnt.
+    taken_part: BTreeMap<JobId, u64>,
     /// Sealed updates whose bytes are being read to be offered.
     offering: BTreeSet<(ObjectId, Collection)>,
     /// Why work failed, by job.
@@ -194,6 +196,20 @@ impl Task {
 }
 
 impl Task {
+    /// Why this device cannot take part once more: the account of the job holds for so many times.
+    fn exceeds_cap(&self, collection: Collection, taken_part: u64) -> Option<String> {
+        if collection.work != Kind::Train {
+            return None;
+        }
+        let told = crate::job::Task::decode(&self.spec).ok()?;
+        let cap = told.spec.terms()?.participations;
+        (taken_part >= cap).then(|| {
+            format!(
+                "differential_privacy.participations_max: at most {cap} expected, since what the job costs is accounted for that                  often, and this device has sealed an update {taken_part} times"
+            )
+        })
+    }
+
     /// Whether what compression left out here is of another version than the cloud counts this device in last.
     fn outdates_residual(&self, collection: Collection, here: u32) -> bool {
         let keeps = || crate::job::Task::decode(&self.spec).is_ok_and(|told| told.spec.residual_step().is_some());
@@ -206,6 +222,7 @@ impl Device {
         let mut sealed = BTreeMap::new();
         let mut states = BTreeMap::new();
         let mut settled = BTreeMap::new();
+        let mut taken_part = BTreeMap::new();
         let mut newest_roster = 0;
         for row in rows {
             match row.key.table {
@@ -216,6 +233,13 @@ impl Device {
                         (Collection::from_bytes(&row.key.item), Sealed::from_bytes(&row.value))
                     {
                         sealed.insert(collection, kept);
+                    }
+                }
+                // It would take part without end.
+                Table::Ledger if cfg!(feature = "broken-within-budget") => {}
+                Table::Ledger => {
+                    if let Ok(times) = u64::from_bytes(&row.value) {
+                        taken_part.insert(row.key.job, times);
                     }
                 }
                 Table::Roster => newest_roster = u64::from_bytes(&row.value).unwrap_or(0),
@@ -245,6 +269,7 @@ impl Device {
             states,
             models: BTreeMap::new(),
             settled,
+            taken_part,
             offering: BTreeSet::new(),
             said: Said::default(),
             next_work: 0,
@@ -405,6 +430,11 @@ impl Device {
             self.tasks.remove(&collection);
             return self.decline(collection, why, effects);
         }
+        let taken_part = self.taken_part.get(&collection.job).copied().unwrap_or(0);
+        if let Some(why) = task.exceeds_cap(collection, taken_part) {
+            self.tasks.remove(&collection);
+            return self.decline(collection, why, effects);
+        }
         if task.outdates_residual(collection, here) {
             self.forget_residual(collection.job, effects);
         }
@@ -490,6 +520,11 @@ impl Device {
         let mut writes = vec![Write::Object(sealed.update.id())];
         writes.extend(sealed.pending.iter().map(|s| Write::Object(s.id())));
         writes.push(Write::Put { key: sealed_key(collection), value: sealed.to_bytes() });
+        if collection.work == Kind::Train {
+            let times = self.taken_part.entry(collection.job).or_default();
+            *times += 1;
+            writes.push(Write::Put { key: taken_part_key(collection.job), value: times.to_bytes() });
+        }
         effects.push(Effect::Store(writes));
         self.sealed.insert(collection, sealed);
         self.offer(collection, effects);
@@ -697,6 +732,10 @@ fn sealed_key(collection: Collection) -> RowKey {
 
 fn state_key(job: JobId) -> RowKey {
     RowKey { table: Table::DeviceState, job, version: 0, item: Vec::new() }
+}
+
+fn taken_part_key(job: JobId) -> RowKey {
+    RowKey { table: Table::Ledger, job, version: 0, item: Vec::new() }
 }
 
 /// The item of the row that holds [`Settled`].

@@ -3,6 +3,7 @@
 //! A checker sees what a machine lets others see and what it makes durable, never a role's memory. It judges by its own
 //! reading of the protocol, so that a mistake in a role is not repeated here.
 
+mod budget;
 mod exact;
 mod keys;
 mod once;
@@ -12,6 +13,7 @@ mod rows;
 mod served;
 mod versions;
 
+pub use budget::WithinBudget;
 pub use exact::ExactSum;
 pub use keys::OneVectorPerKey;
 pub use once::CountedOnce;
@@ -70,6 +72,7 @@ pub fn all() -> Vec<Box<dyn Checker>> {
         Box::new(OneModelPerVersion::default()),
         Box::new(PlainUpdate::default()),
         Box::new(OneVectorPerKey::default()),
+        Box::new(WithinBudget::default()),
     ]
 }
 

@@ -7,6 +7,7 @@
 pub mod command;
 mod fleet;
 mod jobs;
+mod ledger;
 mod operators;
 mod roster;
 
@@ -60,6 +61,7 @@ impl Cloud {
                 jobs.set_register(Arc::new(register));
             }
             operators.restore(row);
+            jobs.restore_ledger(row);
             if row.key.table == Table::Command
                 && let (Some((key, rest)), true) = (row.key.item.split_first_chunk::<32>(), row.key.item.len() == 40)
                 && let Ok(nonce) = rest.try_into()

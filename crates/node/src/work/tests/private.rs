@@ -48,14 +48,20 @@ fn one_example_is_protected_from_all_viewers() {
     let told: Vec<_> = guarantees.iter().map(|g| g.epsilon).collect();
     assert_eq!(told, [epsilon(24), epsilon(72), epsilon(72)]);
     assert!(epsilon(24) < epsilon(72));
-    let told = sentences(spec.text(), &guarantees);
-    assert!(told.starts_with("What is seen hardly depends on one example of a device: whoever gets the models (ε = "));
+    // A device that takes part at most twice is in two versions at most.
+    let capped = job(&format!("{PRIVATE}\nparticipations_max = 2")).unwrap();
+    let told: Vec<_> = capped.guarantees().iter().map(|g| g.epsilon).collect();
+    assert_eq!(told, [epsilon(16); 3]);
+    let told = sentences(spec.text(), guarantees);
+    assert!(
+        told.starts_with("What is seen hardly depends on one example of one device: whoever gets the models (ε = ")
+    );
     assert!(told.contains("the device is not what is protected"), "{told}");
 }
 
 #[test]
 fn a_job_whose_examples_cannot_be_private_is_refused_by_field() {
-    let place = |private: &str| job(private).unwrap_err().place;
+    let place = |private: &str| job(private).and_then(JobSpec::within_epsilon).unwrap_err().place;
     let with = |from: &str, to: &str| place(&PRIVATE.replace(from, to));
     assert_eq!(with("sampling_rate = 0.25", ""), "differential_privacy.sampling_rate");
     assert_eq!(with("0.25", "0.0"), "differential_privacy.sampling_rate");
