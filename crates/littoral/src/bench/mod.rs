@@ -11,6 +11,7 @@
 //! | `deployed` | seconds and bytes of a round between real processes |
 //! | `llm` | a language model's tokens per second, and its memory |
 //! | `secagg` | what secure aggregation costs devices and the server |
+//! | `membership` | what epsilon buys against membership inference |
 //! | `edge` | memory of an edge and of the cloud while large updates arrive |
 //!
 //! Peers written by others are measured by `bench/peers/compare.py`. `team`, `machine`, `processes` and `mnist` are shared.
@@ -23,6 +24,7 @@ mod edge;
 mod fedavg;
 mod llm;
 mod machine;
+mod membership;
 mod mnist;
 mod processes;
 mod round;
@@ -56,6 +58,8 @@ enum What {
     Llm(llm::Args),
     /// Secure aggregation: all devices and the server, through the messages of the protocol.
     Secagg(secagg::Args),
+    /// Membership inference on small models, without privacy and at some epsilons: advantage, its bound, accuracy.
+    Membership(membership::Args),
     /// Memory of an edge process and of the cloud while devices send large updates.
     Edge(edge::Args),
     /// Compressed updates on MNIST: bytes per device and round, accuracy against plain fixed point.
@@ -79,6 +83,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
         What::Deployed(args) => deployed::run(args),
         What::Llm(args) => llm::run(args),
         What::Secagg(args) => secagg::run(args),
+        What::Membership(args) => membership::run(args),
         What::Edge(args) => edge::run(args),
     }?;
     if args.json {

@@ -1,5 +1,6 @@
 //! Whole rounds in memory: devices' work, sums, the cloud's work, and what must come of them.
 
+
 use super::version::Version;
 use super::*;
 use crate::job::{BLOCK, Task};
@@ -12,6 +13,7 @@ use littoral_wire::message::Work as Kind;
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
+mod examples;
 mod private;
 
 /// Objects in memory.
