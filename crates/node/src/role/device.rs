@@ -227,6 +227,21 @@ impl Task {
         })
     }
 
+    /// Why this device cannot take part in this version: the noise is correlated over versions, and its account holds for devices
+    /// that are in at most one of so many in a row. `here`: the last version of training that counts this device.
+    fn comes_too_soon(&self, collection: Collection, here: u32) -> Option<String> {
+        let told = crate::job::Task::decode(&self.spec).ok()?;
+        let spacing = told.spec.settings().spacing;
+        let first = (u64::from(here) + spacing).saturating_sub(1);
+        (collection.work == Kind::Train && here > 0 && collection.version < first).then(|| {
+            format!(
+                "differential_privacy.bands: a version from {first} on expected, since this device was in one of the last {spacing}, \
+                 got {}",
+                collection.version
+            )
+        })
+    }
+
     /// Whether what compression left out here is of another version than the cloud counts this device in last.
     fn outdates_residual(&self, collection: Collection, here: u32) -> bool {
         let keeps = || crate::job::Task::decode(&self.spec).is_ok_and(|told| told.spec.residual_step().is_some());
@@ -449,7 +464,8 @@ impl Device {
         }
         let taken_part = self.taken_part.get(&collection.job).copied().unwrap_or(0);
         let too_open = self.identity.masks.and_then(|least| task.shows_too_much(least));
-        if let Some(why) = too_open.or_else(|| task.exceeds_cap(collection, taken_part)) {
+        let too_often = || task.exceeds_cap(collection, taken_part).or_else(|| task.comes_too_soon(collection, here));
+        if let Some(why) = too_open.or_else(too_often) {
             self.tasks.remove(&collection);
             return self.decline(collection, why, effects);
         }

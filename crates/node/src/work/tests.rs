@@ -1,6 +1,5 @@
 //! Whole rounds in memory: devices' work, sums, the cloud's work, and what must come of them.
 
-
 use super::version::Version;
 use super::*;
 use crate::job::{BLOCK, Task};
@@ -161,7 +160,7 @@ impl Run {
 
     fn apply(&self, work: Kind, partials: Vec<Manifest>, devices: u32) -> Result<Output, WorkFault> {
         let work = Work::Apply {
-            entropy: Entropy::new([0; 32]),
+            entropy: Entropy::new([self.version as u8; 32]),
             spec: Arc::new(self.spec.clone()),
             collection: collection(work, self.version),
             model: self.model.clone(),

@@ -75,6 +75,9 @@ pub fn run(args: &Args) -> Result<Report, Failure> {
                 },
                 clip,
                 noise_multiplier,
+                adaptive_clip: None,
+                bands: None,
+                restart_rounds: None,
                 epsilon: args.epsilon,
                 delta: args.delta,
                 unit: Some("all images of one client".into()),
@@ -87,8 +90,13 @@ pub fn run(args: &Args) -> Result<Report, Failure> {
                 rounding_beta: (-0.5f64).exp(),
             };
             let params = world.params();
+            let noise = |z: f64| {
+                let (spec, rounds) = (spec(z), u64::from(args.rounds));
+                let summed = spec.summed(params, cohort, rounds)?;
+                spec.noise(cohort, cohort, cohort, summed, rounds)
+            };
             let account = |z: f64, sampling, count| {
-                let noise = spec(z).noise(cohort, cohort, spec(z).summed(params)).map_err(|e| e.to_string())?;
+                let noise = noise(z).map_err(|e| e.to_string())?;
                 let mut all = Composition::new();
                 all.add(Loss { mechanism: noise.mechanism(), sampling, count }).map_err(|e| e.to_string())?;
                 // Skellam noise has Rényi bounds only.
@@ -105,7 +113,7 @@ pub fn run(args: &Args) -> Result<Report, Failure> {
                 })
                 .map_err(|e| fault(&e))?,
             };
-            let noise = (name != Name::None).then(|| spec(z).noise(cohort, cohort, spec(z).summed(params))).transpose();
+            let noise = (name != Name::None).then(|| noise(z)).transpose();
             let noise = noise.map_err(|e| fault(&e))?;
             let participations = world.participations_max(args.rounds.into());
             let seen = account(z, fixed, rounds).map_err(|e| fault(&e))?;
