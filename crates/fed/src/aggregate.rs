@@ -14,6 +14,7 @@ use crate::plan::Format;
 use littoral_tensor::fixed::{self, FixedError};
 use littoral_wire::NodeId;
 use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
 use thiserror::Error;
 
 /// Bytes of the sum that stay in the first-level cache while one chunk after another is added to them.
@@ -46,6 +47,8 @@ pub enum Refused {
     Overlap { device: NodeId },
     #[error("an update of this collection has {expected} bytes, got {got}")]
     WrongLength { expected: usize, got: usize },
+    #[error("a coded update of this collection has {least} to {most} bytes, got {got}")]
+    CodedLength { least: u64, most: u64, got: u64 },
     #[error("the sum has {expected_words} words of {expected_bits} bits, the other one {got_words} of {got_bits}")]
     WrongFormat { expected_words: u64, expected_bits: u32, got_words: u64, got_bits: u32 },
     #[error("{expected} updates are being absorbed together, got chunks of {got}")]
@@ -91,6 +94,19 @@ impl Partial {
             true => Err(Refused::Twice { device }),
             false => Ok(()),
         }
+    }
+
+    /// The same for an update that is decoded first, and may have any of these lengths.
+    pub fn admits_coded(
+        &self,
+        device: NodeId,
+        update_bytes: u64,
+        lengths: &RangeInclusive<u64>,
+    ) -> Result<(), Refused> {
+        if !lengths.contains(&update_bytes) {
+            return Err(Refused::CodedLength { least: *lengths.start(), most: *lengths.end(), got: update_bytes });
+        }
+        self.admits(device, self.packed.len() as u64)
     }
 
     /// Absorbs a whole update.

@@ -121,6 +121,16 @@ pub struct DpError {
     pub got: String,
 }
 
+/// What devices send after it was clipped and mapped, where the cloud adds the noise.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Summed {
+    pub len: usize,
+    /// Its L2 norm before it is rounded to steps.
+    pub l2: f32,
+    /// One integer step.
+    pub step: f64,
+}
+
 /// A job's mechanism with its numbers worked out.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Noise {
@@ -142,11 +152,18 @@ impl DifferentialPrivacy {
         }
     }
 
-    /// `clients`: the largest cohort; `min`: the fewest updates in a sum; `dim`: coordinates that are sent.
-    pub fn noise(&self, clients: u32, min: u32, dim: usize) -> Result<Noise, DpError> {
+    /// What is sent of `len` coordinates as they are, under [`Noise::plan`].
+    pub fn summed(&self, len: usize) -> Summed {
+        let l2 = self.clip as f32;
+        Summed { len, l2, step: f64::from(l2) / f64::from(CENTRAL_LEVELS) }
+    }
+
+    /// `clients`: the largest cohort; `min`: the fewest updates in a sum. Of `summed` devices that add the noise need the length
+    /// only: they send what they rotated.
+    pub fn noise(&self, clients: u32, min: u32, summed: Summed) -> Result<Noise, DpError> {
         self.check(min)?;
         let law = match self.mechanism {
-            MechanismName::Central => return self.central(dim),
+            MechanismName::Central => return self.central(summed),
             MechanismName::DistributedSkellam => Law::Skellam,
             MechanismName::DistributedDiscreteGaussian | MechanismName::LocalDiscreteGaussian => Law::DiscreteGaussian,
         };
@@ -158,7 +175,7 @@ impl DifferentialPrivacy {
             clients,
             min_survivors,
             colluding,
-            dim: dim as u64,
+            dim: summed.len as u64,
             // Devices clip in 32 bits.
             clip: f64::from(self.clip as f32),
             bits: self.bits,
@@ -178,11 +195,10 @@ impl DifferentialPrivacy {
         Ok(Noise { spec: self.clone(), release })
     }
 
-    /// All of the noise at once, on sums of what was rounded to [`CENTRAL_LEVELS`].
-    fn central(&self, dim: usize) -> Result<Noise, DpError> {
-        let step = central_step(self.clip);
-        let one = crate::seal::l2_after_rounding(self.clip as f32, step, dim) / step;
-        let release = Release::alone(self.noise_multiplier, one * f64::from(self.vectors_changed()), dim as u64);
+    /// All of the noise at once.
+    fn central(&self, Summed { len, l2, step }: Summed) -> Result<Noise, DpError> {
+        let one = crate::seal::l2_after_rounding(l2, step, len) / step;
+        let release = Release::alone(self.noise_multiplier, one * f64::from(self.vectors_changed()), len as u64);
         let release =
             release.map_err(|e| DpError { field: "noise_multiplier", expected: e.expected, got: e.got.to_string() })?;
         Ok(Noise { spec: self.clone(), release })
@@ -219,11 +235,6 @@ impl DifferentialPrivacy {
 
 fn wrong<T>(field: &'static str, expected: impl Into<String>, got: impl ToString) -> Result<T, DpError> {
     Err(DpError { field, expected: expected.into(), got: got.to_string() })
-}
-
-/// As a plan of this clip has it.
-fn central_step(clip: f64) -> f64 {
-    f64::from(clip as f32) / f64::from(CENTRAL_LEVELS)
 }
 
 impl Noise {

@@ -38,7 +38,7 @@ pub(crate) const GROUP: usize = 8;
 /// One training loss counts this many steps per unit.
 pub(crate) const LOSS_PER_UNIT: f64 = 4_294_967_296.0;
 /// Loss and saturation, in front of the algorithm's wholes when there are sections.
-const REPORTS: usize = 2;
+pub(crate) const REPORTS: usize = 2;
 
 /// Real coordinates that are summed together: a model's delta, a control variate's.
 #[derive(Clone, Debug, PartialEq)]

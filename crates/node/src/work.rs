@@ -5,6 +5,7 @@
 
 mod apply;
 mod bench;
+mod compressed;
 mod local;
 mod training;
 mod version;

@@ -26,7 +26,11 @@ fn job(algorithm: &str) -> String {
         cohort = {{ target = 2, min = 2 }}
         rounds = {{ count = 9 }}
         precision = {{ weighting = "uniform" }}
-        "#
+        {compression}
+        "#,
+        // Not an algorithm, but one with a residual.
+        algorithm = algorithm.trim_end_matches(" and top-k"),
+        compression = if algorithm.ends_with("top-k") { "compression = { uplink = { name = \"top-k\" } }" } else { "" },
     )
 }
 
@@ -173,6 +177,44 @@ fn a_device_takes_part_only_with_the_state_that_the_cloud_counts() {
     let effects = step(&mut restarted, &mut Rows::default(), task("scaffold", 2, 2));
     assert!(said(&effects).all(|m| matches!(m, Message::Attach { .. })), "{effects:?}");
     assert_eq!(declined(&mut restarted, told(1)), None);
+}
+
+/// What compression left out is kept like an algorithm's state: current if the update was included, over restarts too. But who
+/// lost it goes on without.
+#[test]
+fn a_residual_survives_restarts_and_is_forgotten_if_it_is_of_another_version() {
+    const JOB: &str = "fedavg and top-k";
+    let state_of = |device: &mut Device, rows: &mut Rows, version: u64, counted: u32| {
+        let begun = step(device, rows, task(JOB, version, counted));
+        assert!(begun.iter().any(|e| matches!(e, Effect::Begin(_))), "{begun:?}");
+        let object = Manifest::of(b"model").unwrap().id();
+        let effects = step(device, rows, Event::Begun { object, missing: Vec::new() });
+        effects.iter().find_map(|e| match e {
+            Effect::Work { work, .. } => match &**work {
+                Work::Local { state, .. } => Some(state.as_ref().map(Manifest::id)),
+                _ => None,
+            },
+            _ => None,
+        })
+    };
+    let made = |what: &str| Some(Some(Manifest::of(what.as_bytes()).unwrap().id()));
+    let mut rows = Rows::default();
+    let mut first = device(&rows);
+    seal(&mut first, &mut rows, JOB, 0, 0);
+    step(&mut first, &mut rows, told(0));
+    let older = rows.clone();
+    // Included, and then one that is not.
+    seal(&mut first, &mut rows, JOB, 1, 1);
+    step(&mut first, &mut rows, told(1));
+    seal(&mut first, &mut rows, JOB, 2, 2);
+    let verdict = Verdict { collection: collection(2), announcement: None, proof: None };
+    step(&mut first, &mut rows, Event::Received { link: UP, message: Message::Told { verdict } });
+
+    assert_eq!(state_of(&mut device(&rows), &mut rows.clone(), 3, 2), made("state 1"));
+    for (mut rows, what) in [(older, "an old copy"), (Rows::default(), "lost")] {
+        assert_eq!(state_of(&mut device(&rows), &mut rows, 3, 2), Some(None), "{what}");
+        assert!(device(&rows).state(JobId(1)).is_none(), "{what}, after a restart");
+    }
 }
 
 const EDGE: LinkId = LinkId(7);

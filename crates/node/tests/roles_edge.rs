@@ -1,8 +1,8 @@
 //! The edge alone, event by event.
 
 use littoral_node::role::edge::{Edge, EdgeIdentity};
-use littoral_node::role::{Effect, Event, LinkId, Peer, Role};
-use littoral_wire::message::{Asked, Collection, Incarnation, Work};
+use littoral_node::role::{Effect, Event, LinkId, Peer, Role, Timer};
+use littoral_wire::message::{Asked, Collection, Incarnation, SealingStep, Work};
 use littoral_wire::object::{CHUNK_BYTES, Manifest};
 use littoral_wire::{Blob, JobId, List, Message, NodeId};
 
@@ -86,4 +86,36 @@ fn a_device_is_told_its_task_once_over_each_link() {
     assert!(said(&step(&mut edge, 3, open(&model, None, asked())), 7).is_empty());
     step(&mut edge, 4, Event::Disconnected { link: LinkId(7), reason: "out of range".into() });
     assert_eq!(arrive(&mut edge, 8), ["Task"]);
+}
+
+/// Steps of secure aggregation are passed on for devices that are asked here, or that come with something sealed; a bounded
+/// number of them, and only those that go up. A device that floods the edge does not flood the cloud.
+#[test]
+fn an_edge_passes_on_a_bounded_number_of_steps() {
+    let mut edge = edge_with_a_cloud();
+    let (asked, moved, stranger) = (NodeId([3; 32]), NodeId([4; 32]), NodeId([5; 32]));
+    let collection = Collection { job: JobId(1), version: 0, work: Work::Train, attempt: 0 };
+    for (link, peer, held) in [(7, asked, vec![]), (8, moved, vec![collection]), (9, stranger, vec![])] {
+        step(&mut edge, 1, Event::Connected { link: LinkId(link), peer, dialled: false, kernels: Default::default() });
+        let attach = Message::Attach { name: "w".into(), data: List::default(), held: List::new(held).unwrap() };
+        step(&mut edge, 1, Event::Received { link: LinkId(link), message: attach });
+    }
+    let model = Manifest::of(b"small").unwrap();
+    step(&mut edge, 2, open(&model, Some(b"small"), vec![Asked { device: asked, counted: 0 }]));
+    let say = |edge: &mut Edge, link, step_said, bytes: usize| {
+        let message = Message::Sealing { collection, step: step_said, body: Blob::new(vec![1; bytes]).unwrap() };
+        said(&step(edge, 3, Event::Received { link: LinkId(link), message }), 1).len()
+    };
+    for link in [7, 8] {
+        let passed: usize = (0..1_000).map(|_| say(&mut edge, link, SealingStep::Keys, 200)).sum();
+        assert!((8..=64).contains(&passed), "{passed} of 1,000 steps over link {link} were passed on");
+    }
+    assert_eq!(say(&mut edge, 9, SealingStep::Keys, 200), 0);
+    // The next tick lets some pass again.
+    step(&mut edge, 4, Event::Timer(Timer::Tick));
+    assert_eq!(say(&mut edge, 7, SealingStep::Shared, 200), 0, "this step goes the other way");
+    assert_eq!(say(&mut edge, 7, SealingStep::Keys, 100_000), 0, "no keys are that long");
+    assert_eq!(say(&mut edge, 7, SealingStep::Shares, 100_000), 1);
+    let big: usize = (0..32).map(|_| say(&mut edge, 7, SealingStep::Shares, 2 << 20)).sum();
+    assert!(big <= 2, "{big} steps of 2 MiB were passed on");
 }

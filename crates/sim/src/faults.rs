@@ -251,14 +251,27 @@ pub struct Kill {
 /// The kinds of things that machines do with a round's sums — absorb, forward, acknowledge — by what triggers them.
 pub const KILL_POINTS: [(Kind, &[&str]); 3] = [
     // Cloud: keeps partials, applies, announces; learns from edges again.
-    (Kind::Cloud, &["Progress", "Partial", "Kept", "Worked", "DeviceAttached", "EdgeAttach", "Timer"]),
+    (Kind::Cloud, &["Progress", "Partial", "Kept", "Worked", "DeviceAttached", "EdgeAttach", "SealingFrom", "Timer"]),
     // Edge: absorbs (an offer, its chunks), forwards the partial (Close, GetChunk), acknowledges (PartialKept, Announce).
     (
         Kind::Edge,
-        &["Offer", "Chunk", "Loaded", "Open", "Close", "GetChunk", "PartialKept", "Announce", "Fence", "Release"],
+        &[
+            "Offer",
+            "Chunk",
+            "Loaded",
+            "Open",
+            "Close",
+            "GetChunk",
+            "PartialKept",
+            "Announce",
+            "Fence",
+            "Release",
+            "Sealing",
+            "SealingTo",
+        ],
     ),
     // Device: takes a task, seals, hands over, learns the end.
-    (Kind::Device, &["Task", "Kept", "Worked", "GetChunk", "Absorbed", "Refused", "Told", "Attached"]),
+    (Kind::Device, &["Task", "Kept", "Worked", "GetChunk", "Absorbed", "Refused", "Told", "Attached", "Sealing"]),
 ];
 
 /// Something that the plan does to a machine.
@@ -268,6 +281,8 @@ pub enum Blow {
         down_us: Micros,
     },
     Kill(Kill),
+    /// A kill right before the effect that comes after so many others.
+    KillAtEffect(u64),
     Vanish {
         for_us: Micros,
     },

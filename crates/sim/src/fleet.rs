@@ -6,7 +6,7 @@
 //! ```
 
 use crate::checkers::{self, Checker};
-use crate::faults::{Faults, Kind};
+use crate::faults::{Blow, Faults, Kind};
 use crate::network::NodeIndex;
 use crate::queue::Micros;
 use crate::report::{Outcome, VersionLine};
@@ -81,7 +81,7 @@ fn name_of(names: &[String], kind: Kind, number: usize) -> String {
 
 impl Fleet {
     pub fn new(fleet: FleetSpec) -> Result<Self, JobError> {
-        let job = JobSpec::parse(&fleet.job_toml)?;
+        let job = JobSpec::parse(&fleet.job_toml)?.within_epsilon()?;
         let seed = fleet.seed;
         let mut settings = Settings::new(seed, fleet.faults.clone());
         settings.costs = fleet.costs;
@@ -140,6 +140,14 @@ impl Fleet {
 
     pub fn world(&self) -> &World {
         &self.world
+    }
+
+    /// Does this to a machine before the fleet runs: the `number`-th of its kind, from 0.
+    pub fn strike(&mut self, kind: Kind, number: usize, blow: Blow) {
+        if let Some(node) = self.world.of_kind(kind).get(number).copied() {
+            self.faulty = true;
+            self.world.strike(node, blow);
+        }
     }
 
     /// One more watcher, beside those that the spec asked for.

@@ -14,6 +14,22 @@ use std::sync::Arc;
 const ROUNDS: u64 = 10;
 const SEEDS: u64 = 100;
 
+/// Masks: a build that leaks what they hide breaks nothing where there are none.
+const MASKED: &str = if cfg!(any(feature = "broken-plain-update", feature = "broken-one-vector-per-key")) {
+    "secure_aggregation = { adversary = 0.2 }"
+} else {
+    ""
+};
+
+/// Noise, of which devices give a share so often and no oftener.
+const PRIVATE: &str = if cfg!(feature = "broken-within-budget") {
+    r#"differential_privacy = { mechanism = "central", clip = 1.0, noise_multiplier = 1.0, epsilon = 1000.0, participations_max = 5 }"#
+} else {
+    ""
+};
+/// An algorithm that keeps something on devices, where it may.
+const ALGORITHM: &str = if PRIVATE.is_empty() { "scaffold" } else { "fedavg" };
+
 fn spec(seed: u64, threads: usize, faults: Faults) -> FleetSpec {
     let job_toml = format!(
         r#"
@@ -21,11 +37,13 @@ fn spec(seed: u64, threads: usize, faults: Faults) -> FleetSpec {
         seed = {seed}
         model = {{ kind = "softmax" }}
         data = {{ set = "blobs", standardise = false, schema = {{ label = {{ name = "class", classes = ["a", "b", "c"] }}, fields = [{{ name = "x" }}, {{ name = "y" }}] }} }}
-        algorithm = {{ name = "scaffold" }}
+        algorithm = {{ name = "{ALGORITHM}" }}
         local = {{ optimiser = {{ name = "sgd", learning_rate = 0.1 }} }}
         cohort = {{ target = 16, min = 8 }}
         rounds = {{ count = {ROUNDS}, deadline_ms = 20000, close_ms = 10000, wait_ms = 5000 }}
         precision = {{ weighting = "uniform" }}
+        {MASKED}
+        {PRIVATE}
         "#
     );
     FleetSpec {
@@ -69,6 +87,12 @@ const BROKEN: Option<&str> = if cfg!(feature = "broken-counted-once") {
     Some("served model")
 } else if cfg!(feature = "broken-one-model-per-version") {
     Some("one model per version")
+} else if cfg!(feature = "broken-plain-update") {
+    Some("plain update")
+} else if cfg!(feature = "broken-one-vector-per-key") {
+    Some("one vector per key")
+} else if cfg!(feature = "broken-within-budget") {
+    Some("within budget")
 } else if cfg!(feature = "broken-same-seed") {
     Some("same seed")
 } else {

@@ -30,6 +30,11 @@ pub enum AbsorbError {
     Refused(#[from] Refused),
 }
 
+/// Fewest bytes of a coded update under a plan.
+pub fn bytes_min(plan: &Plan) -> usize {
+    plan.header_bytes() + 4 * plan.sections().len()
+}
+
 /// Most bytes of a coded update under a plan.
 pub fn bytes_max(codec: &dyn Codec, plan: &Plan) -> usize {
     plan.header_bytes() + plan.sections().iter().map(|section| 4 + codec.bytes_max(section.len)).sum::<usize>()

@@ -2,8 +2,7 @@
 //!
 //! ```toml
 //! [compression]
-//! name = "eden"
-//! bits = 1
+//! uplink = { name = "eden", bits = 1 }
 //! ```
 //!
 //! What composes with masks is [`Compressor::masked`]'s answer, with the reason if not.

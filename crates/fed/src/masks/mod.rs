@@ -6,6 +6,10 @@
 //!
 //! Edges see masked words and step bodies, and merge the one and pass on the other. The cloud learns the sum over the
 //! survivors, once, if enough of them help to open it.
+//!
+//! Not protected: what sums say. Two sums of one version differ by those who are in one and not in the other, and a cloud that
+//! lies can get two: it says that an attempt was given up after it has opened its sum, and asks again without one device,
+//! whose training gives the same words. Only noise that devices add themselves ([`crate::dp`]) covers that difference.
 
 pub mod cloud;
 pub mod device;

@@ -9,10 +9,14 @@ impl Round {
     pub(super) fn try_close(&mut self, now: Millis, until: Millis, effects: &mut Vec<Effect>) {
         let (absorbed, open) = self.members.tally();
         let target = self.settings.cohort.target as usize;
-        let min = self.settings.cohort.min as usize;
+        let min = self.fewest();
         // A sample is waited for, whoever is quick: else speed would choose.
         let enough = absorbed >= target && self.settings.sampling == Sampling::Present;
-        if enough || (open == 0 && absorbed >= min) || (now >= until && absorbed >= min) {
+        let all_or_late = open == 0 || now >= until;
+        let opens = if enough || (all_or_late && absorbed >= min) { self.can_open() } else { Ok(()) };
+        if let (true, Err(why)) = (all_or_late, &opens) {
+            self.abort(now, why.clone(), effects);
+        } else if opens.is_ok() && (enough || (all_or_late && absorbed >= min)) {
             self.stage = Stage::Close { until: until.max(now + self.settings.close_ms) };
             effects.push(Effect::Wake { at: until.max(now + self.settings.close_ms) });
             for (number, desk) in &mut self.desks {
@@ -46,7 +50,7 @@ impl Round {
             return;
         }
         let kept: usize = self.desks.values().filter_map(|d| d.kept.as_ref()).map(|k| k.devices.len()).sum();
-        if kept >= self.settings.cohort.min as usize {
+        if kept >= self.fewest() && self.can_open().is_ok() {
             match self.masking {
                 Some(_) => self.fix_survivors(now, effects),
                 None => self.apply(effects),

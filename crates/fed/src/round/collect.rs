@@ -74,12 +74,19 @@ impl Round {
 
     /// It will not take part in this collection; the reason is kept for people.
     pub(super) fn refuse(&mut self, device: NodeId, reason: String, effects: &mut Vec<Effect>) {
+        if self.members.get(&device).is_some() {
+            self.declined(device, reason.clone(), effects);
+            self.is_out(device, reason, effects);
+        }
+    }
+
+    /// Keeps a reason for people.
+    pub(super) fn declined(&mut self, device: NodeId, reason: String, effects: &mut Vec<Effect>) {
         let Some(member) = self.members.get(&device) else { return };
         if self.declines.add(&member.name, self.collection, &reason) {
-            let (collection, name, why) = (self.collection, member.name.clone(), reason.clone());
-            effects.push(Effect::Record(Record::Declined { collection, name, why }));
+            let (collection, name) = (self.collection, member.name.clone());
+            effects.push(Effect::Record(Record::Declined { collection, name, why: reason }));
         }
-        self.is_out(device, reason, effects);
     }
 
     pub(super) fn edge(

@@ -2,7 +2,7 @@
 
 use super::{Kept, Millis, Record};
 use crate::masks::SealingStep;
-use crate::masks::cloud::Opening;
+use crate::masks::cloud::{Known, Opening};
 use crate::roster::Register;
 use littoral_wire::message::{Collection, Fate, Incarnation};
 use littoral_wire::object::Manifest;
@@ -116,6 +116,11 @@ pub enum Effect {
         devices: Vec<NodeId>,
         step: SealingStep,
         body: Arc<[u8]>,
+    },
+    /// Keys are fixed: so the sum of this collection is masked. For people.
+    Keyed {
+        collection: Collection,
+        sessions: Vec<Known>,
     },
     /// Merge these partials, take the masks away if there are any, and take the algorithm's cloud half.
     Apply {

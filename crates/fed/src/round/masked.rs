@@ -10,13 +10,14 @@
 //!
 //! # Crashes
 //!
-//! [`Record::Keyed`] is durable before any device can send masked words, and [`Record::Survivors`] before any device is
-//! asked to reveal: a cloud that comes back goes on from there, with the same survivors. One that comes back earlier gives
-//! the attempt up.
+//! [`Record::Committed`] is durable before any device is asked: a cloud that comes back while devices train takes the keys
+//! that they send then. [`Record::Keyed`] is durable before any device can send masked words, and [`Record::Survivors`]
+//! before any device is asked to reveal: a cloud that comes back goes on from there, with the same survivors. One that comes
+//! back between keys and [`Record::Keyed`] gives the attempt up as soon as a device shows that it has gone on.
 
 use super::members::MemberState;
 use super::settings::Phase;
-use super::{Effect, Millis, Record, Round, Stage};
+use super::{Effect, Millis, Record, Round, Settings, Stage};
 use crate::dp::Sampling;
 use crate::masks::cloud::{Masking, Say};
 use crate::masks::{self, SealingStep};
@@ -25,15 +26,29 @@ use littoral_wire::codec::Wire;
 
 impl Round {
     /// A masked collection begins.
-    pub(super) fn begin_masking(&mut self) {
-        self.masking = self.settings.masked.as_ref().map(|masked| {
+    pub(super) fn begin_masking(&mut self, effects: &mut Vec<Effect>) {
+        if self.settings.masked.is_none() {
+            return;
+        }
+        let mut hasher = blake3::Hasher::new_keyed(&self.entropy);
+        hasher.update(b"littoral/secagg/cloud\0");
+        hasher.update(&self.collection.to_bytes());
+        let secret = *hasher.finalize().as_bytes();
+        effects.push(Effect::Record(Record::Committed { collection: self.collection, secret }));
+        self.masking = self.masking_with(secret);
+    }
+
+    fn masking_with(&self, secret: [u8; 32]) -> Option<Masking> {
+        self.settings.masked.as_ref().map(|masked| {
             let format = masked.format(self.collection.work);
             let context = masks::context(self.collection, &masked.job, self.model.id(), format);
-            let mut hasher = blake3::Hasher::new_keyed(&self.entropy);
-            hasher.update(b"littoral/secagg/cloud\0");
-            hasher.update(&self.collection.to_bytes());
-            Masking::begin(masked.agreement.clone(), context, format, *hasher.finalize().as_bytes())
-        });
+            Masking::begin(masked.agreement.clone(), context, format, secret)
+        })
+    }
+
+    /// The cloud is back: devices may be training, or have gone on to steps that it has forgotten.
+    pub(super) fn resume_masking(&mut self, secret: [u8; 32]) {
+        self.masking = self.masking_with(secret).map(Masking::resumed);
     }
 
     /// What devices are told before they send keys; `None` where the sum is not masked.
@@ -41,21 +56,43 @@ impl Round {
         self.masking.as_ref().map(Masking::commitment)
     }
 
-    /// A device's step.
-    pub(super) fn sealing(&mut self, device: NodeId, step: SealingStep, body: &[u8], effects: &mut Vec<Effect>) {
-        let Some(masking) = &mut self.masking else { return };
-        let Some(member) = self.members.get(&device) else { return };
+    /// A device's step. Returns whether anything may have come of it: who is not in the cohort costs a look-up.
+    pub(super) fn sealing(
+        &mut self,
+        device: NodeId,
+        step: SealingStep,
+        body: &[u8],
+        effects: &mut Vec<Effect>,
+    ) -> bool {
+        let (Some(masking), Some(member)) = (&mut self.masking, self.members.get(&device)) else { return false };
         if matches!(member.state, MemberState::Out { .. } | MemberState::Expelling { .. }) {
-            return;
+            return false;
         }
+        let counted = matches!(member.state, MemberState::In(_));
         let group = self.presence.get(&device).map_or(device, |attached| attached.edge);
         match masking.hear(device, group, step, body) {
-            Ok(Some(again)) => effects.push(said(again)),
-            Ok(None) => {}
-            Err(why) => {
+            Ok(says) => effects.extend(says.into_iter().map(said)),
+            // Its words are in a sum, which stands or falls without its help.
+            Err(why) if counted => {
                 masking.forget(device);
-                self.refuse(device, why, effects);
+                self.declined(device, why, effects);
             }
+            Err(why) => self.shut_out(device, why, effects),
+        }
+        true
+    }
+
+    /// It takes no part in this collection any more, and its edge shall take nothing from it.
+    fn shut_out(&mut self, device: NodeId, why: String, effects: &mut Vec<Effect>) {
+        self.release_member(device, effects);
+        self.refuse(device, why, effects);
+    }
+
+    fn release_member(&self, device: NodeId, effects: &mut Vec<Effect>) {
+        let number = self.members.get(&device).and_then(|member| member.state.number());
+        if let Some((number, desk)) = number.and_then(|number| Some((number, self.desks.get(&number)?))) {
+            let (edge, incarnation) = (desk.edge, self.incarnation(number));
+            effects.push(Effect::Release { edge, incarnation, device });
         }
     }
 
@@ -68,14 +105,13 @@ impl Round {
 
     /// Keys, nonces, shares: is the step over?
     pub(super) fn try_phase(&mut self, now: Millis, phase: Phase, until: Millis, effects: &mut Vec<Effect>) {
+        if self.masking.as_ref().is_some_and(Masking::is_stale) {
+            return self.abort(now, "the cloud was restarted while keys were exchanged".into(), effects);
+        }
         let (min, target) = (self.settings.cohort.min as usize, self.settings.cohort.target as usize);
-        let Some(masking) = &mut self.masking else {
+        let Some(masking) = &self.masking else {
             return self.abort(now, "the cloud was restarted while keys were exchanged".into(), effects);
         };
-        let out =
-            |m: &super::members::Member| matches!(m.state, MemberState::Out { .. } | MemberState::Expelling { .. });
-        let gone: Vec<NodeId> = self.members.iter().filter(|(_, m)| out(m)).map(|(device, _)| *device).collect();
-        gone.into_iter().for_each(|device| masking.forget(device));
         let answered = masking.answered();
         let expected = if phase == Phase::Keys { self.members.tally().1 } else { masking.expected() };
         let enough = phase == Phase::Keys && answered >= target && self.settings.sampling == Sampling::Present;
@@ -96,29 +132,48 @@ impl Round {
             Ok(next) => next,
             Err(why) => return self.abort(now, why, effects),
         };
-        // Whoever did not answer is out.
+        let (left_out, next) = (masking.take_left_out(), masking.phase());
+        if next == Phase::Upload {
+            let directory = masking.to_bytes();
+            effects.push(Effect::Record(Record::Keyed { collection: self.collection, directory }));
+        }
+        if next == Phase::Shares {
+            self.sessions = masking.sessions().to_vec();
+            effects.push(Effect::Keyed { collection: self.collection, sessions: self.sessions.clone() });
+        }
+        effects.extend(says.into_iter().map(said));
+        let until = now + if next == Phase::Upload { self.settings.deadline_ms } else { self.settings.close_ms };
+        self.stage = Stage::Collect { phase: next, until };
+        effects.push(Effect::Wake { at: until });
+        // Whoever did not answer is out, and whose group is too small.
         let late: Vec<NodeId> = self
             .members
             .iter()
             .filter(|(device, m)| !in_time.contains(device) && !matches!(m.state, MemberState::Out { .. }))
             .map(|(device, _)| *device)
             .collect();
-        let why = format!("was not ready with {} when enough others were", name(phase));
-        late.into_iter().for_each(|device| self.set(device, MemberState::Out { why: why.clone() }));
-        let masking = self.masking.as_ref();
-        let next = match masking.map(Masking::phase) {
-            Some(next) => next,
-            None => return,
-        };
-        if next == Phase::Upload
-            && let Some(directory) = masking.map(Masking::to_bytes)
-        {
-            effects.push(Effect::Record(Record::Keyed { collection: self.collection, directory }));
+        for device in late {
+            match left_out.get(&device) {
+                Some(why) => self.shut_out(device, why.clone(), effects),
+                None => {
+                    self.release_member(device, effects);
+                    let why = format!("was not ready with {} when enough others were", name(phase));
+                    self.set(device, MemberState::Out { why });
+                }
+            }
         }
-        effects.extend(says.into_iter().map(said));
-        let until = now + if next == Phase::Upload { self.settings.deadline_ms } else { self.settings.close_ms };
-        self.stage = Stage::Collect { phase: next, until };
-        effects.push(Effect::Wake { at: until });
+    }
+
+    /// Could the sum over those who are in be opened?
+    pub(super) fn can_open(&self) -> Result<(), String> {
+        let Some(masking) = &self.masking else { return Ok(()) };
+        masking.can_open(|device| self.members.get(device).is_some_and(|m| matches!(m.state, MemberState::In(_))))
+    }
+
+    /// Fewest updates that make a version of this collection.
+    pub(super) fn fewest(&self) -> usize {
+        let masked = self.masking.as_ref().map_or(0, Masking::minimum);
+        masked.max(self.settings.cohort.min as usize)
     }
 
     /// All partials are kept: from now on it is fixed whose updates are in the sum.
@@ -131,15 +186,24 @@ impl Round {
             Ok(says) => effects.extend(says.into_iter().map(said)),
             Err(why) => return self.abort(now, why, effects),
         }
-        effects.push(Effect::Wake { at: now + self.settings.close_ms });
+        if let Stage::Open { until, .. } = self.stage {
+            effects.push(Effect::Wake { at: until });
+        }
     }
 
     /// The same when the cloud is back, from the record.
     pub(super) fn open_with(&mut self, now: Millis, devices: &[NodeId]) -> Result<Vec<Say>, String> {
         let masking = self.masking.as_mut().ok_or("the keys of this collection are lost")?;
         let says = masking.survivors(devices)?;
-        self.stage = Stage::Open { phase: masking.phase(), until: now + self.settings.close_ms };
+        let phase = masking.phase();
+        self.stage = Stage::Open { phase, until: self.until_opened(now, phase) };
         Ok(says)
+    }
+
+    /// A sum is opened as soon as enough was revealed; to give it up earlier would cost a whole round.
+    fn until_opened(&self, now: Millis, phase: Phase) -> Millis {
+        let Settings { close_ms, deadline_ms, .. } = self.settings;
+        now + if phase == Phase::Reveal { close_ms.max(deadline_ms) } else { close_ms }
     }
 
     /// Agree, reveal: can the sum be opened?
@@ -153,7 +217,7 @@ impl Round {
                 Ok((says, _)) => effects.extend(says.into_iter().map(said)),
                 Err(why) => return self.abort(now, why, effects),
             }
-            let until = now + self.settings.close_ms;
+            let until = self.until_opened(now, Phase::Reveal);
             self.stage = Stage::Open { phase: Phase::Reveal, until };
             effects.push(Effect::Wake { at: until });
         } else if phase == Phase::Reveal {
@@ -171,6 +235,7 @@ impl Round {
         let Some(masked) = &self.settings.masked else { return };
         let Ok(masking) = Masking::restored(masked.agreement.clone(), directory) else { return };
         let sharing = masking.sharing();
+        self.sessions = masking.sessions().to_vec();
         self.masking = Some(masking);
         let out: Vec<NodeId> = self.members.iter().map(|(d, _)| *d).filter(|d| !sharing.contains(d)).collect();
         let why = "was not ready with shares when enough others were";

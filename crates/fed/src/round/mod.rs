@@ -58,7 +58,7 @@ pub use event::{Effect, Event, Outcome};
 pub use record::{Kept, Record};
 pub use settings::{Cohort, Masked, Pace, Phase, Settings, SettingsError};
 
-use crate::masks::cloud::Masking;
+use crate::masks::cloud::{Known, Masking};
 use crate::roster::Register;
 use declines::Declines;
 use desk::Desk;
@@ -145,6 +145,8 @@ pub struct Round {
     samples: u64,
     /// Where secure aggregation of the current collection stands.
     masking: Option<Masking>,
+    /// What the newest masked sum was fixed to.
+    sessions: Vec<Known>,
 }
 
 impl Round {
@@ -180,6 +182,7 @@ impl Round {
             register: None,
             samples: 0,
             masking: None,
+            sessions: Vec::new(),
         }
     }
 
@@ -212,7 +215,11 @@ impl Round {
                     effects.push(Effect::Wake { at: again_at });
                 }
             }
-            Event::Sealing { device, step, body } => self.sealing(device, step, &body, effects),
+            Event::Sealing { device, step, body } => {
+                if !self.sealing(device, step, &body, effects) {
+                    return;
+                }
+            }
             Event::Roster(register) => self.register = register,
             Event::Tick => {}
             Event::Stop { why } => {
@@ -254,6 +261,9 @@ impl Round {
     }
 
     fn set(&mut self, device: NodeId, state: MemberState) {
+        if let (MemberState::Out { .. } | MemberState::Expelling { .. }, Some(masking)) = (&state, &mut self.masking) {
+            masking.forget(device);
+        }
         self.members.set(device, state);
     }
 

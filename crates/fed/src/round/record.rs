@@ -42,6 +42,12 @@ pub enum Record {
         edge: NodeId,
     },
     Kept(Kept),
+    /// A masked collection begins, with the cloud's part in the choice of neighbours: durable before any device is bound to
+    /// it, so that devices which are training need not start again when the cloud does.
+    Committed {
+        collection: Collection,
+        secret: [u8; 32],
+    },
     /// Keys and neighbours of a masked collection are fixed, and who holds shares of whom: [`crate::masks::cloud`]'s bytes.
     Keyed {
         collection: Collection,
@@ -142,6 +148,11 @@ impl Wire for Record {
                 (devices.len() as u32).put(out);
                 devices.iter().for_each(|d| d.put(out));
             }
+            Record::Committed { collection, secret } => {
+                out.push(12);
+                collection.put(out);
+                secret.put(out);
+            }
             Record::Declined { collection, name, why } => {
                 out.push(7);
                 collection.put(out);
@@ -192,6 +203,7 @@ impl Wire for Record {
                 collection: take_collection(reader)?,
                 devices: List::<NodeId, COHORT_MAX>::take(reader)?.into_vec(),
             },
+            12 => Record::Committed { collection: take_collection(reader)?, secret: Wire::take(reader)? },
             got => return Err(DecodeError::UnknownTag { what: "record", offset, got }),
         })
     }

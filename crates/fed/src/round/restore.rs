@@ -17,7 +17,7 @@ impl Round {
                 self.collection = collection;
                 self.clear();
                 self.members = Members::new(cohort);
-                // Of a masked one whose keys were not recorded the next step gives up.
+                // A masked one goes on if what it began with was recorded, too.
                 self.stage =
                     Stage::Collect { phase: self.settings.first_phase(), until: now + self.settings.deadline_ms };
             }
@@ -32,6 +32,7 @@ impl Round {
                 self.fenced.insert(incarnation.number);
             }
             Record::Kept(kept) => self.seat(kept),
+            Record::Committed { secret, .. } => self.resume_masking(secret),
             Record::Keyed { directory, .. } => self.restore_masking(now, &directory),
             // What is wrong with it shows when the sum cannot be opened.
             Record::Survivors { devices, .. } => drop(self.open_with(now, &devices)),

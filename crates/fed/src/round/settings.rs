@@ -62,6 +62,20 @@ pub enum Phase {
     Reveal,
 }
 
+impl Phase {
+    /// What devices have done that have answered, for people.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Keys => "have trained and sent keys",
+            Self::Nonces => "have shown what they were bound to",
+            Self::Shares => "have shared their secrets",
+            Self::Upload => "have sent their updates",
+            Self::Agree => "have signed whose updates are in the sum",
+            Self::Reveal => "have revealed what opens the sum",
+        }
+    }
+}
+
 /// What the rounds of a masked job know of it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Masked {

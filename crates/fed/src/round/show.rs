@@ -2,7 +2,8 @@
 
 use super::members::{Member, MemberState};
 use super::presence::Attached;
-use super::{Decline, Round, Settings, Stage, Standing};
+use super::{Decline, Phase, Round, Settings, Stage, Standing};
+use crate::masks::cloud::Known;
 use littoral_wire::message::{Collection, Incarnation};
 use littoral_wire::object::Manifest;
 use littoral_wire::{JobId, NodeId, ObjectId};
@@ -65,10 +66,14 @@ impl Round {
     pub fn why(&self, data_set: &str) -> Option<String> {
         match &self.stage {
             Stage::Wait { .. } => Some(self.why_wait(data_set)),
-            Stage::Collect { .. } | Stage::Close { .. } => Some(self.why_collect()),
+            Stage::Collect { phase: Phase::Upload, .. } | Stage::Close { .. } => Some(self.why_collect()),
+            Stage::Collect { phase, .. } => Some(self.why_keys(*phase)),
             Stage::Stuck { why, .. } => Some(format!("the sum could not be applied, it will be tried again: {why}")),
             Stage::Finished { why, .. } => Some(why.clone()),
-            Stage::Open { .. } => Some("the sum is being opened".into()),
+            Stage::Open { phase, .. } => {
+                let (answered, expected) = self.masking.as_ref().map_or((0, 0), |m| (m.answered(), m.expected()));
+                Some(format!("the sum is being opened: {answered} of {expected} devices {}", phase.words()))
+            }
             Stage::Apply => None,
         }
     }
@@ -96,6 +101,25 @@ impl Round {
             text += "; waiting a little for more";
         }
         text + &by_reason("declined", resting)
+    }
+
+    fn why_keys(&self, phase: Phase) -> String {
+        let answered = self.masking.as_ref().map_or(0, |masking| masking.answered());
+        let open = self.members.tally().1;
+        format!("{answered} of {open} devices {}{}", phase.words(), self.who_is_out())
+    }
+
+    /// The step that is under way; empty while none is.
+    pub fn phase(&self) -> &'static str {
+        match &self.stage {
+            Stage::Collect { phase, .. } | Stage::Open { phase, .. } => phase.words(),
+            _ => "",
+        }
+    }
+
+    /// What the newest masked sum was fixed to; empty for jobs without masks.
+    pub fn sessions(&self) -> &[Known] {
+        &self.sessions
     }
 
     fn why_collect(&self) -> String {

@@ -27,7 +27,7 @@ impl Round {
                     cohort: cohort.clone(),
                 }));
                 self.members = Members::new(cohort);
-                self.begin_masking();
+                self.begin_masking(effects);
                 let until = now + self.settings.deadline_ms;
                 self.stage = Stage::Collect { phase: self.settings.first_phase(), until };
                 effects.push(Effect::Wake { at: until });

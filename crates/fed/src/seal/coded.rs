@@ -3,7 +3,8 @@
 use super::whole::header;
 use super::{Bound, Clipped, NoBound, Packed, Raw, Rounded, SealError};
 use crate::compress::{Codec, Seed, accumulate};
-use crate::plan::Plan;
+use crate::plan::{Plan, REPORTS};
+use crate::whole;
 use littoral_tensor::fixed;
 
 /// An update in a codec's bytes, and in the integers that an edge will add.
@@ -55,6 +56,31 @@ impl<'p> Coded<'p> {
     /// The update in the words that edges add: what an algorithm's pending state and the residual are reckoned from.
     pub fn rounded(&self) -> &Rounded<'p, NoBound> {
         &self.rounded
+    }
+
+    /// Bytes of the update as it travels.
+    pub fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    /// Tells [`Coded::len`] in the whole part: in place of its last exact integer, which the plan must have.
+    pub fn telling_its_length(mut self) -> Result<Self, SealError> {
+        let plan = self.rounded.plan;
+        let place = ..plan.header_bytes();
+        let mut words = vec![0; plan.header_words()];
+        fixed::unpack(&self.bytes[place], plan.bits(), &mut words)?;
+        let told = whole::split(self.bytes.len() as i128, plan.limb_bits());
+        let integers = plan.wholes() + if plan.reports() { REPORTS } else { 0 };
+        let first = 1 + (integers - 1) * whole::limbs(plan.limb_bits());
+        words.splice(first..first + whole::limbs(plan.limb_bits()), told);
+        for bytes in [&mut self.bytes, &mut self.rounded.bytes] {
+            fixed::pack(&words, plan.bits(), &mut bytes[place])?;
+        }
+        Ok(self)
     }
 
     pub fn pack(self) -> Packed {

@@ -17,6 +17,21 @@
 //! }
 //! ```
 //!
+//! A map without a proven bound leaves none, and so does rounding by chance:
+//!
+//! ```compile_fail
+//! # use littoral_fed::{compress::Linear, plan::Plan, seal::Raw};
+//! fn noise_after_any_map(raw: Raw, linear: &dyn Linear, plan: &Plan) -> f64 {
+//!     raw.clip(1.0).unwrap().transform(linear, &[0; 32]).unwrap().round(plan).unwrap().l2_steps()
+//! }
+//! ```
+//! ```compile_fail
+//! # use littoral_fed::{compress::Linear, plan::Plan, seal::Raw};
+//! fn noise_after_chance(raw: Raw, linear: &dyn Linear, plan: &Plan) -> f64 {
+//!     raw.clip(1.0).unwrap().transform_within(linear, &[0; 32]).unwrap().round_by_chance(plan, &[1; 32]).unwrap().l2_steps()
+//! }
+//! ```
+//!
 //! Nor can steps change places: what is rounded cannot be clipped, what is packed cannot be rounded again, and what is raw
 //! cannot be sealed.
 //!
@@ -137,6 +152,8 @@ pub enum SealError {
     Shape { what: &'static str, expected: usize, got: usize },
     #[error("the noise was accounted for a norm of {expected} steps, the update may have {got}")]
     Unaccounted { expected: f64, got: f64 },
+    #[error("{map} has no proven bound on the norm of what is sent, so no noise can be calibrated to it")]
+    Unbounded { map: &'static str },
     #[error(transparent)]
     Mask(#[from] RangeError),
     #[error(transparent)]

@@ -1,6 +1,7 @@
 //! Steps on real numbers: what was left over before, and a known norm.
 
 use super::{Bound, L2, NoBound, Raw, SealError, expect};
+use crate::compress::{Linear, Seed, residual};
 use littoral_privacy::clip;
 use littoral_privacy::rotate::{self, Rotation};
 
@@ -33,6 +34,16 @@ impl Raw {
             delta.iter_mut().zip(residual).for_each(|(d, r)| *d += r);
         }
         Ok(WithResidual { raw: self })
+    }
+
+    /// The same in integer steps, so that nothing of it is ever lost to rounding. The second vector is what is to be sent, in
+    /// steps: less what then is sent, it is the next residual ([`residual::left`]). `residual` is empty before the first one.
+    pub fn with_residual_steps(mut self, residual: &[i32], step: f64) -> Result<(WithResidual, Vec<i32>), SealError> {
+        let owed = match self.sections.first_mut() {
+            Some(delta) => residual::add(delta, residual, step)?,
+            None => Vec::new(),
+        };
+        Ok((WithResidual { raw: self }, owed))
     }
 
     /// Clips the first section to an L2 ball of radius `bound`; an update without sections has nothing to clip.
@@ -72,11 +83,35 @@ impl<B: Bound> Clipped<B> {
     pub fn norm(&self) -> Option<f64> {
         self.norm
     }
+
+    /// Maps the first section to what is sent of it, the same way on all devices of a collection, which share the seed. Nothing is
+    /// proven about the norm after it: that is [`Clipped::transform_within`].
+    pub fn transform(self, linear: &dyn Linear, seed: &Seed) -> Result<Transformed<NoBound>, SealError> {
+        Ok(Transformed { raw: mapped(self.raw, linear, seed)?, bound: NoBound })
+    }
+}
+
+fn mapped(mut raw: Raw, linear: &dyn Linear, seed: &Seed) -> Result<Raw, SealError> {
+    if let Some(delta) = raw.sections.first_mut() {
+        // After a map that mixes coordinates nobody could say which one it was.
+        if let Some(index) = delta.iter().position(|x| !x.is_finite()) {
+            return Err(SealError::NotFinite { section: "delta", index, value: delta[index] });
+        }
+        *delta = linear.forward(delta, seed);
+    }
+    Ok(raw)
 }
 
 impl Clipped<L2> {
     pub fn l2(&self) -> f64 {
         self.bound.0
+    }
+
+    /// As [`Clipped::transform`], by a map that has a proven bound; one that has none is refused.
+    pub fn transform_within(self, linear: &dyn Linear, seed: &Seed) -> Result<Transformed<L2>, SealError> {
+        let len = self.raw.sections.first().map_or(0, Vec::len);
+        let l2 = linear.l2_bound(self.bound.0, len).ok_or(SealError::Unbounded { map: linear.name() })?;
+        Ok(Transformed { raw: mapped(self.raw, linear, seed)?, bound: L2(l2) })
     }
 
     /// Rotates the first section, the same way on all devices of a collection.

@@ -1,6 +1,7 @@
 //! Steps on integers: rounding into the plan's words.
 
-use super::{Bound, Clipped, L2, Packed, Raw, SealError, Sent, Transformed, expect};
+use super::{Bound, Clipped, L2, NoBound, Packed, Raw, SealError, Sent, Transformed, expect};
+use crate::compress::{Seed, chain};
 use crate::plan::{LOSS_PER_UNIT, Plan, Section, Weight};
 use crate::whole;
 use littoral_privacy::account::distributed::{Noise as Law, Release};
@@ -29,33 +30,54 @@ pub struct Rounded<'p, B> {
 impl<B: Bound> Clipped<B> {
     /// Rounds every coordinate to the plan's steps; what lies outside its section's range saturates and is counted.
     pub fn round(self, plan: &Plan) -> Result<Rounded<'_, B>, SealError> {
-        self.raw.expect_shape(plan)?;
-        let Raw { examples, loss, wholes, sections } = self.raw;
-        let weight = plan.weight(examples);
-        let mut bytes = vec![0; plan.format().bytes()];
-        let mut saturated = Vec::with_capacity(sections.len());
-        for (i, (section, x)) in plan.sections().iter().zip(&sections).enumerate() {
-            let place = &mut bytes[plan.section_bytes(i, 0..section.len)];
-            let (levels, times) = (plan.levels().into(), if section.weighted { weight.value.into() } else { 1 });
-            let inv_step = plan.step(i).recip() as f32;
-            let clamped = match fixed::quantise_pack(x, inv_step, levels, times, plan.bits(), place) {
-                // Only what saturates can be infinite.
-                Ok(0) => 0,
-                Ok(clamped) if x.iter().all(|x| x.is_finite()) => clamped,
-                Ok(_) | Err(FixedError::NotANumber { .. }) => {
-                    let (index, &value) = x.iter().enumerate().find(|(_, x)| !x.is_finite()).unwrap_or((0, &f32::NAN));
-                    return Err(SealError::NotFinite { section: section.name, index, value });
-                }
-                Err(error) => return Err(error.into()),
-            };
-            saturated.push(clamped);
-        }
-        let header = header(plan, weight, saturated.iter().sum(), loss, &wholes);
-        fixed::pack(&header, plan.bits(), &mut bytes[..plan.header_bytes()])?;
-        let (step, len) = plan.sections().first().map_or((0.0, 0), |section| (plan.step(0), section.len));
-        let bound = self.bound.after(|l2| rounded_l2(l2, step, len));
-        Ok(Rounded { plan, weight, saturated, bound, bytes })
+        rounded(self.raw, self.bound, plan)
     }
+}
+
+impl<B: Bound> Transformed<B> {
+    /// As [`Clipped::round`].
+    pub fn round(self, plan: &Plan) -> Result<Rounded<'_, B>, SealError> {
+        rounded(self.raw, self.bound, plan)
+    }
+
+    /// The same, but the first section's coordinates go up or down by chance, so that errors on many devices average out where
+    /// steps are coarse. The seed is this device's own. Lengths may grow, and no bound is told.
+    pub fn round_by_chance<'p>(mut self, plan: &'p Plan, seed: &Seed) -> Result<Rounded<'p, NoBound>, SealError> {
+        self.raw.expect_shape(plan)?;
+        if let Some(sent) = self.raw.sections.first_mut() {
+            chain::to_grid(sent, plan.step(0), seed)?;
+        }
+        rounded(self.raw, NoBound, plan)
+    }
+}
+
+fn rounded<B: Bound>(raw: Raw, bound: B, plan: &Plan) -> Result<Rounded<'_, B>, SealError> {
+    raw.expect_shape(plan)?;
+    let Raw { examples, loss, wholes, sections } = raw;
+    let weight = plan.weight(examples);
+    let mut bytes = vec![0; plan.format().bytes()];
+    let mut saturated = Vec::with_capacity(sections.len());
+    for (i, (section, x)) in plan.sections().iter().zip(&sections).enumerate() {
+        let place = &mut bytes[plan.section_bytes(i, 0..section.len)];
+        let (levels, times) = (plan.levels().into(), if section.weighted { weight.value.into() } else { 1 });
+        let inv_step = plan.step(i).recip() as f32;
+        let clamped = match fixed::quantise_pack(x, inv_step, levels, times, plan.bits(), place) {
+            // Only what saturates can be infinite.
+            Ok(0) => 0,
+            Ok(clamped) if x.iter().all(|x| x.is_finite()) => clamped,
+            Ok(_) | Err(FixedError::NotANumber { .. }) => {
+                let (index, &value) = x.iter().enumerate().find(|(_, x)| !x.is_finite()).unwrap_or((0, &f32::NAN));
+                return Err(SealError::NotFinite { section: section.name, index, value });
+            }
+            Err(error) => return Err(error.into()),
+        };
+        saturated.push(clamped);
+    }
+    let header = header(plan, weight, saturated.iter().sum(), loss, &wholes);
+    fixed::pack(&header, plan.bits(), &mut bytes[..plan.header_bytes()])?;
+    let (step, len) = plan.sections().first().map_or((0.0, 0), |section| (plan.step(0), section.len));
+    let bound = bound.after(|l2| rounded_l2(l2, step, len));
+    Ok(Rounded { plan, weight, saturated, bound, bytes })
 }
 
 /// What the L2 norm of `len` coordinates clipped to `clip` is at most when they are rounded to steps of `step`: what the cloud

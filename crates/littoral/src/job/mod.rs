@@ -11,7 +11,7 @@ use crate::pending::Pending;
 use crate::reach::Reach;
 use clap::{Subcommand, ValueEnum};
 use littoral_node::deploy::replay::RunRecord;
-use littoral_node::job::{JobSpec, SAMPLE_TOML};
+use littoral_node::job::{JobError, JobSpec, SAMPLE_TOML};
 use littoral_node::operator::OperatorError;
 use littoral_node::role::cloud::command::Command as Order;
 use littoral_wire::message::SPEC_BYTES_MAX;
@@ -154,12 +154,20 @@ pub fn run(command: Command, json: bool) -> Result<(), Failure> {
 
 /// Reads and checks a job; what is wrong is named with the file.
 pub fn read_job(file: &Path) -> Result<(JobSpec, String), Failure> {
+    let (spec, toml) = read_any_job(file)?;
+    Ok((spec.within_epsilon().map_err(|e| named(file, e))?, toml))
+}
+
+/// The same, of a job that may cost more than it says.
+pub fn read_any_job(file: &Path) -> Result<(JobSpec, String), Failure> {
     let toml = text(file, SPEC_BYTES_MAX as u64)?;
-    let spec = JobSpec::parse(&toml).map_err(|mut e| {
-        e.place = format!("{}, {}", file.display(), e.place);
-        Failure::from(e)
-    })?;
+    let spec = JobSpec::parse(&toml).map_err(|e| named(file, e))?;
     Ok((spec, toml))
+}
+
+pub fn named(file: &Path, mut error: JobError) -> Failure {
+    error.place = format!("{}, {}", file.display(), error.place);
+    error.into()
 }
 
 fn submit(file: &Path, reach: &Reach, json: bool) -> Result<(), Failure> {

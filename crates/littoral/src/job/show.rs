@@ -69,7 +69,7 @@ pub fn progress(job: &Value) -> String {
 pub fn news(before: &Value, job: &Value) -> Option<String> {
     let differ = |field: &str| before[field] != job[field];
     match job["state"].as_str() {
-        Some("preparing" | "collecting" | "applying") => {
+        Some("preparing" | "collecting" | "opening" | "applying") => {
             let new_version = !before.is_null() && differ("version") && job["version"].as_u64() > Some(0);
             (before.is_null() || new_version).then(|| progress(job))
         }
@@ -93,6 +93,40 @@ pub fn details(job: &Value) {
     }
     for plan in items(job, "plan") {
         line(&format!("  {:<13}{}", "plan", plan.as_str().unwrap_or_default()));
+    }
+    let privacy = &job["privacy"];
+    let told = text(privacy, "told");
+    if !told.is_empty() {
+        line(&format!("  {:<13}{told}", "privacy"));
+    }
+    for viewer in items(privacy, "viewers") {
+        line(&format!("  {:<13}{}", text(viewer, "viewer"), text(viewer, "why")));
+    }
+    let masked = &job["secure_aggregation"];
+    for session in items(masked, "sessions") {
+        let number = |field| text(session, field);
+        let group = Some(number("group")).filter(|group| !group.is_empty());
+        let group = group.map_or(String::new(), |group| format!(", devices of {group}"));
+        line(&format!(
+            "  {:<13}{} devices, degree {}, threshold {}, {} or more are opened together, threat {}{group}",
+            "masked sum",
+            number("devices"),
+            number("degree"),
+            number("threshold"),
+            number("minimum"),
+            number("threat"),
+        ));
+    }
+    if !text(masked, "phase").is_empty() {
+        line(&format!("  {:<13}{}", "step", text(job, "why")));
+    }
+    if let (Some(bytes), Some(ratio)) = (job["update_bytes"].as_u64(), job["compression_ratio"].as_f64()) {
+        let (whole, by) = (text(job, "uncompressed_bytes"), text(job, "compression"));
+        let by = if by.is_empty() { "not compressed".into() } else { format!("compressed by {by}") };
+        line(&format!(
+            "  {:<13}{bytes} bytes per device and round, {by}; {whole} in 32 bits ({ratio:.1} x)",
+            "updates"
+        ));
     }
     for note in items(job, "notes") {
         line(&format!("  {:<13}{}", "note", note.as_str().unwrap_or_default()));

@@ -12,7 +12,7 @@ pub struct Setting {
     /// The noise: Gaussian, Laplace, discrete Gaussian or Skellam on a value of sensitivity 1, or shares of the latter two
     /// that the devices of a masked sum add.
     #[arg(long)]
-    mechanism: Kind,
+    mechanism: Option<Kind>,
     /// How often it ran.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=1 << 40))]
     steps: u64,
@@ -26,7 +26,8 @@ pub struct Setting {
     /// record, which covers adding or removing one, for a sensitivity of replacing.
     #[arg(long, default_value = "poisson")]
     sampling: Draw,
-    /// Rényi divergence or privacy loss distributions; pld by default, rdp for distributed mechanisms, which have no pld.
+    /// Rényi divergence or privacy loss distributions; pld by default; rdp for distributed mechanisms, of which those with Skellam noise have
+    /// no pld.
     #[arg(long)]
     accountant: Option<By>,
     /// Which data sets shall not be told apart. The noise multiplier is over the sensitivity of this.
@@ -110,6 +111,9 @@ pub enum Refused {
 impl Setting {
     /// The flags belong together.
     pub fn check(&self) -> Result<(), Failure> {
+        if self.mechanism.is_none() {
+            return Err(Failure::usage("--mechanism", "this argument", "none"));
+        }
         let shares = &self.shares;
         let given = [
             ("--clients", shares.clients.is_some()),
@@ -122,7 +126,7 @@ impl Setting {
         ];
         match (self.noise(), given.iter().find(|(_, given)| *given)) {
             (None, Some((flag, _))) => {
-                return Err(Failure::usage(*flag, "a distributed mechanism with it", format!("{:?}", self.mechanism)));
+                return Err(Failure::usage(*flag, "a distributed mechanism with it", format!("{:?}", self.kind())));
             }
             (Some(_), _) if shares.clients.is_none() => {
                 return Err(Failure::usage("--clients", "this argument", "none"));
@@ -140,8 +144,13 @@ impl Setting {
         Ok(())
     }
 
+    /// After [`Setting::check`].
+    fn kind(&self) -> Kind {
+        self.mechanism.unwrap_or(Kind::Gaussian)
+    }
+
     fn noise(&self) -> Option<Noise> {
-        match self.mechanism {
+        match self.kind() {
             Kind::DistributedDiscreteGaussian => Some(Noise::DiscreteGaussian),
             Kind::DistributedSkellam => Some(Noise::Skellam),
             _ => None,
@@ -168,7 +177,7 @@ impl Setting {
 
     pub fn epsilon(&self, noise_multiplier: f64) -> Result<f64, Refused> {
         let z = noise_multiplier;
-        let mechanism = match self.mechanism {
+        let mechanism = match self.kind() {
             Kind::Gaussian => Mechanism::Gaussian { noise_multiplier: z },
             // The deviation of Laplace noise is √2 times its scale.
             Kind::Laplace => Mechanism::Laplace { scale: z / std::f64::consts::SQRT_2 },
@@ -269,7 +278,7 @@ fn rate(text: &str) -> Result<f64, String> {
     above_zero(text).ok().filter(|rate| *rate <= 1.0).ok_or_else(|| "a number above 0 and at most 1".into())
 }
 
-fn delta(text: &str) -> Result<f64, String> {
+pub fn delta(text: &str) -> Result<f64, String> {
     let good = above_zero(text).ok().filter(|delta| (1e-15..1.0).contains(delta));
     good.ok_or_else(|| "a number from 1e-15 to below 1".into())
 }

@@ -3,6 +3,7 @@
 mod chat;
 mod deployed;
 mod kills;
+mod masked;
 mod memory;
 mod run;
 #[path = "../serve/tiny.rs"]

@@ -10,6 +10,7 @@ use crate::role::Entropy;
 use crate::store::FileObjects;
 use crate::work::{self, LocalData, ObjectFault, Objects, Output, Work, WorkFault};
 use littoral_fed::aggregate::Partial;
+use littoral_fed::compress::accumulate;
 use littoral_wire::message::{Collection, Work as Kind};
 use littoral_wire::object::Manifest;
 use littoral_wire::{JobId, NodeId};
@@ -86,6 +87,17 @@ pub fn replay(
     record: &RunRecord,
     devices: &BTreeMap<String, Arc<dyn LocalData>>,
     objects: &FileObjects,
+    on_version: impl FnMut(&Compared),
+) -> Result<(), ReplayError> {
+    replay_updates(record, devices, objects, |_, _| {}, on_version)
+}
+
+/// The same, and each device's plain update is shown too: the device's name, and the words.
+pub fn replay_updates(
+    record: &RunRecord,
+    devices: &BTreeMap<String, Arc<dyn LocalData>>,
+    objects: &FileObjects,
+    mut on_update: impl FnMut(&str, &[u8]),
     mut on_version: impl FnMut(&Compared),
 ) -> Result<(), ReplayError> {
     let wrong = |place: &str, expected: &str, got: String| ReplayError::Record {
@@ -97,6 +109,10 @@ pub fn replay(
         return Err(wrong("versions", "at least one version that was made", "none: there is nothing to repeat".into()));
     }
     let spec = JobSpec::parse(&record.spec).map_err(|e| wrong("spec", "a job of this release", e.to_string()))?;
+    if spec.noise().is_some() {
+        let expected = "a job without differential privacy: noise is drawn anew, and what was drawn is nowhere kept";
+        return Err(wrong("spec, differential_privacy", expected, "a job with it".into()));
+    }
     let spec = Arc::new(spec);
     let initial = work::run(&Work::Initial { spec: spec.clone() }, objects, &NoData);
     let (mut model, mut state) = match initial.map_err(|fault| ReplayError::Apply { version: 0, fault })? {
@@ -131,7 +147,15 @@ pub fn replay(
             };
             let mut bytes = vec![0; usize::try_from(update.bytes()).unwrap_or(0)];
             objects.read(update.id(), 0, &mut bytes)?;
-            sum.absorb(stand_in(name), &bytes).map_err(|e| ReplayError::Sum { version, device, why: e.to_string() })?;
+            on_update(name, &bytes);
+            let absorbed = match spec.codec(work) {
+                None => sum.absorb(stand_in(name), &bytes).map_err(|e| e.to_string()),
+                Some(codec) => {
+                    let absorbed = accumulate::absorb(&mut sum, stand_in(name), codec, spec.plan(work), &bytes);
+                    absorbed.map_err(|e| e.to_string())
+                }
+            };
+            absorbed.map_err(|why| ReplayError::Sum { version, device, why })?;
             objects.remove(update.id())?;
             // It was included, so what it wanted to keep became current.
             if let Some(pending) = pending {

@@ -5,14 +5,18 @@
 //! text goes to devices inside a [`Task`], so that all sides reckon with the same numbers.
 
 mod check;
+pub mod compression;
 pub mod privacy;
 mod text;
 mod version;
 
+pub use compression::{CompressionText, Uplink};
+pub use privacy::{Guarantee, Terms};
 pub use text::{DataText, JobText, LocalText, OptimiserText, PrecisionText, RoundsText, SAMPLE_TOML};
 pub use version::{BLOCK, VersionLayout};
 
 use littoral_fed::algorithm::Algorithm;
+use littoral_fed::compress::{Codec, Linear, accumulate};
 use littoral_fed::dp::Noise;
 use littoral_fed::plan::{Plan, Resolution, Weighting};
 use littoral_fed::round::{Masked, Settings};
@@ -21,7 +25,7 @@ use littoral_wire::bounded::printable;
 use littoral_wire::message::{SPEC_BYTES_MAX, Work};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use thiserror::Error;
 
 use self::check::{Parts, unplanned};
@@ -51,6 +55,9 @@ struct Inner {
     evaluate: Plan,
     version: VersionLayout,
     noise: Option<Noise>,
+    terms: Option<Terms>,
+    guarantees: OnceLock<Vec<Guarantee>>,
+    uplink: Option<Uplink>,
 }
 
 impl std::fmt::Debug for JobSpec {
@@ -110,17 +117,34 @@ impl JobSpec {
         let Parts { model, algorithm, mut settings } = check::parts(&text)?;
         let cohort_max = settings.cohort_size() as u32;
         let params = model.layout().len();
-        let noise = privacy::noise(&text, &*algorithm, &settings, params)?;
-        let plan = |resolution| {
-            let wholes = algorithm.wholes() + EVALUATION_WHOLES;
-            let Some(noise) = &noise else {
-                let sections = algorithm.sections(params, text.precision.range);
-                return Plan::new(cohort_max, text.precision.weighting, resolution, sections, wholes)
-                    .map_err(unplanned);
-            };
+        let uplink = compression::uplink(&text, &*algorithm, params)?;
+        let coded = matches!(&uplink, Some(Uplink::Coded(_)));
+        let wholes = algorithm.wholes() + EVALUATION_WHOLES + usize::from(coded);
+        let mapped = match &uplink {
+            Some(Uplink::Linear { linear, resolution, range }) => {
+                let weighting = match text.differential_privacy {
+                    None => text.precision.weighting,
+                    Some(_) => Weighting::Uniform,
+                };
+                let sections = algorithm.sections(linear.sent_len(params), *range);
+                Some(Plan::new(cohort_max, weighting, *resolution, sections, wholes).map_err(unplanned)?)
+            }
+            _ => None,
+        };
+        let private = privacy::noise(&text, &*algorithm, &settings, params, uplink.as_ref().zip(mapped.as_ref()))?;
+        let (noise, terms) = private.unzip();
+        let plan = |resolution| match (&mapped, &noise) {
+            (Some(plan), None) => Ok(plan.clone()),
+            (Some(plan), Some(_)) => plan.clone().quiet().map_err(unplanned),
             // Nothing is longer than the clip; every device counts once.
-            let sections = algorithm.sections(params, noise.spec.clip as f32);
-            noise.plan(cohort_max, sections, wholes).map_err(unplanned)
+            (None, Some(noise)) => {
+                let sections = algorithm.sections(params, noise.spec.clip as f32);
+                noise.plan(cohort_max, sections, wholes).map_err(unplanned)
+            }
+            (None, None) => {
+                let sections = algorithm.sections(params, text.precision.range);
+                Plan::new(cohort_max, text.precision.weighting, resolution, sections, wholes).map_err(unplanned)
+            }
         };
         let mut train = plan(text.precision.resolution)?;
         // What devices keep in integers adds up at the cloud, over the whole population, in 32 bits.
@@ -144,14 +168,31 @@ impl JobSpec {
         if let Some(agreement) = &text.secure_aggregation {
             let job = *blake3::hash(&serde_json::to_vec(&text).unwrap_or_default()).as_bytes();
             let formats = [statistics_plan.format(), train.format(), evaluate.format()];
-            let masked = Masked { agreement: agreement.clone(), job, formats };
+            let mut agreement = agreement.clone();
+            // Devices open no sum with fewer shares of noise than the account holds for.
+            if let Some(terms) = terms.as_ref().filter(|terms| terms.dp.on_devices()) {
+                agreement.group_min = agreement.group_min.max(terms.shares_min);
+            }
+            let masked = Masked { agreement, job, formats };
             settings = settings.with_masks(masked).map_err(|e| JobError::new(e.field, e.allowed, e.got))?;
         }
         let broadcast = algorithm.cloud_state().iter().filter(|s| s.broadcast).count();
         let kept = algorithm.cloud_state().len() - broadcast;
         let version = VersionLayout { params, broadcast, kept, inputs: width };
-        let inner =
-            Inner { text, model, algorithm, settings, train, statistics: statistics_plan, evaluate, version, noise };
+        let inner = Inner {
+            text,
+            model,
+            algorithm,
+            settings,
+            train,
+            statistics: statistics_plan,
+            evaluate,
+            version,
+            noise,
+            terms,
+            guarantees: OnceLock::new(),
+            uplink,
+        };
         let spec = Self { inner: Arc::new(inner) };
         // Written as JSON a job may be much longer than its text.
         let told = Task { spec: spec.clone(), population: u64::MAX }.encode().len();
@@ -198,17 +239,80 @@ impl JobSpec {
         }
     }
 
+    /// How updates are compressed.
+    pub fn uplink(&self) -> Option<&Uplink> {
+        self.inner.uplink.as_ref()
+    }
+
+    /// The code of a collection's updates, if they have one.
+    pub fn codec(&self, work: Work) -> Option<&dyn Codec> {
+        match &self.inner.uplink {
+            Some(Uplink::Coded(codec)) if work == Work::Train => Some(&**codec),
+            _ => None,
+        }
+    }
+
+    /// The map through which sums of training go, if there is one.
+    pub fn linear(&self) -> Option<&dyn Linear> {
+        match &self.inner.uplink {
+            Some(Uplink::Linear { linear, .. }) => Some(&**linear),
+            _ => None,
+        }
+    }
+
+    /// Steps in which devices keep what compression left out; `None`: they do not.
+    pub fn residual_step(&self) -> Option<f64> {
+        let keeps = self.inner.text.compression.as_ref().is_some_and(|text| text.uplink.residual());
+        let uplink = self.inner.uplink.as_ref().filter(|_| keeps)?;
+        Some(uplink.residual_step(&self.inner.train))
+    }
+
+    /// What a device keeps of the job between rounds, one integer per parameter: the algorithm's, or a residual.
+    pub fn device_state(&self) -> Option<&'static str> {
+        self.inner.algorithm.device_state().or(self.residual_step().map(|_| compression::RESIDUAL))
+    }
+
+    /// Bytes of one device's update of training as planned: exactly, or at most if it is coded.
+    pub fn update_bytes(&self) -> u64 {
+        let plan = &self.inner.train;
+        match self.codec(Work::Train) {
+            Some(codec) => accumulate::bytes_max(codec, plan).min(compression::coded_bytes_max(plan)) as u64,
+            None => plan.format().bytes() as u64,
+        }
+    }
+
+    /// Bytes of the model's parameters in 32 bits: an update of a job that compresses nothing.
+    pub fn uncompressed_bytes(&self) -> u64 {
+        4 * self.inner.version.params as u64
+    }
+
     /// The noise of a private job.
     pub fn noise(&self) -> Option<&Noise> {
         self.inner.noise.as_ref()
     }
 
-    /// What a private job costs each viewer.
-    pub fn guarantees(&self) -> Vec<privacy::Guarantee> {
-        let masked = self.inner.settings.masked.is_some();
-        let noise = self.inner.noise.as_ref();
-        // It was worked out before, when the job was checked.
-        noise.and_then(|noise| privacy::guarantees(noise, &self.inner.settings, masked).ok()).unwrap_or_default()
+    /// Refused if a private job costs more than it says. Not part of [`JobSpec::parse`]: what a job costs changes nothing of what
+    /// devices do, and takes up to a second to work out.
+    pub fn within_epsilon(self) -> Result<Self, JobError> {
+        match self.inner.noise.as_ref().zip(self.inner.terms.as_ref()) {
+            Some((noise, terms)) => privacy::within_epsilon(noise, terms).map(|()| self),
+            None => Ok(self),
+        }
+    }
+
+    /// What a private job releases.
+    pub fn terms(&self) -> Option<&Terms> {
+        self.inner.terms.as_ref()
+    }
+
+    /// What a private job costs each viewer, the one of released models first; empty for others. The first call may take a
+    /// second.
+    pub fn guarantees(&self) -> &[Guarantee] {
+        self.inner.guarantees.get_or_init(|| {
+            let private = self.inner.noise.as_ref().zip(self.inner.terms.as_ref());
+            // It could be accounted for when the job was checked.
+            private.and_then(|(noise, terms)| privacy::guarantees(noise, terms).ok()).unwrap_or_default()
+        })
     }
 
     /// What the submitter should know about what follows from the job.
@@ -221,9 +325,18 @@ impl JobSpec {
             plan.bits(),
             plan.format().bytes(),
             plan.levels(),
-            self.inner.text.precision.range,
+            plan.sections().first().map_or(self.inner.text.precision.range, |section| section.range),
         )];
+        if let Some(uplink) = &self.inner.uplink {
+            let (bytes, whole) = (self.update_bytes(), self.uncompressed_bytes());
+            let (name, at_most) = (uplink.name(), if self.codec(Work::Train).is_some() { "at most " } else { "" });
+            let ratio = whole as f64 / bytes as f64;
+            out.push(format!("compressed by {name}: {at_most}{bytes} bytes of {whole} without, {ratio:.1} x fewer"));
+        }
         out.extend(plan.remark());
+        if self.inner.noise.is_some() {
+            out.push(privacy::sentences(&self.inner.text, self.guarantees()));
+        }
         out
     }
 }
@@ -250,6 +363,19 @@ impl Task {
         serde_json::to_vec(&encoded).unwrap_or_default()
     }
 
+    /// Whether a task's job says anything about compression: most do not, and an edge need not read further.
+    pub fn compresses(bytes: &[u8]) -> bool {
+        #[derive(Deserialize)]
+        struct Told {
+            job: Part,
+        }
+        #[derive(Deserialize)]
+        struct Part {
+            compression: Option<serde::de::IgnoredAny>,
+        }
+        serde_json::from_slice(bytes).is_ok_and(|told: Told| told.job.compression.is_some())
+    }
+
     pub fn decode(bytes: &[u8]) -> Result<Self, JobError> {
         let encoded: EncodedTask =
             serde_json::from_slice(bytes).map_err(|e| JobError::new("task", "a job of this release", e))?;
@@ -272,6 +398,8 @@ pub struct Totals {
     pub loss_sum: f64,
     /// Right and wrong are words for classes, not for numbers.
     pub classifies: bool,
+    /// Bytes of all devices' updates of training.
+    pub update_bytes: Option<u64>,
 }
 
 impl Totals {
@@ -295,6 +423,9 @@ pub struct Line {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub test_loss: Option<f64>,
     pub test_rows: u64,
+    /// Of one device, the mean over those that are in the version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub update_bytes: Option<u64>,
     /// From asking devices to the applied sum.
     pub took_ms: u64,
     pub at_ms: u64,
@@ -311,6 +442,7 @@ impl Line {
             accuracy: totals.accuracy(),
             test_loss: (totals.rows > 0).then(|| totals.loss_sum / totals.rows as f64),
             test_rows: totals.rows,
+            update_bytes: totals.update_bytes.filter(|_| totals.devices > 0).map(|bytes| bytes / totals.devices),
             took_ms,
             at_ms,
         }

@@ -1,6 +1,6 @@
 //! A job as it is written.
 
-use super::JobError;
+use super::{CompressionText, JobError};
 use crate::data::Schema;
 use littoral_fed::algorithm::AlgorithmSpec;
 use littoral_fed::dp::DifferentialPrivacy;
@@ -34,6 +34,9 @@ pub struct JobText {
     /// Sums are masked: nobody but the device sees its update. Without it edges and cloud could.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secure_aggregation: Option<SecureAggregation>,
+    /// Fewer bytes: what devices send is mapped to less, or coded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compression: Option<CompressionText>,
     /// Released models hardly depend on any one device.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub differential_privacy: Option<DifferentialPrivacy>,

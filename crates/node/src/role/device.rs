@@ -151,6 +151,8 @@ pub struct Device {
     /// Per job, the model object that is here.
     models: BTreeMap<JobId, ObjectId>,
     settled: BTreeMap<JobId, Settled>,
+    /// Per job, how often this device has sealed what it learnt.
+    taken_part: BTreeMap<JobId, u64>,
     /// Sealed updates whose bytes are being read to be offered.
     offering: BTreeSet<(ObjectId, Collection)>,
     /// Why work failed, by job.
@@ -193,19 +195,51 @@ impl Task {
     }
 }
 
+impl Task {
+    /// Why this device cannot take part once more: the account of the job holds for so many times.
+    fn exceeds_cap(&self, collection: Collection, taken_part: u64) -> Option<String> {
+        if collection.work != Kind::Train {
+            return None;
+        }
+        let told = crate::job::Task::decode(&self.spec).ok()?;
+        let cap = told.spec.terms()?.participations;
+        (taken_part >= cap).then(|| {
+            format!(
+                "differential_privacy.participations_max: at most {cap} expected, since what the job costs is accounted for that                  often, and this device has sealed an update {taken_part} times"
+            )
+        })
+    }
+
+    /// Whether what compression left out here is of another version than the cloud counts this device in last.
+    fn outdates_residual(&self, collection: Collection, here: u32) -> bool {
+        let keeps = || crate::job::Task::decode(&self.spec).is_ok_and(|told| told.spec.residual_step().is_some());
+        collection.work == Kind::Train && here != self.counted && keeps()
+    }
+}
+
 impl Device {
     pub fn new(identity: DeviceIdentity, rows: Vec<Row>) -> Self {
         let mut sealed = BTreeMap::new();
         let mut states = BTreeMap::new();
         let mut settled = BTreeMap::new();
+        let mut taken_part = BTreeMap::new();
         let mut newest_roster = 0;
         for row in rows {
             match row.key.table {
+                // It would seal once more.
+                Table::Sealed if cfg!(feature = "broken-one-vector-per-key") => {}
                 Table::Sealed => {
                     if let (Ok(collection), Some(kept)) =
                         (Collection::from_bytes(&row.key.item), Sealed::from_bytes(&row.value))
                     {
                         sealed.insert(collection, kept);
+                    }
+                }
+                // It would take part without end.
+                Table::Ledger if cfg!(feature = "broken-within-budget") => {}
+                Table::Ledger => {
+                    if let Ok(times) = u64::from_bytes(&row.value) {
+                        taken_part.insert(row.key.job, times);
                     }
                 }
                 Table::Roster => newest_roster = u64::from_bytes(&row.value).unwrap_or(0),
@@ -235,6 +269,7 @@ impl Device {
             states,
             models: BTreeMap::new(),
             settled,
+            taken_part,
             offering: BTreeSet::new(),
             said: Said::default(),
             next_work: 0,
@@ -371,6 +406,18 @@ impl Device {
         }
     }
 
+    /// A residual that is not of the version which counts this device last is of no use: what it owes was sent since, or never will
+    /// be. Unlike an algorithm's state it may begin anew.
+    fn forget_residual(&mut self, job: JobId, effects: &mut Vec<Effect>) {
+        let Some(old) = self.states.remove(&job) else { return };
+        effects.push(Effect::Store(vec![Write::Delete { key: state_key(job) }]));
+        effects.push(Effect::Drop(old.id()));
+        let what = format!(
+            "job {job}: what compression left out is of another version than the cloud counts; it is forgotten"
+        );
+        effects.push(Effect::Report(Report::Note { what }));
+    }
+
     /// Fetches the model, unless an older update of the job still waits for its verdict, or what that verdict settled
     /// is not here any more.
     fn start(&mut self, link: LinkId, collection: Collection, effects: &mut Vec<Effect>) {
@@ -383,6 +430,15 @@ impl Device {
             self.tasks.remove(&collection);
             return self.decline(collection, why, effects);
         }
+        let taken_part = self.taken_part.get(&collection.job).copied().unwrap_or(0);
+        if let Some(why) = task.exceeds_cap(collection, taken_part) {
+            self.tasks.remove(&collection);
+            return self.decline(collection, why, effects);
+        }
+        if task.outdates_residual(collection, here) {
+            self.forget_residual(collection.job, effects);
+        }
+        let Some(task) = self.tasks.get_mut(&collection) else { return };
         let fetch = Fetch::begin(task.model.clone(), link, FETCH_WINDOW, effects);
         task.stage = TaskStage::Fetching(fetch);
     }
@@ -464,6 +520,11 @@ impl Device {
         let mut writes = vec![Write::Object(sealed.update.id())];
         writes.extend(sealed.pending.iter().map(|s| Write::Object(s.id())));
         writes.push(Write::Put { key: sealed_key(collection), value: sealed.to_bytes() });
+        if collection.work == Kind::Train {
+            let times = self.taken_part.entry(collection.job).or_default();
+            *times += 1;
+            writes.push(Write::Put { key: taken_part_key(collection.job), value: times.to_bytes() });
+        }
         effects.push(Effect::Store(writes));
         self.sealed.insert(collection, sealed);
         self.offer(collection, effects);
@@ -671,6 +732,10 @@ fn sealed_key(collection: Collection) -> RowKey {
 
 fn state_key(job: JobId) -> RowKey {
     RowKey { table: Table::DeviceState, job, version: 0, item: Vec::new() }
+}
+
+fn taken_part_key(job: JobId) -> RowKey {
+    RowKey { table: Table::Ledger, job, version: 0, item: Vec::new() }
 }
 
 /// The item of the row that holds [`Settled`].

@@ -1,8 +1,9 @@
 //! The cloud's part: version 0, and from a version and a collection's sums the next one.
 //!
 //! A model of any size passes through block by block: of the sums, the version and the cloud's state only one block
-//! each is in memory. Sums are integers, so neither the order of partials nor the cut into blocks leaves a trace.
+//! each is in memory (but of sums that were compressed by a linear map: `compressed`). Sums are integers, so neither the order of partials nor the cut into blocks leaves a trace.
 
+use super::compressed::MappedBack;
 use super::version::{self, put_reals, put_wholes, reals, wholes};
 use super::{ObjectWriter, Objects, Output, WorkFault};
 use crate::data::statistics::Sums;
@@ -76,6 +77,11 @@ pub fn run(
         classifies: spec.model().loss() == Loss::CrossEntropy,
         ..Totals::default()
     };
+    if spec.codec(collection.work).is_some() {
+        totals.update_bytes = opened.wholes.pop().map(|bytes| bytes.clamp(0, u64::MAX.into()) as u64);
+    } else if collection.work == Work::Train {
+        totals.update_bytes = Some(opened.devices * plan.format().bytes() as u64);
+    }
     if collection.work != Work::Statistics {
         // The algorithm's own integers come first; it does not know of these.
         let own = opened.wholes.len().saturating_sub(EVALUATION_WHOLES);
@@ -94,7 +100,7 @@ pub fn run(
                 opened.weight_sum = spec.settings().cohort.target.into();
             }
             let private = spec.noise().map(|noise| Private::new(noise, spec, collection, entropy)).transpose()?;
-            step(spec, plan, model, state, &sums, &opened, private, objects)?
+            step(spec, collection, plan, model, state, &sums, &opened, private, objects)?
         }
     };
     Ok(Output::Applied { model, state, totals })
@@ -165,6 +171,7 @@ impl Private {
 #[allow(clippy::too_many_arguments)]
 fn step(
     spec: &JobSpec,
+    collection: Collection,
     plan: &Plan,
     model: &Manifest,
     state: Option<&Manifest>,
@@ -185,6 +192,9 @@ fn step(
     let mut words = vec![0; BLOCK.min(layout.params)];
     let mut sum = vec![0.0; words.len()];
     let (mut bytes, mut packed) = (Vec::new(), Vec::new());
+    let add_noise = |words: &mut [i64]| private.iter_mut().for_each(|private| private.add_noise(words));
+    let back = spec.linear().map(|linear| MappedBack::read(spec, linear, collection, plan, sums, add_noise));
+    let back = back.transpose()?;
     let mut next = Next::begin(spec, objects)?;
     for block in layout.blocks() {
         let len = block.len();
@@ -208,14 +218,18 @@ fn step(
             take(&mut states, &vectors, false, bytes.chunks_exact(4 * len));
         }
         for section in 0..plan.sections().len() {
-            sums.read(plan.section_bytes(section, block.clone()), &mut packed)?;
-            open_section(plan, section, block.clone(), &packed, &mut words).map_err(refused)?;
-            if let Some(private) = &mut private {
-                private.add_noise(&mut words);
-            }
-            sum.iter_mut().zip(&words).for_each(|(sum, &word)| *sum = word as f64);
-            if let Some(private) = &private {
-                private.rotate_back(block.start, &mut sum);
+            if let Some(back) = &back {
+                back.copy_to(block.start, &mut sum);
+            } else {
+                sums.read(plan.section_bytes(section, block.clone()), &mut packed)?;
+                open_section(plan, section, block.clone(), &packed, &mut words).map_err(refused)?;
+                if let Some(private) = &mut private {
+                    private.add_noise(&mut words);
+                }
+                sum.iter_mut().zip(&words).for_each(|(sum, &word)| *sum = word as f64);
+                if let Some(private) = &private {
+                    private.rotate_back(block.start, &mut sum);
+                }
             }
             let mut state: Vec<StateSlice<'_>> = states.iter_mut().map(|state| state.slice(0, len)).collect();
             let chunk = Chunk { first: block.start, model: &mut w, state: &mut state, sum: &sum };
@@ -300,7 +314,7 @@ fn put(states: &[State], vectors: &[StateVector], broadcast: bool, out: &mut Vec
 }
 
 /// Sums of updates that together are one sum.
-struct Partials<'a> {
+pub(super) struct Partials<'a> {
     bits: u32,
     objects: &'a dyn Objects,
     ids: Vec<ObjectId>,
@@ -322,7 +336,7 @@ impl<'a> Partials<'a> {
     }
 
     /// Some bytes of the one sum: whole groups of words.
-    fn read(&self, range: Range<usize>, sum: &mut Vec<u8>) -> Result<(), WorkFault> {
+    pub(super) fn read(&self, range: Range<usize>, sum: &mut Vec<u8>) -> Result<(), WorkFault> {
         sum.clear();
         sum.resize(range.len(), 0);
         let Some((first, rest)) = self.ids.split_first() else {

@@ -4,6 +4,7 @@
 //! right answers. All three go the one road of [`littoral_fed::seal`].
 
 use super::bench::{Bench, Room};
+use super::compressed::{Compressed, compress, shared_seed};
 use super::training::{Training, rows_per_step};
 use super::version::{Version, VersionError, put_wholes, wholes};
 use super::{LocalData, LocalNote, Objects, Output, Rows, WorkFault};
@@ -27,6 +28,7 @@ use std::sync::Arc;
 /// A sum of losses counts as at most this much: a cohort's worth of them fits an i128.
 const LOSS_WHOLE_MAX: f64 = 1e27;
 
+#[allow(clippy::too_many_arguments)] // The fields of one work.
 pub fn run(
     collection: Collection,
     task: &Arc<[u8]>,
@@ -108,7 +110,7 @@ fn train(
         return Err(WorkFault::Declined(format!("data set `{}` has no training rows here", spec.data_set())));
     }
     let version = Version::read(spec, objects, model)?;
-    let mut kept = match spec.algorithm().device_state() {
+    let mut kept = match spec.device_state() {
         Some(what) => Some(kept(what, spec.version().params, state, objects)?),
         None => None,
     };
@@ -128,7 +130,7 @@ fn train(
     let start = Start {
         w: &version.w,
         broadcast: &broadcast,
-        device_state: kept.as_deref(),
+        device_state: kept.as_deref().filter(|_| spec.algorithm().device_state().is_some()),
         population: task.population.max(1),
         plan,
     };
@@ -146,7 +148,15 @@ fn train(
         let clipped = raw.clip(noise.spec.clip as f32).map_err(declined)?;
         let packed = match noise.on_devices() {
             // The cloud adds the noise; what it is added to is as long as was accounted for.
-            false => clipped.round(plan).map_err(declined)?.pack(),
+            false => match spec.linear() {
+                None => clipped.round(plan),
+                Some(linear) => {
+                    let transformed = clipped.transform_within(linear, &shared_seed(spec, collection));
+                    transformed.and_then(|transformed| transformed.round(plan))
+                }
+            }
+            .map_err(declined)?
+            .pack(),
             true => {
                 let mut generator = entropy.generator("share of noise");
                 let rotation = rotation(spec, collection);
@@ -158,6 +168,13 @@ fn train(
             }
         };
         return Ok(Output::Local { update: send(packed, collection, masked, objects)?, state: None, note: note(0) });
+    }
+    if let Some(uplink) = spec.uplink() {
+        let Compressed { packed, saturated, residual } =
+            compress(spec, uplink, collection, name, raw, kept.as_deref())?;
+        let update = send(packed, collection, masked, objects)?;
+        let state = residual.map(|residual| keep(&residual, objects)).transpose()?;
+        return Ok(Output::Local { update, state, note: note(saturated) });
     }
     let rounded = raw.unclipped().round(plan).map_err(declined)?;
     let saturated = rounded.saturated().iter().sum();
@@ -267,7 +284,7 @@ fn order_seed(job_seed: u64, version: u64, name: &str) -> u64 {
     u64::from_le_bytes(first)
 }
 
-fn declined(why: impl Display) -> WorkFault {
+pub(super) fn declined(why: impl Display) -> WorkFault {
     WorkFault::Declined(why.to_string())
 }
 

@@ -398,7 +398,8 @@ fn fednova_with_equal_steps_is_fedavg() {
         let mut it = Run::new(job(algorithm, 4, MINI, 2, UNIFORM), 2);
         let updates = (0..2).map(|device| it.update(Kind::Train, device, None, &table(device, 4, 12)).0).collect();
         let totals = it.advance(Kind::Train, updates, 2);
-        (it.model.id(), totals)
+        // One more integer takes some bytes.
+        (it.model.id(), Totals { update_bytes: None, ..totals })
     });
     assert_eq!(made[0], made[1]);
     assert_eq!(made[0].1.rows, 10);
@@ -572,4 +573,121 @@ fn what_does_not_fit_is_declined_or_fails_with_a_sentence() {
     let gone = Manifest::of(&vec![1; it.spec.version().model_bytes()]).unwrap();
     it.model = gone;
     failed(it.local(Kind::Train, 0, None, &table(0, 4, 6)), "is not here");
+}
+
+/// The large job with a recipe: more than one block.
+fn compressed(recipe: &str) -> (Run, Vec<Rows>) {
+    let (spec, data) = large_job("{ name = \"fedavg\" }");
+    let mut text = spec.text().clone();
+    text.compression = toml::from_str(&format!("uplink = {{ {recipe} }}")).unwrap();
+    text.precision = toml::from_str("weighting = \"uniform\"").unwrap();
+    (Run::new(JobSpec::check(text).unwrap(), 9), data)
+}
+
+#[test]
+fn a_linear_maps_sum_comes_back_block_by_block_as_it_does_all_at_once() {
+    for recipe in ["name = \"rotation\"", "name = \"random-k\", kept = 0.3"] {
+        let (mut it, data) = compressed(&format!("{recipe}, levels = 64, sent_range = 1.0"));
+        let before = it.read().w;
+        let updates = [0, 1].map(|device| it.update(Kind::Train, device, None, &data[device]).0);
+        let plan = it.spec.plan(Kind::Train).clone();
+        let len = plan.sections()[0].len;
+        let mut words = vec![0; len];
+        let total = it.sum(Kind::Train, &[&updates[0], &updates[1]]);
+        let bytes = &total.bytes().unwrap()[plan.section_bytes(0, 0..len)];
+        littoral_fed::open::open_section(&plan, 0, 0..len, bytes, &mut words).unwrap();
+        let sent: Vec<f32> = words.iter().map(|&word| word as f32).collect();
+        // The seed that all share: of the job's and the version.
+        let mut hashed = b"littoral/compression\0".to_vec();
+        hashed.extend_from_slice(&[0; 16]);
+        let back = it.spec.linear().unwrap().backward(&sent, before.len(), blake3::hash(&hashed).as_bytes());
+
+        let totals = it.advance(Kind::Train, updates.into(), 2);
+        assert_eq!(totals.update_bytes, Some(2 * plan.format().bytes() as u64));
+        let step = plan.step(0) / 2.0;
+        for ((after, before), back) in it.read().w.iter().zip(&before).zip(&back) {
+            assert_eq!(*after, (f64::from(*before) + f64::from(*back) * step) as f32, "{recipe}");
+        }
+        assert!(back.iter().filter(|&&back| back != 0.0).count() > len / 4);
+    }
+}
+
+#[test]
+fn a_coded_update_is_shorter_and_what_it_leaves_out_is_kept_to_the_last_step() {
+    let (mut it, data) = compressed("name = \"top-k\", kept = 0.05");
+    let plan = it.spec.plan(Kind::Train).clone();
+    let params = it.spec.version().params;
+    let mut kept = None;
+    for _ in 0..2 {
+        let start = it.read().w;
+        let (update, state) = it.update(Kind::Train, 0, kept.clone(), &data[0]);
+        let mut sum = Partial::empty(plan.format());
+        let codec = it.spec.codec(Kind::Train).unwrap();
+        let bytes = it.shelf.bytes(&update);
+        littoral_fed::compress::accumulate::absorb(&mut sum, NodeId([1; 32]), codec, &plan, &bytes).unwrap();
+        let mut sent = vec![0; params];
+        let place = plan.section_bytes(0, 0..params);
+        littoral_fed::open::open_section(&plan, 0, 0..params, &sum.bytes().unwrap()[place], &mut sent).unwrap();
+
+        // The same training without compression, on the same shelf.
+        let mut text = it.spec.text().clone();
+        text.compression = None;
+        let plain = JobSpec::check(text).unwrap();
+        assert_eq!(plain.plan(Kind::Train).step(0), plan.step(0));
+        let own = std::mem::replace(&mut it.spec, plain.clone());
+        let whole = it.update(Kind::Train, 0, None, &data[0]).0;
+        it.spec = own;
+        let mut wanted = vec![0; params];
+        let bytes = &it.shelf.bytes(&whole)[plain.plan(Kind::Train).section_bytes(0, 0..params)];
+        littoral_fed::open::open_section(plain.plan(Kind::Train), 0, 0..params, bytes, &mut wanted).unwrap();
+        let read = |state: &Option<Manifest>| match state {
+            Some(state) => version::wholes(&it.shelf.bytes(state)).map(i64::from).collect(),
+            None => vec![0; params],
+        };
+        let (before, after): (Vec<i64>, Vec<i64>) = (read(&kept), read(&state));
+        for at in 0..params {
+            // The two round halves in other ways.
+            let owed = wanted[at] + before[at] - sent[at] - after[at];
+            assert!(owed.abs() <= 1, "coordinate {at}: {owed} steps are lost");
+        }
+        assert!(after.iter().any(|&left| left != 0) && update.bytes() * 8 < whole.bytes());
+        kept = state;
+        let partial = it.shelf.put(sum.bytes().unwrap());
+        let totals = it.advance(Kind::Train, vec![partial], 1);
+        assert_eq!((totals.update_bytes, totals.devices), (Some(update.bytes()), 1));
+        assert_ne!(it.read().w, start);
+    }
+}
+
+/// Clipped, mapped by what keeps the norm, rounded to the nearest: and the cloud's noise is as much as that needs.
+#[test]
+fn noise_on_a_mapped_sum_covers_what_one_device_can_change() {
+    let (it, data) = compressed("name = \"random-k\", kept = 0.5, rescaled = false, levels = 4096, sent_range = 0.02");
+    let mut text = it.spec.text().clone();
+    let private = "mechanism = \"central\"\nclip = 0.05\nnoise_multiplier = 1.0\nepsilon = 100.0";
+    text.differential_privacy = Some(toml::from_str(private).unwrap());
+    let mut it = Run::new(JobSpec::check(text).unwrap(), 9);
+    let (before, plan) = (it.read().w, it.spec.plan(Kind::Train).clone());
+    let (len, step) = (plan.sections()[0].len, plan.step(0));
+    // The map keeps the norm but for roundings, and rounding moves each coordinate by half a step at most.
+    let bound = 0.05 * (1.0 + 1e-5) + 0.5 * step * (len as f64).sqrt();
+    let mut sum = vec![0; len];
+    let updates = [0, 1].map(|device| it.update(Kind::Train, device, None, &data[device]).0);
+    for update in &updates {
+        let mut words = vec![0; len];
+        let place = plan.section_bytes(0, 0..len);
+        littoral_fed::open::open_section(&plan, 0, 0..len, &it.shelf.bytes(update)[place], &mut words).unwrap();
+        let norm = step * words.iter().map(|&word| (word as f64).powi(2)).sum::<f64>().sqrt();
+        assert!(norm <= bound && norm > 0.3 * bound, "{norm} {bound}");
+        sum.iter_mut().zip(words).for_each(|(sum, word)| *sum += word);
+    }
+    it.advance(Kind::Train, updates.into(), 2);
+    let moved: Vec<f32> = it.read().w.iter().zip(&before).map(|(after, before)| after - before).collect();
+    let mut hashed = b"littoral/compression\0".to_vec();
+    hashed.extend_from_slice(&[0; 16]);
+    let told = it.spec.linear().unwrap().forward(&moved, blake3::hash(&hashed).as_bytes());
+    let noise = told.iter().zip(&sum).map(|(&told, &sum)| 2.0 * f64::from(told) - sum as f64 * step);
+    let variance = noise.map(|noise| noise * noise).sum::<f64>() / len as f64;
+    // Of 36,130 draws a variance is known to √(2/36,130) = 0.75 %; five of these.
+    assert!((variance / bound.powi(2) - 1.0).abs() < 0.04, "{variance} {}", bound.powi(2));
 }

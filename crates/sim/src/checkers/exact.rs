@@ -6,6 +6,7 @@
 
 use super::{Checker, Findings, Seen, rows};
 use crate::world::Machine;
+use littoral_fed::compress::accumulate;
 use littoral_fed::round::{Kept, Record};
 use littoral_node::role::Millis;
 use littoral_node::work::Work;
@@ -33,6 +34,18 @@ impl ExactSum {
             self.findings.add(|| format!("{collection:?}: {expected} partials were kept, {got} others were applied"));
         }
         let bits = spec.plan(collection.work).bits();
+        // What devices sealed in words, or in a code that edges turn into the same words.
+        let in_words = |update: &[u8]| match spec.codec(collection.work) {
+            None => Ok(update.to_vec()),
+            Some(codec) => {
+                let mut words = Vec::new();
+                let emit = &mut |piece: &[u8]| {
+                    words.extend_from_slice(piece);
+                    Ok(())
+                };
+                accumulate::decode_into_words(codec, spec.plan(collection.work), update, emit).map(|_| words)
+            }
+        };
         for kept in kept {
             let Some(sum) = cloud.disk.content(kept.sum.id()) else {
                 self.findings.add(|| format!("{:?}: its partial is not on the cloud's disk", kept.incarnation));
@@ -40,11 +53,13 @@ impl ExactSum {
             };
             let mut expected = vec![0u64; words(&sum.bytes, bits).count()];
             for device in &kept.devices {
-                match self.sealed.get(collection).and_then(|sealed| sealed.get(device)) {
-                    Some(update) if update.len() == sum.bytes.len() => {
-                        expected.iter_mut().zip(words(update, bits)).for_each(|(s, w)| *s = s.wrapping_add(w));
+                let sealed = self.sealed.get(collection).and_then(|sealed| sealed.get(device));
+                match sealed.map(|update| in_words(update)) {
+                    Some(Err(why)) => self.findings.add(|| format!("{collection:?}: {device:?} is counted: {why}")),
+                    Some(Ok(update)) if update.len() == sum.bytes.len() => {
+                        expected.iter_mut().zip(words(&update, bits)).for_each(|(s, w)| *s = s.wrapping_add(w));
                     }
-                    Some(_) => self.findings.add(|| format!("{collection:?}: {device:?} sealed another length")),
+                    Some(Ok(_)) => self.findings.add(|| format!("{collection:?}: {device:?} sealed another length")),
                     None => self.findings.add(|| format!("{collection:?}: {device:?} sealed nothing and is counted")),
                 }
             }

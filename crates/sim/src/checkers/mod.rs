@@ -3,16 +3,22 @@
 //! A checker sees what a machine lets others see and what it makes durable, never a role's memory. It judges by its own
 //! reading of the protocol, so that a mistake in a role is not repeated here.
 
+mod budget;
 mod exact;
+mod keys;
 mod once;
 mod pending;
+mod plain;
 mod rows;
 mod served;
 mod versions;
 
+pub use budget::WithinBudget;
 pub use exact::ExactSum;
+pub use keys::OneVectorPerKey;
 pub use once::CountedOnce;
 pub use pending::PendingState;
+pub use plain::{Needles, PlainUpdate};
 pub use served::ServedModel;
 pub use versions::OneModelPerVersion;
 
@@ -64,6 +70,9 @@ pub fn all() -> Vec<Box<dyn Checker>> {
         Box::new(PendingState::default()),
         Box::new(ServedModel::default()),
         Box::new(OneModelPerVersion::default()),
+        Box::new(PlainUpdate::default()),
+        Box::new(OneVectorPerKey::default()),
+        Box::new(WithinBudget::default()),
     ]
 }
 

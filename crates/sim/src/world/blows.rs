@@ -31,6 +31,7 @@ impl World {
                 self.crash(node, down_us, false);
             }
             Blow::Kill(kill) if up => self.machines[node as usize].kill = Some(kill),
+            Blow::KillAtEffect(effects) => self.machines[node as usize].effects_left = Some(effects),
             Blow::Vanish { for_us } if up => {
                 self.injected.count("vanishing");
                 self.crash(node, for_us, true);
@@ -115,6 +116,7 @@ impl World {
         for node in 0..self.machines.len() as NodeIndex {
             let machine = &mut self.machines[node as usize];
             machine.kill = None;
+            machine.effects_left = None;
             machine.disk.set_full(false);
             if !machine.is_up() {
                 self.queue.push(self.now, Happening::Boot { node });

@@ -63,6 +63,8 @@ pub struct Machine {
     pub(super) works: Vec<(WorkId, Ticket)>,
     /// A kill that waits for its event.
     pub(super) kill: Option<Kill>,
+    /// Effects until a kill that waits for none in particular.
+    pub(super) effects_left: Option<u64>,
 }
 
 // Nearly all are effects: a box for each would cost more than the room it saves.
@@ -113,6 +115,7 @@ impl Machine {
             links: Vec::new(),
             works: Vec::new(),
             kill: None,
+            effects_left: None,
         }
     }
 

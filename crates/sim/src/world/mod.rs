@@ -25,7 +25,8 @@ use crate::network::{Class, End, Network, NodeIndex};
 use crate::queue::{Micros, Queue};
 use crate::stream::{Stream, derive};
 use crate::workers::{Runner, Workers};
-use littoral_node::role::{Effect, Event, Kernels, LinkId, Millis, Peer, Report, Timer, WorkId};
+use littoral_node::role::{Effect, Event, Kernels, LinkId, Millis, Peer, Report, Table, Timer, WorkId, Write};
+use littoral_node::work::Work;
 use littoral_tensor::quant::KERNELS;
 use littoral_wire::{Message, NodeId, ObjectId, SecretKey, Wire};
 use machine::Pending;
@@ -445,7 +446,17 @@ impl World {
             }
             match machine.pending.pop_front() {
                 None => return,
-                Some(Pending::Effect(effect)) => self.perform(node, effect),
+                Some(Pending::Effect(effect)) => match machine.effects_left.as_mut() {
+                    Some(0) => {
+                        machine.effects_left = None;
+                        self.killed(node, &format!("killed at {}", effect_name(&effect)));
+                        return;
+                    }
+                    left => {
+                        left.into_iter().for_each(|left| *left -= 1);
+                        self.perform(node, effect);
+                    }
+                },
                 Some(Pending::Kill { last }) => {
                     self.killed(node, if last { "killed after" } else { "killed between" });
                     return;
@@ -476,6 +487,25 @@ fn event_name(event: &Event) -> &'static str {
         Event::Kept { .. } => "Kept",
         Event::Loaded { .. } => "Loaded",
         Event::Worked { .. } => "Worked",
+    }
+}
+
+/// For kills at effects: what a machine was about to do.
+fn effect_name(effect: &Effect) -> String {
+    match effect {
+        Effect::Send { message: Message::Sealing { step, .. }, .. } => format!("Sealing {step:?}"),
+        Effect::Send { message, .. } => message.name().into(),
+        Effect::SendChunk { .. } => "Chunk".into(),
+        Effect::Work { work, .. } => match **work {
+            Work::Mask { .. } => "laying masks on".into(),
+            _ => "work".into(),
+        },
+        Effect::Store(writes) => {
+            let sealed = |write: &Write| matches!(write, Write::Put { key, .. } if key.table == Table::Sealed);
+            if writes.iter().any(sealed) { "storing what is sealed".into() } else { "storing".into() }
+        }
+        Effect::Drop(_) => "dropping".into(),
+        _ => "another effect".into(),
     }
 }
 

@@ -52,16 +52,16 @@ pub struct Args {
     /// For the viewer of the released model.
     #[arg(long, value_delimiter = ',', default_value = "8", value_parser = positive)]
     epsilon: Vec<f64>,
-    #[arg(long, default_value_t = 1e-5)]
+    #[arg(long, default_value = "0.00001", value_parser = probability)]
     delta: f64,
     /// The grid's clips: L2 norms of a client's update.
     #[arg(long, value_delimiter = ',', default_value = "0.15", value_parser = positive)]
     clip: Vec<f64>,
     /// The grid's server rates.
-    #[arg(long, value_delimiter = ',', default_value = "1.5,2")]
+    #[arg(long, value_delimiter = ',', default_value = "1.5,2", value_parser = finite)]
     server_rate: Vec<f32>,
     /// The grid's server momenta.
-    #[arg(long, value_delimiter = ',', default_value = "0")]
+    #[arg(long, value_delimiter = ',', default_value = "0", value_parser = finite)]
     momentum: Vec<f32>,
     /// Where devices add the noise, run only so many settings of the grid: those that were best under central noise at the same
     /// epsilon. All by default.
@@ -147,6 +147,20 @@ fn positive(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(number) if number > 0.0 && number.is_finite() => Ok(number),
         _ => Err("a finite number above 0 expected".into()),
+    }
+}
+
+fn probability(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(number) if number > 0.0 && number < 1.0 => Ok(number),
+        _ => Err("a number between 0 and 1 expected".into()),
+    }
+}
+
+fn finite(text: &str) -> Result<f32, String> {
+    match text.parse::<f32>() {
+        Ok(number) if number >= 0.0 && number.is_finite() => Ok(number),
+        _ => Err("a finite number from 0 on expected".into()),
     }
 }
 
@@ -246,7 +260,7 @@ fn calibrate(args: &Args, world: &World, name: Name, epsilon: f64, clip: f64) ->
             bits: args.bits,
             rounding_beta: (-0.5f64).exp(),
         };
-        spec.noise(cohort, cohort, world.params())
+        spec.noise(cohort, cohort, spec.summed(world.params()))
     };
     let cost = |z: f64, sampling, count| {
         let mechanism = noise(z).map_err(|e| e.to_string())?.mechanism();

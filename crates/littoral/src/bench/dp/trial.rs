@@ -245,7 +245,7 @@ mod tests {
             bits: 20,
             rounding_beta: 0.6,
         };
-        spec.noise(12, 12, params).unwrap()
+        spec.noise(12, 12, spec.summed(params)).unwrap()
     }
 
     #[test]

@@ -4,9 +4,12 @@
 //! it changes anything), and now (issued within [`FRESH_MS`] of the cloud's clock).
 
 use super::jobs::{Job, kind_name};
+use super::ledger::Budget;
 use super::operators::{LastOne, Operator};
 use super::{Cloud, Effect, LinkId, Millis, Table, fleet_row, put};
+use crate::job::{Uplink, privacy};
 use littoral_fed::round::{Decline, End, Stage};
+use littoral_privacy::secagg::parameters::Threat;
 use littoral_wire::bounded::printable;
 use littoral_wire::message::{ANSWER_BYTES_MAX, BODY_BYTES_MAX, COMMAND_DOMAIN, Role, command_bytes};
 use littoral_wire::{Blob, JobId, Message, NodeId};
@@ -69,6 +72,16 @@ pub enum Command {
         roster: String,
         devices: Vec<String>,
     },
+    /// What may be learnt of a unit of a data set, over all jobs.
+    PrivacyBudget {
+        data: String,
+        unit: String,
+        epsilon: f64,
+        delta: f64,
+        epsilon_edge: Option<f64>,
+        epsilon_cloud: Option<f64>,
+    },
+    PrivacyLedger,
     /// `role`: edge or device. `secret`: 32 hexadecimal digits drawn by the operator's machine.
     Ticket {
         role: String,
@@ -92,6 +105,8 @@ impl Command {
         match self {
             Command::JobList | Command::JobShow { .. } | Command::JobWatch { .. } => Right::Observe,
             Command::JobRecord { .. } | Command::FleetList | Command::OperatorList => Right::Observe,
+            Command::PrivacyLedger => Right::Observe,
+            Command::PrivacyBudget { .. } => Right::Administer,
             Command::JobSubmit { .. } | Command::JobStop { .. } => Right::Submit,
             Command::FleetRevoke { .. } | Command::FleetRoster { .. } | Command::Ticket { .. } => Right::Administer,
             Command::OperatorAdd { .. } | Command::OperatorRevoke { .. } => Right::Administer,
@@ -229,6 +244,12 @@ impl Cloud {
                 Err(error) => error,
             },
             Command::FleetRoster { roster, devices } => self.set_roster(now, &roster, &devices, effects),
+            Command::PrivacyBudget { data, unit, epsilon, delta, epsilon_edge, epsilon_cloud } => {
+                let by = self.operators.name(operator);
+                let budget = Budget { data, unit, epsilon, delta, epsilon_edge, epsilon_cloud, by, at_ms: now };
+                self.jobs.ledger_mut().set_budget(budget, effects)
+            }
+            Command::PrivacyLedger => self.jobs.ledger().value(),
             Command::Ticket { role, uses, valid_ms, secret } => {
                 let role_of = match role.as_str() {
                     "edge" => Some(Role::Edge),
@@ -380,7 +401,16 @@ impl Cloud {
         fields.insert("versions".into(), lines.into());
         fields.insert("notes".into(), job.notes.clone().into());
         fields.insert("plan".into(), job.spec.remarks().into());
+        // Of one device's update of training: what came last, or else what is planned.
+        let told = job.made.iter().rev().find_map(|(_, made)| made.line.update_bytes);
+        let (bytes, whole) = (told.unwrap_or_else(|| job.spec.update_bytes()), job.spec.uncompressed_bytes());
+        fields.insert("compression".into(), job.spec.uplink().map(Uplink::name).into());
+        fields.insert("update_bytes".into(), bytes.into());
+        fields.insert("uncompressed_bytes".into(), whole.into());
+        fields.insert("compression_ratio".into(), (whole as f64 / bytes.max(1) as f64).into());
         fields.insert("spec".into(), job.toml.clone().into());
+        fields.insert("secure_aggregation".into(), self.masked_details(job));
+        fields.insert("privacy".into(), self.private_details(id, job));
         fields.insert("declined".into(), json!([]));
         fields.insert("model_bytes".into(), 0.into());
         if let Some(round) = job.round() {
@@ -404,6 +434,46 @@ impl Cloud {
             fields.insert("model_bytes".into(), round.model().bytes().into());
         }
         out
+    }
+
+    /// What the newest masked sum was fixed to, and the step under way; empty for a job without masks.
+    fn masked_details(&self, job: &Job) -> Value {
+        let Some(round) = job.round().filter(|round| round.settings().masked.is_some()) else { return json!({}) };
+        let sessions = round.sessions().iter().map(|known| {
+            json!({
+                "group": known.group.map_or_else(String::new, |edge| self.fleet.name(edge)),
+                "threat": if known.threat == Threat::Active { "active" } else { "honest" },
+                "devices": known.devices,
+                "degree": known.degree,
+                "threshold": known.threshold,
+                "minimum": known.minimum,
+            })
+        });
+        json!({"phase": round.phase(), "sessions": sessions.collect::<Vec<Value>>()})
+    }
+
+    /// What the job costs whom; empty for a job without differential privacy.
+    fn private_details(&self, id: JobId, job: &Job) -> Value {
+        let guarantees = job.spec.guarantees();
+        if guarantees.is_empty() {
+            return json!({});
+        }
+        let viewers = guarantees.iter().map(|guarantee| {
+            json!({
+                "viewer": privacy::name(guarantee.viewer),
+                "epsilon": guarantee.epsilon,
+                "delta": guarantee.delta,
+                "why": guarantee.why,
+            })
+        });
+        let line = self.jobs.ledger().line(id);
+        let spent = line.filter(|line| line.settled).and_then(|line| line.terms.as_ref());
+        json!({
+            "told": privacy::sentences(job.spec.text(), guarantees),
+            "viewers": viewers.collect::<Vec<Value>>(),
+            "models": spent.map(|terms| terms.models),
+            "participations": spent.map(|terms| terms.participations),
+        })
     }
 
     /// The manifest of a job's current version: how an operator's machine checks what it fetches. A message of its own,

@@ -7,6 +7,7 @@
 pub mod command;
 mod fleet;
 mod jobs;
+mod ledger;
 mod operators;
 mod roster;
 
@@ -60,6 +61,7 @@ impl Cloud {
                 jobs.set_register(Arc::new(register));
             }
             operators.restore(row);
+            jobs.restore_ledger(row);
             if row.key.table == Table::Command
                 && let (Some((key, rest)), true) = (row.key.item.split_first_chunk::<32>(), row.key.item.len() == 40)
                 && let Ok(nonce) = rest.try_into()
@@ -151,12 +153,12 @@ impl Cloud {
                     littoral_fed::round::Event::Progress { incarnation, device, fate, reason: reason.to_string() };
                 self.jobs.round(now, incarnation.collection.job, event, &self.fleet, effects);
             }
-            Message::SealingFrom { device, collection, step, body } => {
-                // Of a device that is here through this edge.
-                if self.fleet.device(device).is_some_and(|here| here.edge == edge) {
-                    let event = littoral_fed::round::Event::Sealing { device, step, body: body.into_vec() };
-                    self.jobs.of_collection(now, collection, event, &self.fleet, effects);
-                }
+            // Of a device that is here through this edge.
+            Message::SealingFrom { device, collection, step, body }
+                if self.fleet.device(device).is_some_and(|here| here.edge == edge) =>
+            {
+                let event = littoral_fed::round::Event::Sealing { device, step, body: body.into_vec() };
+                self.jobs.of_collection(now, collection, event, &self.fleet, effects);
             }
             Message::Partial { incarnation, devices, sum, inline } => {
                 self.jobs.partial(now, link, edge, incarnation, devices.into_vec(), sum, inline, &self.fleet, effects);

@@ -58,11 +58,20 @@ impl Device {
         let Some(commitment) = task.commitment else {
             return self.give_up(collection, "a commitment of the cloud expected, got none".into(), effects);
         };
+        // All that a session is bound to is the same for all; a stricter device could only be alone in it.
+        let (least, asked) = (self.identity.group_min, masked.agreement.group_min);
+        if asked < least {
+            let why = format!(
+                "secure_aggregation.group_min: {least} or more expected by this device's configuration, got {asked}: sums of \
+                 fewer updates would be opened"
+            );
+            return self.give_up(collection, why, effects);
+        }
         let terms = Terms {
             agreement: masked.agreement.clone(),
             context: masks::context(collection, &masked.job, task.model.id(), format),
             format,
-            group_min: masked.agreement.group_min.max(self.identity.group_min),
+            group_min: asked,
             commitment,
         };
         // Counted on: should the same collection be begun anew, it has other keys.
@@ -74,6 +83,9 @@ impl Device {
             Ok(begun) => begun,
             Err(why) => return self.give_up(collection, why, effects),
         };
+        if let (true, Some(link)) = (cfg!(feature = "broken-plain-update"), self.edge) {
+            effects.push(Effect::SendChunk { link, object: plain.id(), index: 0 });
+        }
         if let Some(task) = self.tasks.get_mut(&collection) {
             let masking = Masking { plain, pending, joining: Some(joining), said, laying: None };
             task.stage = TaskStage::Masking(Box::new(masking));

@@ -1,9 +1,11 @@
 //! A desk: one incarnation of a partial, and where each device of it stands.
 
+use super::coded::{Coding, Reading};
 use crate::role::LinkId;
 use littoral_fed::aggregate::{Absorbing, Partial, Refused};
+use littoral_fed::compress::accumulate::AbsorbError;
 use littoral_fed::plan::Format;
-use littoral_wire::message::{Fate, Reason};
+use littoral_wire::message::{Fate, Reason, SEALING_BYTES_MAX, SealingStep};
 use littoral_wire::object::{CHUNK_BYTES, Manifest};
 use littoral_wire::{NodeId, ObjectId};
 use std::collections::BTreeMap;
@@ -17,7 +19,10 @@ pub(super) enum Seat {
         told: Option<LinkId>,
     },
     /// Its update is whole, on disk.
-    Ready(ObjectId),
+    Ready {
+        object: ObjectId,
+        bytes: u64,
+    },
     /// Its update is being added.
     Absorbing,
     Absorbed,
@@ -41,6 +46,48 @@ pub(super) struct Desk {
     sum: Option<Manifest>,
     /// Updates being added together, chunk by chunk.
     pub batch: Option<Batch>,
+    /// How updates become words, if they are not words.
+    pub coding: Option<Coding>,
+    /// A coded update being read.
+    pub reading: Option<Reading>,
+}
+
+/// How many steps an edge passes on for a device between two ticks, and how many bytes of them. Of a masked sum a device says
+/// one at each tick and one at each answer, of which a whole sum has five; a few jobs may run side by side.
+const STEPS_PER_TICK: usize = 32;
+const BYTES_PER_TICK: usize = 2 * SEALING_BYTES_MAX;
+/// Of a step that says nothing of neighbours: keys with a signature are the longest.
+const STEP_BYTES_MAX: usize = 1024;
+
+/// Steps of secure aggregation on their way to the cloud: an edge cannot read them, but it counts and measures them, so
+/// that no device floods the cloud through it.
+#[derive(Debug, Default)]
+pub(super) struct Relay(BTreeMap<NodeId, (usize, usize)>);
+
+impl Relay {
+    /// May this step pass?
+    pub fn passes(&mut self, device: NodeId, step: SealingStep, bytes: usize) -> bool {
+        let fits = match step {
+            SealingStep::Keys | SealingStep::Nonce | SealingStep::Agree => bytes <= STEP_BYTES_MAX,
+            // One share for each neighbour; bounded as a message is.
+            SealingStep::Shares | SealingStep::Reveal => true,
+            // These go the other way.
+            _ => false,
+        };
+        if !fits {
+            return false;
+        }
+        let (steps, sum) = self.0.entry(device).or_default();
+        if *steps >= STEPS_PER_TICK || *sum + bytes > BYTES_PER_TICK {
+            return false;
+        }
+        (*steps, *sum) = (*steps + 1, *sum + bytes);
+        true
+    }
+
+    pub fn tick(&mut self) {
+        self.0.clear();
+    }
 }
 
 /// Spooled updates that are added at the same time.
@@ -56,9 +103,28 @@ pub(super) struct Batch {
 
 impl Desk {
     /// `None`: no machine could hold that.
-    pub fn open(spec: Vec<u8>, model: ObjectId, words: u64, bits: u8, commitment: Option<[u8; 32]>) -> Option<Self> {
+    pub fn open(
+        spec: Vec<u8>,
+        model: ObjectId,
+        words: u64,
+        bits: u8,
+        commitment: Option<[u8; 32]>,
+        coding: Option<Coding>,
+    ) -> Option<Self> {
         let partial = Some(Partial::empty(Format::new(words, bits.into()).ok()?));
-        Some(Self { spec, model, commitment, seats: BTreeMap::new(), closed: false, partial, sum: None, batch: None })
+        let seats = BTreeMap::new();
+        Some(Self {
+            spec,
+            model,
+            commitment,
+            seats,
+            closed: false,
+            partial,
+            sum: None,
+            batch: None,
+            coding,
+            reading: None,
+        })
     }
 
     pub fn update_bytes(&self) -> u64 {
@@ -67,11 +133,26 @@ impl Desk {
 
     /// May this update be absorbed?
     pub fn admits(&self, device: NodeId, bytes: u64) -> Result<(), Refused> {
-        self.partial_ref()?.admits(device, bytes)
+        let partial = self.partial_ref()?;
+        match &self.coding {
+            Some(coding) => coding.admits(partial, device, bytes),
+            None => partial.admits(device, bytes),
+        }
     }
 
-    pub fn absorb(&mut self, device: NodeId, update: &[u8]) -> Result<(), Refused> {
-        self.partial_mut()?.absorb(device, update)
+    /// All of it, or nothing.
+    pub fn absorb(&mut self, device: NodeId, update: &[u8]) -> Result<(), AbsorbError> {
+        let gone = Refused::WrongLength { expected: 0, got: 0 };
+        let partial = self.partial.as_mut().ok_or(gone)?;
+        match &self.coding {
+            Some(coding) => coding.absorb(partial, device, update),
+            None => Ok(partial.absorb(device, update)?),
+        }
+    }
+
+    /// No update is in the sum in part only.
+    pub fn is_whole(&self) -> bool {
+        self.partial.as_ref().is_some_and(|partial| partial.bytes().is_ok())
     }
 
     /// The cloud has the sum; the words are gone.
@@ -92,16 +173,21 @@ impl Desk {
     }
 
     pub fn absorbing(&self) -> bool {
-        self.batch.is_some() || (self.closed && self.seats.values().any(|s| matches!(s, Seat::Ready(_))))
+        let ready = || self.seats.values().any(|seat| matches!(seat, Seat::Ready { .. }));
+        self.batch.is_some() || self.reading.is_some() || (self.closed && ready())
     }
 
     /// Objects on disk that wait to be absorbed or are being absorbed.
     pub fn spooled(&self) -> Vec<ObjectId> {
         let ready = self.seats.values().filter_map(|seat| match seat {
-            Seat::Ready(object) => Some(*object),
+            Seat::Ready { object, .. } => Some(*object),
             _ => None,
         });
-        ready.chain(self.batch.iter().flat_map(|b| b.devices.iter().map(|(_, object)| *object))).collect()
+        let reading = self.reading.iter().map(|reading| reading.object);
+        ready
+            .chain(reading)
+            .chain(self.batch.iter().flat_map(|b| b.devices.iter().map(|(_, object)| *object)))
+            .collect()
     }
 
     pub fn words(&self) -> &[u8] {

@@ -4,8 +4,9 @@
 //! ones, and devices send again what they keep. In memory it holds one partial per open collection (exactly the bytes
 //! of one sealed update) and a bounded number of chunks, whatever the number of devices. An update that comes in
 //! chunks is spooled to disk until it is whole and checked; only whole updates are absorbed, so that a device that
-//! vanishes in the middle leaves no trace in the sum.
+//! vanishes in the middle leaves no trace in the sum. Coded updates are decoded into words first: [`coded`].
 
+mod coded;
 mod desk;
 mod upload;
 
@@ -13,7 +14,8 @@ use super::fetch::Fetch;
 use super::links::{Links, TICK_MS};
 use super::redial::Redial;
 use super::{Effect, Event, LinkId, Millis, Peer, Report, Role, Timer};
-use desk::{Desk, Seat};
+use coded::Coding;
+use desk::{Desk, Relay, Seat};
 use littoral_fed::included::Tree;
 use littoral_wire::message::{
     Announcement, Asked, COHORT_MAX, DataOffer, Fate, Incarnation, Inline, Name, OFFERS_MAX, OpenState, Reason,
@@ -74,6 +76,7 @@ pub struct Edge {
     fenced: VecDeque<Incarnation>,
     models: BTreeMap<ObjectId, Model>,
     uploads: BTreeMap<ObjectId, Upload>,
+    relay: Relay,
     upstreams: List<Upstream, UPSTREAMS_MAX>,
 }
 
@@ -90,6 +93,7 @@ impl Edge {
             fenced: VecDeque::new(),
             models: BTreeMap::new(),
             uploads: BTreeMap::new(),
+            relay: Relay::default(),
             upstreams: List::default(),
         }
     }
@@ -239,7 +243,15 @@ impl Edge {
         }
         let object = model.id();
         if !self.desks.contains_key(&incarnation) {
-            let Some(desk) = Desk::open(spec, object, words, bits, commitment) else {
+            let coding = match Coding::of(&spec, incarnation.collection.work, words, bits) {
+                Ok(coding) => coding,
+                Err(why) => {
+                    let what = format!("a collection of coded updates cannot be summed here: {why}");
+                    effects.push(Effect::Report(Report::Warning { what }));
+                    return self.tell(Message::NoPartial { incarnation }, effects);
+                }
+            };
+            let Some(desk) = Desk::open(spec, object, words, bits, commitment, coding) else {
                 let what = format!("a collection of {words} words of {bits} bits is more than this edge can hold");
                 effects.push(Effect::Report(Report::Warning { what }));
                 return self.tell(Message::NoPartial { incarnation }, effects);
@@ -275,7 +287,7 @@ impl Edge {
                 self.progress(incarnation, device, fate, reason, effects);
             }
             // Coming: the device is reminded, in case it never heard of it.
-            Some(Seat::Ready(_) | Seat::Absorbing) => {}
+            Some(Seat::Ready { .. } | Seat::Absorbing) => {}
             Some(Seat::Asked { .. }) => self.task(incarnation, device, effects),
             None if desk.closed => self.progress(incarnation, device, Fate::Released, Reason::default(), effects),
             None => {
@@ -456,11 +468,15 @@ impl Edge {
                     self.progress(incarnation, device, Fate::Declined, reason.clone(), effects);
                 }
             }
-            // Only of collections that it is asked for here; what it says is the cloud's to judge.
+            // Only of collections that it is asked for here, or has sealed something for: it may have come from another
+            // edge since. What it says is the cloud's to judge.
             Message::Sealing { collection, step, body } => {
-                let asked =
-                    |(i, desk): (&Incarnation, &Desk)| i.collection == collection && desk.seats.contains_key(&device);
-                if self.desks.iter().any(asked) {
+                let seated = |(i, desk): (&Incarnation, &Desk)| {
+                    i.collection == collection
+                        && desk.seats.get(&device).is_some_and(|seat| !matches!(seat, Seat::Out { .. }))
+                };
+                let holds = self.guests.get(&device).is_some_and(|guest| guest.held.contains(&collection));
+                if (holds || self.desks.iter().any(seated)) && self.relay.passes(device, step, body.len()) {
                     self.tell(Message::SealingFrom { device, collection, step, body }, effects);
                 }
             }
@@ -514,6 +530,7 @@ impl Edge {
         self.links.tick(now, effects);
         self.models.values_mut().filter_map(|m| m.fetch.as_mut()).for_each(|fetch| fetch.tick(now, effects));
         self.uploads.values_mut().for_each(|upload| upload.fetch.tick(now, effects));
+        self.relay.tick();
         let guests: Vec<NodeId> = self.guests.keys().copied().collect();
         for device in guests {
             if self.guests.get(&device).is_some_and(|g| !g.admitted) {

@@ -19,7 +19,7 @@ pub(super) struct Upload {
     pub senders: Vec<(Incarnation, NodeId)>,
 }
 
-/// Chunks of updates in flight over all devices: a quarter of an update, 2 to 32. With the partial itself that keeps
+/// Chunks of updates in flight over all devices: a quarter of an update as it travels, 2 to 32. With the partial itself that keeps
 /// an edge below one and a half updates.
 fn window(update_bytes: u64) -> usize {
     (update_bytes as usize / CHUNK_BYTES / 4).clamp(2, 32)
@@ -43,22 +43,22 @@ impl Edge {
         let Some(desk) = self.desks.get_mut(&incarnation) else { return };
         match desk.seats.get(&device) {
             Some(Seat::Asked { .. }) if !desk.closed => {}
-            Some(Seat::Absorbed | Seat::Absorbing | Seat::Ready(_)) => {
+            Some(Seat::Absorbed | Seat::Absorbing | Seat::Ready { .. }) => {
                 return effects.push(Effect::Send { link, message: Message::Absorbed { collection } });
             }
             _ => return,
         }
         if let Err(refused) = desk.admits(device, update.bytes()) {
-            return self.refuse(link, incarnation, device, refused.to_string(), effects);
+            return self.refuse(incarnation, device, refused.to_string(), effects);
         }
         match inline {
             Some(bytes) => {
                 if let Err(error) = update.check(0, &bytes) {
-                    return self.refuse(link, incarnation, device, error.to_string(), effects);
+                    return self.refuse(incarnation, device, error.to_string(), effects);
                 }
                 match desk.absorb(device, &bytes) {
                     Ok(()) => self.absorbed(incarnation, device, effects),
-                    Err(refused) => self.refuse(link, incarnation, device, refused.to_string(), effects),
+                    Err(refused) => self.refuse(incarnation, device, refused.to_string(), effects),
                 }
             }
             None => {
@@ -73,7 +73,7 @@ impl Edge {
                         }
                     }
                     None => {
-                        let share = window(desk.update_bytes()) / (self.uploads.len() + 1);
+                        let share = window(update.bytes()) / (self.uploads.len() + 1);
                         let fetch = Fetch::begin(update, link, share.max(1), effects);
                         self.uploads.insert(object, Upload { fetch, senders: vec![(incarnation, device)] });
                     }
@@ -82,24 +82,19 @@ impl Edge {
         }
     }
 
-    fn refuse(
-        &mut self,
-        link: LinkId,
-        incarnation: Incarnation,
-        device: NodeId,
-        why: String,
-        effects: &mut Vec<Effect>,
-    ) {
+    pub(super) fn refuse(&mut self, incarnation: Incarnation, device: NodeId, why: String, effects: &mut Vec<Effect>) {
         let reason = Reason::new(why);
         if let Some(desk) = self.desks.get_mut(&incarnation) {
             desk.seats.insert(device, Seat::Out { fate: Fate::Refused, reason: reason.clone() });
         }
         let message = Message::Refused { collection: incarnation.collection, reason: reason.clone() };
-        effects.push(Effect::Send { link, message });
+        if let Some(guest) = self.guests.get(&device) {
+            effects.push(Effect::Send { link: guest.link, message });
+        }
         self.progress(incarnation, device, Fate::Refused, reason, effects);
     }
 
-    fn absorbed(&mut self, incarnation: Incarnation, device: NodeId, effects: &mut Vec<Effect>) {
+    pub(super) fn absorbed(&mut self, incarnation: Incarnation, device: NodeId, effects: &mut Vec<Effect>) {
         let Some(desk) = self.desks.get_mut(&incarnation) else { return };
         desk.seats.insert(device, Seat::Absorbed);
         self.progress(incarnation, device, Fate::Absorbed, Reason::default(), effects);
@@ -138,12 +133,13 @@ impl Edge {
             return;
         }
         let Some(upload) = self.uploads.remove(&object) else { return };
+        let bytes = upload.fetch.manifest().bytes();
         let mut incarnations = Vec::new();
         for (incarnation, device) in upload.senders {
             if let Some(desk) = self.desks.get_mut(&incarnation)
                 && matches!(desk.seats.get(&device), Some(Seat::Asked { .. }))
             {
-                desk.seats.insert(device, Seat::Ready(object));
+                desk.seats.insert(device, Seat::Ready { object, bytes });
                 incarnations.push(incarnation);
             }
         }
@@ -157,6 +153,9 @@ impl Edge {
     /// Begins to add the updates that are ready, unless some are being added.
     fn next_batch(&mut self, incarnation: Incarnation, effects: &mut Vec<Effect>) {
         let Some(desk) = self.desks.get_mut(&incarnation) else { return };
+        if desk.coding.is_some() {
+            return self.read_next(incarnation, effects);
+        }
         if desk.batch.is_some() {
             return;
         }
@@ -165,7 +164,7 @@ impl Edge {
             .seats
             .iter()
             .filter_map(|(device, seat)| match seat {
-                Seat::Ready(object) => Some((*device, *object)),
+                Seat::Ready { object, .. } => Some((*device, *object)),
                 _ => None,
             })
             .take(together)
@@ -196,6 +195,7 @@ impl Edge {
             .iter()
             .filter(|(_, d)| {
                 d.batch.as_ref().is_some_and(|b| b.index == index && b.devices.iter().any(|(_, o)| *o == object))
+                    || d.reading.as_ref().is_some_and(|r| (r.object, r.index) == (object, index))
             })
             .map(|(i, _)| *i)
             .collect();
@@ -204,6 +204,9 @@ impl Edge {
         while let Some(incarnation) = incarnations.next() {
             let bytes = if incarnations.peek().is_some() { bytes.clone() } else { bytes.take() };
             match bytes {
+                Some(bytes) if self.desks.get(&incarnation).is_some_and(|desk| desk.reading.is_some()) => {
+                    self.read_on(incarnation, &bytes, effects);
+                }
                 Some(bytes) => self.add(incarnation, object, bytes, effects),
                 // Part of it is in the sum already and cannot be taken out: begin anew, devices send again.
                 None => {

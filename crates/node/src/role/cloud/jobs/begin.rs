@@ -1,7 +1,7 @@
 //! A job's beginning, and its return after a restart.
 
 use super::super::fleet::Fleet;
-use super::super::{Effect, Millis, Report, Row, RowKey, Table, Write, put};
+use super::super::{Effect, Millis, Report, Row, RowKey, Table, Write};
 use super::announce::{announce, under_current_keys};
 use super::{Job, Jobs, Made, State};
 use crate::job::{JobError, JobSpec, Line};
@@ -9,6 +9,7 @@ use crate::role::WorkId;
 use crate::work::Work;
 use littoral_fed::round::{self, Record, Round};
 use littoral_wire::codec::Wire;
+use littoral_wire::message::Work as Kind;
 use littoral_wire::object::{INLINE_BYTES_MAX, Manifest};
 use littoral_wire::{Collection, JobId, NodeId, ObjectId};
 use serde::{Deserialize, Serialize};
@@ -31,10 +32,14 @@ impl Jobs {
         by: &str,
         effects: &mut Vec<Effect>,
     ) -> Result<JobId, JobError> {
-        let spec = JobSpec::parse(toml)?;
+        let spec = JobSpec::parse(toml)?.within_epsilon()?;
+        self.ledger.admit(&spec)?;
         let job = self.next_id();
         let stored = Stored { toml: toml.into(), submitted_by: by.into(), at_ms: now };
-        effects.push(put(job_row(job), serde_json::to_vec(&stored).unwrap_or_default()));
+        // What it may release is spent before anything of it runs.
+        let value = serde_json::to_vec(&stored).unwrap_or_default();
+        let reserved = self.ledger.reserve(job, &spec, now);
+        effects.push(Effect::Store(vec![Write::Put { key: job_row(job), value }, reserved]));
         self.insert(job, spec, stored, Vec::new(), effects);
         Ok(job)
     }
@@ -71,6 +76,7 @@ impl Jobs {
                 line: Line::default(),
                 notes: Vec::new(),
                 aborts: 0,
+                attempts: 0,
                 opened_at: stored.at_ms,
             },
         );
@@ -109,7 +115,14 @@ impl Jobs {
     }
 
     /// Orders what was under way.
-    pub(in crate::role::cloud) fn start(&self, effects: &mut Vec<Effect>) {
+    pub(in crate::role::cloud) fn start(&mut self, effects: &mut Vec<Effect>) {
+        // Jobs that an earlier release took have no line yet.
+        let lines = self.jobs.iter().filter(|(id, _)| self.ledger.line(**id).is_none());
+        let lines: Vec<_> = lines.map(|(id, job)| (*id, Arc::clone(&job.spec), job.at_ms)).collect();
+        for (id, spec, at_ms) in lines {
+            let reserved = self.ledger.reserve(id, &spec, at_ms);
+            effects.push(Effect::Store(vec![reserved]));
+        }
         for (job, why, _) in &self.unread {
             let what = format!("job {job} stands still: this release does not understand it: {why}");
             effects.push(Effect::Report(Report::Warning { what }));
@@ -152,6 +165,7 @@ impl Jobs {
             if let Record::Aborted { .. } = record {
                 job.aborts += 1;
             }
+            job.attempts += u64::from(opens_training(record));
         }
         let entropy = self.entropy.draw("job", &id.0.to_le_bytes());
         let settings = job.spec.settings().clone();
@@ -213,6 +227,11 @@ impl Jobs {
             effects.push(Effect::Load { object: model.id(), index: 0 });
         }
     }
+}
+
+/// Does an attempt begin with this, in which devices send what they learnt?
+pub(super) fn opens_training(record: &Record) -> bool {
+    matches!(record, Record::Opened { collection, .. } if collection.work == Kind::Train)
 }
 
 /// Does a round that is restored from these records need the object? Its last version, and the partials kept since.

@@ -9,6 +9,7 @@ mod partials;
 mod perform;
 
 use super::fleet::Fleet;
+use super::ledger::Ledger;
 use super::{Effect, Millis};
 use crate::job::{JobSpec, Line};
 use crate::role::Entropy;
@@ -79,6 +80,8 @@ pub struct Job {
     line: Line,
     pub notes: Vec<String>,
     pub aborts: u64,
+    /// Of training, over all versions.
+    attempts: u64,
     opened_at: Millis,
 }
 
@@ -118,6 +121,7 @@ pub struct Jobs {
     /// Jobs that this release does not understand, why, and their records: perhaps the next release does, so what they
     /// name stays.
     unread: Vec<(JobId, String, Vec<Record>)>,
+    ledger: Ledger,
     next_work: u64,
     ticks: u64,
     /// The hash tree that was asked for last.
@@ -133,6 +137,7 @@ impl Jobs {
             key: None,
             jobs: BTreeMap::new(),
             unread: Vec::new(),
+            ledger: Ledger::default(),
             next_work: 0,
             ticks: 0,
             tree: None,
@@ -150,6 +155,18 @@ impl Jobs {
 
     pub fn iter(&self) -> impl Iterator<Item = (&JobId, &Job)> {
         self.jobs.iter()
+    }
+
+    pub(in crate::role::cloud) fn restore_ledger(&mut self, row: &super::Row) {
+        self.ledger.restore(row);
+    }
+
+    pub(in crate::role::cloud) fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    pub(in crate::role::cloud) fn ledger_mut(&mut self) -> &mut Ledger {
+        &mut self.ledger
     }
 
     /// Devices believe this roster from now on.

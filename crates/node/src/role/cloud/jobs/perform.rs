@@ -2,6 +2,7 @@
 
 use super::super::fleet::Fleet;
 use super::super::{Effect, Millis, Report, RowKey, Table, Timer, Write};
+use super::begin::opens_training;
 use super::{Job, Jobs, State, send};
 use crate::job::{Line, Task};
 use crate::role::{Entropy, WorkId};
@@ -10,7 +11,7 @@ use littoral_fed::masks::SealingStep;
 use littoral_fed::masks::cloud::Opening;
 use littoral_fed::round::{self, Kept, Outcome, Record};
 use littoral_wire::codec::Wire;
-use littoral_wire::message::{Asked, Incarnation, Inline, SPEC_BYTES_MAX};
+use littoral_wire::message::{Asked, Incarnation, Inline, SPEC_BYTES_MAX, Work as Kind};
 use littoral_wire::object::INLINE_BYTES_MAX;
 use littoral_wire::{Blob, Collection, JobId, List, Message, NodeId, ObjectId};
 use std::collections::BTreeMap;
@@ -44,6 +45,16 @@ impl Jobs {
                 }
                 round::Effect::Sealing { devices, step, body } => {
                     self.sealing(id, &devices, step, &body, fleet, effects);
+                }
+                round::Effect::Keyed { collection, sessions } => {
+                    for known in sessions {
+                        let group = known.group.map(|edge| format!(" under {}", fleet.name(edge)));
+                        let (version, attempt) = (collection.version, collection.attempt);
+                        let group = group.unwrap_or_default();
+                        let what =
+                            format!("job {id}, version {version}, attempt {attempt}{group}: keys are fixed: {known}");
+                        effects.push(Effect::Report(Report::Note { what }));
+                    }
                 }
                 round::Effect::Apply { collection, partials, opening } => {
                     self.apply(id, collection, partials, opening, effects);
@@ -97,6 +108,7 @@ impl Jobs {
         let Some(job) = self.jobs.get_mut(&id) else { return };
         let mut writes = Vec::new();
         let mut version = 0;
+        job.attempts += u64::from(opens_training(&record));
         match &record {
             Record::Opened { collection, .. } => {
                 version = collection.version;
@@ -113,14 +125,19 @@ impl Jobs {
             }
             Record::Fenced { incarnation, .. } => version = incarnation.collection.version,
             Record::Joined { collection, .. } | Record::Aborted { collection, .. } => version = collection.version,
-            Record::Keyed { collection, .. } | Record::Survivors { collection, .. } => version = collection.version,
+            Record::Committed { collection, .. }
+            | Record::Keyed { collection, .. }
+            | Record::Survivors { collection, .. } => version = collection.version,
             Record::Declined { collection, name, why } => {
                 version = collection.version;
                 // Recorded, and so said, once for each reason; `job show` counts on.
                 let what = format!("job {id}: {name} declined version {version}: {why}");
                 effects.push(Effect::Report(Report::Warning { what }));
             }
-            Record::Finished { .. } => {}
+            Record::Finished { .. } => {
+                let models = job.made.keys().filter(|collection| collection.work == Kind::Train).count() as u64;
+                writes.extend(self.ledger.settle(id, models, job.attempts));
+            }
         }
         let item = job.stored.to_be_bytes().to_vec();
         job.stored += 1;
@@ -287,6 +304,7 @@ impl Jobs {
                 Err(fault) => {
                     let Some(job) = self.jobs.get_mut(&id) else { return };
                     job.state = State::Failed(fault.to_string());
+                    effects.extend(self.ledger.settle(id, 0, 0).map(|write| Effect::Store(vec![write])));
                     effects.push(Effect::Report(Report::Finished { job: id, why: fault.to_string() }));
                 }
             }

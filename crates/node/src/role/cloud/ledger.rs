@@ -1,0 +1,400 @@
+//! The ledger: what jobs may tell of each data set, and the budgets that this is held against.
+//!
+//! A job's line is stored together with the job, before anything of it runs, with all that it may release. When the job ends,
+//! the line shrinks to what it did release. So a crash forgets nothing, and what is spent never passes what was reserved.
+//!
+//! A budget is for a data set and a unit ("all records of one device"), and bounds ε for a δ over all jobs on that data set
+//! together: for whoever gets their models, and perhaps for an edge and for the cloud, each by itself. A job that would pass it
+//! is refused with the number. What jobs released before there was a budget counts as well; jobs without differential privacy
+//! that ran before cannot be made good, and are shown.
+
+use super::command::refusal;
+use super::{Effect, Millis, Row, RowKey, Table, Write, fleet_row};
+use crate::job::privacy::terms::{epsilon, lost};
+use crate::job::{JobError, JobSpec, Terms};
+use littoral_fed::dp::Viewer;
+use littoral_privacy::account::{Adjacency, Loss};
+use littoral_wire::JobId;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+
+/// What one job may tell, or has told.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Line {
+    pub name: String,
+    pub data: String,
+    /// `None`: without differential privacy.
+    pub terms: Option<Terms>,
+    /// The job has ended, and more will not be released.
+    pub settled: bool,
+    pub at_ms: Millis,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Budget {
+    pub data: String,
+    pub unit: String,
+    /// For whoever gets released models.
+    pub epsilon: f64,
+    pub delta: f64,
+    /// For an edge, and for the cloud; without one the ledger only counts.
+    pub epsilon_edge: Option<f64>,
+    pub epsilon_cloud: Option<f64>,
+    pub by: String,
+    pub at_ms: Millis,
+}
+
+impl Budget {
+    fn of(&self, viewer: Viewer) -> Option<f64> {
+        match viewer {
+            Viewer::Model => Some(self.epsilon),
+            Viewer::Edge => self.epsilon_edge,
+            Viewer::Cloud => self.epsilon_cloud,
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+pub struct Ledger {
+    lines: BTreeMap<JobId, Line>,
+    /// By data set and unit.
+    budgets: BTreeMap<(String, String), Budget>,
+}
+
+const VIEWERS: [Viewer; 3] = [Viewer::Model, Viewer::Edge, Viewer::Cloud];
+
+fn field(viewer: Viewer) -> &'static str {
+    match viewer {
+        Viewer::Model => "epsilon",
+        Viewer::Edge => "epsilon_edge",
+        Viewer::Cloud => "epsilon_cloud",
+    }
+}
+
+/// All that jobs tell one viewer.
+struct Sum {
+    losses: Vec<Loss>,
+    unlike: f64,
+    adjacency: Adjacency,
+}
+
+impl Sum {
+    /// The ε of it, not searched for further down than a target; infinite if there is none.
+    fn epsilon(&self, delta: f64, target: Option<f64>) -> f64 {
+        if self.losses.is_empty() {
+            return 0.0;
+        }
+        // Where no target bounds ε, what is found must bound itself: one step suffices, since the loss only grows with ε.
+        let guess = target.unwrap_or(50.0);
+        let rest = delta - lost(self.unlike, guess);
+        match epsilon(&self.losses, self.adjacency, rest, target) {
+            Ok(found) if self.unlike == 0.0 || found <= guess => found,
+            _ => f64::INFINITY,
+        }
+    }
+}
+
+impl Ledger {
+    pub fn restore(&mut self, row: &Row) {
+        if row.key.table != Table::Ledger {
+            return;
+        }
+        if row.key.job == JobId(0) {
+            if let Ok(budget) = serde_json::from_slice::<Budget>(&row.value) {
+                self.budgets.insert((budget.data.clone(), budget.unit.clone()), budget);
+            }
+        } else if let Ok(line) = serde_json::from_slice(&row.value) {
+            self.lines.insert(row.key.job, line);
+        }
+    }
+
+    pub fn line(&self, job: JobId) -> Option<&Line> {
+        self.lines.get(&job)
+    }
+
+    /// What all jobs on a data set tell a viewer of a unit, and perhaps one more. `Ok(None)`: one of them tells it what no
+    /// noise was added to. `Err`: two kinds of neighbours, with a job of each.
+    fn sum(&self, data: &str, unit: &str, viewer: Viewer, more: Option<&Terms>) -> Result<Option<Sum>, String> {
+        let lines = self.lines.values().filter(|line| line.data == data).filter_map(|line| line.terms.as_ref());
+        let mut sum = Sum { losses: Vec::new(), unlike: 0.0, adjacency: Adjacency::AddRemove };
+        let mut first: Option<&Terms> = None;
+        for terms in lines.filter(|terms| terms.dp.unit == unit).chain(more) {
+            if let Some(first) = first
+                && first.adjacency() != terms.adjacency()
+            {
+                return Err("sampling of the same kind as that of the jobs before: with `fixed`, neighbours differ by a unit that is \
+                            another one, otherwise by one that is there or not, and the two do not add up"
+                    .into());
+            }
+            (first, sum.adjacency) = (Some(terms), terms.adjacency());
+            // It could be worked out when the job was checked.
+            let Ok(noise) = terms.noise() else { return Ok(None) };
+            let seen = terms.seen(&noise).into_iter().find(|seen| seen.viewer == viewer);
+            match seen.and_then(|seen| Some((seen.loss?, seen.unlike))) {
+                Some((loss, unlike)) => {
+                    sum.losses.push(loss);
+                    sum.unlike += unlike;
+                }
+                None => return Ok(None),
+            }
+        }
+        Ok(Some(sum))
+    }
+
+    /// May this job run? Refused with the number if it would pass a budget.
+    pub fn admit(&self, spec: &JobSpec) -> Result<(), JobError> {
+        let data = spec.data_set();
+        let mut budgets = self.budgets.values().filter(|budget| budget.data == data).peekable();
+        if budgets.peek().is_none() {
+            return Ok(());
+        }
+        let units: Vec<&str> = budgets.map(|budget| budget.unit.as_str()).collect();
+        let Some(terms) = spec.terms() else {
+            let expected = format!("a job with differential privacy, since {data} has a budget");
+            return Err(JobError::new("differential_privacy", expected, "none"));
+        };
+        let Some(budget) = self.budgets.get(&(data.to_owned(), terms.dp.unit.clone())) else {
+            let expected = format!("a unit that has a budget on {data}: {}", units.join("; "));
+            return Err(JobError::new("differential_privacy.unit", expected, &terms.dp.unit));
+        };
+        for viewer in VIEWERS {
+            let Some(most) = budget.of(viewer) else { continue };
+            let sum = self.sum(data, &budget.unit, viewer, Some(terms));
+            let sum = sum.map_err(|expected| JobError::new("differential_privacy.sampling", expected, "another"))?;
+            let name = crate::job::privacy::name(viewer);
+            let Some(sum) = sum else {
+                let expected = format!("noise for {name}, since {data} has a budget of ε = {most} for it");
+                return Err(JobError::new("differential_privacy", expected, "none for it"));
+            };
+            let together = sum.epsilon(budget.delta, Some(most));
+            if together > most {
+                let before = self.sum(data, &budget.unit, viewer, None).ok().flatten();
+                let before = before.map_or(f64::INFINITY, |sum| sum.epsilon(budget.delta, None));
+                let expected = format!(
+                    "what the budget of {data} still has: ε = {most} at δ = {:e} for {name}, of which {before:.4} is spent or reserved",
+                    budget.delta
+                );
+                let got = format!("{together:.4} together with this job");
+                return Err(JobError::new("differential_privacy.noise_multiplier", expected, got));
+            }
+        }
+        Ok(())
+    }
+
+    /// The job's line, with all that it may release.
+    pub fn reserve(&mut self, job: JobId, spec: &JobSpec, now: Millis) -> Write {
+        let line = Line {
+            name: spec.name().into(),
+            data: spec.data_set().into(),
+            terms: spec.terms().cloned(),
+            settled: false,
+            at_ms: now,
+        };
+        self.lines.insert(job, line.clone());
+        write(job, &line)
+    }
+
+    /// The job has ended: it has released so many models, in so many attempts. `None`: nothing changes.
+    pub fn settle(&mut self, job: JobId, models: u64, attempts: u64) -> Option<Write> {
+        let line = self.lines.get_mut(&job).filter(|line| !line.settled)?;
+        line.settled = true;
+        if let Some(terms) = &mut line.terms {
+            terms.models = terms.models.min(models);
+            terms.participations = terms.participations.min(attempts);
+        }
+        Some(write(job, line))
+    }
+
+    /// Sets a budget, or another one in its place. One that is passed already is refused.
+    pub fn set_budget(&mut self, budget: Budget, effects: &mut Vec<Effect>) -> Value {
+        let what = "no budget set";
+        let positive = |value: f64| value.is_finite() && value > 0.0;
+        for (field, value) in [
+            ("epsilon", Some(budget.epsilon)),
+            ("epsilon_edge", budget.epsilon_edge),
+            ("epsilon_cloud", budget.epsilon_cloud),
+        ] {
+            if let Some(value) = value.filter(|value| !positive(*value)) {
+                return refusal(what, field, "a finite number above 0", &value.to_string());
+            }
+        }
+        if !(1e-13..1.0).contains(&budget.delta) {
+            return refusal(what, "delta", "at least 1e-13 and below 1", &budget.delta.to_string());
+        }
+        let name_max = 256;
+        for (field, text) in [("data", &budget.data), ("unit", &budget.unit)] {
+            if text.is_empty() || text.len() > name_max {
+                return refusal(what, field, "1 to 256 bytes", &format!("{} bytes", text.len()));
+            }
+        }
+        for viewer in VIEWERS {
+            let Some(most) = budget.of(viewer) else { continue };
+            let spent = match self.sum(&budget.data, &budget.unit, viewer, None) {
+                Ok(Some(sum)) => sum.epsilon(budget.delta, Some(most)),
+                Ok(None) | Err(_) => f64::INFINITY,
+            };
+            if spent > most {
+                let expected = format!("at least what is spent or reserved: ε = {spent:.4} at δ = {:e}", budget.delta);
+                return refusal(what, field(viewer), &expected, &most.to_string());
+            }
+        }
+        let running = |line: &&Line| line.data == budget.data && line.terms.is_none() && !line.settled;
+        if let Some(line) = self.lines.values().find(running) {
+            let expected = "a data set on which no job without differential privacy runs: stop it first";
+            return refusal(what, "data", expected, &line.name);
+        }
+        let value = serde_json::to_vec(&budget).unwrap_or_default();
+        let item = blake3::hash(format!("{}\0{}", budget.data, budget.unit).as_bytes());
+        effects.push(Effect::Store(vec![Write::Put { key: fleet_row(Table::Ledger, item.as_bytes()), value }]));
+        let out = json!({"data": budget.data, "unit": budget.unit});
+        self.budgets.insert((budget.data.clone(), budget.unit.clone()), budget);
+        out
+    }
+
+    /// All of it, for people: budgets, what is spent of each, and the lines.
+    pub fn value(&self) -> Value {
+        let total = |data: &str, unit: &str, viewer, delta| match self.sum(data, unit, viewer, None) {
+            Ok(Some(sum)) => finite(sum.epsilon(delta, None)),
+            Ok(None) | Err(_) => Value::Null,
+        };
+        let budgets = self.budgets.values().map(|budget| {
+            let (data, unit, delta) = (&budget.data, &budget.unit, budget.delta);
+            json!({
+                "data": data, "unit": unit, "delta": delta,
+                "epsilon": budget.epsilon, "spent": total(data, unit, Viewer::Model, delta),
+                "epsilon_edge": budget.epsilon_edge, "spent_edge": total(data, unit, Viewer::Edge, delta),
+                "epsilon_cloud": budget.epsilon_cloud, "spent_cloud": total(data, unit, Viewer::Cloud, delta),
+            })
+        });
+        let lines = self.lines.iter().map(|(job, line)| {
+            let terms = line.terms.as_ref();
+            json!({
+                "job": job.0, "name": line.name, "data": line.data,
+                "unit": terms.map_or("", |terms| terms.dp.unit.as_str()),
+                "private": terms.is_some(),
+                "models": terms.map(|terms| terms.models),
+                "participations": terms.map(|terms| terms.participations),
+                "state": if line.settled { "spent" } else { "reserved" },
+            })
+        });
+        json!({"budgets": budgets.collect::<Vec<_>>(), "lines": lines.collect::<Vec<_>>()})
+    }
+}
+
+fn finite(value: f64) -> Value {
+    if value.is_finite() { value.into() } else { Value::Null }
+}
+
+fn write(job: JobId, line: &Line) -> Write {
+    let key = RowKey { table: Table::Ledger, job, version: 0, item: Vec::new() };
+    Write::Put { key, value: serde_json::to_vec(line).unwrap_or_default() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::job::SAMPLE_TOML;
+    use littoral_privacy::account::{Accountant, Composition, Mechanism, Method, Sampling};
+
+    /// A job that costs as much as `rounds` Gaussians of multiplier `z`.
+    fn job(rounds: u64, z: f64, more: &str) -> JobSpec {
+        let mut text: toml::Table = SAMPLE_TOML.parse().unwrap();
+        text["rounds"]["count"] = toml::Value::Integer(rounds as i64);
+        text["rounds"].as_table_mut().unwrap().remove("target_accuracy");
+        text["data"].as_table_mut().unwrap().insert("standardise".into(), false.into());
+        text.insert("algorithm".into(), toml::Table::from_iter([("name".to_owned(), "fedavg".into())]).into());
+        let noise = format!("mechanism = 'central'\nclip = 1.0\nnoise_multiplier = {z}\nepsilon = 1000.0\n{more}");
+        let noise: toml::Table = noise.parse().unwrap();
+        text.insert("differential_privacy".into(), noise.into());
+        JobSpec::parse(&text.to_string()).unwrap()
+    }
+
+    fn budget(epsilon: f64) -> Budget {
+        Budget {
+            data: job(1, 1.0, "").data_set().into(),
+            unit: "all records of one device".into(),
+            epsilon,
+            delta: 1e-5,
+            epsilon_edge: None,
+            epsilon_cloud: None,
+            by: "an operator".into(),
+            at_ms: 0,
+        }
+    }
+
+    fn rows(writes: Vec<Write>) -> impl Iterator<Item = Row> {
+        writes.into_iter().filter_map(|write| match write {
+            Write::Put { key, value } => Some(Row { key, value }),
+            _ => None,
+        })
+    }
+
+    fn written(effects: Vec<Effect>) -> Vec<Write> {
+        let stored = |effect| if let Effect::Store(writes) = effect { writes } else { Vec::new() };
+        effects.into_iter().flat_map(stored).collect()
+    }
+
+    /// ε of `rounds` Gaussians of multiplier z: closed form through the one Gaussian that they are.
+    fn gaussian(rounds: u64, z: f64) -> f64 {
+        let mut all = Composition::new();
+        let mechanism = Mechanism::Gaussian { noise_multiplier: z };
+        all.add(Loss { mechanism, sampling: Sampling::ALL, count: rounds }).unwrap();
+        all.epsilon(1e-5, Method { accountant: Accountant::Pld, ..Method::default() }).unwrap()
+    }
+
+    #[test]
+    fn jobs_add_up_to_a_budget_and_no_further_whatever_is_restarted() {
+        let (mut ledger, mut effects) = (Ledger::default(), Vec::new());
+        // 20 rounds of z = 5 are one Gaussian of z = 5 / √20.
+        let (most, spec) = (gaussian(20, 5.0), job(10, 5.0, ""));
+        ledger.set_budget(budget(most * 1.001), &mut effects);
+        let mut stored = written(effects);
+        for id in 1..=2 {
+            ledger.admit(&spec).unwrap();
+            stored.push(ledger.reserve(JobId(id), &spec, 0));
+        }
+        let refused = ledger.admit(&spec).unwrap_err().to_string();
+        let (spent, together) = (gaussian(20, 5.0), gaussian(30, 5.0));
+        for number in [format!("{spent:.4} is spent"), format!("{together:.4} together")] {
+            assert!(refused.contains(&number), "{refused}: {number}");
+        }
+        // A crash forgets nothing.
+        let mut again = Ledger::default();
+        rows(stored).for_each(|row| again.restore(&row));
+        assert_eq!(again.admit(&spec).unwrap_err().to_string(), refused);
+        // What a job did not release comes back when it ends, once.
+        assert!(again.settle(JobId(2), 4, 4).is_some());
+        assert_eq!(again.settle(JobId(2), 0, 0), None);
+        again.admit(&job(5, 5.0, "")).unwrap();
+        assert!(again.admit(&job(7, 5.0, "")).is_err());
+    }
+
+    #[test]
+    fn what_a_budget_cannot_hold_is_refused_by_field() {
+        let (mut ledger, mut effects) = (Ledger::default(), Vec::new());
+        let spec = job(10, 5.0, "");
+        ledger.reserve(JobId(1), &spec, 0);
+        let spent = gaussian(10, 5.0);
+        let low = ledger.set_budget(budget(spent * 0.99), &mut effects);
+        assert_eq!(low["error"]["where"], "epsilon");
+        assert!(low["error"]["expected"].as_str().unwrap().contains(&format!("{spent:.4}")), "{low}");
+        // The cloud adds the noise, so there is nothing for the cloud.
+        let cloud = ledger.set_budget(Budget { epsilon_cloud: Some(9.0), ..budget(9.0) }, &mut effects);
+        assert_eq!(cloud["error"]["where"], "epsilon_cloud", "{cloud}");
+        assert!(effects.is_empty());
+        ledger.set_budget(budget(50.0), &mut effects);
+        let plain = JobSpec::parse(SAMPLE_TOML).unwrap();
+        for (spec, place) in [
+            (plain, "differential_privacy"),
+            (job(1, 5.0, "unit = 'one image'"), "differential_privacy.unit"),
+            (job(1, 5.0, "sampling = { fixed = 1000 }"), "differential_privacy.sampling"),
+        ] {
+            assert_eq!(ledger.admit(&spec).unwrap_err().place, place);
+        }
+        // Another data set's jobs are no concern of it.
+        let elsewhere = Budget { data: "other".into(), ..budget(0.001) };
+        ledger.set_budget(elsewhere, &mut effects);
+        ledger.admit(&job(1, 5.0, "")).unwrap();
+    }
+}

@@ -1,0 +1,125 @@
+//! Compressed updates: a device's half of the road, and the cloud's way back.
+//!
+//! Two seeds, both public. All devices of a version share one, so that a map is the same for all of them. By the other a device
+//! rounds; it follows from the device's name, so that neither a second attempt nor a repeated run rounds otherwise.
+
+use super::apply::Partials;
+use super::{WorkFault, local};
+use crate::job::{BLOCK, JobSpec, Uplink, compression};
+use littoral_fed::compress::{Linear, Seed, in_steps, random, residual, values};
+use littoral_fed::open::open_section;
+use littoral_fed::plan::Plan;
+use littoral_fed::seal::{Packed, Raw, SealError, Sent};
+use littoral_wire::message::{Collection, Work};
+
+/// A compressed update.
+pub struct Compressed {
+    pub packed: Packed,
+    pub saturated: u64,
+    /// What the device keeps if it is included.
+    pub residual: Option<Vec<i32>>,
+}
+
+/// `kept`: the device's residual, empty before the first one; `None` if the job has none.
+pub fn compress(
+    spec: &JobSpec,
+    uplink: &Uplink,
+    collection: Collection,
+    name: &str,
+    mut raw: Raw,
+    kept: Option<&[i32]>,
+) -> Result<Compressed, WorkFault> {
+    let plan = spec.plan(Work::Train);
+    let (len, own) = (spec.version().params, device_seed(spec, collection, name));
+    let step = uplink.residual_step(plan);
+    if let Uplink::Coded(_) = uplink {
+        // The place of its length.
+        raw.wholes.push(0);
+    }
+    let (update, owed) = match kept {
+        Some(kept) => {
+            let (update, owed) = raw.with_residual_steps(kept, step).map_err(local::declined)?;
+            (update.unclipped(), Some(owed))
+        }
+        None => (raw.unclipped(), None),
+    };
+    let (packed, saturated, sent) = match uplink {
+        Uplink::Linear { linear, .. } => {
+            let shared = shared_seed(spec, collection);
+            let transformed = update.transform(&**linear, &shared);
+            let rounded = transformed.and_then(|update| update.round_by_chance(plan, &own)).map_err(local::declined)?;
+            let back = || -> Result<Vec<i32>, SealError> {
+                let sent = values(rounded.sent(0)?.into_iter().map(i64::from), plan.step(0));
+                let told = in_steps(&linear.backward(&sent, len, &shared), step);
+                Ok(told.into_iter().map(|v| v.clamp(i32::MIN.into(), i32::MAX.into()) as i32).collect())
+            };
+            let sent = owed.is_some().then(back).transpose().map_err(local::declined)?;
+            let saturated = rounded.saturated()[0];
+            (rounded.pack(), saturated, sent)
+        }
+        Uplink::Coded(codec) => {
+            let coded = update.code(plan, &**codec, &own).and_then(|coded| coded.telling_its_length());
+            let coded = coded.map_err(local::declined)?;
+            let (got, most) = (coded.len(), compression::coded_bytes_max(plan));
+            if got > most {
+                let name = codec.name();
+                return Err(local::declined(format!(
+                    "compression.uplink: {name} made an update of {got} bytes, at most {most} expected, two fifths of one that is not \
+                     compressed: choose fewer bits or coordinates"
+                )));
+            }
+            let sent = owed.is_some().then(|| coded.rounded().sent(0)).transpose().map_err(local::declined)?;
+            let saturated = coded.rounded().saturated()[0];
+            (coded.pack(), saturated, sent)
+        }
+    };
+    let left = owed.zip(sent).map(|(owed, sent)| residual::left(owed, &sent));
+    Ok(Compressed { packed, saturated, residual: left.transpose().map_err(local::declined)? })
+}
+
+/// The sums of a linear map's images, mapped back to the model's coordinates: all of them in memory, 4 bytes each.
+pub struct MappedBack(Vec<f32>);
+
+impl MappedBack {
+    /// `add_noise` gets the sums as they came, in order, each once.
+    pub fn read(
+        spec: &JobSpec,
+        linear: &dyn Linear,
+        collection: Collection,
+        plan: &Plan,
+        sums: &Partials<'_>,
+        mut add_noise: impl FnMut(&mut [i64]),
+    ) -> Result<Self, WorkFault> {
+        let len = plan.sections().first().map_or(0, |section| section.len);
+        let mut sent = Vec::with_capacity(len);
+        let (mut packed, mut words) = (Vec::new(), Vec::new());
+        for first in (0..len).step_by(BLOCK) {
+            let block = first..len.min(first + BLOCK);
+            words.resize(block.len(), 0);
+            sums.read(plan.section_bytes(0, block.clone()), &mut packed)?;
+            open_section(plan, 0, block, &packed, &mut words).map_err(local::declined)?;
+            add_noise(&mut words);
+            // A map of sums in steps is sums in steps.
+            sent.extend(words.iter().map(|&word| word as f32));
+        }
+        Ok(Self(linear.backward(&sent, spec.version().params, &shared_seed(spec, collection))))
+    }
+
+    /// Of these coordinates, in the plan's steps.
+    pub fn copy_to(&self, first: usize, sum: &mut [f64]) {
+        sum.iter_mut().zip(&self.0[first..]).for_each(|(sum, &back)| *sum = back.into());
+    }
+}
+
+/// Of a version: whatever happens between two attempts, the map is one.
+pub fn shared_seed(spec: &JobSpec, collection: Collection) -> Seed {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(b"littoral/compression\0");
+    hasher.update(&spec.seed().to_le_bytes());
+    hasher.update(&collection.version.to_le_bytes());
+    *hasher.finalize().as_bytes()
+}
+
+fn device_seed(spec: &JobSpec, collection: Collection, name: &str) -> Seed {
+    random::derive(&shared_seed(spec, collection), &format!("device {name}"), 0)
+}
