@@ -6,10 +6,15 @@
 //!
 //! The unit is a device: all its records together. What is told is that a released model hardly depends on any one device; the
 //! fixed denominator (the job's target, not the number that came) and weight 1 are part of that.
+//!
+//! Under [`MechanismName::ExampleGaussian`] the unit is one example of a device, and the statement another, weaker one: each step of
+//! a device's training is noised ([`ExampleNoise`]), so that whoever sees its update hardly learns of any one of its rows, but may
+//! well learn what they have in common.
 
 use crate::plan::{Plan, PlanError, Resolution, Section, Weighting};
 use littoral_privacy::account::distributed::{self, Noise as Law, Release};
 use littoral_privacy::account::{Loss, Mechanism};
+use littoral_privacy::examples::{Grid, GridError};
 use littoral_privacy::noise::Ratio;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -22,7 +27,7 @@ const CENTRAL_LEVELS: u32 = 1 << 20;
 #[serde(deny_unknown_fields)]
 pub struct DifferentialPrivacy {
     pub mechanism: MechanismName,
-    /// L2 norm to which each device's update is clipped; above 0.
+    /// L2 norm to which each device's update is clipped, or each example's gradient; above 0.
     pub clip: f64,
     /// Standard deviation of the noise over the sensitivity.
     pub noise_multiplier: f64,
@@ -31,9 +36,18 @@ pub struct DifferentialPrivacy {
     /// Default 10^-5.
     #[serde(default = "delta")]
     pub delta: f64,
-    /// What is protected, for people. Default: "all records of one device".
-    #[serde(default = "unit")]
-    pub unit: String,
+    /// What is protected, for people and for budgets. Default: "all records of one device", or "one example of one device"; the
+    /// latter, with or without a word on what an example is, is for `example-gaussian` and for nothing else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unit: Option<String>,
+    /// The probability with which each of a device's rows is part of a step, above 0 and at most 1. A round has epochs / rate steps,
+    /// on every device. `example-gaussian` needs it, nothing else has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sampling_rate: Option<f64>,
+    /// A device trains at most so often on one version, 1 to 1,000: an attempt that came to nothing has shown edges its updates.
+    /// Enforced on the device. Only `example-gaussian` has it; there the default is 3.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attempts_max: Option<u32>,
     /// Who takes part. Default: whoever is here, which costs every participation in full.
     #[serde(default)]
     pub sampling: Sampling,
@@ -54,10 +68,6 @@ pub struct DifferentialPrivacy {
 
 fn delta() -> f64 {
     1e-5
-}
-
-fn unit() -> String {
-    "all records of one device".into()
 }
 
 fn third() -> f64 {
@@ -84,6 +94,9 @@ pub enum MechanismName {
     DistributedSkellam,
     /// Devices, each all of it: nobody need be trusted, and accuracy pays for it.
     LocalDiscreteGaussian,
+    /// Devices, in every step of their training, on the sum of clipped gradients of a secret sample of their examples. The
+    /// unit is one example, not a device.
+    ExampleGaussian,
 }
 
 /// Who takes part in a round.
@@ -139,7 +152,89 @@ pub struct Noise {
     pub release: Release,
 }
 
+/// Example-level noise with its numbers worked out.
+#[derive(Clone, Debug)]
+pub struct ExampleNoise {
+    /// L2 norm to which each example's gradient is clipped.
+    pub clip: f64,
+    /// Of each row in each step.
+    pub rate: f64,
+    /// Steps of one participation.
+    pub steps: u64,
+    /// Participations in one version.
+    pub attempts: u32,
+    pub grid: Grid,
+}
+
+/// How each unit begins that is an example, and no other one does: a budget of one kind is never charged with the other.
+const EXAMPLE: &str = "one example of one device";
+
+/// Is this unit one example of a device?
+pub fn names_example(unit: &str) -> bool {
+    unit.starts_with(EXAMPLE)
+}
+
+/// Steps of a participation.
+const STEPS_MAX: f64 = 1e6;
+
+/// Unless a job says otherwise.
+const ATTEMPTS: u32 = 3;
+
 impl DifferentialPrivacy {
+    /// What is protected, for people.
+    pub fn unit(&self) -> &str {
+        match (&self.unit, self.by_example()) {
+            (Some(unit), _) => unit,
+            (None, false) => "all records of one device",
+            (None, true) => EXAMPLE,
+        }
+    }
+
+    /// Is the unit one example of a device?
+    pub fn by_example(&self) -> bool {
+        self.mechanism == MechanismName::ExampleGaussian
+    }
+
+    /// For `by_example`: `dim` coordinates are trained, in `epochs` expected passes over a device's rows.
+    pub fn example_noise(&self, epochs: u32, dim: usize) -> Result<ExampleNoise, DpError> {
+        self.check(1)?;
+        if self.sampling != Sampling::Present {
+            let expected = "none (devices are not the unit; each one's rows are sampled on it)";
+            return wrong("sampling", expected, "sampled devices");
+        }
+        let Some(rate) = self.sampling_rate else {
+            return wrong("sampling_rate", "a rate above 0 and at most 1, since the unit is one example", "none");
+        };
+        if !(rate > 0.0 && rate <= 1.0) {
+            return wrong("sampling_rate", "above 0 and at most 1", rate);
+        }
+        if f64::from(epochs) / rate > STEPS_MAX {
+            return wrong("sampling_rate", format!("at least {}", f64::from(epochs) / STEPS_MAX), rate);
+        }
+        let attempts = self.attempts_max.unwrap_or(ATTEMPTS);
+        if !(1..=1000).contains(&attempts) {
+            return wrong("attempts_max", "1 to 1000", attempts);
+        }
+        let grid = Grid::new(self.clip, dim, self.noise_multiplier).map_err(|error| match error {
+            GridError::Range { what: "clip", expected, got } => {
+                DpError { field: "clip", expected: expected.into(), got: got.to_string() }
+            }
+            error => {
+                let expected = format!("noise for {dim} coordinates");
+                DpError { field: "noise_multiplier", expected, got: error.to_string() }
+            }
+        })?;
+        let (rate, steps) = self.steps(epochs);
+        Ok(ExampleNoise { clip: self.clip, rate, steps, attempts, grid })
+    }
+
+    /// The rate of each step's sample, and the steps of one participation.
+    pub fn steps(&self, epochs: u32) -> (f64, u64) {
+        // A rate that is none is refused where the noise is worked out.
+        let rate = self.sampling_rate.unwrap_or(1.0);
+        (rate, (f64::from(epochs) / rate).ceil() as u64)
+    }
+
     pub fn on_devices(&self) -> bool {
         self.mechanism != MechanismName::Central
     }
@@ -162,7 +257,16 @@ impl DifferentialPrivacy {
     /// only: they send what they rotated.
     pub fn noise(&self, clients: u32, min: u32, summed: Summed) -> Result<Noise, DpError> {
         self.check(min)?;
+        if self.sampling_rate.is_some() {
+            return wrong("sampling_rate", "none: only example-gaussian samples examples", "one");
+        }
+        if self.attempts_max.is_some() {
+            return wrong("attempts_max", "none: only example-gaussian counts attempts", "one");
+        }
         let law = match self.mechanism {
+            MechanismName::ExampleGaussian => {
+                return wrong("mechanism", "a mechanism that noises updates", "example-gaussian");
+            }
             MechanismName::Central => return self.central(summed),
             MechanismName::DistributedSkellam => Law::Skellam,
             MechanismName::DistributedDiscreteGaussian | MechanismName::LocalDiscreteGaussian => Law::DiscreteGaussian,
@@ -214,6 +318,13 @@ impl DifferentialPrivacy {
         above_zero("epsilon", self.epsilon)?;
         if !(self.delta >= 1e-13 && self.delta < 1.0) {
             return wrong("delta", "at least 1e-13 and below 1", self.delta);
+        }
+        if self.by_example() != names_example(self.unit()) {
+            let expected = match self.by_example() {
+                true => format!("`{EXAMPLE}`, with more words after it or without"),
+                false => format!("another one than `{EXAMPLE}`, which is that of example-gaussian"),
+            };
+            return wrong("unit", expected, self.unit());
         }
         if !(0.0..1.0).contains(&self.colluding) {
             return wrong("colluding", "a share of at least 0 and below 1", self.colluding);

@@ -3,7 +3,8 @@
 //! A [`Model`] is built from a [`ModelSpec`] and holds no weights: those are one flat slice whose parts its
 //! [`layout`](Model::layout) names. [`Examples`] are the data, a [`View`] is one client's share of them, and a [`Batch`]
 //! is some of its rows made ready. Then there are three verbs: [`gradient`] writes the derivative of the mean loss,
-//! [`descend`] makes a step of plain gradient descent without ever writing it, [`evaluate`] counts.
+//! [`descend`] makes a step of plain gradient descent without ever writing it, [`evaluate`] counts. A fourth,
+//! [`clipped_gradient`], adds up gradients of which each example's has a bounded norm.
 //!
 //! Everything a step needs is allocated beforehand, in a [`Scratch`] that one thread uses for client after client
 //! ([`Worker`] bundles it). A step is never parallel inside; run several workers. The same seed gives the same bits.
@@ -30,6 +31,7 @@
 
 mod batch;
 mod build;
+mod clip;
 mod examples;
 mod init;
 mod layers;
@@ -42,6 +44,7 @@ pub mod text;
 mod train;
 
 pub use batch::{Batch, Epoch};
+pub use clip::{Clip, ClippedBatch, Clipping, Coupled, NotFinite, clipped_gradient};
 pub use examples::{Examples, ExamplesError, Features, Labels, Mismatch, Shape, Standardise, View};
 pub use model::{Model, Scratch};
 pub use optimiser::{Adam, Sgd};

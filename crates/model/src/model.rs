@@ -158,6 +158,24 @@ impl Model {
 
     /// Takes the derivative that [`forward`](Self::forward) left back through the layers, into the sink.
     pub(crate) fn backward<T: Real>(&self, batch: &Batch<T>, scratch: &mut Scratch<T>, sink: &mut Sink<'_, T>) {
+        self.walk_back(batch, scratch, |Step { layer, x, y, dy, dx, mut room, .. }| {
+            layer.inputs(sink.weights(), x, y, dy, dx, &mut room);
+            layer.parameters(x, y, dy, &mut room, sink);
+        });
+        if let Some(embedding) = &self.embedding {
+            let rows = batch.rows() * self.steps();
+            embedding.backward(batch.tokens(), &scratch.upstream[..rows * embedding.width], sink);
+        }
+    }
+
+    /// Visits the layers from the last to the first; each visit fills `dx`, which is the next one's `dy`. The derivative by what
+    /// the embedding gave is left in the scratch's `upstream`.
+    pub(crate) fn walk_back<T: Real>(
+        &self,
+        batch: &Batch<T>,
+        scratch: &mut Scratch<T>,
+        mut visit: impl FnMut(Step<'_, T>),
+    ) {
         let rows = batch.rows() * self.steps();
         let embedded = self.embedding.as_ref().map(|embedding| &scratch.embedded[..rows * embedding.width]);
         let inputs = embedded.unwrap_or(batch.values());
@@ -176,11 +194,8 @@ impl Model {
                 chosen: &mut scratch.chosen[place][..sizes.chosen],
                 work: &mut scratch.work[..sizes.work],
             };
-            layer.backward(x, y, dy, dx, room, sink);
+            visit(Step { place, layer, x, y, dy, dx, room });
             std::mem::swap(&mut scratch.upstream, &mut scratch.downstream);
-        }
-        if let Some(embedding) = &self.embedding {
-            embedding.backward(batch.tokens(), &scratch.upstream[..rows * embedding.width], sink);
         }
     }
 
@@ -199,18 +214,29 @@ impl Model {
     }
 }
 
+/// A layer on the way back.
+pub(crate) struct Step<'a, T> {
+    pub place: usize,
+    pub layer: &'a Layer,
+    pub x: &'a [T],
+    pub y: &'a [T],
+    pub dy: &'a [T],
+    pub dx: Option<&'a mut [T]>,
+    pub room: Room<'a, T>,
+}
+
 /// Room for every activation of one pass, allocated once for a model and a largest batch, and used by one thread for
 /// client after client. Nothing in it outlives a pass, but for a batch's statistics.
 #[derive(Clone, Debug)]
 pub struct Scratch<T> {
     /// The most rows (positions, for text) it has room for.
     rows: usize,
-    embedded: Vec<T>,
-    activations: Vec<Vec<T>>,
-    kept: Vec<Vec<T>>,
-    chosen: Vec<Vec<u32>>,
-    work: Vec<T>,
-    upstream: Vec<T>,
+    pub(crate) embedded: Vec<T>,
+    pub(crate) activations: Vec<Vec<T>>,
+    pub(crate) kept: Vec<Vec<T>>,
+    pub(crate) chosen: Vec<Vec<u32>>,
+    pub(crate) work: Vec<T>,
+    pub(crate) upstream: Vec<T>,
     downstream: Vec<T>,
 }
 

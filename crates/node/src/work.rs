@@ -7,10 +7,12 @@ mod apply;
 mod bench;
 mod compressed;
 mod local;
+mod steps;
 mod training;
 mod version;
 
 pub use bench::Room;
+pub use steps::StepsError;
 pub use training::Training;
 
 use crate::job::{JobSpec, Totals};

@@ -6,11 +6,13 @@
 //! In the order in which an update meets them: [`clip`] bounds its norm, which gives every later mechanism its
 //! sensitivity; [`rotate`] spreads it; [`round`] makes it whole numbers of bounded norm; [`noise`] is drawn exactly from laws on
 //! the whole numbers; [`secagg`] masks it, so that nobody sees more than a sum: both sides of the protocol as state machines.
+//! [`examples`] joins sampling, rounding and noise to the step of example-level training.
 //! [`account`] says what a row of such releases costs in (ε, δ), and finds the noise for a target.
 #![forbid(unsafe_code)]
 
 pub mod account;
 pub mod clip;
+pub mod examples;
 pub mod noise;
 pub mod rotate;
 pub mod round;

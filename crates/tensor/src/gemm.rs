@@ -80,6 +80,15 @@ pub fn gemm<T: Real>(alpha: T, c: &mut [T], beta: T, a: Matrix<'_, T>, b: Matrix
     }
 }
 
+/// Is a row of a product of f32 the same bits whichever rows of `A` stand beside it, in products of one size? Kernels of ours are
+/// so, by going along the inner side in one order for all; elsewhere nothing is promised.
+pub fn rows_apart() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return crate::tile::here();
+    #[cfg(not(target_arch = "x86_64"))]
+    false
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -31,7 +31,7 @@ pub mod weights;
 
 pub use allocator::share_one_heap;
 pub use elementary::{exp, ln, sigmoid, tanh};
-pub use gemm::{Matrix, gemm};
+pub use gemm::{Matrix, gemm, rows_apart};
 pub use mapped::Mapped;
 pub use params::{Layout, Params, ParamsError, Segment};
 pub use real::Real;

@@ -53,6 +53,12 @@ fn avx2(product: &Product<'_>, c: &mut [f32]) {
     unsafe { product.run::<__m256>(c) };
 }
 
+/// Does this processor have what tiles need?
+pub(crate) fn here() -> bool {
+    let avx512 = is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vl");
+    avx512 || is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")
+}
+
 /// A vector register of f32.
 ///
 /// # Safety

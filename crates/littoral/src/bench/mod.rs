@@ -12,6 +12,7 @@
 //! | `llm` | a language model's tokens per second, and its memory |
 //! | `secagg` | what secure aggregation costs devices and the server |
 //! | `dp` | accuracy at an epsilon, with noise of the cloud or of the devices under masks |
+//! | `membership` | what epsilon buys against membership inference |
 //! | `edge` | memory of an edge and of the cloud while large updates arrive |
 //!
 //! Peers written by others are measured by `bench/peers/compare.py`. `team`, `machine`, `processes` and `mnist` are shared.
@@ -24,6 +25,7 @@ mod edge;
 mod fedavg;
 mod llm;
 mod machine;
+mod membership;
 mod mnist;
 mod processes;
 mod round;
@@ -57,6 +59,8 @@ enum What {
     Llm(llm::Args),
     /// Secure aggregation: all devices and the server, through the messages of the protocol.
     Secagg(secagg::Args),
+    /// Membership inference on small models, without privacy and at some epsilons: advantage, its bound, accuracy.
+    Membership(membership::Args),
     /// Memory of an edge process and of the cloud while devices send large updates.
     Edge(edge::Args),
     /// Compressed updates on MNIST: bytes per device and round, accuracy against plain fixed point.
@@ -80,6 +84,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
         What::Deployed(args) => deployed::run(args),
         What::Llm(args) => llm::run(args),
         What::Secagg(args) => secagg::run(args),
+        What::Membership(args) => membership::run(args),
         What::Edge(args) => edge::run(args),
     }?;
     if args.json {

@@ -62,7 +62,7 @@ fn of_job(file: &Path, json: bool) -> Result<(), Failure> {
             "epsilon": model.epsilon,
             "delta": terms.dp.delta,
             "budget": terms.dp.epsilon,
-            "unit": terms.dp.unit,
+            "unit": terms.dp.unit(),
             "models": terms.models,
             "participations": terms.participations,
             "viewers": viewers.collect::<Vec<Value>>(),

@@ -6,6 +6,8 @@ mod ledger;
 mod secagg;
 mod setting;
 
+pub use setting::above_zero;
+
 use crate::output::Failure;
 use crate::reach::Reach;
 

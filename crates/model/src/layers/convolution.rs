@@ -5,6 +5,7 @@
 //! cache, and made again in the backward pass, which costs less than to write and read them.
 
 use super::Sizes;
+use super::squares::{Length, Work};
 use crate::sink::Sink;
 use littoral_tensor::{Matrix, Real, gemm};
 use std::ops::Range;
@@ -38,8 +39,9 @@ impl Convolution {
         self.kernel * self.kernel * self.inputs
     }
 
+    /// A power of two: a batch that is one too passes in products of one size, which treat all its rows alike.
     fn images_at_once(&self) -> usize {
-        (PATCH_VALUES / (self.pixels() * self.patch())).max(1)
+        1 << (PATCH_VALUES / (self.pixels() * self.patch())).max(1).ilog2()
     }
 
     pub fn sizes(&self, rows: usize) -> Sizes {
@@ -60,17 +62,29 @@ impl Convolution {
         }
     }
 
-    pub fn backward<T: Real>(&self, x: &[T], dy: &[T], dx: Option<&mut [T]>, work: &mut [T], sink: &mut Sink<'_, T>) {
-        if let Some(dx) = dx {
-            let weight = Matrix::new(sink.weights(&self.weight), self.patch(), self.outputs);
-            let some = self.images_at_once() * self.pixels() * self.inputs;
-            for (dx, dy) in dx.chunks_mut(some).zip(self.some_images(dy, self.outputs)) {
-                let pixels = dy.len() / self.outputs;
-                let patches = &mut work[..pixels * self.patch()];
-                gemm(T::ZERO, patches, T::ONE, Matrix::new(dy, pixels, self.outputs), weight.t());
-                self.fold(patches, dx);
-            }
+    pub fn inputs<T: Real>(&self, weights: &[T], dy: &[T], dx: Option<&mut [T]>, work: &mut [T]) {
+        let Some(dx) = dx else { return };
+        let weight = Matrix::new(&weights[self.weight.clone()], self.patch(), self.outputs);
+        let some = self.images_at_once() * self.pixels() * self.inputs;
+        for (dx, dy) in dx.chunks_mut(some).zip(self.some_images(dy, self.outputs)) {
+            let pixels = dy.len() / self.outputs;
+            let patches = &mut work[..pixels * self.patch()];
+            gemm(T::ZERO, patches, T::ONE, Matrix::new(dy, pixels, self.outputs), weight.t());
+            self.fold(patches, dx);
         }
+    }
+
+    pub fn squares<T: Real>(&self, x: &[T], dy: &[T], work: &mut [T], room: &mut Work<T>, lengths: &mut [Length]) {
+        let (x, dy) = (x.chunks_exact(self.pixels() * self.inputs), dy.chunks_exact(self.pixels() * self.outputs));
+        for ((x, dy), length) in x.zip(dy).zip(lengths) {
+            self.extract(x, work);
+            let patches = &work[..self.pixels() * self.patch()];
+            *length += room.of_product(patches, dy, [self.patch(), self.outputs]);
+            *length += room.of_sum(self.outputs, dy.chunks_exact(self.outputs));
+        }
+    }
+
+    pub fn parameters<T: Real>(&self, x: &[T], dy: &[T], work: &mut [T], sink: &mut Sink<'_, T>) {
         let mut target = sink.target(&self.weight);
         target.begin();
         for (x, dy) in self.some_images(x, self.inputs).zip(self.some_images(dy, self.outputs)) {

@@ -12,6 +12,7 @@ mod loss;
 mod normalise;
 mod pool;
 mod recurrent;
+pub(crate) mod squares;
 
 pub(crate) use activation::Elementwise;
 pub(crate) use convolution::Convolution;
@@ -24,6 +25,7 @@ pub(crate) use recurrent::{Gru, Lstm};
 
 use crate::sink::Sink;
 use littoral_tensor::Real;
+use squares::{Length, Work};
 
 #[derive(Clone, Debug)]
 pub(crate) enum Layer {
@@ -111,25 +113,84 @@ impl Layer {
         }
     }
 
-    /// From `dy`, the derivative of the loss by `y`, to that by `x` (where somebody wants it) and by the parameters.
-    pub fn backward<T: Real>(
+    /// From `dy`, the derivative of the loss by `y`, to that by `x`, where somebody wants it. What
+    /// [`parameters`](Self::parameters) needs beside `dy` is left in `room.kept`.
+    pub fn inputs<T: Real>(
         &self,
+        weights: &[T],
         x: &[T],
         y: &[T],
         dy: &[T],
         dx: Option<&mut [T]>,
-        room: Room<'_, T>,
-        sink: &mut Sink<'_, T>,
+        room: &mut Room<'_, T>,
     ) {
         match self {
-            Self::Linear(layer) => layer.backward(x, dy, dx, sink),
+            Self::Linear(layer) => layer.inputs(weights, dy, dx),
             Self::Elementwise(layer) => layer.backward(x, y, dy, dx),
-            Self::Convolution(layer) => layer.backward(x, dy, dx, room.work, sink),
+            Self::Convolution(layer) => layer.inputs(weights, dy, dx, room.work),
             Self::MaxPool(layer) => layer.backward(dy, dx, room.chosen),
-            Self::GroupNorm(layer) => layer.backward(x, dy, dx, room, sink),
-            Self::BatchNorm(layer) => layer.backward(x, dy, dx, room, sink),
-            Self::Gru(layer) => layer.backward(x, y, dy, dx, room, sink),
-            Self::Lstm(layer) => layer.backward(x, y, dy, dx, room, sink),
+            Self::GroupNorm(layer) => layer.inputs(weights, x, dy, dx, room),
+            Self::BatchNorm(layer) => layer.inputs(weights, x, dy, dx, room),
+            Self::Gru(layer) => layer.inputs(weights, y, dy, dx, room),
+            Self::Lstm(layer) => layer.inputs(weights, dy, dx, room),
         }
+    }
+
+    /// The derivative by the layer's parameters, into the sink; after [`inputs`](Self::inputs).
+    pub fn parameters<T: Real>(&self, x: &[T], y: &[T], dy: &[T], room: &mut Room<'_, T>, sink: &mut Sink<'_, T>) {
+        match self {
+            Self::Linear(layer) => layer.parameters(x, dy, sink),
+            Self::Convolution(layer) => layer.parameters(x, dy, room.work, sink),
+            Self::GroupNorm(layer) => layer.parameters(x, dy, room, sink),
+            Self::BatchNorm(layer) => layer.parameters(x, dy, room, sink),
+            Self::Gru(layer) => layer.parameters(x, y, room.kept, sink),
+            Self::Lstm(layer) => layer.parameters(x, y, room.kept, sink),
+            Self::Elementwise(_) | Self::MaxPool(_) => {}
+        }
+    }
+
+    /// Adds the length of each example's derivative by the parameters; after [`inputs`](Self::inputs).
+    pub fn squares<T: Real>(
+        &self,
+        x: &[T],
+        y: &[T],
+        dy: &[T],
+        room: &mut Room<'_, T>,
+        work: &mut Work<T>,
+        lengths: &mut [Length],
+    ) {
+        match self {
+            Self::Linear(layer) => layer.squares(x, dy, work, lengths),
+            Self::Convolution(layer) => layer.squares(x, dy, room.work, work, lengths),
+            Self::GroupNorm(layer) => layer.squares(x, dy, room.kept, work, lengths),
+            Self::Gru(layer) => layer.squares(x, y, room.kept, work, lengths),
+            Self::Lstm(layer) => layer.squares(x, y, room.kept, work, lengths),
+            // No example has a derivative of its own; `Clipping::new` has refused it.
+            Self::BatchNorm(_) => lengths.fill(Length::one(f64::NAN)),
+            Self::Elementwise(_) | Self::MaxPool(_) => {}
+        }
+    }
+
+    /// Multiplies by each example's factor what [`parameters`](Self::parameters) will read.
+    pub fn scale(&self, dy: &mut [f64], kept: &mut [f64], factors: &[f64]) {
+        match self {
+            Self::Gru(layer) => layer.scale(kept, factors),
+            Self::Lstm(layer) => layer.scale(kept, factors),
+            _ => squares::scale(dy, self.widths().1, factors),
+        }
+    }
+
+    /// Terms of the longest sum in one row's derivative.
+    pub fn terms(&self) -> usize {
+        match self {
+            Self::Convolution(layer) => layer.pixels(),
+            Self::GroupNorm(layer) => layer.pixels,
+            _ => 1,
+        }
+    }
+
+    /// Whether [`parameters`](Self::parameters) reads `dy`.
+    pub fn reads_upstream(&self) -> bool {
+        matches!(self, Self::Linear(_) | Self::Convolution(_) | Self::GroupNorm(_) | Self::BatchNorm(_))
     }
 }

@@ -6,6 +6,7 @@
 //! that no derivative moves. In a federation the running statistics of clients with other data disagree: FedBN (Li et al. 2021)
 //! keeps all segments of a norm at home, and group normalisation avoids the question.
 
+use super::squares::{Length, Work};
 use super::{Mode, Room, Sizes};
 use crate::sink::Sink;
 use littoral_tensor::Real;
@@ -48,44 +49,78 @@ impl GroupNorm {
         }
     }
 
-    pub fn backward<T: Real>(
-        &self,
-        x: &[T],
-        dy: &[T],
-        dx: Option<&mut [T]>,
-        room: Room<'_, T>,
-        sink: &mut Sink<'_, T>,
-    ) {
-        let channels = self.channels;
-        let image = self.pixels * channels;
-        let (d_weight, rest) = room.work.split_at_mut(channels);
-        let (d_bias, rest) = rest.split_at_mut(channels);
-        let (along, across) = rest.split_at_mut(channels);
-        let across = &mut across[..channels];
-        d_weight.fill(T::ZERO);
-        d_bias.fill(T::ZERO);
-        let mut dx = dx;
-        for (row, (x, dy)) in x.chunks_exact(image).zip(dy.chunks_exact(image)).enumerate() {
-            let (mean, inv_std) = room.kept[2 * row * channels..2 * (row + 1) * channels].split_at(channels);
-            products_of_channels(x, dy, mean, inv_std, across, along);
-            for c in 0..channels {
-                d_weight[c] += across[c];
-                d_bias[c] += along[c];
-            }
-            let Some(dx) = dx.as_deref_mut() else {
-                continue;
-            };
-            let weight = sink.weights(&self.weight);
-            for c in 0..channels {
-                across[c] *= weight[c];
-                along[c] *= weight[c];
+    pub fn inputs<T: Real>(&self, weights: &[T], x: &[T], dy: &[T], dx: Option<&mut [T]>, room: &mut Room<'_, T>) {
+        let Some(dx) = dx else { return };
+        let weight = &weights[self.weight.clone()];
+        let dx = &mut dx.chunks_exact_mut(self.pixels * self.channels);
+        self.each_row(x, dy, room, |x, dy, [mean, inv_std], [across, along], _| {
+            for ((across, along), weight) in across.iter_mut().zip(along.iter_mut()).zip(weight) {
+                *across *= *weight;
+                *along *= *weight;
             }
             self.share(across);
             self.share(along);
-            spread(x, dy, &mut dx[row * image..(row + 1) * image], mean, inv_std, weight, across, along);
-        }
+            if let Some(dx) = dx.next() {
+                spread(x, dy, dx, mean, inv_std, weight, across, along);
+            }
+        });
+    }
+
+    pub fn parameters<T: Real>(&self, x: &[T], dy: &[T], room: &mut Room<'_, T>, sink: &mut Sink<'_, T>) {
+        room.work[2 * self.channels..].fill(T::ZERO);
+        self.each_row(x, dy, room, |_, _, _, sums, totals| {
+            for (totals, sums) in totals.chunks_exact_mut(self.channels).zip(sums) {
+                totals.iter_mut().zip(sums).for_each(|(total, sum)| *total += *sum);
+            }
+        });
+        let (d_weight, d_bias) = room.work[2 * self.channels..4 * self.channels].split_at(self.channels);
         sink.target(&self.weight).sum_of_rows(d_weight);
         sink.target(&self.bias).sum_of_rows(d_bias);
+    }
+
+    /// Each channel's derivatives are sums over pixels; here in f64.
+    pub fn squares<T: Real>(&self, x: &[T], dy: &[T], kept: &[T], work: &mut Work<T>, lengths: &mut [Length]) {
+        let (image, channels) = (self.pixels * self.channels, self.channels);
+        work.wide.resize(4 * channels, 0.0);
+        let rows = x.chunks_exact(image).zip(dy.chunks_exact(image)).zip(kept.chunks_exact(2 * channels));
+        for (((x, dy), kept), length) in rows.zip(lengths) {
+            let (mean, inv_std) = kept.split_at(channels);
+            let sums = &mut work.wide[..4 * channels];
+            sums.fill(0.0);
+            for (x, dy) in x.chunks_exact(channels).zip(dy.chunks_exact(channels)) {
+                for (c, sums) in sums.chunks_exact_mut(4).enumerate() {
+                    let dy = dy[c].to_f64();
+                    let across = dy * ((x[c].to_f64() - mean[c].to_f64()) * inv_std[c].to_f64());
+                    sums[0] += across;
+                    sums[1] += across.abs();
+                    sums[2] += dy;
+                    sums[3] += dy.abs();
+                }
+            }
+            for sums in sums.chunks_exact(2) {
+                *length += Length { square: sums[0] * sums[0], terms: sums[1] * sums[1] };
+            }
+        }
+    }
+
+    /// Visits each example: its x and dy, its mean and inverse deviation, its derivatives by weight and by bias; and the rest of
+    /// the room.
+    fn each_row<T: Real>(
+        &self,
+        x: &[T],
+        dy: &[T],
+        room: &mut Room<'_, T>,
+        mut visit: impl FnMut(&[T], &[T], [&[T]; 2], [&mut [T]; 2], &mut [T]),
+    ) {
+        let image = self.pixels * self.channels;
+        let (across, rest) = room.work.split_at_mut(self.channels);
+        let (along, rest) = rest.split_at_mut(self.channels);
+        let kept = room.kept.chunks_exact(2 * self.channels);
+        for ((x, dy), kept) in x.chunks_exact(image).zip(dy.chunks_exact(image)).zip(kept) {
+            let (mean, inv_std) = kept.split_at(self.channels);
+            products_of_channels(x, dy, mean, inv_std, across, along);
+            visit(x, dy, [mean, inv_std], [&mut *across, &mut *along], rest);
+        }
     }
 
     /// Turns sums per channel into the mean of the group, given to each of its channels.
@@ -138,29 +173,27 @@ impl BatchNorm {
         normalise(x, y, mean, inv_std, &weights[self.weight.clone()], &weights[self.bias.clone()]);
     }
 
-    pub fn backward<T: Real>(
-        &self,
-        x: &[T],
-        dy: &[T],
-        dx: Option<&mut [T]>,
-        room: Room<'_, T>,
-        sink: &mut Sink<'_, T>,
-    ) {
+    pub fn inputs<T: Real>(&self, weights: &[T], x: &[T], dy: &[T], dx: Option<&mut [T]>, room: &mut Room<'_, T>) {
+        let Some(dx) = dx else { return };
         let channels = self.channels;
         let (mean, inv_std) = room.kept[..2 * channels].split_at(channels);
         let (across, along) = room.work[..2 * channels].split_at_mut(channels);
         products_of_channels(x, dy, mean, inv_std, across, along);
-        if let Some(dx) = dx {
-            let weight = sink.weights(&self.weight);
-            let count = T::from_f64((x.len() / channels) as f64);
-            // spread() takes means of dx^ = weight * dy; the plain sums are the derivatives by weight and bias.
-            for c in 0..channels {
-                across[c] *= weight[c] / count;
-                along[c] *= weight[c] / count;
-            }
-            spread(x, dy, dx, mean, inv_std, weight, across, along);
-            products_of_channels(x, dy, mean, inv_std, across, along);
+        let weight = &weights[self.weight.clone()];
+        let count = T::from_f64((x.len() / channels) as f64);
+        // spread() takes means of dx^ = weight * dy; the plain sums are the derivatives by weight and bias.
+        for c in 0..channels {
+            across[c] *= weight[c] / count;
+            along[c] *= weight[c] / count;
         }
+        spread(x, dy, dx, mean, inv_std, weight, across, along);
+    }
+
+    pub fn parameters<T: Real>(&self, x: &[T], dy: &[T], room: &mut Room<'_, T>, sink: &mut Sink<'_, T>) {
+        let channels = self.channels;
+        let (mean, inv_std) = room.kept[..2 * channels].split_at(channels);
+        let (across, along) = room.work[..2 * channels].split_at_mut(channels);
+        products_of_channels(x, dy, mean, inv_std, across, along);
         sink.target(&self.weight).sum_of_rows(across);
         sink.target(&self.bias).sum_of_rows(along);
     }

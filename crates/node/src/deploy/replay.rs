@@ -109,7 +109,7 @@ pub fn replay_updates(
         return Err(wrong("versions", "at least one version that was made", "none: there is nothing to repeat".into()));
     }
     let spec = JobSpec::parse(&record.spec).map_err(|e| wrong("spec", "a job of this release", e.to_string()))?;
-    if spec.noise().is_some() {
+    if spec.private() {
         let expected = "a job without differential privacy: noise is drawn anew, and what was drawn is nowhere kept";
         return Err(wrong("spec, differential_privacy", expected, "a job with it".into()));
     }

@@ -8,6 +8,7 @@ use super::{JobError, JobText};
 use littoral_fed::algorithm::Algorithm;
 use littoral_fed::compress::recipe::RandomKText;
 use littoral_fed::compress::{Codec, CompressError, Compressor, Linear, Recipe};
+use littoral_fed::dp::DifferentialPrivacy;
 use littoral_fed::plan::{Plan, Resolution};
 use littoral_wire::object::INLINE_BYTES_MAX;
 use serde::{Deserialize, Serialize};
@@ -46,6 +47,10 @@ pub(super) fn uplink(text: &JobText, algorithm: &dyn Algorithm, params: usize) -
         let place = if field.is_empty() { "compression.uplink".into() } else { format!("compression.uplink.{field}") };
         Err(JobError::new(place, expected, got))
     };
+    if text.differential_privacy.as_ref().is_some_and(DifferentialPrivacy::by_example) {
+        let expected = "none, since single examples are protected, and what compression tells beside an update is not accounted for";
+        return Err(JobError::new("compression", expected, "one"));
+    }
     if let Recipe::PowerSgd(_) = recipe {
         let expected = "random-k, rotation, eden, quantise, top-k or sign (powersgd takes two sums a round, and a round of a job is \
                         one)";

@@ -17,7 +17,7 @@ pub use version::{BLOCK, VersionLayout};
 
 use littoral_fed::algorithm::Algorithm;
 use littoral_fed::compress::{Codec, Linear, accumulate};
-use littoral_fed::dp::Noise;
+use littoral_fed::dp::{ExampleNoise, Noise};
 use littoral_fed::plan::{Plan, Resolution, Weighting};
 use littoral_fed::round::{Masked, Settings};
 use littoral_model::{Model, Shape};
@@ -29,6 +29,7 @@ use std::sync::{Arc, OnceLock};
 use thiserror::Error;
 
 use self::check::{Parts, unplanned};
+use self::privacy::{Noised, Protection};
 use crate::data::statistics::WORDS_PER_INPUT;
 use crate::toml_text::{Mistake, mistake};
 
@@ -54,7 +55,7 @@ struct Inner {
     statistics: Plan,
     evaluate: Plan,
     version: VersionLayout,
-    noise: Option<Noise>,
+    protection: Option<Protection>,
     terms: Option<Terms>,
     guarantees: OnceLock<Vec<Guarantee>>,
     uplink: Option<Uplink>,
@@ -131,15 +132,22 @@ impl JobSpec {
             }
             _ => None,
         };
-        let private = privacy::noise(&text, &*algorithm, &settings, params, uplink.as_ref().zip(mapped.as_ref()))?;
-        let (noise, terms) = private.unzip();
-        let plan = |resolution| match (&mapped, &noise) {
+        let mapping = uplink.as_ref().zip(mapped.as_ref());
+        let private = privacy::protection(&text, &model, &*algorithm, &settings, mapping)?;
+        let (protection, terms) = private.unzip();
+        let plan = |resolution| match (&mapped, &protection) {
             (Some(plan), None) => Ok(plan.clone()),
             (Some(plan), Some(_)) => plan.clone().quiet().map_err(unplanned),
             // Nothing is longer than the clip; every device counts once.
-            (None, Some(noise)) => {
+            (None, Some(Protection::Devices(noise))) => {
                 let sections = algorithm.sections(params, noise.spec.clip as f32);
                 noise.plan(cohort_max, sections, wholes).map_err(unplanned)
+            }
+            // How many examples a device has, and how well they are learnt, is not told.
+            (None, Some(Protection::Examples(_))) => {
+                let sections = algorithm.sections(params, text.precision.range);
+                let plan = Plan::new(cohort_max, Weighting::Uniform, resolution, sections, wholes);
+                plan.and_then(Plan::quiet).map_err(unplanned)
             }
             (None, None) => {
                 let sections = algorithm.sections(params, text.precision.range);
@@ -170,8 +178,10 @@ impl JobSpec {
             let formats = [statistics_plan.format(), train.format(), evaluate.format()];
             let mut agreement = agreement.clone();
             // Devices open no sum with fewer shares of noise than the account holds for.
-            if let Some(terms) = terms.as_ref().filter(|terms| terms.dp.on_devices()) {
-                agreement.group_min = agreement.group_min.max(terms.shares_min);
+            if let Some(Terms { dp, noised: Noised::Sums(sums), .. }) = &terms
+                && dp.on_devices()
+            {
+                agreement.group_min = agreement.group_min.max(sums.shares_min);
             }
             let masked = Masked { agreement, job, formats };
             settings = settings.with_masks(masked).map_err(|e| JobError::new(e.field, e.allowed, e.got))?;
@@ -188,7 +198,7 @@ impl JobSpec {
             statistics: statistics_plan,
             evaluate,
             version,
-            noise,
+            protection,
             terms,
             guarantees: OnceLock::new(),
             uplink,
@@ -286,16 +296,32 @@ impl JobSpec {
         4 * self.inner.version.params as u64
     }
 
-    /// The noise of a private job.
+    /// Whether counts and losses, which are not noised, are for nobody.
+    pub fn private(&self) -> bool {
+        self.inner.protection.is_some()
+    }
+
+    /// The noise on updates or their sum, of a job that protects devices.
     pub fn noise(&self) -> Option<&Noise> {
-        self.inner.noise.as_ref()
+        match &self.inner.protection {
+            Some(Protection::Devices(noise)) => Some(noise),
+            _ => None,
+        }
+    }
+
+    /// The noise in training steps, of a job that protects examples.
+    pub fn example_noise(&self) -> Option<&ExampleNoise> {
+        match &self.inner.protection {
+            Some(Protection::Examples(noise)) => Some(noise),
+            _ => None,
+        }
     }
 
     /// Refused if a private job costs more than it says. Not part of [`JobSpec::parse`]: what a job costs changes nothing of what
     /// devices do, and takes up to a second to work out.
     pub fn within_epsilon(self) -> Result<Self, JobError> {
-        match self.inner.noise.as_ref().zip(self.inner.terms.as_ref()) {
-            Some((noise, terms)) => privacy::within_epsilon(noise, terms).map(|()| self),
+        match self.inner.protection.as_ref().zip(self.inner.terms.as_ref()) {
+            Some((protection, terms)) => privacy::within_epsilon(protection, terms).map(|()| self),
             None => Ok(self),
         }
     }
@@ -309,9 +335,9 @@ impl JobSpec {
     /// second.
     pub fn guarantees(&self) -> &[Guarantee] {
         self.inner.guarantees.get_or_init(|| {
-            let private = self.inner.noise.as_ref().zip(self.inner.terms.as_ref());
+            let private = self.inner.protection.as_ref().zip(self.inner.terms.as_ref());
             // It could be accounted for when the job was checked.
-            private.and_then(|(noise, terms)| privacy::guarantees(noise, terms).ok()).unwrap_or_default()
+            private.and_then(|(protection, terms)| privacy::guarantees(protection, terms).ok()).unwrap_or_default()
         })
     }
 
@@ -334,7 +360,7 @@ impl JobSpec {
             out.push(format!("compressed by {name}: {at_most}{bytes} bytes of {whole} without, {ratio:.1} x fewer"));
         }
         out.extend(plan.remark());
-        if self.inner.noise.is_some() {
+        if self.private() {
             out.push(privacy::sentences(&self.inner.text, self.guarantees()));
         }
         out

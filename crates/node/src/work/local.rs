@@ -15,7 +15,7 @@ use littoral_fed::algorithm::{Start, State};
 use littoral_fed::learner::Learner;
 use littoral_fed::masks::device::Masks;
 use littoral_fed::seal::{Packed, Raw};
-use littoral_model::{Evaluation, Standardise, View};
+use littoral_model::{Clipping, Evaluation, Standardise, View};
 use littoral_privacy::rotate::Rotation;
 use littoral_wire::codec::Wire;
 use littoral_wire::message::{Collection, Work};
@@ -68,9 +68,9 @@ fn evaluate(
     objects: &dyn Objects,
 ) -> Result<Output, WorkFault> {
     // Where devices are private, counts of right answers are not told.
-    let (evaluation, examples) = match spec.noise() {
-        Some(_) => (Evaluation::default(), 0),
-        None => {
+    let (evaluation, examples) = match spec.private() {
+        true => (Evaluation::default(), 0),
+        false => {
             let version = Version::read(spec, objects, model)?;
             let room = Room::of(room, spec.model(), 1);
             (held_out(spec, &version, rows, room)?, rows.held_out.len() as u64)
@@ -106,7 +106,11 @@ fn train(
     objects: &dyn Objects,
 ) -> Result<Output, WorkFault> {
     let spec = &task.spec;
-    if rows.train.is_empty() {
+    if let Some(noise) = spec.example_noise() {
+        accounted(collection, noise.attempts, spec.settings().rounds)?;
+    }
+    // Whether it has any is not told where each example is private.
+    if rows.train.is_empty() && spec.example_noise().is_none() {
         return Err(WorkFault::Declined(format!("data set `{}` has no training rows here", spec.data_set())));
     }
     let version = Version::read(spec, objects, model)?;
@@ -115,16 +119,23 @@ fn train(
         None => None,
     };
     let local = &spec.text().local;
-    let room = Room::of(room, spec.model(), rows_per_step(local, rows.train.len()));
+    let rows_max = spec.example_noise().map_or(rows_per_step(local, rows.train.len()), |_| Clipping::block());
+    let room = Room::of(room, spec.model(), rows_max);
     // Before training: how good is what everybody got? Where devices are private, these counts are not told.
-    let evaluation = match spec.noise() {
-        None => held_out(spec, &version, rows, room)?,
-        Some(_) => Evaluation::default(),
+    let evaluation = match spec.private() {
+        false => held_out(spec, &version, rows, room)?,
+        true => Evaluation::default(),
     };
 
     let view = view(rows, &rows.train, version.standardise.as_ref())?;
     let seed = order_seed(spec.seed(), collection.version, name);
-    let mut training = Training::new(spec.model(), &view, local, seed, room);
+    let mut training = match spec.example_noise() {
+        None => Training::new(spec.model(), &view, local, seed, room),
+        Some(noise) => {
+            let generator = entropy.generator("samples and noise of training");
+            Training::private(spec.model(), &view, local, noise, generator, room).map_err(declined)?
+        }
+    };
     let broadcast: Vec<_> = version.broadcast.iter().map(State::view).collect();
     let plan = spec.plan(collection.work);
     let start = Start {
@@ -184,6 +195,24 @@ fn train(
     let update = send(rounded.pack(), collection, masked, objects)?;
     let state = kept.map(|kept| keep(&kept, objects)).transpose()?;
     Ok(Output::Local { update, state, note: note(saturated) })
+}
+
+/// Is this training one that the account of a job that protects examples has counted? Each tells something anew, also that of a
+/// version whose first attempt came to nothing: edges have seen its updates. Of one attempt there is one update at most, since
+/// a device stores what it seals before it sends it, and then sends that or nothing.
+fn accounted(collection: Collection, attempts: u32, rounds: u64) -> Result<(), WorkFault> {
+    let Collection { version, attempt, .. } = collection;
+    let told = "since this job's account of what devices tell of their examples counts no more";
+    if version >= rounds {
+        return Err(WorkFault::Declined(format!("a version below {rounds} expected, {told}, got {version}")));
+    }
+    if attempt >= attempts {
+        let got = u64::from(attempt) + 1;
+        return Err(WorkFault::Declined(format!(
+            "version {version}: at most {attempts} attempts expected, {told} (differential_privacy.attempts_max), got attempt {got}"
+        )));
+    }
+    Ok(())
 }
 
 /// The rest of the road: packed, sealed, and stored where it waits to be pulled. Of a masked sum it waits, packed, for its

@@ -12,6 +12,9 @@ use littoral_wire::message::Work as Kind;
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
+mod examples;
+mod private;
+
 /// Objects in memory.
 #[derive(Default)]
 struct Shelf(Mutex<BTreeMap<ObjectId, Vec<u8>>>);

@@ -1,23 +1,34 @@
 //! A model and a device's rows, as federated algorithms see them: one participation's [`Learner`].
+//!
+//! Its steps are plain ones, over all rows in turn; or private ones, over secret samples ([`Steps`]).
 
 use super::bench::Room;
+use super::steps::{Steps, StepsError};
 use crate::job::{LocalText, OptimiserText};
+use littoral_fed::dp::ExampleNoise;
 use littoral_fed::learner::{Correct, Learner};
 use littoral_model::{Adam, Mismatch, Model, Sgd, View, descend, gradient};
+use rand_chacha::ChaCha20Rng;
 
 /// One participation's training. The same rows, job and seed give the same steps, whatever the room was used for.
 pub struct Training<'a> {
     model: &'a Model,
     view: &'a View,
     local: &'a LocalText,
-    /// Decides the order of rows together with the epoch.
-    seed: u64,
+    order: Order<'a>,
     room: &'a mut Room,
     optimiser: Optimiser,
     /// Steps made.
     step: usize,
     /// Why a step could not be made; the steps from there on changed nothing.
-    fault: Option<Mismatch>,
+    fault: Option<String>,
+}
+
+/// Which rows a step takes.
+enum Order<'a> {
+    /// All in turn; the seed decides with the epoch.
+    Shuffled(u64),
+    Sampled(Box<Steps<'a>>),
 }
 
 enum Optimiser {
@@ -36,6 +47,24 @@ pub fn rows_per_step(local: &LocalText, rows: usize) -> usize {
 impl<'a> Training<'a> {
     /// The view's examples fit the model ([`Model::check`]); `room` is for at least [`rows_per_step`] rows.
     pub fn new(model: &'a Model, view: &'a View, local: &'a LocalText, seed: u64, room: &'a mut Room) -> Self {
+        Self::in_order(model, view, local, Order::Shuffled(seed), room)
+    }
+
+    /// Steps of which each hardly depends on any one row. `generator` is secret; `room` is for at least
+    /// [`Clipping::block`](littoral_model::Clipping::block) rows.
+    pub fn private(
+        model: &'a Model,
+        view: &'a View,
+        local: &'a LocalText,
+        noise: &'a ExampleNoise,
+        generator: ChaCha20Rng,
+        room: &'a mut Room,
+    ) -> Result<Self, StepsError> {
+        let steps = Steps::new(model, noise, view.len(), local.batch, generator)?;
+        Ok(Self::in_order(model, view, local, Order::Sampled(Box::new(steps)), room))
+    }
+
+    fn in_order(model: &'a Model, view: &'a View, local: &'a LocalText, order: Order<'a>, room: &'a mut Room) -> Self {
         let trained = model.trained_len();
         let optimiser = match local.optimiser {
             OptimiserText::Sgd { learning_rate, momentum: 0.0, weight_decay: 0.0 } => Optimiser::Plain(learning_rate),
@@ -48,7 +77,7 @@ impl<'a> Training<'a> {
                 Optimiser::Adam(adam)
             }
         };
-        Self { model, view, local, seed, room, optimiser, step: 0, fault: None }
+        Self { model, view, local, order, room, optimiser, step: 0, fault: None }
     }
 
     pub fn steps_made(&self) -> usize {
@@ -56,7 +85,7 @@ impl<'a> Training<'a> {
     }
 
     /// What went wrong, if anything did.
-    pub fn fault(self) -> Option<Mismatch> {
+    pub fn fault(self) -> Option<String> {
         self.fault
     }
 
@@ -64,12 +93,12 @@ impl<'a> Training<'a> {
         self.view.len().div_ceil(rows_per_step(self.local, self.view.len()))
     }
 
-    /// Gathers the rows of the next step.
-    fn fill(&mut self) -> Result<(), Mismatch> {
+    /// Gathers the rows of the next step in an order that `seed` decides.
+    fn fill(&mut self, seed: u64) -> Result<(), Mismatch> {
         let per_epoch = self.steps_per_epoch().max(1);
         let worker = &mut self.room.worker;
         if self.step.is_multiple_of(per_epoch) {
-            worker.epoch.shuffle(self.view, self.seed, (self.step / per_epoch) as u64);
+            worker.epoch.shuffle(self.view, seed, (self.step / per_epoch) as u64);
         }
         let mut batches = worker.epoch.batches(rows_per_step(self.local, self.view.len()));
         let rows = batches.nth(self.step % per_epoch).unwrap_or_default();
@@ -79,11 +108,18 @@ impl<'a> Training<'a> {
 
 impl Learner for Training<'_> {
     fn examples(&self) -> u64 {
-        self.view.len() as u64
+        match &self.order {
+            Order::Shuffled(_) => self.view.len() as u64,
+            // That number is not told.
+            Order::Sampled(_) => 1,
+        }
     }
 
     fn steps(&self) -> usize {
-        self.steps_per_epoch() * self.local.epochs as usize
+        match &self.order {
+            Order::Shuffled(_) => self.steps_per_epoch() * self.local.epochs as usize,
+            Order::Sampled(steps) => steps.count(),
+        }
     }
 
     fn learning_rate(&self) -> f32 {
@@ -103,17 +139,30 @@ impl Learner for Training<'_> {
         if self.fault.is_some() {
             return 0.0;
         }
-        if let Err(fault) = self.fill() {
+        let filled = match &self.order {
+            Order::Shuffled(seed) => self.fill(*seed).map_err(|fault| fault.to_string()),
+            Order::Sampled(_) => Ok(()),
+        };
+        if let Err(fault) = filled {
             self.fault = Some(fault);
             return 0.0;
         }
         self.step += 1;
-        let Self { model, room: Room { worker, gradient: slope }, optimiser, .. } = self;
-        if let (Optimiser::Plain(rate), None) = (&optimiser, &correct) {
+        let Self { model, view, room: Room { worker, gradient: slope }, optimiser, order, .. } = self;
+        if let (Optimiser::Plain(rate), None, Order::Shuffled(_)) = (&optimiser, &correct, &order) {
             return descend(model, w, &worker.batch, &mut worker.scratch, *rate) as f32;
         }
         slope.resize(w.len(), 0.0);
-        let loss = gradient(model, w, &worker.batch, &mut worker.scratch, slope);
+        let loss = match order {
+            Order::Shuffled(_) => gradient(model, w, &worker.batch, &mut worker.scratch, slope),
+            Order::Sampled(steps) => match steps.slope(w, view, worker, slope) {
+                Ok(loss) => loss,
+                Err(fault) => {
+                    self.fault = Some(fault);
+                    return 0.0;
+                }
+            },
+        };
         if let Some(correct) = correct {
             correct(w, slope);
         }
@@ -125,6 +174,7 @@ impl Learner for Training<'_> {
             Optimiser::Sgd(sgd) => sgd.step(moved, slope),
             Optimiser::Adam(adam) => adam.step(moved, slope),
         }
+        // A model whose examples are private has none.
         model.absorb_statistics(w, &worker.batch, &worker.scratch);
         loss as f32
     }

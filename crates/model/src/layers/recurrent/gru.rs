@@ -1,3 +1,4 @@
+use crate::layers::squares::{self, Length, Work};
 use crate::layers::{Room, Sizes};
 use crate::sink::Sink;
 use littoral_tensor::{Matrix, Real, gemm, sigmoid, tanh};
@@ -73,16 +74,9 @@ impl Gru {
         }
     }
 
-    pub fn backward<T: Real>(
-        &self,
-        x: &[T],
-        y: &[T],
-        dy: &[T],
-        dx: Option<&mut [T]>,
-        room: Room<'_, T>,
-        sink: &mut Sink<'_, T>,
-    ) {
-        let rows = x.len() / self.inputs;
+    /// Leaves the derivatives of gates and candidates, before their functions, where gates and candidates were kept.
+    pub fn inputs<T: Real>(&self, weights: &[T], y: &[T], dy: &[T], dx: Option<&mut [T]>, room: &mut Room<'_, T>) {
+        let rows = y.len() / self.hidden;
         let (sequences, hidden) = (rows / self.steps, self.hidden);
         let one_step = sequences * hidden;
         let (gates, candidates) = room.kept[..4 * rows * hidden].split_at_mut(3 * rows * hidden);
@@ -114,16 +108,53 @@ impl Gru {
                 }
             }
             if step > 0 {
-                let hidden_weight = Matrix::new(sink.weights(&self.hidden_weight), hidden, 3 * hidden);
+                let hidden_weight = Matrix::new(&weights[self.hidden_weight.clone()], hidden, 3 * hidden);
                 let d_from_state = Matrix::new(d_from_state, sequences, 3 * hidden);
                 gemm(T::ONE, dh, T::ONE, d_from_state, hidden_weight.t());
             }
         }
-        let d_gates = Matrix::new(gates, rows, 3 * hidden);
         if let Some(dx) = dx {
-            let input_weight = Matrix::new(sink.weights(&self.input_weight), self.inputs, 3 * hidden);
-            gemm(T::ZERO, dx, T::ONE, d_gates, input_weight.t());
+            let input_weight = Matrix::new(&weights[self.input_weight.clone()], self.inputs, 3 * hidden);
+            gemm(T::ZERO, dx, T::ONE, Matrix::new(gates, rows, 3 * hidden), input_weight.t());
         }
+    }
+
+    pub fn squares<T: Real>(&self, x: &[T], y: &[T], kept: &[T], work: &mut Work<T>, lengths: &mut [Length]) {
+        let (examples, hidden) = (lengths.len(), self.hidden);
+        let (gates, candidates) = kept.split_at(3 * examples * self.steps * hidden);
+        for (example, length) in lengths.iter_mut().enumerate() {
+            let at = |step: usize| step * examples + example;
+            let x = |step, out: &mut [T]| out.copy_from_slice(&x[at(step) * self.inputs..][..self.inputs]);
+            let gates = |step| &gates[3 * at(step) * hidden..][..3 * hidden];
+            let candidates = |step| &candidates[at(step) * hidden..][..hidden];
+            let before = |step, out: &mut [T]| out.copy_from_slice(&y[at(step) * hidden..][..hidden]);
+            *length +=
+                work.of_rows(self.steps, [self.inputs, 3 * hidden], x, |step, out| out.copy_from_slice(gates(step)));
+            *length += work.of_sum(3 * hidden, (0..self.steps).map(gates));
+            *length += work.of_sum(hidden, (0..self.steps).map(candidates));
+            if self.steps > 1 {
+                *length += work.of_rows(self.steps - 1, [hidden, 3 * hidden], before, |step, out| {
+                    out[..2 * hidden].copy_from_slice(&gates(step + 1)[..2 * hidden]);
+                    out[2 * hidden..].copy_from_slice(candidates(step + 1));
+                });
+            }
+        }
+    }
+
+    /// Multiplies what [`inputs`](Self::inputs) left of each example by its factor.
+    pub fn scale(&self, kept: &mut [f64], factors: &[f64]) {
+        let (gates, candidates) = kept.split_at_mut(3 * factors.len() * self.steps * self.hidden);
+        squares::scale(gates, 3 * self.hidden, factors);
+        squares::scale(candidates, self.hidden, factors);
+    }
+
+    /// After [`inputs`](Self::inputs), once.
+    pub fn parameters<T: Real>(&self, x: &[T], y: &[T], kept: &mut [T], sink: &mut Sink<'_, T>) {
+        let rows = x.len() / self.inputs;
+        let (sequences, hidden) = (rows / self.steps, self.hidden);
+        let one_step = sequences * hidden;
+        let (gates, candidates) = kept.split_at_mut(3 * rows * hidden);
+        let d_gates = Matrix::new(gates, rows, 3 * hidden);
         sink.target(&self.input_weight).product(Matrix::new(x, rows, self.inputs).t(), d_gates);
         sink.target(&self.bias).sum_of_rows(gates);
         sink.target(&self.hidden_bias).sum_of_rows(candidates);

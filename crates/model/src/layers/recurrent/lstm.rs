@@ -1,3 +1,4 @@
+use crate::layers::squares::{self, Length, Work};
 use crate::layers::{Room, Sizes};
 use crate::sink::Sink;
 use littoral_tensor::{Matrix, Real, gemm, sigmoid, tanh};
@@ -71,16 +72,9 @@ impl Lstm {
         }
     }
 
-    pub fn backward<T: Real>(
-        &self,
-        x: &[T],
-        y: &[T],
-        dy: &[T],
-        dx: Option<&mut [T]>,
-        room: Room<'_, T>,
-        sink: &mut Sink<'_, T>,
-    ) {
-        let rows = x.len() / self.inputs;
+    /// Leaves the derivatives of gates, before their functions, where gates were kept.
+    pub fn inputs<T: Real>(&self, weights: &[T], dy: &[T], dx: Option<&mut [T]>, room: &mut Room<'_, T>) {
+        let rows = dy.len() / self.hidden;
         let (sequences, hidden) = (rows / self.steps, self.hidden);
         let one_step = sequences * hidden;
         let (gates, cells) = room.kept.split_at_mut(4 * rows * hidden);
@@ -112,15 +106,46 @@ impl Lstm {
                 }
             }
             if step > 0 {
-                let hidden_weight = Matrix::new(sink.weights(&self.hidden_weight), hidden, 4 * hidden);
+                let hidden_weight = Matrix::new(&weights[self.hidden_weight.clone()], hidden, 4 * hidden);
                 gemm(T::ZERO, dh, T::ONE, Matrix::new(gates, sequences, 4 * hidden), hidden_weight.t());
             }
         }
-        let d_gates = Matrix::new(gates, rows, 4 * hidden);
         if let Some(dx) = dx {
-            let input_weight = Matrix::new(sink.weights(&self.input_weight), self.inputs, 4 * hidden);
-            gemm(T::ZERO, dx, T::ONE, d_gates, input_weight.t());
+            let input_weight = Matrix::new(&weights[self.input_weight.clone()], self.inputs, 4 * hidden);
+            gemm(T::ZERO, dx, T::ONE, Matrix::new(gates, rows, 4 * hidden), input_weight.t());
         }
+    }
+
+    pub fn squares<T: Real>(&self, x: &[T], y: &[T], kept: &[T], work: &mut Work<T>, lengths: &mut [Length]) {
+        let (examples, hidden) = (lengths.len(), self.hidden);
+        for (example, length) in lengths.iter_mut().enumerate() {
+            let at = |step: usize| step * examples + example;
+            let x = |step, out: &mut [T]| out.copy_from_slice(&x[at(step) * self.inputs..][..self.inputs]);
+            let gates = |step| &kept[4 * at(step) * hidden..][..4 * hidden];
+            let before = |step, out: &mut [T]| out.copy_from_slice(&y[at(step) * hidden..][..hidden]);
+            let later = |step, out: &mut [T]| out.copy_from_slice(gates(step + 1));
+            *length +=
+                work.of_rows(self.steps, [self.inputs, 4 * hidden], x, |step, out| out.copy_from_slice(gates(step)));
+            *length += work.of_sum(4 * hidden, (0..self.steps).map(gates));
+            if self.steps > 1 {
+                *length += work.of_rows(self.steps - 1, [hidden, 4 * hidden], before, later);
+            }
+        }
+    }
+
+    /// Multiplies what [`inputs`](Self::inputs) left of each example by its factor.
+    pub fn scale(&self, kept: &mut [f64], factors: &[f64]) {
+        let gates = &mut kept[..4 * factors.len() * self.steps * self.hidden];
+        squares::scale(gates, 4 * self.hidden, factors);
+    }
+
+    /// After [`inputs`](Self::inputs).
+    pub fn parameters<T: Real>(&self, x: &[T], y: &[T], kept: &[T], sink: &mut Sink<'_, T>) {
+        let rows = x.len() / self.inputs;
+        let (sequences, hidden) = (rows / self.steps, self.hidden);
+        let one_step = sequences * hidden;
+        let gates = &kept[..4 * rows * hidden];
+        let d_gates = Matrix::new(gates, rows, 4 * hidden);
         sink.target(&self.input_weight).product(Matrix::new(x, rows, self.inputs).t(), d_gates);
         // The state before step t is the output of step t - 1.
         let later = rows - sequences;

@@ -2,16 +2,22 @@
 //!
 //! A combination of selection, deadline and account that no proof covers is refused, with the field; so is a job that would
 //! cost the viewers of its models more than it says.
+//!
+//! There are two statements, and a job makes one of them: that what is seen hardly depends on any one device, or that it hardly
+//! depends on any one example of a device. The second is nearly the same for all viewers, for noise is in the updates
+//! themselves; but edges and cloud also see attempts that came to nothing.
 
 pub mod terms;
 
 use super::{JobError, JobText, Uplink};
 use littoral_fed::algorithm::Algorithm;
-use littoral_fed::dp::{MechanismName, Noise, Summed, Viewer};
+use littoral_fed::dp::{DifferentialPrivacy, DpError, ExampleNoise, MechanismName, Noise, Summed, Viewer};
 use littoral_fed::masks::{Groups, ThreatName};
 use littoral_fed::plan::Plan;
 use littoral_fed::round::Settings;
-pub use terms::{Seen, Terms};
+use littoral_model::{Clipping, Model};
+use littoral_privacy::account::distributed::Release;
+pub use terms::{Noised, Seen, Sums, Terms};
 
 /// What a job's releases cost a viewer.
 #[derive(Clone, Debug, PartialEq)]
@@ -24,15 +30,34 @@ pub struct Guarantee {
     pub why: String,
 }
 
+/// What a private job adds, and where.
+#[derive(Clone, Debug)]
+pub enum Protection {
+    /// To updates or their sum.
+    Devices(Noise),
+    /// To every step of a device's training.
+    Examples(ExampleNoise),
+}
+
+impl Protection {
+    fn release(&self) -> Release {
+        match self {
+            Protection::Devices(noise) => noise.release,
+            Protection::Examples(noise) => noise.grid.law(),
+        }
+    }
+}
+
 /// Can this job be private as it says? Its plan is made from what comes back.
-pub fn noise(
+pub fn protection(
     text: &JobText,
+    model: &Model,
     algorithm: &dyn Algorithm,
     settings: &Settings,
-    params: usize,
     mapped: Option<(&Uplink, &Plan)>,
-) -> Result<Option<(Noise, Terms)>, JobError> {
+) -> Result<Option<(Protection, Terms)>, JobError> {
     let Some(dp) = &text.differential_privacy else { return Ok(None) };
+    let params = model.layout().len();
     let refused = |field: &str, expected: String, got: &str| {
         Err(JobError::new(field, format!("{expected}, since the job has differential privacy"), got))
     };
@@ -51,11 +76,59 @@ pub fn noise(
     if text.rounds.target_accuracy.is_some() {
         return refused("rounds.target_accuracy", "none (counts of right answers are not released)".into(), "one");
     }
+    let private = if dp.by_example() {
+        let (noise, terms) = of_examples(text, dp, model, settings)?;
+        (Protection::Examples(noise), terms)
+    } else {
+        let (noise, terms) = of_devices(text, dp, settings, params, mapped)?;
+        (Protection::Devices(noise), terms)
+    };
+    Ok(Some(private))
+}
+
+fn of_field(e: DpError) -> JobError {
+    JobError::new(format!("differential_privacy.{}", e.field), e.expected, e.got)
+}
+
+fn of_examples(
+    text: &JobText,
+    dp: &DifferentialPrivacy,
+    model: &Model,
+    settings: &Settings,
+) -> Result<(ExampleNoise, Terms), JobError> {
+    if let Err(coupled) = Clipping::<f32>::new(model, 0) {
+        return Err(JobError::new("model.norm", "none or group", coupled));
+    }
+    if text.local.batch == 0 {
+        let expected = "above 0, the rows that a step is expected to have: steps are divided by it";
+        return Err(JobError::new("local.batch", expected, "0"));
+    }
+    let noise = dp.example_noise(text.local.epochs, model.trained_len()).map_err(of_field)?;
+    let terms = Terms {
+        dp: dp.clone(),
+        noised: Noised::Steps { dim: model.trained_len(), epochs: text.local.epochs },
+        models: settings.rounds,
+        // No version is trained on in more attempts, and no version above the last.
+        participations: match (settings.rounds.saturating_mul(noise.attempts.into()), dp.participations_max) {
+            (all, 0) => all,
+            (all, most) => all.min(most),
+        },
+    };
+    Ok((noise, terms))
+}
+
+fn of_devices(
+    text: &JobText,
+    dp: &DifferentialPrivacy,
+    settings: &Settings,
+    params: usize,
+    mapped: Option<(&Uplink, &Plan)>,
+) -> Result<(Noise, Terms), JobError> {
     let masked = text.secure_aggregation.is_some();
     let shares = matches!(dp.mechanism, MechanismName::DistributedDiscreteGaussian | MechanismName::DistributedSkellam);
     if shares && !masked {
-        let expected = "a section [secure_aggregation], since each device adds a share of the noise only".into();
-        return refused("secure_aggregation", expected, "none");
+        let expected = "a section [secure_aggregation], since each device adds a share of the noise only";
+        return Err(JobError::new("secure_aggregation", expected, "none"));
     }
     let summed = match mapped {
         Some((Uplink::Linear { linear, .. }, plan)) => {
@@ -68,25 +141,27 @@ pub fn noise(
     let min = settings.cohort.min.max(1);
     // Each group that is opened is a release of its own.
     let per_edge = text.secure_aggregation.as_ref().filter(|agreement| agreement.groups == Groups::PerEdge);
-    let terms = Terms {
-        dp: dp.clone(),
+    let sums = Sums {
         clients: settings.cohort_size() as u32,
         target: settings.cohort.target,
         min,
         shares_min: per_edge.map_or(min, |agreement| agreement.group_min),
         summed,
         masked,
+    };
+    let noise = dp.noise(sums.clients, sums.shares_min, summed).map_err(of_field)?;
+    let terms = Terms {
+        dp: dp.clone(),
+        noised: Noised::Sums(sums),
         models: settings.rounds,
         participations: Terms::cap(dp, settings.rounds),
     };
-    let noise = terms.noise();
-    let noise = noise.map_err(|e| JobError::new(format!("differential_privacy.{}", e.field), e.expected, e.got))?;
-    Ok(Some((noise, terms)))
+    Ok((noise, terms))
 }
 
 /// Does the job cost the viewers of its models at most what it says? May take a second.
-pub fn within_epsilon(noise: &Noise, terms: &Terms) -> Result<(), JobError> {
-    let ([model, ..], dp) = (terms.seen(noise), &terms.dp);
+pub fn within_epsilon(protection: &Protection, terms: &Terms) -> Result<(), JobError> {
+    let ([model, ..], dp) = (terms.seen(&protection.release()), &terms.dp);
     match terms::epsilon_of_job(&model, terms, Some(dp.epsilon))? {
         Some(epsilon) if epsilon <= dp.epsilon => Ok(()),
         Some(epsilon) => {
@@ -99,17 +174,18 @@ pub fn within_epsilon(noise: &Noise, terms: &Terms) -> Result<(), JobError> {
 }
 
 /// For each viewer, the one of released models first.
-pub fn guarantees(noise: &Noise, terms: &Terms) -> Result<Vec<Guarantee>, JobError> {
+pub fn guarantees(protection: &Protection, terms: &Terms) -> Result<Vec<Guarantee>, JobError> {
     let guarantee = |seen: &Seen| {
         let epsilon = terms::epsilon_of_job(seen, terms, None)?;
         Ok(Guarantee { viewer: seen.viewer, epsilon, delta: terms.dp.delta, why: seen.why.clone() })
     };
-    terms.seen(noise).iter().map(guarantee).collect()
+    terms.seen(&protection.release()).iter().map(guarantee).collect()
 }
 
 /// Two sentences on what a job guarantees to whom, for people.
 pub fn sentences(text: &JobText, guarantees: &[Guarantee]) -> String {
-    let unit = text.differential_privacy.as_ref().map_or("", |dp| dp.unit.as_str());
+    let unit = text.differential_privacy.as_ref().map_or("", DifferentialPrivacy::unit);
+    let by_example = text.differential_privacy.as_ref().is_some_and(DifferentialPrivacy::by_example);
     let told = |g: &Guarantee| match g.epsilon {
         Some(epsilon) => format!("{} (ε = {epsilon:.2}, δ = {:.0e})", name(g.viewer), g.delta),
         None => format!("{} (no guarantee)", name(g.viewer)),
@@ -120,7 +196,11 @@ pub fn sentences(text: &JobText, guarantees: &[Guarantee]) -> String {
         Some(ThreatName::Honest) => "Sums are masked against a cloud that follows the protocol.",
         Some(ThreatName::Active) => "Sums are masked, also against a cloud that lies.",
     };
-    format!("What is seen hardly depends on {unit}: {}. {masks}", all.join(", "))
+    let limit = match by_example {
+        true => " Of all examples of a device together it may well tell: the device is not what is protected.",
+        false => "",
+    };
+    format!("What is seen hardly depends on {unit}: {}.{limit} {masks}", all.join(", "))
 }
 
 pub fn name(viewer: Viewer) -> &'static str {

@@ -1,13 +1,33 @@
 //! What a private job releases, to whom and how often: all that an account needs, without the job.
 
 use super::super::JobError;
-use littoral_fed::dp::{DifferentialPrivacy, DpError, MechanismName, Noise, Sampling, Summed, Viewer};
-use littoral_privacy::account::{self, Accountant, Adjacency, Composition, Loss, Method};
+use littoral_fed::dp::{DifferentialPrivacy, DpError, MechanismName, Sampling, Summed, Viewer};
+use littoral_privacy::account::distributed::Release;
+use littoral_privacy::account::{self, Accountant, Adjacency, Composition, Loss, Mechanism, Method};
 use serde::{Deserialize, Serialize};
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Terms {
     pub dp: DifferentialPrivacy,
+    pub noised: Noised,
+    /// Models that are released.
+    pub models: u64,
+    /// How often one device sends something at most. Attempts that are given up count.
+    pub participations: u64,
+}
+
+/// What noise is added to.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Noised {
+    /// Sums over devices, or what each device adds to one: the unit is a device.
+    Sums(Sums),
+    /// The steps of a device's training, of so many coordinates, in so many expected passes over its rows: the unit is an example.
+    Steps { dim: usize, epochs: u32 },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Sums {
     /// Devices in a sum: as many as can be, as are wanted, and at least.
     pub clients: u32,
     pub target: u32,
@@ -16,10 +36,6 @@ pub struct Terms {
     pub shares_min: u32,
     pub summed: Summed,
     pub masked: bool,
-    /// Models that are released.
-    pub models: u64,
-    /// How often one device sends something at most. Attempts that are given up count.
-    pub participations: u64,
 }
 
 /// What a viewer gets to see of a job.
@@ -43,18 +59,56 @@ impl Terms {
         }
     }
 
-    pub fn noise(&self) -> Result<Noise, DpError> {
-        self.dp.noise(self.clients, self.shares_min, self.summed)
+    /// What one release is to an account.
+    pub fn release(&self) -> Result<Release, DpError> {
+        match &self.noised {
+            Noised::Sums(sums) => Ok(self.dp.noise(sums.clients, sums.shares_min, sums.summed)?.release),
+            Noised::Steps { dim, epochs } => Ok(self.dp.example_noise(*epochs, *dim)?.grid.law()),
+        }
     }
 
     pub fn adjacency(&self) -> Adjacency {
         if self.dp.vectors_changed() == 2 { Adjacency::ReplaceOne } else { Adjacency::AddRemove }
     }
 
-    /// For each viewer, the one of released models first.
-    pub fn seen(&self, noise: &Noise) -> [Seen; 3] {
-        let Self { dp, target, models, participations: part, .. } = self;
-        let of = |sampling, count| Loss { mechanism: noise.mechanism(), sampling, count };
+    /// For each viewer, the one of released models first. `release`: as [`Terms::release`] gives it.
+    pub fn seen(&self, release: &Release) -> [Seen; 3] {
+        match &self.noised {
+            Noised::Sums(sums) => self.seen_of_devices(release, sums),
+            Noised::Steps { epochs, .. } => self.seen_of_examples(release, *epochs),
+        }
+    }
+
+    /// Nothing here is amplified by who takes part: the draw of a step's rows is the device's, and secret to all.
+    fn seen_of_examples(&self, release: &Release, epochs: u32) -> [Seen; 3] {
+        let Self { dp, models, participations, .. } = self;
+        let (rate, steps) = dp.steps(epochs);
+        let all = |times: u64| Loss {
+            mechanism: Mechanism::Distributed(*release),
+            sampling: account::Sampling::Poisson { rate },
+            count: times.saturating_mul(steps),
+        };
+        let law = format!(
+            "each row of a device is drawn in secret with probability {rate} in each of {steps} steps of each time it takes part, \
+             and each step is noised on the device"
+        );
+        let once = *models.min(participations);
+        let model = format!("sees released models, of which a device is part of {once} at most; {law}");
+        let update = format!(
+            "knows how many rows a device has, and sees at most its updates, {participations} of them, attempts that came to \
+             nothing among them; {law}"
+        );
+        let seen = |viewer, times, why: &str| Seen { viewer, loss: Some(all(times)), unlike: 0.0, why: why.into() };
+        [
+            seen(Viewer::Model, once, &model),
+            seen(Viewer::Edge, *participations, &update),
+            seen(Viewer::Cloud, *participations, &update),
+        ]
+    }
+
+    fn seen_of_devices(&self, release: &Release, sums: &Sums) -> [Seen; 3] {
+        let (Self { dp, models, participations: part, .. }, Sums { target, masked, .. }) = (self, *sums);
+        let of = |sampling, count| Loss { mechanism: Mechanism::Distributed(*release), sampling, count };
         let each = |count: u64| of(account::Sampling::ALL, count);
         let (loss, unlike, law) = match dp.sampling {
             Sampling::Present => {
@@ -64,10 +118,10 @@ impl Terms {
             Sampling::Poisson(rate) => {
                 let loss = of(account::Sampling::Poisson { rate }, *models);
                 let law = format!("each device is drawn in secret with probability {rate} in each of {models} rounds");
-                (loss, self.unusual_samples(), law)
+                (loss, sums.unusual_samples(*models), law)
             }
             Sampling::Fixed(population) => {
-                let loss = of(account::Sampling::Fixed { rate: f64::from(*target) / f64::from(population) }, *models);
+                let loss = of(account::Sampling::Fixed { rate: f64::from(target) / f64::from(population) }, *models);
                 let law =
                     format!("{target} of at least {population} devices are drawn in secret in each of {models} rounds");
                 (loss, 0.0, law)
@@ -85,24 +139,24 @@ impl Terms {
         let nothing = |viewer, why: &str| Seen { viewer, loss: None, unlike: 0.0, why: why.into() };
         let local = dp.mechanism == MechanismName::LocalDiscreteGaussian;
         let edge = match () {
-            () if self.masked && dp.on_devices() => {
+            () if masked && dp.on_devices() => {
                 whole(Viewer::Edge, "sees masked words, noised sums and released models")
             }
             // What opens a sum passes through it.
-            () if self.masked => {
+            () if masked => {
                 nothing(Viewer::Edge, "could open a sum before noise is added, if all devices in it are its own")
             }
             () if local => whole(Viewer::Edge, "sees each device's noised update"),
             () => nothing(Viewer::Edge, "sees each device's update as it is: add [secure_aggregation]"),
         };
         let cloud = match dp.mechanism {
-            MechanismName::Central if self.masked => nothing(Viewer::Cloud, "sees each sum before it adds the noise"),
+            MechanismName::Central if masked => nothing(Viewer::Cloud, "sees each sum before it adds the noise"),
             MechanismName::Central => {
                 nothing(Viewer::Cloud, "could see each device's update, and adds the noise itself")
             }
             _ if local => whole(Viewer::Cloud, "sees each device's noised update"),
             _ => {
-                let honest = noise.release.honest;
+                let honest = release.honest;
                 whole(
                     Viewer::Cloud,
                     &format!("sees each noised sum, whose noise counts as that of {honest} honest devices"),
@@ -111,10 +165,12 @@ impl Terms {
         };
         [model, edge, cloud]
     }
+}
 
+impl Sums {
     /// The probability that a sample of some round is of a size that is drawn again. Sizes are Poisson-distributed with the target
     /// as mean, or narrower.
-    fn unusual_samples(&self) -> f64 {
+    fn unusual_samples(&self, rounds: u64) -> f64 {
         let mean = f64::from(self.target);
         // P[X <= k] and P[X >= k] by Chernoff: exp(k - mean - k ln(k / mean)).
         let tail = |k: f64| (k - mean - k * (k / mean).ln()).exp();
@@ -128,7 +184,7 @@ impl Terms {
         } else {
             tail(below)
         };
-        self.models as f64 * (low + tail(f64::from(self.clients) + 1.0))
+        rounds as f64 * (low + tail(f64::from(self.clients) + 1.0))
     }
 }
 
@@ -165,7 +221,8 @@ pub(super) fn epsilon_of_job(seen: &Seen, terms: &Terms, target: Option<f64>) ->
     let delta = dp.delta - lost(seen.unlike, dp.epsilon);
     if delta < dp.delta / 2.0 {
         let expected = "a lower cohort.min or a larger cohort.target: samples outside of what can be summed would be too frequent for delta";
-        return Err(JobError::new("cohort.min", expected, terms.min));
+        let min = if let Noised::Sums(sums) = &terms.noised { sums.min } else { 0 };
+        return Err(JobError::new("cohort.min", expected, min));
     }
     let found = epsilon(std::slice::from_ref(loss), terms.adjacency(), delta, target);
     found.map(Some).map_err(|e| JobError::new("differential_privacy", "what can be accounted for", e))

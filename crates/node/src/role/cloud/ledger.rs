@@ -7,12 +7,15 @@
 //! together: for whoever gets their models, and perhaps for an edge and for the cloud, each by itself. A job that would pass it
 //! is refused with the number. What jobs released before there was a budget counts as well; jobs without differential privacy
 //! that ran before cannot be made good, and are shown.
+//!
+//! Units are of two kinds, a device or one example of one ([`names_example`]). A job tells nothing in numbers of a unit of the
+//! other kind: there it is like a job without differential privacy. So all budgets of a data set are of one kind.
 
 use super::command::refusal;
 use super::{Effect, Millis, Row, RowKey, Table, Write, fleet_row};
 use crate::job::privacy::terms::{epsilon, lost};
 use crate::job::{JobError, JobSpec, Terms};
-use littoral_fed::dp::Viewer;
+use littoral_fed::dp::{Viewer, names_example};
 use littoral_privacy::account::{Adjacency, Loss};
 use littoral_wire::JobId;
 use serde::{Deserialize, Serialize};
@@ -119,7 +122,7 @@ impl Ledger {
         let lines = self.lines.values().filter(|line| line.data == data).filter_map(|line| line.terms.as_ref());
         let mut sum = Sum { losses: Vec::new(), unlike: 0.0, adjacency: Adjacency::AddRemove };
         let mut first: Option<&Terms> = None;
-        for terms in lines.filter(|terms| terms.dp.unit == unit).chain(more) {
+        for terms in lines.filter(|terms| terms.dp.unit() == unit).chain(more) {
             if let Some(first) = first
                 && first.adjacency() != terms.adjacency()
             {
@@ -129,8 +132,8 @@ impl Ledger {
             }
             (first, sum.adjacency) = (Some(terms), terms.adjacency());
             // It could be worked out when the job was checked.
-            let Ok(noise) = terms.noise() else { return Ok(None) };
-            let seen = terms.seen(&noise).into_iter().find(|seen| seen.viewer == viewer);
+            let Ok(release) = terms.release() else { return Ok(None) };
+            let seen = terms.seen(&release).into_iter().find(|seen| seen.viewer == viewer);
             match seen.and_then(|seen| Some((seen.loss?, seen.unlike))) {
                 Some((loss, unlike)) => {
                     sum.losses.push(loss);
@@ -154,9 +157,9 @@ impl Ledger {
             let expected = format!("a job with differential privacy, since {data} has a budget");
             return Err(JobError::new("differential_privacy", expected, "none"));
         };
-        let Some(budget) = self.budgets.get(&(data.to_owned(), terms.dp.unit.clone())) else {
+        let Some(budget) = self.budgets.get(&(data.to_owned(), terms.dp.unit().to_owned())) else {
             let expected = format!("a unit that has a budget on {data}: {}", units.join("; "));
-            return Err(JobError::new("differential_privacy.unit", expected, &terms.dp.unit));
+            return Err(JobError::new("differential_privacy.unit", expected, terms.dp.unit()));
         };
         for viewer in VIEWERS {
             let Some(most) = budget.of(viewer) else { continue };
@@ -228,6 +231,15 @@ impl Ledger {
                 return refusal(what, field, "1 to 256 bytes", &format!("{} bytes", text.len()));
             }
         }
+        let example = names_example(&budget.unit);
+        let mut others = self.budgets.values().filter(|other| other.data == budget.data);
+        if let Some(other) = others.find(|other| names_example(&other.unit) != example) {
+            let expected = format!(
+                "a unit of the same kind as `{}`, which has a budget on {}: no job has a number for both kinds",
+                other.unit, other.data
+            );
+            return refusal(what, "unit", &expected, &budget.unit);
+        }
         for viewer in VIEWERS {
             let Some(most) = budget.of(viewer) else { continue };
             let spent = match self.sum(&budget.data, &budget.unit, viewer, None) {
@@ -239,10 +251,16 @@ impl Ledger {
                 return refusal(what, field(viewer), &expected, &most.to_string());
             }
         }
-        let running = |line: &&Line| line.data == budget.data && line.terms.is_none() && !line.settled;
-        if let Some(line) = self.lines.values().find(running) {
-            let expected = "a data set on which no job without differential privacy runs: stop it first";
-            return refusal(what, "data", expected, &line.name);
+        let mut running = self.lines.values().filter(|line| line.data == budget.data && !line.settled);
+        let private = |line: &&Line| line.terms.as_ref().is_some_and(|terms| terms.dp.by_example() == example);
+        if let Some(line) = running.find(|line| !private(line)) {
+            let kind = match &line.terms {
+                None => "without differential privacy",
+                Some(_) if example => "that protects devices, not examples,",
+                Some(_) => "that protects examples, not devices,",
+            };
+            let expected = format!("a data set on which no job {kind} runs: stop it first");
+            return refusal(what, "data", &expected, &line.name);
         }
         let value = serde_json::to_vec(&budget).unwrap_or_default();
         let item = blake3::hash(format!("{}\0{}", budget.data, budget.unit).as_bytes());
@@ -271,7 +289,7 @@ impl Ledger {
             let terms = line.terms.as_ref();
             json!({
                 "job": job.0, "name": line.name, "data": line.data,
-                "unit": terms.map_or("", |terms| terms.dp.unit.as_str()),
+                "unit": terms.map_or("", |terms| terms.dp.unit()),
                 "private": terms.is_some(),
                 "models": terms.map(|terms| terms.models),
                 "participations": terms.map(|terms| terms.participations),
@@ -299,13 +317,16 @@ mod tests {
 
     /// A job that costs as much as `rounds` Gaussians of multiplier `z`.
     fn job(rounds: u64, z: f64, more: &str) -> JobSpec {
+        private(rounds, &format!("mechanism = 'central'\nnoise_multiplier = {z}\n{more}"))
+    }
+
+    fn private(rounds: u64, noise: &str) -> JobSpec {
         let mut text: toml::Table = SAMPLE_TOML.parse().unwrap();
         text["rounds"]["count"] = toml::Value::Integer(rounds as i64);
         text["rounds"].as_table_mut().unwrap().remove("target_accuracy");
         text["data"].as_table_mut().unwrap().insert("standardise".into(), false.into());
         text.insert("algorithm".into(), toml::Table::from_iter([("name".to_owned(), "fedavg".into())]).into());
-        let noise = format!("mechanism = 'central'\nclip = 1.0\nnoise_multiplier = {z}\nepsilon = 1000.0\n{more}");
-        let noise: toml::Table = noise.parse().unwrap();
+        let noise: toml::Table = format!("clip = 1.0\nepsilon = 1000.0\n{noise}").parse().unwrap();
         text.insert("differential_privacy".into(), noise.into());
         JobSpec::parse(&text.to_string()).unwrap()
     }
@@ -396,5 +417,101 @@ mod tests {
         let elsewhere = Budget { data: "other".into(), ..budget(0.001) };
         ledger.set_budget(elsewhere, &mut effects);
         ledger.admit(&job(1, 5.0, "")).unwrap();
+    }
+
+    /// Rounds of 2 / 0.25 = 8 steps.
+    fn examples(rounds: u64, more: &str) -> JobSpec {
+        private(
+            rounds,
+            &format!("mechanism = 'example-gaussian'\nnoise_multiplier = 2.0\nsampling_rate = 0.25\n{more}"),
+        )
+    }
+
+    /// ε of so many steps of [`examples`], but for the rounding of variances and losses, 10^-5 of it.
+    fn sampled(steps: u64) -> f64 {
+        let mut all = Composition::new();
+        let mechanism = Mechanism::Gaussian { noise_multiplier: 2.0 };
+        all.add(Loss { mechanism, sampling: Sampling::Poisson { rate: 0.25 }, count: steps }).unwrap();
+        all.epsilon(1e-5, Method { accountant: Accountant::Pld, ..Method::default() }).unwrap()
+    }
+
+    #[test]
+    fn examples_have_lines_of_their_own_that_count_steps_and_attempts() {
+        let (mut ledger, mut effects) = (Ledger::default(), Vec::new());
+        let spec = examples(5, "");
+        let set = |model, edge, cloud| Budget {
+            unit: "one example of one device".into(),
+            epsilon_edge: Some(edge),
+            epsilon_cloud: Some(cloud),
+            ..budget(model)
+        };
+        // Two jobs of 5 rounds, with one attempt each that models show and three that edges and cloud may see.
+        let (models, seen) = (sampled(80), sampled(240));
+        let close = |by| [(models * by, seen, seen), (models, seen * by, seen), (models, seen, seen * by)];
+        for ((model, edge, cloud), place) in close(0.999).into_iter().zip(["models", "an edge", "the cloud"]) {
+            let mut ledger = Ledger::default();
+            ledger.set_budget(set(model * 1.0001, edge * 1.0001, cloud * 1.0001), &mut effects);
+            ledger.admit(&spec).unwrap();
+            ledger.reserve(JobId(1), &spec, 0);
+            let refused = ledger.admit(&spec).unwrap_err().to_string();
+            assert!(refused.contains(place), "{refused}");
+        }
+        ledger.set_budget(set(models * 1.0001, seen * 1.0001, seen * 1.0001), &mut effects);
+        let mut stored = written(std::mem::take(&mut effects));
+        for id in 1..=2 {
+            ledger.admit(&spec).unwrap();
+            stored.push(ledger.reserve(JobId(id), &spec, 0));
+        }
+        let mut again = Ledger::default();
+        rows(stored).for_each(|row| again.restore(&row));
+        assert!(again.admit(&examples(1, "")).is_err());
+        let line = &again.value()["lines"][0];
+        assert_eq!((&line["models"], &line["participations"]), (&json!(5), &json!(15)));
+        assert_eq!(line["unit"], "one example of one device");
+        // What a job did not do comes back: 5 rounds in 5 attempts, 10 of 15 were never made.
+        again.settle(JobId(1), 5, 5).unwrap();
+        let spent = again.value()["budgets"][0].clone();
+        for (field, steps) in [("spent", 80), ("spent_edge", 160), ("spent_cloud", 160)] {
+            let found = spent[field].as_f64().unwrap();
+            assert!((found / sampled(steps) - 1.0).abs() < 1e-4, "{field}: {found} {}", sampled(steps));
+        }
+        // A device's own cap is the account's, if it is lower.
+        let capped = examples(5, "participations_max = 2");
+        assert_eq!(capped.terms().map(|terms| terms.participations), Some(2));
+    }
+
+    #[test]
+    fn budgets_of_devices_and_of_examples_are_never_charged_with_each_other() {
+        let (mut ledger, mut effects) = (Ledger::default(), Vec::new());
+        let of_examples = Budget { unit: "one example of one device: an image".into(), ..budget(50.0) };
+        ledger.reserve(JobId(1), &examples(5, ""), 0);
+        // A job is running that tells a device's data without a number.
+        let running = ledger.set_budget(budget(50.0), &mut effects);
+        assert_eq!(running["error"]["where"], "data", "{running}");
+        ledger.settle(JobId(1), 5, 5).unwrap();
+        ledger.set_budget(budget(50.0), &mut effects);
+        assert_eq!(ledger.value()["budgets"][0]["spent"], 0.0);
+        assert_eq!(ledger.admit(&examples(5, "")).unwrap_err().place, "differential_privacy.unit");
+        let second = ledger.set_budget(of_examples.clone(), &mut effects);
+        assert_eq!(second["error"]["where"], "unit", "{second}");
+        // The other way round.
+        let mut ledger = Ledger::default();
+        ledger.reserve(JobId(1), &job(5, 5.0, ""), 0);
+        assert_eq!(ledger.set_budget(of_examples.clone(), &mut effects)["error"]["where"], "data");
+        ledger.settle(JobId(1), 5, 5).unwrap();
+        ledger.set_budget(of_examples, &mut effects);
+        assert_eq!(ledger.admit(&job(5, 5.0, "")).unwrap_err().place, "differential_privacy.unit");
+        ledger.admit(&examples(5, "unit = 'one example of one device: an image'")).unwrap();
+        // Nor can a job take the other kind's name.
+        let mut text = toml::Table::try_from(examples(5, "").text()).unwrap();
+        for (mechanism, unit) in
+            [("example-gaussian", "all records of one device"), ("central", "one example of one device")]
+        {
+            let dp = text["differential_privacy"].as_table_mut().unwrap();
+            dp.insert("mechanism".into(), mechanism.into());
+            dp.insert("unit".into(), unit.into());
+            let refused = JobSpec::parse(&text.to_string()).unwrap_err();
+            assert_eq!(refused.place, "differential_privacy.unit", "{refused}");
+        }
     }
 }
