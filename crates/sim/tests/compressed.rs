@@ -60,10 +60,11 @@ fn update_bytes(outcome: &Outcome) -> u64 {
     outcome.lines.iter().rev().find_map(|line| line.line.update_bytes).unwrap()
 }
 
-const LINEAR: [&str; 3] = [
+const LINEAR: [&str; 4] = [
     "name = \"rotation\", levels = 32, sent_range = 0.5",
     "name = \"random-k\", kept = 0.5, levels = 32, sent_range = 0.5",
     "name = \"random-k\", kept = 0.5, rescaled = false, residual = true, levels = 32, sent_range = 0.5",
+    "name = \"powersgd\", rank = 2, residual = true, levels = 64, sent_range = 1.0",
 ];
 const CODED: [&str; 4] = [
     "name = \"quantise\", bits = 4, block = 64",
@@ -93,13 +94,14 @@ fn compressed_fleets_learn_what_others_learn() {
 #[test]
 fn masks_change_no_bit() {
     let model = |more: &str| calm(4, more).lines.last().unwrap().model;
-    let recipe = uplink(LINEAR[2]);
-    assert_eq!(model(&recipe), model(&format!("{recipe}\n{MASKS}")));
+    for recipe in [uplink(LINEAR[2]), uplink(LINEAR[3])] {
+        assert_eq!(model(&recipe), model(&format!("{recipe}\n{MASKS}")));
+    }
 }
 
 #[test]
 fn faults_break_no_sum_and_no_residual() {
-    for recipe in [LINEAR[2], CODED[0], CODED[2]] {
+    for recipe in [LINEAR[2], LINEAR[3], CODED[0], CODED[2]] {
         let mut completed = 0;
         for seed in 1..=3 {
             let make = |threads| spec(seed, threads, Faults::profile("default").unwrap(), 10, &uplink(recipe));

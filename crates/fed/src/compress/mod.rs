@@ -14,7 +14,8 @@
 //! | `randomk` | k coordinates drawn from the round's seed | linear | as it was; rescaled: no bound |
 //! | `rotate` | randomised Hadamard rotation in blocks of 2^12 | linear | as it was |
 //! | `chain` | one linear map after another, rounded by chance to the plan's grid | linear | + one step per coordinate |
-//! | `powersgd` | a matrix as two thin ones | linear, in two sums | as it was, each |
+//! | `alternating` | a matrix as one of two thin ones, by turns (PowerSGD) | linear | as it was |
+//! | `powersgd` | the same, both in one round | linear, in two sums | as it was, each |
 //! | `quantise` | few levels by chance, a scale per block | codec | no bound |
 //! | `eden` | rotated, 1 to 4 bits per coordinate, unbiased | codec | no bound |
 //! | `sign` | signs and a mean magnitude per block | codec | as it was |
@@ -28,6 +29,7 @@
 //! the coordinates that the plan says, and refuses bytes left over.
 
 pub mod accumulate;
+pub mod alternating;
 pub mod chain;
 pub mod downlink;
 pub mod eden;
@@ -42,6 +44,7 @@ pub mod rotate;
 pub mod sign;
 pub mod topk;
 
+pub use alternating::Alternating;
 pub use powersgd::PowerSgd;
 pub use random::Seed;
 pub use recipe::Recipe;
@@ -105,6 +108,8 @@ pub trait Linear: Send + Sync {
 pub enum Compressor {
     /// Before rounding, one sum.
     Linear(Box<dyn Linear>),
+    /// Before rounding, one sum, by a map that each version brings along.
+    Alternating(Alternating),
     /// Before rounding, two sums after each other.
     TwoSums(PowerSgd),
     /// After training, decoded at the edge.
@@ -115,7 +120,7 @@ impl Compressor {
     pub fn name(&self) -> &'static str {
         match self {
             Self::Linear(linear) => linear.name(),
-            Self::TwoSums(_) => "powersgd",
+            Self::Alternating(_) | Self::TwoSums(_) => "powersgd",
             Self::Coded(codec) => codec.name(),
         }
     }
@@ -123,7 +128,7 @@ impl Compressor {
     /// Can sums be taken under masks? If not: why, as a sentence.
     pub fn masked(&self) -> Result<(), &'static str> {
         match self {
-            Self::Linear(_) | Self::TwoSums(_) => Ok(()),
+            Self::Linear(_) | Self::Alternating(_) | Self::TwoSums(_) => Ok(()),
             Self::Coded(codec) => Err(codec.why_not_masked()),
         }
     }
@@ -132,6 +137,7 @@ impl Compressor {
     pub fn l2_bound(&self, before: f64, len: usize) -> Option<f64> {
         match self {
             Self::Linear(linear) => linear.l2_bound(before, len),
+            Self::Alternating(alternating) => Some(alternating.l2_bound(before)),
             Self::TwoSums(powersgd) => powersgd.l2_bound(before),
             Self::Coded(codec) => codec.l2_bound(before, len),
         }

@@ -10,7 +10,8 @@
 //! ```
 //!
 //! Both are linear in the update given what the cloud sent, so both can be masked and summed in the ring; the second waits for
-//! the first, so a round has two collections over the same devices with the same M_i. It is P̂ P̂ᵀ Σ M_i: exact if the sum
+//! the first, so a round has two collections over the same devices with the same M_i. Rounds of a job have one: there the two
+//! sums take turns (`alternating`), and this form is what that is measured against (`littoral bench compress`). It is P̂ P̂ᵀ Σ M_i: exact if the sum
 //! has rank r or less. Columns are orthonormal, so ‖P_i‖ ≤ ‖M_i‖ and ‖Q_i‖ ≤ ‖M_i‖: each sum has the update's sensitivity
 //! bound. With a residual, a device keeps M_i − P̂ Q_iᵀ.
 //!
@@ -191,7 +192,7 @@ impl Matrix {
 /// Makes the columns of a matrix (row by row, `rank` columns) orthonormal: modified Gram-Schmidt, each column twice (Giraud
 /// et al. 2005: twice is enough). A column that depends on those before it, or is zero, is drawn (signs), or becomes zeros
 /// if there is nothing to draw from or no room.
-fn orthonormal(matrix: &mut [f32], rank: usize, mut draws: Option<&mut Draws>) {
+pub(super) fn orthonormal(matrix: &mut [f32], rank: usize, mut draws: Option<&mut Draws>) {
     let rows = matrix.len() / rank;
     let mut columns: Vec<Vec<f64>> =
         (0..rank).map(|c| matrix.iter().skip(c).step_by(rank).map(|&v| f64::from(v)).collect()).collect();

@@ -1,5 +1,6 @@
 //! Compression: each mechanism's property as its paper states it, and what an edge makes of coded bytes.
 
+mod alternating;
 mod codecs;
 mod downlink;
 mod edge;

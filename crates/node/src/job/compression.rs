@@ -6,10 +6,13 @@
 
 use super::{JobError, JobText};
 use littoral_fed::algorithm::Algorithm;
-use littoral_fed::compress::recipe::RandomKText;
+use littoral_fed::compress::alternating::{Alternating, Basis, Projection};
+use littoral_fed::compress::powersgd::Matrix;
+use littoral_fed::compress::recipe::{PowerSgdText, RandomKText};
 use littoral_fed::compress::{Codec, CompressError, Compressor, Linear, Recipe};
 use littoral_fed::dp::DifferentialPrivacy;
 use littoral_fed::plan::{Plan, Resolution};
+use littoral_model::Model;
 use littoral_wire::object::INLINE_BYTES_MAX;
 use serde::{Deserialize, Serialize};
 
@@ -24,12 +27,86 @@ pub struct CompressionText {
 /// How a job's updates are compressed.
 pub enum Uplink {
     Linear {
-        linear: Box<dyn Linear>,
+        map: Map,
         /// Of what is sent.
         resolution: Resolution,
         range: f32,
     },
     Coded(Box<dyn Codec>),
+}
+
+/// The linear map of a job, or what its versions make theirs of.
+pub enum Map {
+    /// One for all versions; a seed tells them apart.
+    Fixed(Box<dyn Linear>),
+    /// Each version brings the basis along onto which updates are projected.
+    Alternating(Alternating),
+}
+
+/// The map of one version.
+pub enum MapOf<'a> {
+    Fixed(&'a dyn Linear),
+    Projection(Projection<'a>),
+}
+
+impl Map {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Fixed(linear) => linear.name(),
+            Self::Alternating(_) => "powersgd",
+        }
+    }
+
+    /// Coordinates that are sent of a model's `params`, in any version.
+    pub fn sent_len(&self, params: usize) -> usize {
+        match self {
+            Self::Fixed(linear) => linear.sent_len(params),
+            Self::Alternating(shape) => shape.sent_len(),
+        }
+    }
+
+    /// As [`Linear::l2_bound`].
+    pub fn l2_bound(&self, before: f64, params: usize) -> Option<f64> {
+        match self {
+            Self::Fixed(linear) => linear.l2_bound(before, params),
+            Self::Alternating(shape) => Some(shape.l2_bound(before)),
+        }
+    }
+
+    /// Bytes that a version carries for it.
+    pub fn basis_bytes(&self) -> usize {
+        match self {
+            Self::Fixed(_) => 0,
+            Self::Alternating(shape) => shape.basis_bytes(),
+        }
+    }
+
+    /// Of the version that carries this basis; `None` if there must be one and there is none.
+    pub fn of<'a>(&'a self, basis: Option<&'a Basis>) -> Option<MapOf<'a>> {
+        match self {
+            Self::Fixed(linear) => Some(MapOf::Fixed(&**linear)),
+            Self::Alternating(shape) => basis.map(|basis| MapOf::Projection(shape.with(basis))),
+        }
+    }
+}
+
+impl<'a> MapOf<'a> {
+    pub fn linear(&self) -> &(dyn Linear + 'a) {
+        match self {
+            Self::Fixed(linear) => *linear,
+            Self::Projection(projection) => projection,
+        }
+    }
+}
+
+/// A model's matrices in its flat parameters: of a segment of more than two dimensions the first counts the rows.
+fn matrices(model: &Model) -> Vec<Matrix> {
+    let segments = model.layout().segments().iter();
+    let matrix = segments.filter_map(|segment| match segment.shape[..] {
+        [rows, _, ..] => Some(Matrix { start: segment.offset, rows, columns: segment.len / rows.max(1) }),
+        _ => None,
+    });
+    matrix.collect()
 }
 
 /// Names what a device keeps between rounds.
@@ -41,8 +118,9 @@ const SENDS_ONE_VECTOR: &str = "an algorithm whose devices send one vector and k
                                 fedprox, fedavgm, fedadagrad, fedadam, fedyogi or fednova";
 
 /// Can this job compress as it says?
-pub(super) fn uplink(text: &JobText, algorithm: &dyn Algorithm, params: usize) -> Result<Option<Uplink>, JobError> {
+pub(super) fn uplink(text: &JobText, algorithm: &dyn Algorithm, model: &Model) -> Result<Option<Uplink>, JobError> {
     let Some(CompressionText { uplink: recipe }) = &text.compression else { return Ok(None) };
+    let params = model.layout().len();
     let refused = |field: &str, expected: String, got: &str| {
         let place = if field.is_empty() { "compression.uplink".into() } else { format!("compression.uplink.{field}") };
         Err(JobError::new(place, expected, got))
@@ -51,10 +129,8 @@ pub(super) fn uplink(text: &JobText, algorithm: &dyn Algorithm, params: usize) -
         let expected = "none, since single examples are protected, and what compression tells beside an update is not accounted for";
         return Err(JobError::new("compression", expected, "one"));
     }
-    if let Recipe::PowerSgd(_) = recipe {
-        let expected = "random-k, rotation, eden, quantise, top-k or sign (powersgd takes two sums a round, and a round of a job is \
-                        one)";
-        return refused("name", expected.into(), "powersgd");
+    if let Recipe::PowerSgd(PowerSgdText { sums: 2, .. }) = recipe {
+        return refused("sums", "1 (a round of a job is one sum)".into(), "2");
     }
     if let Recipe::RandomK(RandomKText { rescaled: true, residual: true, .. }) = recipe {
         let expected =
@@ -64,7 +140,7 @@ pub(super) fn uplink(text: &JobText, algorithm: &dyn Algorithm, params: usize) -
     if algorithm.device_state().is_some() || algorithm.sections(params, 1.0).len() != 1 {
         return Err(JobError::new("algorithm.name", SENDS_ONE_VECTOR, algorithm.name()));
     }
-    let compressor = recipe.build(params, &[]).map_err(unbuilt)?;
+    let compressor = recipe.build(params, &matrices(model)).map_err(unbuilt)?;
     let name = compressor.name();
     if let Err(why) = compressor.masked() {
         let since = match (text.secure_aggregation.is_some(), text.differential_privacy.is_some()) {
@@ -73,7 +149,7 @@ pub(super) fn uplink(text: &JobText, algorithm: &dyn Algorithm, params: usize) -
             _ => "",
         };
         if !since.is_empty() {
-            return refused("name", format!("random-k or rotation, since {since}, and {why}"), name);
+            return refused("name", format!("random-k, rotation or powersgd, since {since}, and {why}"), name);
         }
     }
     if let Some(dp) = &text.differential_privacy {
@@ -100,7 +176,10 @@ pub(super) fn uplink(text: &JobText, algorithm: &dyn Algorithm, params: usize) -
     }
     match (compressor, recipe.words().map_err(unbuilt)?) {
         (Compressor::Linear(linear), Some((resolution, range))) => {
-            Ok(Some(Uplink::Linear { linear, resolution, range }))
+            Ok(Some(Uplink::Linear { map: Map::Fixed(linear), resolution, range }))
+        }
+        (Compressor::Alternating(shape), Some((resolution, range))) => {
+            Ok(Some(Uplink::Linear { map: Map::Alternating(shape), resolution, range }))
         }
         (Compressor::Coded(codec), _) => Ok(Some(Uplink::Coded(codec))),
         _ => refused("", "a recipe of one sum".into(), name),
@@ -119,7 +198,7 @@ fn unbuilt(error: CompressError) -> JobError {
 impl Uplink {
     pub fn name(&self) -> &'static str {
         match self {
-            Self::Linear { linear, .. } => linear.name(),
+            Self::Linear { map, .. } => map.name(),
             Self::Coded(codec) => codec.name(),
         }
     }
@@ -162,13 +241,21 @@ mod tests {
     #[test]
     fn what_cannot_run_is_refused_with_the_field_and_the_reason() {
         for (recipe, more, place, told) in [
-            ("name = \"eden\"", MASKS, "name", "random-k or rotation, since sums are masked, and each device"),
+            (
+                "name = \"eden\"",
+                MASKS,
+                "name",
+                "random-k, rotation or powersgd, since sums are masked, and each device",
+            ),
             ("name = \"top-k\"", MASKS, "name", "which they are tells what it learnt"),
             ("name = \"quantise\"", PRIVATE, "name", "since the job has differential privacy, and "),
             ("name = \"random-k\"", PRIVATE, "", "random-k, rescaled has no proven bound on the norm"),
             ("name = \"rotation\"", LOCAL, "", "where devices add the noise, differential_privacy.bits"),
             ("name = \"random-k\", rescaled = false, residual = true", PRIVATE, "residual", "told in another"),
-            ("name = \"powersgd\"", "", "name", "powersgd takes two sums a round"),
+            ("name = \"powersgd\", sums = 2", "", "sums", "a round of a job is one sum"),
+            ("name = \"powersgd\", rank = 0", "", "rank", "1 or more"),
+            ("name = \"powersgd\"", LOCAL, "", "where devices add the noise, differential_privacy.bits"),
+            ("name = \"powersgd\", residual = true", PRIVATE, "residual", "told in another"),
             ("name = \"eden\", bits = 9", "", "bits", "1 to 4"),
             ("name = \"random-k\", kept = 0.0", "", "kept", "0.000001 to 1"),
             ("name = \"random-k\", sent_range = -1.0", "", "sent_range", "above 0"),

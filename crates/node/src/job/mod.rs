@@ -10,13 +10,13 @@ pub mod privacy;
 mod text;
 mod version;
 
-pub use compression::{CompressionText, Uplink};
+pub use compression::{CompressionText, Map, MapOf, Uplink};
 pub use privacy::{Guarantee, Terms};
 pub use text::{DataText, JobText, LocalText, OptimiserText, PrecisionText, RoundsText, SAMPLE_TOML};
 pub use version::{BLOCK, VersionLayout};
 
 use littoral_fed::algorithm::Algorithm;
-use littoral_fed::compress::{Codec, Linear, accumulate};
+use littoral_fed::compress::{Codec, accumulate};
 use littoral_fed::dp::{ExampleNoise, Noise};
 use littoral_fed::plan::{Plan, Resolution, Weighting};
 use littoral_fed::round::{Masked, Settings};
@@ -119,16 +119,16 @@ impl JobSpec {
         let Parts { model, algorithm, mut settings } = check::parts(&text)?;
         let cohort_max = settings.cohort_size() as u32;
         let params = model.layout().len();
-        let uplink = compression::uplink(&text, &*algorithm, params)?;
+        let uplink = compression::uplink(&text, &*algorithm, &model)?;
         let coded = matches!(&uplink, Some(Uplink::Coded(_)));
         let wholes = algorithm.wholes() + EVALUATION_WHOLES + usize::from(coded);
         let mapped = match &uplink {
-            Some(Uplink::Linear { linear, resolution, range }) => {
+            Some(Uplink::Linear { map, resolution, range }) => {
                 let weighting = match text.differential_privacy {
                     None => text.precision.weighting,
                     Some(_) => Weighting::Uniform,
                 };
-                let sections = algorithm.sections(linear.sent_len(params), *range);
+                let sections = algorithm.sections(map.sent_len(params), *range);
                 Some(Plan::new(cohort_max, weighting, *resolution, sections, wholes).map_err(unplanned)?)
             }
             _ => None,
@@ -191,13 +191,17 @@ impl JobSpec {
         }
         let broadcast = algorithm.cloud_state().iter().filter(|s| s.broadcast).count();
         let kept = algorithm.cloud_state().len() - broadcast;
+        let basis_bytes = match &uplink {
+            Some(Uplink::Linear { map, .. }) => map.basis_bytes(),
+            _ => 0,
+        };
         let noise = match &protection {
             Some(Protection::Devices(noise)) => Some(noise),
             _ => None,
         };
         let memory = noise.and_then(|noise| noise.correlated.as_ref()).map_or(0, |c| c.matrix.bands() - 1);
         let clip = noise.is_some_and(|noise| noise.bit.is_some());
-        let version = VersionLayout { params, broadcast, kept, inputs: width, clip, memory };
+        let version = VersionLayout { params, broadcast, kept, inputs: width, basis_bytes, clip, memory };
         let bytes_max = CHUNK_BYTES * CHUNKS_MAX;
         if version.state_bytes() > bytes_max {
             let expected = format!(
@@ -278,10 +282,10 @@ impl JobSpec {
         }
     }
 
-    /// The map through which sums of training go, if there is one.
-    pub fn linear(&self) -> Option<&dyn Linear> {
+    /// The maps through which sums of training go, if they do.
+    pub fn map(&self) -> Option<&Map> {
         match &self.inner.uplink {
-            Some(Uplink::Linear { linear, .. }) => Some(&**linear),
+            Some(Uplink::Linear { map, .. }) => Some(map),
             _ => None,
         }
     }

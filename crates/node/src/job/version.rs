@@ -6,6 +6,7 @@
 //! ```text
 //! model object   for each block:  w, then each vector that devices get with it (SCAFFOLD's C)
 //!                then             mean (f32 per input), 1 / standard deviation (f32 per input)
+//!                then             the basis onto which updates are projected, if they are (`littoral_fed::compress::alternating`)
 //!                then             the norm to which devices clip (f32), if it changes from version to version
 //! state object   for each block:  each vector that only the cloud needs (m, v), then what noise that is correlated over
 //!                                 versions remembers: last sums (i64), last results (f64), each the newest first
@@ -25,6 +26,8 @@ pub struct VersionLayout {
     pub kept: usize,
     /// Inputs that are standardised; 0: none.
     pub inputs: usize,
+    /// Bytes of a basis; 0: updates are not projected.
+    pub basis_bytes: usize,
     /// The norm to which devices clip changes from version to version.
     pub clip: bool,
     /// Versions that noise on sums remembers.
@@ -44,7 +47,7 @@ impl VersionLayout {
 
     /// Where the clip stands in the model object, if it does; behind all else.
     pub fn clip_at(&self) -> usize {
-        self.standardisation_at() + 8 * self.inputs
+        self.basis_at().end
     }
 
     pub fn state_bytes(&self) -> usize {
@@ -65,5 +68,15 @@ impl VersionLayout {
     /// Where the means stand in the model object; the inverse deviations follow.
     pub fn standardisation_at(&self) -> usize {
         4 * self.params * (1 + self.broadcast)
+    }
+
+    pub fn standardisation(&self) -> Range<usize> {
+        self.standardisation_at()..self.standardisation_at() + 8 * self.inputs
+    }
+
+    /// Where the basis stands in the model object.
+    pub fn basis_at(&self) -> Range<usize> {
+        let start = self.standardisation().end;
+        start..start + self.basis_bytes
     }
 }

@@ -3,7 +3,7 @@
 //! A model of any size passes through block by block: of the sums, the version and the cloud's state only one block
 //! each is in memory (but of sums that were compressed by a linear map: `compressed`). Sums are integers, so neither the order of partials nor the cut into blocks leaves a trace.
 
-use super::compressed::MappedBack;
+use super::compressed::{MappedBack, put_first_basis};
 use super::private::Private;
 use super::version::{self, put_reals, put_wholes, reals, wholes};
 use super::{ObjectWriter, Objects, Output, WorkFault};
@@ -36,6 +36,7 @@ pub fn initial(spec: &JobSpec, objects: &dyn Objects) -> Result<Output, WorkFaul
     let mut tail = Vec::with_capacity(8 * layout.inputs + 4);
     put_reals(&vec![0.0; layout.inputs], &mut tail);
     put_reals(&vec![1.0; layout.inputs], &mut tail);
+    put_first_basis(spec, &mut tail);
     if let Some(bit) = spec.noise().and_then(|noise| noise.bit) {
         put_reals(&[bit.clip], &mut tail);
     }
@@ -134,6 +135,7 @@ fn standardise(
         put_reals(&narrow, &mut bytes);
     }
     next.append(&bytes)?;
+    copy(objects, model.id(), layout.basis_at(), &mut bytes, &mut *next)?;
     Ok(next.finish()?)
 }
 
@@ -163,8 +165,8 @@ fn step(
     let mut sum = vec![0.0; words.len()];
     let (mut bytes, mut packed) = (Vec::new(), Vec::new());
     let add_noise = |words: &mut [i64]| private.iter_mut().for_each(|private| private.add_noise(words));
-    let back = spec.linear().map(|linear| MappedBack::read(spec, linear, collection, plan, sums, add_noise));
-    let back = back.transpose()?;
+    let basis = version::basis(spec, objects, model)?;
+    let back = MappedBack::read(spec, basis.as_ref(), collection, plan, sums, add_noise)?;
     let mut next = Next::begin(spec, objects)?;
     let mut memory = Vec::new();
     for block in layout.blocks() {
@@ -213,6 +215,7 @@ fn step(
     }
     bytes.resize(8 * layout.inputs, 0);
     objects.read(model.id(), layout.standardisation_at() as u64, &mut bytes)?;
+    bytes.extend(back.map(|back| back.next_basis).unwrap_or_default());
     let next_clip = || private.as_ref()?.next_clip(plan.step(0), opened.weight_sum as f64);
     put_reals(next_clip().as_slice(), &mut bytes);
     next.finish(&bytes)

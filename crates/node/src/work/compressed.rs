@@ -5,8 +5,9 @@
 
 use super::apply::Partials;
 use super::{WorkFault, local};
-use crate::job::{BLOCK, JobSpec, Uplink, compression};
-use littoral_fed::compress::{Linear, Seed, in_steps, random, residual, values};
+use crate::job::{BLOCK, JobSpec, Map, MapOf, Uplink, compression};
+use littoral_fed::compress::alternating::Basis;
+use littoral_fed::compress::{Seed, in_steps, random, residual, values};
 use littoral_fed::open::open_section;
 use littoral_fed::plan::Plan;
 use littoral_fed::seal::{Packed, Raw, SealError, Sent};
@@ -20,10 +21,17 @@ pub struct Compressed {
     pub residual: Option<Vec<i32>>,
 }
 
-/// `kept`: the device's residual, empty before the first one; `None` if the job has none.
+/// The map of the version that carries this basis, if the job has maps.
+pub fn map_of<'a>(spec: &'a JobSpec, basis: Option<&'a Basis>) -> Result<Option<MapOf<'a>>, WorkFault> {
+    let Some(map) = spec.map() else { return Ok(None) };
+    map.of(basis).map(Some).ok_or_else(|| local::declined("a version with a basis expected, got one without"))
+}
+
+/// `basis`: the version's; `kept`: the device's residual, empty before the first one; `None` if the job has none.
 pub fn compress(
     spec: &JobSpec,
     uplink: &Uplink,
+    basis: Option<&Basis>,
     collection: Collection,
     name: &str,
     mut raw: Raw,
@@ -44,9 +52,11 @@ pub fn compress(
         None => (raw.unclipped(), None),
     };
     let (packed, saturated, sent) = match uplink {
-        Uplink::Linear { linear, .. } => {
+        Uplink::Linear { map, .. } => {
             let shared = shared_seed(spec, collection);
-            let transformed = update.transform(&**linear, &shared);
+            let map = map.of(basis).ok_or_else(|| local::declined("a version without its basis"))?;
+            let linear = map.linear();
+            let transformed = update.transform(linear, &shared);
             let rounded = transformed.and_then(|update| update.round_by_chance(plan, &own)).map_err(local::declined)?;
             let back = || -> Result<Vec<i32>, SealError> {
                 let sent = values(rounded.sent(0)?.into_iter().map(i64::from), plan.step(0));
@@ -78,18 +88,23 @@ pub fn compress(
 }
 
 /// The sums of a linear map's images, mapped back to the model's coordinates: all of them in memory, 4 bytes each.
-pub struct MappedBack(Vec<f32>);
+pub struct MappedBack {
+    sum: Vec<f32>,
+    /// What the next version carries behind its standardisation.
+    pub next_basis: Vec<u8>,
+}
 
 impl MappedBack {
-    /// `add_noise` gets the sums as they came, in order, each once.
+    /// `basis`: the version's. `add_noise` gets the sums as they came, in order, each once.
     pub fn read(
         spec: &JobSpec,
-        linear: &dyn Linear,
+        basis: Option<&Basis>,
         collection: Collection,
         plan: &Plan,
         sums: &Partials<'_>,
         mut add_noise: impl FnMut(&mut [i64]),
-    ) -> Result<Self, WorkFault> {
+    ) -> Result<Option<Self>, WorkFault> {
+        let Some(map) = map_of(spec, basis)? else { return Ok(None) };
         let len = plan.sections().first().map_or(0, |section| section.len);
         let mut sent = Vec::with_capacity(len);
         let (mut packed, mut words) = (Vec::new(), Vec::new());
@@ -102,21 +117,38 @@ impl MappedBack {
             // A map of sums in steps is sums in steps.
             sent.extend(words.iter().map(|&word| word as f32));
         }
-        Ok(Self(linear.backward(&sent, spec.version().params, &shared_seed(spec, collection))))
+        let seed = shared_seed(spec, collection);
+        let mut next_basis = Vec::new();
+        if let (Some(Map::Alternating(shape)), Some(basis)) = (spec.map(), basis) {
+            let next = shape.basis_next(basis, &sent, &seed).map_err(local::declined)?;
+            shape.put_basis(&next, &mut next_basis);
+        }
+        Ok(Some(Self { sum: map.linear().backward(&sent, spec.version().params, &seed), next_basis }))
     }
 
     /// Of these coordinates, in the plan's steps.
     pub fn copy_to(&self, first: usize, sum: &mut [f64]) {
-        sum.iter_mut().zip(&self.0[first..]).for_each(|(sum, &back)| *sum = back.into());
+        sum.iter_mut().zip(&self.sum[first..]).for_each(|(sum, &back)| *sum = back.into());
+    }
+}
+
+/// What version 0 carries behind its standardisation, appended.
+pub fn put_first_basis(spec: &JobSpec, out: &mut Vec<u8>) {
+    if let Some(Map::Alternating(shape)) = spec.map() {
+        shape.put_basis(&shape.basis_at_first(&seed_of(spec, 0)), out);
     }
 }
 
 /// Of a version: whatever happens between two attempts, the map is one.
 pub fn shared_seed(spec: &JobSpec, collection: Collection) -> Seed {
+    seed_of(spec, collection.version)
+}
+
+fn seed_of(spec: &JobSpec, version: u64) -> Seed {
     let mut hasher = blake3::Hasher::new();
     hasher.update(b"littoral/compression\0");
     hasher.update(&spec.seed().to_le_bytes());
-    hasher.update(&collection.version.to_le_bytes());
+    hasher.update(&version.to_le_bytes());
     *hasher.finalize().as_bytes()
 }
 

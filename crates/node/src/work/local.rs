@@ -4,7 +4,7 @@
 //! right answers. All three go the one road of [`littoral_fed::seal`].
 
 use super::bench::{Bench, Room};
-use super::compressed::{Compressed, compress, shared_seed};
+use super::compressed::{Compressed, compress, map_of, shared_seed};
 use super::training::{Training, rows_per_step};
 use super::version::{Version, VersionError, put_wholes, wholes};
 use super::{LocalData, LocalNote, Objects, Output, Rows, WorkFault};
@@ -166,10 +166,10 @@ fn train(
         let clipped = clipped.map_err(declined)?;
         let packed = match noise.on_devices() {
             // The cloud adds the noise; what it is added to is as long as was accounted for.
-            false => match spec.linear() {
+            false => match map_of(spec, version.basis.as_ref())? {
                 None => clipped.round(plan),
-                Some(linear) => {
-                    let transformed = clipped.transform_within(linear, &shared_seed(spec, collection));
+                Some(map) => {
+                    let transformed = clipped.transform_within(map.linear(), &shared_seed(spec, collection));
                     transformed.and_then(|transformed| transformed.round(plan))
                 }
             }
@@ -189,7 +189,7 @@ fn train(
     }
     if let Some(uplink) = spec.uplink() {
         let Compressed { packed, saturated, residual } =
-            compress(spec, uplink, collection, name, raw, kept.as_deref())?;
+            compress(spec, uplink, version.basis.as_ref(), collection, name, raw, kept.as_deref())?;
         let update = send(packed, collection, masked, objects)?;
         let state = residual.map(|residual| keep(&residual, objects)).transpose()?;
         return Ok(Output::Local { update, state, note: note(saturated) });

@@ -2,10 +2,11 @@
 
 use super::version::Version;
 use super::*;
-use crate::job::{BLOCK, Task};
+use crate::job::{BLOCK, Map, Task};
 use crate::role::Entropy;
 use littoral_fed::aggregate::Partial;
 use littoral_fed::algorithm::{self, State};
+use littoral_fed::compress::Linear;
 use littoral_model::{Batch, Descent, Features, Labels, Scratch, View, Worker};
 use littoral_wire::JobId;
 use littoral_wire::message::Work as Kind;
@@ -603,7 +604,11 @@ fn a_linear_maps_sum_comes_back_block_by_block_as_it_does_all_at_once() {
         // The seed that all share: of the job's and the version.
         let mut hashed = b"littoral/compression\0".to_vec();
         hashed.extend_from_slice(&[0; 16]);
-        let back = it.spec.linear().unwrap().backward(&sent, before.len(), blake3::hash(&hashed).as_bytes());
+        let back = it.spec.map().unwrap().of(None).unwrap().linear().backward(
+            &sent,
+            before.len(),
+            blake3::hash(&hashed).as_bytes(),
+        );
 
         let totals = it.advance(Kind::Train, updates.into(), 2);
         assert_eq!(totals.update_bytes, Some(2 * plan.format().bytes() as u64));
@@ -613,6 +618,54 @@ fn a_linear_maps_sum_comes_back_block_by_block_as_it_does_all_at_once() {
         }
         assert!(back.iter().filter(|&&back| back != 0.0).count() > len / 4);
     }
+}
+
+/// Each version moves by its sum's way back and brings the basis that the sum makes; both sides reckon with the one that the
+/// version brought, also after statistics.
+#[test]
+fn versions_take_turns_and_carry_what_the_next_one_projects_onto() {
+    let (mut it, data) = compressed("name = \"powersgd\", rank = 2, residual = true, levels = 4096, sent_range = 4.0");
+    let Some(Map::Alternating(shape)) = it.spec.map() else { panic!("no turns") };
+    let (shape, plan) = (shape.clone(), it.spec.plan(Kind::Train).clone());
+    let len = plan.sections()[0].len;
+    assert_eq!((len, it.read().basis), (shape.sent_len(), Some(shape.basis_at_first(&seed(0)))));
+    let mut kept = [None, None];
+    for version in 0..3 {
+        let (before, basis) = (it.read().w, it.read().basis.unwrap());
+        let updates = [0, 1].map(|device| {
+            let (update, state) = it.update(Kind::Train, device, kept[device].clone(), &data[device]);
+            kept[device] = state;
+            update
+        });
+        let mut words = vec![0; len];
+        let total = it.sum(Kind::Train, &[&updates[0], &updates[1]]);
+        let bytes = &total.bytes().unwrap()[plan.section_bytes(0, 0..len)];
+        littoral_fed::open::open_section(&plan, 0, 0..len, bytes, &mut words).unwrap();
+        let sent: Vec<f32> = words.iter().map(|&word| word as f32).collect();
+        let back = shape.with(&basis).backward(&sent, before.len(), &[0; 32]);
+        it.advance(Kind::Train, updates.into(), 2);
+        let (after, next) = (it.read().w, it.read().basis);
+        for ((after, before), back) in after.iter().zip(&before).zip(&back) {
+            assert_eq!(*after, (f64::from(*before) + f64::from(*back) * plan.step(0) / 2.0) as f32);
+        }
+        assert!(back.iter().filter(|&&back| back != 0.0).count() > before.len() / 2);
+        assert_eq!(next, Some(shape.basis_next(&basis, &sent, &seed(version)).unwrap()));
+    }
+    // A basis that is none is not trained on.
+    let mut bytes = it.shelf.bytes(&it.model);
+    let at = it.spec.version().basis_at();
+    bytes[at.start + 7] ^= 0x40;
+    it.model = it.shelf.put(&bytes);
+    let declined = it.local(Kind::Train, 0, None, &data[0]).unwrap_err();
+    assert!(declined.to_string().contains("orthonormal columns"), "{declined}");
+}
+
+/// That all devices of a version share.
+fn seed(version: u64) -> [u8; 32] {
+    let mut hashed = b"littoral/compression\0".to_vec();
+    hashed.extend_from_slice(&[0; 8]);
+    hashed.extend_from_slice(&version.to_le_bytes());
+    *blake3::hash(&hashed).as_bytes()
 }
 
 #[test]
@@ -688,7 +741,7 @@ fn noise_on_a_mapped_sum_covers_what_one_device_can_change() {
     let moved: Vec<f32> = it.read().w.iter().zip(&before).map(|(after, before)| after - before).collect();
     let mut hashed = b"littoral/compression\0".to_vec();
     hashed.extend_from_slice(&[0; 16]);
-    let told = it.spec.linear().unwrap().forward(&moved, blake3::hash(&hashed).as_bytes());
+    let told = it.spec.map().unwrap().of(None).unwrap().linear().forward(&moved, blake3::hash(&hashed).as_bytes());
     let noise = told.iter().zip(&sum).map(|(&told, &sum)| 2.0 * f64::from(told) - sum as f64 * step);
     let variance = noise.map(|noise| noise * noise).sum::<f64>() / len as f64;
     // Of 36,130 draws a variance is known to √(2/36,130) = 0.75 %; five of these.

@@ -4,8 +4,10 @@
 //! [`Initial`].
 
 use super::{ObjectFault, Objects};
-use crate::job::{JobSpec, VersionLayout};
+use crate::job::{JobSpec, Map, VersionLayout};
 use littoral_fed::algorithm::{Initial, State, StateVector};
+use littoral_fed::compress::CompressError;
+use littoral_fed::compress::alternating::Basis;
 use littoral_model::{ExamplesError, Standardise};
 use littoral_wire::object::Manifest;
 use std::sync::Arc;
@@ -18,6 +20,8 @@ pub struct Version {
     pub broadcast: Vec<State>,
     /// What every row goes through before the model sees it.
     pub standardise: Option<Arc<Standardise>>,
+    /// Onto what updates are projected, if they are.
+    pub basis: Option<Basis>,
     /// The L2 norm to which devices clip, where it changes from version to version.
     pub clip: Option<f32>,
 }
@@ -30,6 +34,8 @@ pub enum VersionError {
     Object(#[from] ObjectFault),
     #[error(transparent)]
     Standardise(#[from] ExamplesError),
+    #[error(transparent)]
+    Basis(#[from] CompressError),
 }
 
 impl Version {
@@ -57,7 +63,7 @@ impl Version {
             }
         }
         let (standardise, clip) = (standardise(layout, objects, model)?, clip(layout, objects, model)?);
-        Ok(Self { w, broadcast, standardise, clip })
+        Ok(Self { w, broadcast, standardise, basis: basis(spec, objects, model)?, clip })
     }
 }
 
@@ -82,6 +88,15 @@ fn standardise(
     objects.read(model.id(), layout.standardisation_at() as u64, &mut bytes)?;
     let (mean, inv_std) = bytes.split_at(4 * layout.inputs);
     Ok(Some(Arc::new(Standardise::new(reals(mean).collect(), reals(inv_std).collect())?)))
+}
+
+/// The basis that a version carries, if its job projects updates.
+pub fn basis(spec: &JobSpec, objects: &dyn Objects, model: &Manifest) -> Result<Option<Basis>, VersionError> {
+    let Some(Map::Alternating(shape)) = spec.map() else { return Ok(None) };
+    let at = spec.version().basis_at();
+    let mut bytes = vec![0; at.len()];
+    objects.read(model.id(), at.start as u64, &mut bytes)?;
+    Ok(Some(shape.basis(&bytes)?))
 }
 
 /// The norm to which devices clip in this version, if it has its own.

@@ -59,6 +59,7 @@ const RECIPES: &[&str] = &[
     r#"name = "top-k""#,
     r#"name = "sign""#,
     r#"name = "powersgd""#,
+    r#"name = "powersgd", sums = 2"#,
     r#"name = "random-k""#,
     r#"name = "rotation""#,
 ];

@@ -7,6 +7,7 @@ use crate::output::Failure;
 use littoral_fed::aggregate::Partial;
 use littoral_fed::algorithm::fedavg::FedAvg;
 use littoral_fed::algorithm::{Algorithm, Chunk, Start, apply_chunk};
+use littoral_fed::compress::alternating::{Alternating, Basis};
 use littoral_fed::compress::downlink::{self, Codes, Image};
 use littoral_fed::compress::powersgd::{Matrix, PowerSgd};
 use littoral_fed::compress::random::{Seed, derive};
@@ -113,12 +114,19 @@ impl World {
             summed: AtomicU64::new(0),
         };
         let compressor = recipe.map(|recipe| self.compressor(recipe)).transpose()?;
-        let (mut q, mut image, mut bytes_down) = (None, None, 0);
+        let (mut q, mut basis, mut image, mut bytes_down) = (None, None, None, 0);
         for round in 0..rounds {
             bytes_down += run.announce(&mut image, down)?;
             match (&compressor, recipe) {
                 (Some(Compressor::Coded(codec)), _) => run.coded(round, &mut rooms, &**codec)?,
-                (Some(Compressor::Linear(linear)), Some(recipe)) => run.linear(round, &mut rooms, recipe, &**linear)?,
+                (Some(Compressor::Linear(linear)), Some(recipe)) => {
+                    run.linear(round, &mut rooms, recipe, &**linear)?;
+                }
+                (Some(Compressor::Alternating(shape)), Some(recipe)) => {
+                    let before: Basis = basis.take().unwrap_or_else(|| shape.basis_at_first(&run.shared(round)));
+                    bytes_down += shape.basis_bytes();
+                    basis = Some(run.by_turns(round, &mut rooms, recipe, shape, &before)?);
+                }
                 (Some(Compressor::TwoSums(powersgd)), Some(recipe)) => {
                     let before = q.take().unwrap_or_else(|| powersgd.q_at_first(&run.shared(round)));
                     q = Some(run.two_sums(round, &mut rooms, recipe, powersgd, before)?);
@@ -312,13 +320,14 @@ impl Run<'_> {
         apply_chunk(&FedAvg {}, plan, totals, 0, chunk).map_err(|e| broken("the cloud's part")(&e))
     }
 
+    /// Returns the sum of what was sent.
     fn linear(
         &mut self,
         round: usize,
         rooms: &mut [Option<Room>],
         recipe: &Recipe,
         linear: &dyn Linear,
-    ) -> Result<(), Failure> {
+    ) -> Result<Vec<f32>, Failure> {
         let (len, shared) = (self.w.len(), self.shared(round));
         let plan = self.sum_plan(recipe, "sent", linear.sent_len(len))?;
         let partials = self.cohort(round, rooms, &plan, |partial, client, training| {
@@ -333,7 +342,21 @@ impl Run<'_> {
             Ok(())
         })?;
         let (sum, totals) = self.open(&plan, partials)?;
-        self.apply(&linear.backward(&sum, len, &shared), &totals)
+        self.apply(&linear.backward(&sum, len, &shared), &totals)?;
+        Ok(sum)
+    }
+
+    /// The basis goes down the link with the model.
+    fn by_turns(
+        &mut self,
+        round: usize,
+        rooms: &mut [Option<Room>],
+        recipe: &Recipe,
+        shape: &Alternating,
+        basis: &Basis,
+    ) -> Result<Basis, Failure> {
+        let sum = self.linear(round, rooms, recipe, &shape.with(basis))?;
+        shape.basis_next(basis, &sum, &self.shared(round)).map_err(|e| broken("a basis")(&e))
     }
 
     fn two_sums(

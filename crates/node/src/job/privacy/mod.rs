@@ -147,10 +147,10 @@ fn of_devices(
     }
     let (target, rounds) = (settings.cohort.target, settings.rounds);
     let summed = match mapped {
-        Some((Uplink::Linear { linear, .. }, plan)) => {
-            let l2 = linear.l2_bound(f64::from(dp.clip as f32), params).unwrap_or(f64::INFINITY);
+        Some((Uplink::Linear { map, .. }, plan)) => {
+            let l2 = map.l2_bound(f64::from(dp.clip as f32), params).unwrap_or(f64::INFINITY);
             // Never below it.
-            Summed { len: linear.sent_len(params), l2: (l2 as f32).next_up(), step: plan.step(0) }
+            Summed { len: map.sent_len(params), l2: (l2 as f32).next_up(), step: plan.step(0) }
         }
         _ => dp.summed(params, target, rounds).map_err(of_field)?,
     };
