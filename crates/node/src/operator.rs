@@ -9,7 +9,7 @@ use crate::role::cloud::command::Command;
 use crate::transport::Address;
 use littoral_wire::bounded::printable;
 use littoral_wire::message::{ANSWER_BYTES_MAX, COMMAND_DOMAIN, command_bytes};
-use littoral_wire::object::{ChunkError, Manifest};
+use littoral_wire::object::{Chain, ChunkError, Manifest};
 use littoral_wire::{Blob, JobId, Message, NodeId, SecretKey};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -92,11 +92,11 @@ impl Operator {
         Ok(nonce)
     }
 
-    /// A job's current version: its number, and the manifest of its object.
-    pub async fn model(&mut self, job: JobId) -> Result<(u64, Manifest), OperatorError> {
+    /// A job's current version: its number, the manifest of its object, and what that builds on.
+    pub async fn model(&mut self, job: JobId) -> Result<(u64, Manifest, Chain), OperatorError> {
         self.session.send(&Message::GetModel { job }).await?;
         match self.session.answer().await? {
-            Message::Model { job: of, version, model } if of == job => Ok((version, model)),
+            Message::Model { job: of, version, model, before } if of == job => Ok((version, model, before)),
             Message::Denied { what, place, expected, got } => Err(OperatorError::Refused {
                 what: what.to_string(),
                 place: place.to_string(),

@@ -6,6 +6,7 @@
 mod apply;
 mod bench;
 mod compressed;
+mod image;
 mod local;
 mod private;
 mod steps;
@@ -13,8 +14,10 @@ mod training;
 mod version;
 
 pub use bench::Room;
+pub use image::expand;
 pub use steps::StepsError;
 pub use training::Training;
+pub use version::VersionError;
 
 use crate::job::{JobSpec, Totals};
 use crate::role::Entropy;
@@ -22,7 +25,7 @@ use littoral_fed::masks::cloud::Opening;
 use littoral_fed::masks::device::Masks;
 use littoral_model::Examples;
 use littoral_wire::message::Collection;
-use littoral_wire::object::Manifest;
+use littoral_wire::object::{Chain, Manifest};
 use littoral_wire::{NodeId, ObjectId};
 use std::sync::Arc;
 use thiserror::Error;
@@ -36,6 +39,8 @@ pub enum Work {
         /// An encoded [`crate::job::Task`].
         task: Arc<[u8]>,
         model: Manifest,
+        /// What the model builds on.
+        before: Chain,
         /// What the device keeps of this job between rounds.
         state: Option<Manifest>,
         device: NodeId,
@@ -58,6 +63,8 @@ pub enum Work {
         spec: Arc<JobSpec>,
         collection: Collection,
         model: Manifest,
+        /// What the model builds on.
+        before: Chain,
         state: Option<Manifest>,
         /// The sums, in any order.
         partials: Vec<Manifest>,
@@ -88,6 +95,8 @@ pub enum Output {
     },
     Applied {
         model: Manifest,
+        /// What it builds on.
+        before: Chain,
         state: Option<Manifest>,
         totals: Totals,
     },
@@ -163,15 +172,15 @@ pub struct Rows {
 
 pub fn run(work: &Work, objects: &dyn Objects, data: &dyn LocalData) -> Result<Output, WorkFault> {
     match work {
-        Work::Local { collection, task, model, state, device: _, name, entropy } => {
-            local::run(*collection, task, model, state.as_ref(), name, entropy, objects, data)
+        Work::Local { collection, task, model, before, state, device: _, name, entropy } => {
+            local::run(*collection, task, (model, before), state.as_ref(), name, entropy, objects, data)
         }
         Work::Mask { collection, plain, masks } => local::mask(*collection, plain, masks, objects),
         Work::Initial { spec } => apply::initial(spec, objects),
-        Work::Apply { spec, collection, model, state, partials, devices, population, opening, entropy } => {
+        Work::Apply { spec, collection, model, before, state, partials, devices, population, opening, entropy } => {
             let sum =
                 apply::Sum { partials, devices: *devices, population: *population, opening: opening.as_ref(), entropy };
-            apply::run(spec, *collection, model, state.as_ref(), &sum, objects)
+            apply::run(spec, *collection, (model, before), state.as_ref(), &sum, objects)
         }
     }
 }

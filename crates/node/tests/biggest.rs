@@ -8,7 +8,7 @@ use littoral_wire::message::{
     ANSWER_BYTES_MAX, COHORT_MAX, COMMAND_DOMAIN, MESSAGE_BYTES_MAX, Role as Part, command_bytes,
 };
 use littoral_wire::object::{CHUNK_BYTES, CHUNKS_MAX};
-use littoral_wire::{Blob, JobId, Manifest, Message, NodeId, SecretKey, Wire};
+use littoral_wire::{Blob, Chain, JobId, Manifest, Message, NodeId, SecretKey, Wire};
 
 fn key(name: &str) -> SecretKey {
     SecretKey::from_bytes(*blake3::hash(name.as_bytes()).as_bytes())
@@ -66,7 +66,7 @@ fn a_job_with_the_biggest_model_is_shown_and_its_manifest_told() {
     assert_eq!(shown["model_bytes"], model.bytes());
 
     let told = said(&mut cloud, Event::Received { link: eve, message: ask(1) });
-    assert_eq!(told, [Message::Model { job: JobId(1), version: 0, model }]);
+    assert_eq!(told, [Message::Model { job: JobId(1), version: 0, model, before: Chain::default() }]);
     assert!(told[0].to_bytes().len() <= MESSAGE_BYTES_MAX);
     for (link, job) in [(stranger, 1), (eve, 2)] {
         let refused = said(&mut cloud, Event::Received { link, message: ask(job) });

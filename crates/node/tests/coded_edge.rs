@@ -8,7 +8,7 @@ use littoral_node::role::edge::{Edge, EdgeIdentity};
 use littoral_node::role::{Effect, Event, LinkId, Peer, Role};
 use littoral_wire::message::{Asked, Collection, Fate, Incarnation, Work};
 use littoral_wire::object::{CHUNK_BYTES, Manifest};
-use littoral_wire::{Blob, JobId, List, Message, NodeId};
+use littoral_wire::{Blob, Chain, JobId, List, Message, NodeId};
 
 const CLOUD: NodeId = NodeId([1; 32]);
 const COLLECTION: Collection = Collection { job: JobId(1), version: 0, work: Work::Train, attempt: 0 };
@@ -116,6 +116,7 @@ fn whole_updates_are_summed_and_a_malformed_one_leaves_no_trace() {
         incarnation: INCARNATION,
         spec: Blob::new(Task { spec: spec.clone(), population: 4 }.encode()).unwrap(),
         model: Manifest::of(b"model").unwrap(),
+        before: Chain::default(),
         inline: Some(Blob::new(b"model".to_vec()).unwrap()),
         devices: List::new((2..=6).map(|n| Asked { device: NodeId([n; 32]), counted: 0 }).collect::<Vec<_>>()).unwrap(),
         words: format.0,

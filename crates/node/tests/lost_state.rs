@@ -7,7 +7,7 @@ use littoral_node::role::device::{Device, DeviceIdentity};
 use littoral_node::role::{Effect, Entropy, Event, LinkId, Role, Row, RowKey, WorkId, Write};
 use littoral_node::work::{LocalNote, Output, Work};
 use littoral_wire::message::{Asked, DataOffer, Fate, ROTATE_DOMAIN, Role as Kind, Verdict, Work as Collects};
-use littoral_wire::{Blob, Collection, JobId, List, Manifest, Message, NodeId, SecretKey};
+use littoral_wire::{Blob, Chain, Collection, JobId, List, Manifest, Message, NodeId, SecretKey};
 use std::collections::BTreeMap;
 
 fn key(name: &str) -> SecretKey {
@@ -103,6 +103,7 @@ fn task(algorithm: &str, version: u64, counted: u32) -> Event {
         collection: collection(version),
         spec: Blob::new(encoded).unwrap(),
         model: Manifest::of(b"model").unwrap(),
+        before: Chain::default(),
         inline: None,
         counted,
         commitment: None,
@@ -286,7 +287,9 @@ impl Scene {
                     };
                     let model = Manifest::of(&[version as u8]).unwrap();
                     let output = match *work {
-                        Work::Apply { .. } => Output::Applied { model, state: None, totals: Default::default() },
+                        Work::Apply { .. } => {
+                            Output::Applied { model, before: Chain::default(), state: None, totals: Default::default() }
+                        }
                         _ => Output::Initial { model, state: None },
                     };
                     self.feed(Event::Worked { id, result: Ok(output) });

@@ -4,7 +4,7 @@ use littoral_node::role::edge::{Edge, EdgeIdentity};
 use littoral_node::role::{Effect, Event, LinkId, Peer, Role, Timer};
 use littoral_wire::message::{Asked, Collection, Incarnation, SealingStep, Work};
 use littoral_wire::object::{CHUNK_BYTES, Manifest};
-use littoral_wire::{Blob, JobId, List, Message, NodeId};
+use littoral_wire::{Blob, Chain, JobId, List, Message, NodeId};
 
 const CLOUD: NodeId = NodeId([1; 32]);
 
@@ -32,6 +32,7 @@ fn open(model: &Manifest, inline: Option<&[u8]>, devices: Vec<Asked>) -> Event {
         incarnation: Incarnation { collection, number: 1 },
         spec: Blob::new(Vec::new()).unwrap(),
         model: model.clone(),
+        before: Chain::default(),
         inline: inline.map(|bytes| Blob::new(bytes.to_vec()).unwrap()),
         devices: List::new(devices).unwrap(),
         words: 8,
@@ -118,4 +119,58 @@ fn an_edge_passes_on_a_bounded_number_of_steps() {
     assert_eq!(say(&mut edge, 7, SealingStep::Shares, 100_000), 1);
     let big: usize = (0..32).map(|_| say(&mut edge, 7, SealingStep::Shares, 2 << 20)).sum();
     assert!(big <= 2, "{big} steps of 2 MiB were passed on");
+}
+
+/// What the next model builds on stays at the edge between rounds, and goes when no model builds on it.
+#[test]
+fn an_edge_keeps_a_chain_as_long_as_models_build_on_it() {
+    let mut edge = edge_with_a_cloud();
+    let device = NodeId([3; 32]);
+    step(&mut edge, 1, Event::Connected { link: LinkId(5), peer: device, dialled: false, kernels: Default::default() });
+    let attach = Message::Attach { name: "ward".into(), data: List::default(), held: List::default() };
+    step(&mut edge, 1, Event::Received { link: LinkId(5), message: attach });
+    step(&mut edge, 1, Event::Received { link: LinkId(1), message: Message::Admit { device } });
+    let object = |n: u8| Manifest::of(&vec![n; CHUNK_BYTES + 1]).unwrap();
+    for (version, chain, lacks) in [(0, &[0][..], &[0][..]), (1, &[0, 1], &[1]), (4, &[0, 1, 2], &[2]), (5, &[7], &[7])]
+    {
+        let collection = Collection { job: JobId(1), version, work: Work::Train, attempt: 0 };
+        let incarnation = Incarnation { collection, number: version };
+        let (newest, before) = chain.split_last().unwrap();
+        let message = Message::Open {
+            incarnation,
+            spec: Blob::new(br#"{"job": {"compression": {"downlink": {"name": "delta"}}}}"#.to_vec()).unwrap(),
+            model: object(*newest),
+            before: Chain::new(before.iter().map(|n| object(*n)).collect()).unwrap(),
+            inline: None,
+            devices: List::new(vec![Asked { device, counted: 0 }]).unwrap(),
+            words: 8,
+            bits: 32,
+            commitment: None,
+        };
+        let mut effects = step(&mut edge, 2, Event::Received { link: LinkId(1), message });
+        let begun = effects.iter().filter_map(|effect| match effect {
+            Effect::Begin(manifest) => Some(manifest.clone()),
+            _ => None,
+        });
+        let begun: Vec<Manifest> = begun.collect();
+        assert_eq!(begun, lacks.iter().map(|n| object(*n)).collect::<Vec<_>>(), "version {version}");
+        assert!(!said(&effects, 5).contains(&"Task"), "nobody is told of what is not here");
+        for manifest in begun {
+            effects.extend(step(&mut edge, 3, Event::Begun { object: manifest.id(), missing: Vec::new() }));
+        }
+        let told = effects.iter().find_map(|effect| match effect {
+            Effect::Send { message: Message::Task { model, before, .. }, .. } => Some((model.clone(), before.to_vec())),
+            _ => None,
+        });
+        assert_eq!(told, Some((object(*newest), before.iter().map(|n| object(*n)).collect())));
+        // The round is over.
+        step(&mut edge, 4, Event::Received { link: LinkId(1), message: Message::Fence { incarnation } });
+        for n in 0..8 {
+            let (id, kept) = (object(n).id(), chain.contains(&n));
+            assert_eq!(edge.needs(id), kept, "object {n} after version {version}");
+            let message = Message::GetChunk { object: id, index: 1 };
+            let answer = step(&mut edge, 5, Event::Received { link: LinkId(5), message });
+            assert_eq!(matches!(answer[..], [Effect::SendChunk { index: 1, .. }]), kept);
+        }
+    }
 }

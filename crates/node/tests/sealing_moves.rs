@@ -16,7 +16,7 @@ use littoral_node::work::{LocalNote, Output, Work};
 use littoral_privacy::secagg::codec::Bitmap;
 use littoral_privacy::secagg::message::{Consents, Neighbours, Survivors};
 use littoral_wire::message::Work as Kind;
-use littoral_wire::object::Manifest;
+use littoral_wire::object::{Chain, Manifest};
 use littoral_wire::{Blob, Collection, JobId, Message, NodeId, SecretKey};
 use std::collections::BTreeMap;
 
@@ -190,7 +190,15 @@ fn begin(hosts: &mut [Host], spec: &JobSpec, attempt: u32, register: Register) -
     let task = Task { spec: spec.clone(), population: DEVICES.into() }.encode();
     for host in hosts.iter_mut() {
         let spec = Blob::new(task.clone()).unwrap();
-        let message = Message::Task { collection, spec, model: model.clone(), inline: None, counted: 0, commitment };
+        let message = Message::Task {
+            collection,
+            spec,
+            model: model.clone(),
+            before: Chain::default(),
+            inline: None,
+            counted: 0,
+            commitment,
+        };
         let came = host.step(Event::Received { link: LINK, message });
         let [(SealingStep::Keys, body)] = &came.steps[..] else { panic!("keys expected, got {came:?}") };
         masking.hear(key(host.number).id(), cloud(), SealingStep::Keys, body).unwrap();
@@ -364,6 +372,7 @@ fn a_device_that_wants_larger_sums_declines_and_says_so() {
         collection,
         spec: Blob::new(Task { spec, population: 5 }.encode()).unwrap(),
         model: Manifest::of(&[7; 24]).unwrap(),
+        before: Chain::default(),
         inline: None,
         counted: 0,
         commitment: Some([1; 32]),
@@ -389,6 +398,7 @@ fn a_device_that_wants_masks_takes_part_in_nothing_less() {
                 collection: Collection { job: JobId(1), version: 0, work: Kind::Train, attempt: 0 },
                 spec: Blob::new(Task { spec: spec.clone(), population: 5 }.encode()).unwrap(),
                 model: Manifest::of(&[7; 24]).unwrap(),
+                before: Chain::default(),
                 inline: None,
                 counted: 0,
                 commitment: masked.then_some([1; 32]),

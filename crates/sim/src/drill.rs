@@ -10,7 +10,7 @@ use littoral_node::work::{LocalData, LocalNote, ObjectFault, Objects, Output, Wo
 use littoral_tensor::fixed;
 use littoral_wire::Collection;
 use littoral_wire::codec::Wire;
-use littoral_wire::object::Manifest;
+use littoral_wire::object::{Chain, Manifest};
 
 /// In place of [`littoral_node::work::run`].
 pub fn run(work: &Work, objects: &dyn Objects, data: &dyn LocalData) -> Result<Output, WorkFault> {
@@ -59,7 +59,7 @@ fn local(
     name: &str,
     objects: &dyn Objects,
 ) -> Result<Output, WorkFault> {
-    if spec.uplink().is_some() {
+    if spec.text().compression.is_some() {
         return Err(WorkFault::Declined("a drill sends words as they are: try compression with real works".into()));
     }
     let plan = spec.plan(collection.work);
@@ -131,5 +131,5 @@ fn apply(
         }
     }
     let totals = Totals { devices: devices.into(), population, weight_sum: devices.into(), ..Totals::default() };
-    Ok(Output::Applied { model: write(objects, &bytes)?, state: state.cloned(), totals })
+    Ok(Output::Applied { model: write(objects, &bytes)?, before: Chain::default(), state: state.cloned(), totals })
 }

@@ -113,6 +113,70 @@ fn faults_break_no_sum_and_no_residual() {
     }
 }
 
+const DOWN: &str = "compression = { downlink = { name = \"delta\" } }";
+
+#[test]
+fn models_told_as_changes_teach_what_whole_ones_teach() {
+    let (plain, down) = (calm(4, ""), calm(4, DOWN));
+    let (accuracy, got) = (plain.accuracy.unwrap(), down.accuracy.unwrap());
+    assert!(got > accuracy - 0.085, "{got}, plain {accuracy}");
+    let told: Vec<u64> = down.lines.iter().filter_map(|line| line.line.downlink_bytes).collect();
+    let new: Vec<u64> = down.lines.iter().filter_map(|line| line.line.downlink_bytes_new).collect();
+    println!("{told:?} {new:?}, accuracy {got} of {accuracy}");
+    // 515 parameters: most versions are changes, of a sixth of the bytes and an id.
+    assert!(told.iter().sum::<u64>() * 3 < told.len() as u64 * 4 * 515, "{told:?}");
+    assert!(new.iter().zip(&told).any(|(new, told)| new > told));
+    // Masks see updates only.
+    let masked = calm(4, &format!("{DOWN}\n{MASKS}"));
+    assert_eq!(masked.lines.last().unwrap().model, down.lines.last().unwrap().model);
+}
+
+/// Devices and edges that were killed, or away for some versions, take what they lack; the bits are the same in every run.
+#[test]
+fn chains_survive_faults() {
+    let both = "compression = { uplink = { name = \"top-k\", kept = 0.2 }, downlink = { name = \"delta\", bits = 8 } }";
+    for more in [DOWN, both] {
+        let mut completed = 0;
+        for seed in 1..=3 {
+            // Ten devices, of which a version asks six: some are away.
+            let make = |threads| {
+                let mut fleet = spec(seed, threads, Faults::profile("default").unwrap(), 10, more);
+                fleet.job_toml = fleet.job_toml.replace("target = 10", "target = 6");
+                fleet
+            };
+            let outcome = fleet::run_twice(make, &mut |_| {}).unwrap();
+            assert_eq!(outcome.checks_broken, [] as [String; 0], "{more}, seed {seed}");
+            completed += outcome.rounds_completed;
+        }
+        assert!(completed > 2 * ROUNDS, "{more}: {completed}");
+    }
+}
+
+/// Whole models of several chunks, and changes that do not ride along.
+#[test]
+fn long_chains_are_fetched_among_faults() {
+    let mut completed = 0;
+    for seed in 1..=2 {
+        let make = |threads| {
+            let mut fleet = spec(
+                seed,
+                threads,
+                Faults::profile("default").unwrap(),
+                6,
+                &DOWN.replace("\"delta\"", "\"delta\", bits = 8"),
+            );
+            // 320,003 parameters.
+            fleet.job_toml = fleet.job_toml.replace("hidden = [64]", "hidden = [40000]");
+            fleet.job_toml = fleet.job_toml.replace(&format!("count = {ROUNDS}"), "count = 4");
+            fleet
+        };
+        let outcome = fleet::run_twice(make, &mut |_| {}).unwrap();
+        assert_eq!(outcome.checks_broken, [] as [String; 0], "seed {seed}");
+        completed += outcome.rounds_completed;
+    }
+    assert!(completed >= 4, "{completed} of 8");
+}
+
 /// Updates of two chunks and more: they are spooled, and read back while machines fail.
 #[test]
 fn spooled_codes_are_summed_among_faults() {

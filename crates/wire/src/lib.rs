@@ -33,4 +33,4 @@ pub use bounded::{Blob, List, Text};
 pub use codec::{DecodeError, Wire};
 pub use identity::{NodeId, SecretKey};
 pub use message::{Collection, JobId, Message};
-pub use object::{Manifest, ObjectId};
+pub use object::{Chain, Manifest, ObjectId};

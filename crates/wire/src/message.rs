@@ -24,13 +24,13 @@
 use crate::bounded::{Blob, List, Text};
 use crate::codec::{DecodeError, Reader, Wire, shown, wire_names, wire_struct};
 use crate::identity::NodeId;
-use crate::object::{CHUNK_BYTES, INLINE_BYTES_MAX, Manifest, ObjectId};
+use crate::object::{CHUNK_BYTES, Chain, INLINE_BYTES_MAX, Manifest, ObjectId};
 use std::fmt;
 
 /// Bytes of one message, and so of a frame that carries one.
 pub const MESSAGE_BYTES_MAX: usize = 4 << 20;
 /// Devices in one cohort, and so in one message: as many as fit in [`MESSAGE_BYTES_MAX`] beside the manifest of the
-/// biggest object (2.1 MB), a job's description and an inline object.
+/// biggest object (2.1 MB), a chain, a job's description and an inline object.
 pub const COHORT_MAX: usize = 49_152;
 /// Data sets that one device may offer, and collections that it may hold sealed updates for.
 pub const OFFERS_MAX: usize = 64;
@@ -342,6 +342,8 @@ messages! {
         collection: Collection,
         spec: Blob<SPEC_BYTES_MAX>,
         model: Manifest,
+        before: Chain,
+        /// The bytes of `model`.
         inline: Inline,
         /// As in [`Asked`]: what the device keeps of the job must be as of that version.
         counted: u32,
@@ -388,6 +390,8 @@ messages! {
         incarnation: Incarnation,
         spec: Blob<SPEC_BYTES_MAX>,
         model: Manifest,
+        before: Chain,
+        /// The bytes of `model`.
         inline: Inline,
         devices: List<Asked, COHORT_MAX>,
         /// Words in an update of this collection.
@@ -430,7 +434,7 @@ messages! {
     }
     /// Which object is the job's current version? Answered by `Model` or `Denied`; its chunks by `GetChunk`.
     62 GetModel { job: JobId, }
-    63 Model { job: JobId, version: u64, model: Manifest, }
+    63 Model { job: JobId, version: u64, model: Manifest, before: Chain, }
 
     // ---- cloud to edge, where sums are masked ----
     /// A step of secure aggregation, for these devices to read.

@@ -4,8 +4,11 @@
 //! manifest names the object ([`ObjectId`]). Whoever wants an object asks for chunks by number, checks each against
 //! the manifest, and after an interruption asks only for those that it lacks. What is pulled arrives no faster than
 //! the receiver asks: that is the whole of flow control.
+//!
+//! A model may be told as a change of the model before: then its object begins with the id of that one's object, and so on
+//! down to one that is whole. Its [`Chain`] lists those others, so that whoever has some of them asks for the rest.
 
-use crate::bounded::List;
+use crate::bounded::{List, OverBound};
 use crate::codec::{DecodeError, Reader, Wire};
 use crate::identity::hex;
 use std::fmt;
@@ -17,6 +20,11 @@ pub const CHUNK_BYTES: usize = 128 * 1024;
 pub const CHUNKS_MAX: usize = 65_536;
 /// An object of at most this many bytes may travel inside the message that offers it.
 pub const INLINE_BYTES_MAX: usize = CHUNK_BYTES;
+
+/// Objects that a model builds on, at most.
+pub const CHAIN_MAX: usize = 63;
+/// Their chunks, all together: 524 MB.
+pub const CHAIN_CHUNKS_MAX: usize = 4_000;
 
 /// BLAKE3 of an object's manifest.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -128,6 +136,51 @@ impl Manifest {
             return Err(ChunkError::WrongHash { object: self.id(), index });
         }
         Ok(())
+    }
+}
+
+/// What a model builds on, the whole one first; empty: it is whole itself.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Chain(List<Manifest, CHAIN_MAX>);
+
+impl Chain {
+    pub fn new(objects: Vec<Manifest>) -> Result<Self, OverBound> {
+        let chunks = chunks_of(&objects);
+        match chunks > CHAIN_CHUNKS_MAX {
+            true => Err(OverBound { maximum: CHAIN_CHUNKS_MAX, got: chunks }),
+            false => List::new(objects).map(Self),
+        }
+    }
+
+    pub fn into_vec(self) -> Vec<Manifest> {
+        self.0.into_vec()
+    }
+}
+
+fn chunks_of(objects: &[Manifest]) -> usize {
+    objects.iter().map(|object| object.chunks.len()).sum()
+}
+
+impl std::ops::Deref for Chain {
+    type Target = [Manifest];
+    fn deref(&self) -> &[Manifest] {
+        &self.0
+    }
+}
+
+impl Wire for Chain {
+    const BYTES_MIN: usize = 4;
+    const BYTES_MAX: usize = 4 + CHAIN_MAX * Manifest::BYTES_MIN + CHAIN_CHUNKS_MAX * 32;
+    fn put(&self, out: &mut Vec<u8>) {
+        self.0.put(out);
+    }
+    fn take(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let offset = reader.offset();
+        let objects = List::<Manifest, CHAIN_MAX>::take(reader)?;
+        match chunks_of(&objects) > CHAIN_CHUNKS_MAX {
+            true => Err(DecodeError::Invalid { what: "chain", offset, why: "at most 4000 chunks expected" }),
+            false => Ok(Self(objects)),
+        }
     }
 }
 

@@ -1,10 +1,10 @@
 //! What a hostile peer may try. Each test is named after the attack.
 
-use littoral_wire::bounded::{Blob, List, Text};
+use littoral_wire::bounded::{Blob, List, OverBound, Text};
 use littoral_wire::codec::Reader;
 use littoral_wire::message::*;
-use littoral_wire::object::{CHUNK_BYTES, CHUNKS_MAX, ChunkError, INLINE_BYTES_MAX};
-use littoral_wire::{DecodeError, Manifest, Message, NodeId, Wire};
+use littoral_wire::object::{CHAIN_CHUNKS_MAX, CHAIN_MAX, CHUNK_BYTES, CHUNKS_MAX, ChunkError, INLINE_BYTES_MAX};
+use littoral_wire::{Chain, DecodeError, Manifest, Message, NodeId, Wire};
 
 fn decode(parts: &[&[u8]]) -> Result<Message, DecodeError> {
     Message::from_bytes(&parts.concat())
@@ -167,6 +167,28 @@ fn frame_above_the_bound() {
     assert_eq!(refused, Err(DecodeError::TooLong { what: "message", offset: 0, maximum, got }));
 }
 
+/// As many objects, and as many chunks, as a chain may have.
+fn longest_chain() -> Chain {
+    let chunks = |i| CHAIN_CHUNKS_MAX / CHAIN_MAX + usize::from(i < CHAIN_CHUNKS_MAX % CHAIN_MAX);
+    let of = |chunks: usize| Manifest::from_hashes((chunks * CHUNK_BYTES) as u64, vec![[7; 32]; chunks]).unwrap();
+    Chain::new((0..CHAIN_MAX).map(|i| of(chunks(i))).collect()).unwrap()
+}
+
+#[test]
+fn chain_of_too_much() {
+    let chain = longest_chain();
+    assert_eq!((Chain::from_bytes(&chain.to_bytes()), chain.to_bytes().len()), (Ok(chain.clone()), Chain::BYTES_MAX));
+    let mut more = chain.into_vec();
+    more[0] = Manifest::from_hashes(9_000_000, vec![[7; 32]; 69]).unwrap();
+    assert_eq!(Chain::new(more.clone()), Err(OverBound { maximum: CHAIN_CHUNKS_MAX, got: CHAIN_CHUNKS_MAX + 5 }));
+    let why = "at most 4000 chunks expected";
+    let bytes = List::<Manifest, CHAIN_MAX>::new(more.clone()).unwrap().to_bytes();
+    assert_eq!(Chain::from_bytes(&bytes), Err(DecodeError::Invalid { what: "chain", offset: 0, why }));
+    more.truncate(0);
+    more.resize(CHAIN_MAX + 1, Manifest::of(b"").unwrap());
+    assert_eq!(Chain::new(more), Err(OverBound { maximum: CHAIN_MAX, got: CHAIN_MAX + 1 }));
+}
+
 /// No bound of a field may promise what no frame can carry; only `EdgeAttach`, which says so, has more fields than fit.
 #[test]
 fn legal_message_that_fits_no_frame() {
@@ -180,6 +202,7 @@ fn legal_message_that_fits_no_frame() {
         },
         spec: Blob::new(vec![1; SPEC_BYTES_MAX]).unwrap(),
         model: Manifest::from_hashes((CHUNKS_MAX * CHUNK_BYTES) as u64, vec![[2; 32]; CHUNKS_MAX]).unwrap(),
+        before: longest_chain(),
         inline: Some(Blob::new(vec![3; INLINE_BYTES_MAX]).unwrap()),
         devices: List::new(vec![Asked { device: NodeId([4; 32]), counted: 5 }; COHORT_MAX]).unwrap(),
         words: 1,

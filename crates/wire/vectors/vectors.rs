@@ -5,7 +5,7 @@ use littoral_wire::bounded::{Blob, List, Text};
 use littoral_wire::hello::Hello;
 use littoral_wire::message::*;
 use littoral_wire::ticket::Ticket;
-use littoral_wire::{DecodeError, Manifest, NodeId, ObjectId, SecretKey, Wire};
+use littoral_wire::{Chain, DecodeError, Manifest, NodeId, ObjectId, SecretKey, Wire};
 
 /// A file of vectors; `name` is also the fuzz target that takes them as seeds.
 pub struct File {
@@ -65,6 +65,7 @@ fn hello() -> File {
             says("protocol 4: kernels are named", of(4).encode()),
             says("protocol 4 with four bytes more, which are ignored", [of(4).encode(), vec![1, 2, 3, 4]].concat()),
             says("protocol 5: secure aggregation", of(5).encode()),
+            says("protocol 6: chains of models", of(6).encode()),
         ],
     }
 }
@@ -213,6 +214,7 @@ pub fn messages() -> Vec<Message> {
     let (collection, incarnation) = (collection(), incarnation());
     let object: ObjectId = Manifest::of(b"abc").unwrap().id();
     let manifest = || Manifest::of(b"abc").unwrap();
+    let chain = || Chain::new(vec![Manifest::of(b"whole").unwrap()]).unwrap();
     let inline = || Some(Blob::new(b"abc".to_vec()).unwrap());
     let devices = || List::new(vec![node(1), node(2)]).unwrap();
     let asked = || {
@@ -252,6 +254,7 @@ pub fn messages() -> Vec<Message> {
             collection,
             spec: spec(),
             model: manifest(),
+            before: chain(),
             inline: None,
             counted: 16,
             commitment: Some([0xc1; 32]),
@@ -280,6 +283,7 @@ pub fn messages() -> Vec<Message> {
             incarnation,
             spec: spec(),
             model: manifest(),
+            before: chain(),
             inline: inline(),
             devices: asked(),
             words: 62,
@@ -302,7 +306,7 @@ pub fn messages() -> Vec<Message> {
         },
         Message::Reply { nonce, body: body(), more: false, last: true },
         Message::GetModel { job: collection.job },
-        Message::Model { job: collection.job, version: 18, model: manifest() },
+        Message::Model { job: collection.job, version: 18, model: manifest(), before: chain() },
         Message::SealingTo {
             devices: devices(),
             collection,

@@ -25,6 +25,7 @@
 
 use super::alternating::Alternating;
 use super::chain::Then;
+use super::downlink::Codes;
 use super::eden::Eden;
 use super::powersgd::{Matrix, PowerSgd};
 use super::quantise::Quantise;
@@ -123,6 +124,61 @@ pub struct PowerSgdText {
     pub levels: u32,
     /// Coordinates that are sent lie in [−`sent_range`, `sent_range`); above 0.
     pub sent_range: f32,
+}
+
+/// How the model goes down the link.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "name", rename_all = "kebab-case")]
+pub enum Downlink {
+    Delta(DeltaText),
+    Half(HalfText),
+}
+
+/// As changes of the version before, now and then whole in 16 bits.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DeltaText {
+    /// Of a change: 4 or 8.
+    pub bits: u32,
+}
+
+/// Whole in 16 bits, each time.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HalfText {}
+
+impl Default for DeltaText {
+    fn default() -> Self {
+        Self { bits: 4 }
+    }
+}
+
+impl Downlink {
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Delta(_) => "delta",
+            Self::Half(_) => "half",
+        }
+    }
+
+    /// Refuses parameters out of range.
+    pub fn check(&self) -> Result<(), CompressError> {
+        match self {
+            Self::Delta(DeltaText { bits }) if !matches!(bits, 4 | 8) => {
+                Err(CompressError::Setting { field: "bits", allowed: "4 or 8", got: bits.to_string() })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Of changes; `None`: each version is told whole.
+    pub fn codes(&self) -> Option<Codes> {
+        match self {
+            Self::Delta(DeltaText { bits: 8 }) => Some(Codes::Int8),
+            Self::Delta(_) => Some(Codes::Int4),
+            Self::Half(_) => None,
+        }
+    }
 }
 
 impl Default for EdenText {

@@ -2,7 +2,7 @@
 
 use super::{Effect, End, Millis, Outcome, Record, Round, Stage};
 use littoral_wire::message::{Collection, Work};
-use littoral_wire::object::Manifest;
+use littoral_wire::object::{Chain, Manifest};
 use littoral_wire::{NodeId, ObjectId};
 
 impl Round {
@@ -12,10 +12,12 @@ impl Round {
         effects.push(Effect::Apply { collection: self.collection, partials: self.kept_partials(), opening });
     }
 
+    #[allow(clippy::too_many_arguments)] // The fields of one event.
     pub(super) fn applied(
         &mut self,
         now: Millis,
         model: Manifest,
+        before: Chain,
         state: Option<Manifest>,
         outcome: Outcome,
         line: Vec<u8>,
@@ -37,6 +39,7 @@ impl Round {
             collection,
             version,
             model: model.clone(),
+            before: before.clone(),
             state: state.clone(),
             accuracy_ppm,
             line,
@@ -51,16 +54,24 @@ impl Round {
         effects.push(Effect::Discard { objects });
         // Through parts per million, so that a restored machine decides on the same number.
         let accuracy = accuracy_ppm.map(|ppm| f64::from(ppm) / 1e6);
-        self.advance(now, model, state, Outcome { accuracy });
+        self.advance(now, model, before, state, Outcome { accuracy });
         if let Some(why) = self.reached_end(collection.work) {
             self.finish(End::Done, why, effects);
         }
     }
 
     /// The collection is applied: what is next?
-    pub(super) fn advance(&mut self, now: Millis, model: Manifest, state: Option<Manifest>, outcome: Outcome) {
+    pub(super) fn advance(
+        &mut self,
+        now: Millis,
+        model: Manifest,
+        before: Chain,
+        state: Option<Manifest>,
+        outcome: Outcome,
+    ) {
         let done = self.collection;
         self.model = model;
+        self.before = before;
         self.state = state;
         if outcome.accuracy.is_some() {
             self.last = outcome;

@@ -5,7 +5,7 @@ use crate::masks::SealingStep;
 use crate::masks::cloud::{Known, Opening};
 use crate::roster::Register;
 use littoral_wire::message::{Collection, Fate, Incarnation};
-use littoral_wire::object::Manifest;
+use littoral_wire::object::{Chain, Manifest};
 use littoral_wire::{NodeId, ObjectId};
 use std::sync::Arc;
 
@@ -60,6 +60,8 @@ pub enum Event {
     },
     Applied {
         model: Manifest,
+        /// What the model builds on.
+        before: Chain,
         state: Option<Manifest>,
         outcome: Outcome,
         line: Vec<u8>,

@@ -63,7 +63,7 @@ use crate::roster::Register;
 use declines::Declines;
 use desk::Desk;
 use littoral_wire::message::{Collection, Incarnation, Work};
-use littoral_wire::object::Manifest;
+use littoral_wire::object::{Chain, Manifest};
 use littoral_wire::{JobId, NodeId};
 use members::{MemberState, Members};
 use presence::Presence;
@@ -123,6 +123,8 @@ pub struct Round {
     stage: Stage,
     collection: Collection,
     model: Manifest,
+    /// What the model builds on; empty: it is whole.
+    before: Chain,
     state: Option<Manifest>,
     /// Versions made by training.
     trained: u64,
@@ -169,6 +171,7 @@ impl Round {
             stage: Stage::Wait { since: now },
             collection: Collection { job, version: 0, work, attempt: 0 },
             model,
+            before: Chain::default(),
             state,
             trained: 0,
             last: Outcome::default(),
@@ -210,7 +213,9 @@ impl Round {
                 }
             }
             Event::Partial { incarnation, devices, sum } => self.partial(incarnation, devices, sum, effects),
-            Event::Applied { model, state, outcome, line } => self.applied(now, model, state, outcome, line, effects),
+            Event::Applied { model, before, state, outcome, line } => {
+                self.applied(now, model, before, state, outcome, line, effects);
+            }
             Event::ApplyFailed { why } => {
                 if self.stage == Stage::Apply {
                     let again_at = now + self.settings.retry_ms;

@@ -4,7 +4,7 @@ use super::End;
 use littoral_wire::bounded::Blob;
 use littoral_wire::codec::{DecodeError, Reader, Wire};
 use littoral_wire::message::{COHORT_MAX, Collection, Incarnation, Name};
-use littoral_wire::object::Manifest;
+use littoral_wire::object::{Chain, Manifest};
 use littoral_wire::{List, NodeId, Text};
 
 /// A partial that is durable at the cloud.
@@ -67,6 +67,8 @@ pub enum Record {
         collection: Collection,
         version: u64,
         model: Manifest,
+        /// What the model builds on.
+        before: Chain,
         state: Option<Manifest>,
         accuracy_ppm: Option<u32>,
         line: Vec<u8>,
@@ -117,11 +119,15 @@ impl Wire for Record {
                 collection.put(out);
                 Why::new(why.as_str()).put(out);
             }
-            Record::Applied { collection, version, model, state, accuracy_ppm, line } => {
-                out.push(5);
+            Record::Applied { collection, version, model, before, state, accuracy_ppm, line } => {
+                // As releases before chains have it, where there is none.
+                out.push(if before.is_empty() { 5 } else { 13 });
                 collection.put(out);
                 version.put(out);
                 model.put(out);
+                if !before.is_empty() {
+                    before.put(out);
+                }
                 state.put(out);
                 accuracy_ppm.put(out);
                 (line.len() as u32).put(out);
@@ -179,10 +185,11 @@ impl Wire for Record {
                 sum: Wire::take(reader)?,
             }),
             4 => Record::Aborted { collection: take_collection(reader)?, why: Why::take(reader)?.into() },
-            5 => Record::Applied {
+            tag @ (5 | 13) => Record::Applied {
                 collection: take_collection(reader)?,
                 version: Wire::take(reader)?,
                 model: Wire::take(reader)?,
+                before: if tag == 13 { Wire::take(reader)? } else { Chain::default() },
                 state: Wire::take(reader)?,
                 accuracy_ppm: Wire::take(reader)?,
                 line: LineBytes::take(reader)?.into_vec(),

@@ -5,7 +5,7 @@ use super::presence::Attached;
 use super::{Decline, Phase, Round, Settings, Stage, Standing};
 use crate::masks::cloud::Known;
 use littoral_wire::message::{Collection, Incarnation};
-use littoral_wire::object::Manifest;
+use littoral_wire::object::{Chain, Manifest};
 use littoral_wire::{JobId, NodeId, ObjectId};
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -28,6 +28,10 @@ impl Round {
     pub fn model(&self) -> &Manifest {
         &self.model
     }
+    /// What that model builds on; empty: it is whole.
+    pub fn before(&self) -> &Chain {
+        &self.before
+    }
     /// What the algorithm keeps beside the model.
     pub fn state(&self) -> Option<&Manifest> {
         self.state.as_ref()
@@ -36,9 +40,10 @@ impl Round {
     pub fn population(&self) -> u64 {
         self.population
     }
-    /// Objects that this round still needs: the model, its state and kept partials.
+    /// Objects that this round still needs: the model, what it builds on, its state and kept partials.
     pub fn needs(&self, object: ObjectId) -> bool {
         self.model.id() == object
+            || self.before.iter().any(|before| before.id() == object)
             || self.state.as_ref().is_some_and(|s| s.id() == object)
             || self.desks.values().filter_map(|d| d.kept.as_ref()).any(|k| k.sum.id() == object)
     }

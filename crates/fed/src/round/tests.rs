@@ -92,7 +92,10 @@ impl Scene {
 
     fn applied(&mut self, now: Millis, model: &[u8]) -> Vec<Effect> {
         let outcome = Outcome::default();
-        self.step(now, Event::Applied { model: manifest(model), state: None, outcome, line: Vec::new() })
+        self.step(
+            now,
+            Event::Applied { model: manifest(model), before: Chain::default(), state: None, outcome, line: Vec::new() },
+        )
     }
 
     /// A whole version of what these devices were asked for, all at one edge.

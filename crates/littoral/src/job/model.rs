@@ -3,7 +3,7 @@
 use crate::input::runtime;
 use crate::output::{self, Failure};
 use crate::reach::Reach;
-use littoral_node::deploy::safetensors;
+use littoral_node::deploy::{safetensors, whole};
 use littoral_node::job::JobSpec;
 use littoral_node::role::cloud::command::Command as Order;
 use littoral_wire::JobId;
@@ -41,9 +41,20 @@ fn export_by_way_of(
     let (reply, version, model) = runtime()?.block_on(async {
         let mut operator = reach.dial().await?;
         let reply = operator.ask(&Order::JobShow { job }).await?;
-        let (version, manifest) = operator.model(JobId(job)).await?;
+        let (version, manifest, before) = operator.model(JobId(job)).await?;
         let mut out = BufWriter::new(File::create(fetched).map_err(|e| not_written(&e))?);
-        operator.fetch(&manifest, &mut out).await?;
+        let spec = JobSpec::parse(reply["spec"].as_str().unwrap_or_default())?;
+        if spec.downlink().is_some() {
+            let mut parts = Vec::new();
+            for object in before.iter().chain([&manifest]) {
+                let mut part = Vec::new();
+                operator.fetch(object, &mut part).await?;
+                parts.push(part);
+            }
+            out.write_all(&whole(&spec, parts).map_err(|e| not_written(&e))?).map_err(|e| not_written(&e))?;
+        } else {
+            operator.fetch(&manifest, &mut out).await?;
+        }
         out.flush().map_err(|e| not_written(&e))?;
         operator.close().await;
         Ok::<_, Failure>((reply, version, manifest.id()))

@@ -128,6 +128,14 @@ pub fn details(job: &Value) {
             "updates"
         ));
     }
+    let down = &job["downlink"];
+    if let (Some(bytes), Some(ratio)) = (down["bytes"].as_u64(), down["ratio"].as_f64()) {
+        let (name, new, whole) = (text(down, "name"), text(down, "bytes_new"), text(down, "uncompressed_bytes"));
+        line(&format!(
+            "  {:<13}{bytes} bytes per device and round by {name}, {new} for a new device; {whole} in 32 bits ({ratio:.1} x)",
+            "models"
+        ));
+    }
     for note in items(job, "notes") {
         line(&format!("  {:<13}{}", "note", note.as_str().unwrap_or_default()));
     }

@@ -219,15 +219,20 @@ impl Fleet {
     /// Fetches the job's last version and writes it as safetensors.
     pub async fn export(&self, job: u64, spec: &JobSpec, path: &Path) -> Result<(), Failure> {
         let failed = |e: &dyn std::fmt::Display| Failure::new("no model", path.display().to_string(), "a file", e);
-        let object = self
+        let objects = self
             .persist(async || {
-                let (mut operator, mut object) = (self.dial().await?, Vec::new());
-                let (_, manifest) = operator.model(JobId(job)).await?;
-                operator.fetch(&manifest, &mut object).await?;
+                let (mut operator, mut objects) = (self.dial().await?, Vec::new());
+                let (_, manifest, before) = operator.model(JobId(job)).await?;
+                for manifest in before.iter().chain([&manifest]) {
+                    let mut object = Vec::new();
+                    operator.fetch(manifest, &mut object).await?;
+                    objects.push(object);
+                }
                 operator.close().await;
-                Ok(object)
+                Ok(objects)
             })
             .await?;
+        let object = deploy::whole(spec, objects).map_err(|e| failed(&e))?;
         let write = || {
             let mut file = BufWriter::new(File::create(path)?);
             deploy::safetensors(spec, &mut Cursor::new(object), &mut file).map_err(io::Error::other)?;

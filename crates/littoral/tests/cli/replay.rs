@@ -63,16 +63,26 @@ fn recorded(folder: &Folder, change: impl Fn(String) -> String) -> (Value, Optio
     (done, versions)
 }
 
-/// Sums that are rounded by chance, and a residual, are the same again.
+/// Sums that are rounded by chance, a residual, and models that are told as changes are the same again.
 #[test]
 fn a_compressed_run_is_repeated_and_its_record_tells_the_bytes() {
-    let uplink = "[compression]\nuplink = { name = \"top-k\", kept = 0.5 }\n";
+    let uplink = "[compression]\nuplink = { name = \"top-k\", kept = 0.5 }\ndownlink = { name = \"delta\" }\n";
     let folder = Folder::new("replay-compressed");
     let (done, versions) = recorded(&folder, |job| format!("{job}\n{uplink}"));
     let (bytes, whole) = (done["update_bytes"].as_u64().unwrap(), done["uncompressed_bytes"].as_u64().unwrap());
     let last = done["versions"].as_array().unwrap().iter().find(|version| version["work"] == "train").unwrap();
     assert_eq!((last["update_bytes"].as_u64(), done["compression"].as_str()), (Some(bytes), Some("top-k")), "{done}");
     assert_eq!(done["compression_ratio"].as_f64(), Some(whole as f64 / bytes as f64));
+    // The first version is whole, others are changes; each device had the version before.
+    let down = |version: &Value| version["downlink_bytes"].as_u64();
+    let trained: Vec<&Value> =
+        done["versions"].as_array().unwrap().iter().filter(|version| version["work"] == "train").collect();
+    assert!(trained.len() == 3 && trained.iter().all(|version| down(version) < Some(whole)), "{done}");
+    assert_eq!(done["downlink"]["name"], "delta");
+    let mean = trained.iter().filter_map(|version| down(version)).sum::<u64>() / 3;
+    assert_eq!(done["downlink"]["bytes"].as_u64(), Some(mean), "{done}");
+    let model = std::fs::read(folder.path("model.safetensors")).unwrap();
+    assert!(model.len() as u64 > whole, "{} bytes", model.len());
     let (record, devices) = (folder.path("record.json"), folder.path("devices"));
     let repeated = json(&["job", "replay", text(&record), "--devices", text(&devices)]);
     assert_eq!((repeated["equal"].as_bool(), repeated["versions"].as_u64()), (Some(true), versions), "{repeated}");

@@ -5,6 +5,7 @@
 //! Written from front to back, one block of parameters in memory at a time.
 
 use crate::job::JobSpec;
+use crate::work::VersionError;
 use serde_json::{Map, Value, json};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::ops::Range;
@@ -15,7 +16,17 @@ pub enum ExportError {
     #[error("the model object has {expected} bytes by the job's layout, got {got}")]
     Length { expected: u64, got: u64 },
     #[error(transparent)]
+    Image(#[from] VersionError),
+    #[error(transparent)]
     Io(#[from] io::Error),
+}
+
+/// The objects of a model's chain, the whole one first, as one object that [`safetensors`] reads.
+pub fn whole(spec: &JobSpec, mut objects: Vec<Vec<u8>>) -> Result<Vec<u8>, ExportError> {
+    match spec.version().image {
+        true => Ok(crate::work::expand(spec, &objects)?),
+        false => Ok(objects.pop().unwrap_or_default()),
+    }
 }
 
 /// Writes the model that lies in `object` in the layout of [`crate::job::VersionLayout`].

@@ -30,7 +30,7 @@ pub use data::{DeviceData, NoData, offers};
 pub use device::{run_device, start_device};
 pub use edge::{run_edge, start_edge};
 pub use enrol::{ENROLMENT_FILE, Enrolment, Joining, join, rotate};
-pub use export::{ExportError, safetensors};
+pub use export::{ExportError, safetensors, whole};
 pub use listen::{ADDRESS_FILE, read_address};
 pub use running::{Running, log_report};
 pub use session::{Session, SessionError};

@@ -12,7 +12,7 @@ use crate::work::{self, LocalData, ObjectFault, Objects, Output, Work, WorkFault
 use littoral_fed::aggregate::Partial;
 use littoral_fed::compress::accumulate;
 use littoral_wire::message::{Collection, Work as Kind};
-use littoral_wire::object::Manifest;
+use littoral_wire::object::{Chain, Manifest};
 use littoral_wire::{JobId, NodeId};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -115,6 +115,7 @@ pub fn replay_updates(
     }
     let spec = Arc::new(spec);
     let initial = work::run(&Work::Initial { spec: spec.clone() }, objects, &NoData);
+    let mut before = Chain::default();
     let (mut model, mut state) = match initial.map_err(|fault| ReplayError::Apply { version: 0, fault })? {
         Output::Initial { model, state } => (model, state),
         _ => return Err(wrong("spec", "a first version", "none".into())),
@@ -136,6 +137,7 @@ pub fn replay_updates(
                 collection,
                 task: task.clone(),
                 model: model.clone(),
+                before: before.clone(),
                 state: kept.get(name.as_str()).cloned(),
                 device: stand_in(name),
                 name: name.clone(),
@@ -172,6 +174,7 @@ pub fn replay_updates(
             spec: spec.clone(),
             collection,
             model: model.clone(),
+            before: before.clone(),
             state: state.clone(),
             partials: vec![partial.clone()],
             devices: entry.included.len() as u32,
@@ -179,7 +182,9 @@ pub fn replay_updates(
             opening: None,
         };
         match work::run(&apply, objects, &NoData) {
-            Ok(Output::Applied { model: made, state: made_state, .. }) => (model, state) = (made, made_state),
+            Ok(Output::Applied { model: made, before: chain, state: made_state, .. }) => {
+                (model, before, state) = (made, chain, made_state);
+            }
             Ok(_) => return Err(wrong("work", "a version", "something else".into())),
             Err(fault) => return Err(ReplayError::Apply { version, fault }),
         }

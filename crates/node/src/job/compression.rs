@@ -8,12 +8,12 @@ use super::{JobError, JobText};
 use littoral_fed::algorithm::Algorithm;
 use littoral_fed::compress::alternating::{Alternating, Basis, Projection};
 use littoral_fed::compress::powersgd::Matrix;
-use littoral_fed::compress::recipe::{PowerSgdText, RandomKText};
+use littoral_fed::compress::recipe::{Downlink, PowerSgdText, RandomKText};
 use littoral_fed::compress::{Codec, CompressError, Compressor, Linear, Recipe};
 use littoral_fed::dp::DifferentialPrivacy;
 use littoral_fed::plan::{Plan, Resolution};
 use littoral_model::Model;
-use littoral_wire::object::INLINE_BYTES_MAX;
+use littoral_wire::object::{CHAIN_CHUNKS_MAX, CHUNK_BYTES, INLINE_BYTES_MAX};
 use serde::{Deserialize, Serialize};
 
 /// What a job says: `[compression]`.
@@ -21,7 +21,11 @@ use serde::{Deserialize, Serialize};
 #[serde(deny_unknown_fields)]
 pub struct CompressionText {
     /// Of what devices send.
-    pub uplink: Recipe,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uplink: Option<Recipe>,
+    /// Of the model that they get.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub downlink: Option<Downlink>,
 }
 
 /// How a job's updates are compressed.
@@ -119,7 +123,7 @@ const SENDS_ONE_VECTOR: &str = "an algorithm whose devices send one vector and k
 
 /// Can this job compress as it says?
 pub(super) fn uplink(text: &JobText, algorithm: &dyn Algorithm, model: &Model) -> Result<Option<Uplink>, JobError> {
-    let Some(CompressionText { uplink: recipe }) = &text.compression else { return Ok(None) };
+    let Some(CompressionText { uplink: Some(recipe), .. }) = &text.compression else { return Ok(None) };
     let params = model.layout().len();
     let refused = |field: &str, expected: String, got: &str| {
         let place = if field.is_empty() { "compression.uplink".into() } else { format!("compression.uplink.{field}") };
@@ -183,6 +187,38 @@ pub(super) fn uplink(text: &JobText, algorithm: &dyn Algorithm, model: &Model) -
         }
         (Compressor::Coded(codec), _) => Ok(Some(Uplink::Coded(codec))),
         _ => refused("", "a recipe of one sum".into(), name),
+    }
+}
+
+/// More could not be told by a chain that has a few changes.
+const IMAGE_PARAMS_MAX: usize = CHAIN_CHUNKS_MAX * CHUNK_BYTES / 4;
+
+/// Can the model go down the link as the job says?
+pub(super) fn downlink(text: &JobText, algorithm: &dyn Algorithm, model: &Model) -> Result<(), JobError> {
+    let Some(compression) = &text.compression else { return Ok(()) };
+    let Some(downlink) = &compression.downlink else {
+        return match compression.uplink {
+            Some(_) => Ok(()),
+            None => Err(JobError::new("compression", "uplink, downlink or both", "neither")),
+        };
+    };
+    downlink.check().map_err(|error| match error {
+        CompressError::Setting { field, allowed, got } => {
+            JobError::new(format!("compression.downlink.{field}"), allowed, got)
+        }
+        other => JobError::new("compression.downlink", "a recipe", other),
+    })?;
+    if algorithm.cloud_state().iter().any(|vector| vector.broadcast) {
+        let expected = "none, or an algorithm whose devices get the model and nothing beside it (not scaffold)";
+        return Err(JobError::new("compression.downlink", expected, algorithm.name()));
+    }
+    let params = model.layout().len();
+    match params > IMAGE_PARAMS_MAX {
+        true => {
+            let expected = format!("none, or a model of at most {IMAGE_PARAMS_MAX} parameters");
+            Err(JobError::new("compression.downlink", expected, params))
+        }
+        false => Ok(()),
     }
 }
 
@@ -265,6 +301,15 @@ mod tests {
             let at = if place.is_empty() { "compression.uplink".into() } else { format!("compression.uplink.{place}") };
             assert_eq!(refused.place, at, "{recipe}: {refused}");
             assert!(refused.expected.contains(told), "{recipe}: {refused}");
+        }
+        let down = |recipe: &str| format!("[compression]\ndownlink = {{ {recipe} }}");
+        for (algorithm, more, place, told) in [
+            ("fedavg", down("name = \"delta\", bits = 5"), "compression.downlink.bits", "4 or 8"),
+            ("scaffold", down("name = \"half\""), "compression.downlink", "not scaffold"),
+            ("fedavg", "[compression]\n".into(), "compression", "uplink, downlink or both"),
+        ] {
+            let refused = job(algorithm, &more).unwrap_err();
+            assert!(refused.place == place && refused.expected.contains(told), "{more}: {refused}");
         }
         let refused = job("scaffold", "[compression]\nuplink = { name = \"eden\" }").unwrap_err();
         assert!(refused.place == "algorithm.name" && refused.expected.contains("keep nothing"), "{refused}");

@@ -16,14 +16,15 @@ pub use text::{DataText, JobText, LocalText, OptimiserText, PrecisionText, Round
 pub use version::{BLOCK, VersionLayout};
 
 use littoral_fed::algorithm::Algorithm;
-use littoral_fed::compress::{Codec, accumulate};
+use littoral_fed::compress::recipe::Downlink;
+use littoral_fed::compress::{Codec, Recipe, accumulate};
 use littoral_fed::dp::{ExampleNoise, Noise};
 use littoral_fed::plan::{Plan, Resolution, Weighting};
 use littoral_fed::round::{Masked, Settings};
 use littoral_model::{Model, Shape};
 use littoral_wire::bounded::printable;
 use littoral_wire::message::{SPEC_BYTES_MAX, Work};
-use littoral_wire::object::{CHUNK_BYTES, CHUNKS_MAX};
+use littoral_wire::object::{CHUNK_BYTES, CHUNKS_MAX, Chain, Manifest};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::sync::{Arc, OnceLock};
@@ -120,6 +121,7 @@ impl JobSpec {
         let cohort_max = settings.cohort_size() as u32;
         let params = model.layout().len();
         let uplink = compression::uplink(&text, &*algorithm, &model)?;
+        compression::downlink(&text, &*algorithm, &model)?;
         let coded = matches!(&uplink, Some(Uplink::Coded(_)));
         let wholes = algorithm.wholes() + EVALUATION_WHOLES + usize::from(coded);
         let mapped = match &uplink {
@@ -191,6 +193,7 @@ impl JobSpec {
         }
         let broadcast = algorithm.cloud_state().iter().filter(|s| s.broadcast).count();
         let kept = algorithm.cloud_state().len() - broadcast;
+        let image = text.compression.as_ref().is_some_and(|compression| compression.downlink.is_some());
         let basis_bytes = match &uplink {
             Some(Uplink::Linear { map, .. }) => map.basis_bytes(),
             _ => 0,
@@ -201,7 +204,7 @@ impl JobSpec {
         };
         let memory = noise.and_then(|noise| noise.correlated.as_ref()).map_or(0, |c| c.matrix.bands() - 1);
         let clip = noise.is_some_and(|noise| noise.bit.is_some());
-        let version = VersionLayout { params, broadcast, kept, inputs: width, basis_bytes, clip, memory };
+        let version = VersionLayout { params, broadcast, kept, inputs: width, image, basis_bytes, clip, memory };
         let bytes_max = CHUNK_BYTES * CHUNKS_MAX;
         if version.state_bytes() > bytes_max {
             let expected = format!(
@@ -274,6 +277,11 @@ impl JobSpec {
         self.inner.uplink.as_ref()
     }
 
+    /// How the model goes down the link, if not as it is.
+    pub fn downlink(&self) -> Option<&Downlink> {
+        self.inner.text.compression.as_ref()?.downlink.as_ref()
+    }
+
     /// The code of a collection's updates, if they have one.
     pub fn codec(&self, work: Work) -> Option<&dyn Codec> {
         match &self.inner.uplink {
@@ -292,7 +300,8 @@ impl JobSpec {
 
     /// Steps in which devices keep what compression left out; `None`: they do not.
     pub fn residual_step(&self) -> Option<f64> {
-        let keeps = self.inner.text.compression.as_ref().is_some_and(|text| text.uplink.residual());
+        let keeps =
+            self.inner.text.compression.as_ref().and_then(|text| text.uplink.as_ref()).is_some_and(Recipe::residual);
         let uplink = self.inner.uplink.as_ref().filter(|_| keeps)?;
         Some(uplink.residual_step(&self.inner.train))
     }
@@ -409,17 +418,24 @@ impl Task {
         serde_json::to_vec(&encoded).unwrap_or_default()
     }
 
-    /// Whether a task's job says anything about compression: most do not, and an edge need not read further.
-    pub fn compresses(bytes: &[u8]) -> bool {
+    /// Whether a task's job says anything about what devices send, and about what they get: most do not, and an edge need not
+    /// read further.
+    pub fn compresses(bytes: &[u8]) -> (bool, bool) {
         #[derive(Deserialize)]
         struct Told {
             job: Part,
         }
         #[derive(Deserialize)]
         struct Part {
-            compression: Option<serde::de::IgnoredAny>,
+            compression: Option<Ways>,
         }
-        serde_json::from_slice(bytes).is_ok_and(|told: Told| told.job.compression.is_some())
+        #[derive(Deserialize)]
+        struct Ways {
+            uplink: Option<serde::de::IgnoredAny>,
+            downlink: Option<serde::de::IgnoredAny>,
+        }
+        let told = serde_json::from_slice(bytes).ok().and_then(|told: Told| told.job.compression);
+        told.map_or((false, false), |ways| (ways.uplink.is_some(), ways.downlink.is_some()))
     }
 
     pub fn decode(bytes: &[u8]) -> Result<Self, JobError> {
@@ -448,6 +464,24 @@ pub struct Totals {
     pub update_bytes: Option<u64>,
     /// The norm to which devices clipped, where it follows the updates.
     pub clip: Option<f32>,
+    /// Bytes of the model that devices started from, if it came as an image.
+    pub downlink: Option<Down>,
+}
+
+/// What a device gets to have a model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Down {
+    /// With the version before.
+    pub follows: u64,
+    /// With none.
+    pub is_new: u64,
+}
+
+impl Down {
+    pub fn of(model: &Manifest, before: &Chain) -> Self {
+        let follows = model.bytes();
+        Self { follows, is_new: follows + before.iter().map(Manifest::bytes).sum::<u64>() }
+    }
 }
 
 impl Totals {
@@ -474,6 +508,12 @@ pub struct Line {
     /// Of one device, the mean over those that are in the version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub update_bytes: Option<u64>,
+    /// Of the model that devices started from, if it came as an image: what a device gets that has the version before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub downlink_bytes: Option<u64>,
+    /// The same for one that has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub downlink_bytes_new: Option<u64>,
     /// The norm to which devices clipped, where it follows their updates.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clip: Option<f32>,
@@ -494,6 +534,8 @@ impl Line {
             test_loss: (totals.rows > 0).then(|| totals.loss_sum / totals.rows as f64),
             test_rows: totals.rows,
             update_bytes: totals.update_bytes.filter(|_| totals.devices > 0).map(|bytes| bytes / totals.devices),
+            downlink_bytes: totals.downlink.map(|down| down.follows),
+            downlink_bytes_new: totals.downlink.map(|down| down.is_new),
             clip: totals.clip,
             took_ms,
             at_ms,

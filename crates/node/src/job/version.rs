@@ -11,6 +11,9 @@
 //! state object   for each block:  each vector that only the cloud needs (m, v), then what noise that is correlated over
 //!                                 versions remembers: last sums (i64), last results (f64), each the newest first
 //! ```
+//!
+//! Where the model goes down the link as an image (`crate::work`'s `image`), devices get other objects, and w is the first
+//! vector of the state object.
 
 use std::ops::Range;
 
@@ -22,10 +25,12 @@ pub struct VersionLayout {
     pub params: usize,
     /// Vectors beside the weights in the model object.
     pub broadcast: usize,
-    /// Vectors in the state object.
+    /// Vectors of the algorithm in the state object.
     pub kept: usize,
     /// Inputs that are standardised; 0: none.
     pub inputs: usize,
+    /// Whether devices have an image of the weights, and the weights lie with the state. Then nothing is broadcast.
+    pub image: bool,
     /// Bytes of a basis; 0: updates are not projected.
     pub basis_bytes: usize,
     /// The norm to which devices clip changes from version to version.
@@ -50,13 +55,23 @@ impl VersionLayout {
         self.basis_at().end
     }
 
-    pub fn state_bytes(&self) -> usize {
-        4 * self.params * self.state_vectors()
+    /// What lies behind the weights and the vectors beside them.
+    pub fn tail_bytes(&self) -> usize {
+        self.model_bytes() - self.standardisation_at()
     }
 
-    /// Vectors of four bytes per parameter in the state object.
+    /// Of an image that is told whole.
+    pub fn whole_bytes(&self) -> usize {
+        self.tail_bytes() + 2 * self.params
+    }
+
+    /// Vectors of four bytes per parameter in the state object: w, if it lies there, those of the algorithm, what noise remembers.
     pub fn state_vectors(&self) -> usize {
-        self.kept + 4 * self.memory
+        usize::from(self.image) + self.kept + 4 * self.memory
+    }
+
+    pub fn state_bytes(&self) -> usize {
+        4 * self.params * self.state_vectors()
     }
 
     /// Where a block's vector stands in an object of `vectors` vectors. `vector` 0 of the model object is w.

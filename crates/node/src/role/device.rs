@@ -18,7 +18,7 @@ use littoral_fed::masks::ThreatName;
 use littoral_fed::masks::device::Masked;
 use littoral_wire::codec::Wire;
 use littoral_wire::message::{DataOffer, Inline, Name, Reason, Verdict, Work as Kind, version_number};
-use littoral_wire::object::{INLINE_BYTES_MAX, Manifest};
+use littoral_wire::object::{CHAIN_MAX, Chain, INLINE_BYTES_MAX, Manifest};
 use littoral_wire::{Blob, Collection, JobId, List, Message, NodeId, ObjectId, SecretKey};
 use sealing::{Masking, Said as Step};
 use std::collections::{BTreeMap, BTreeSet};
@@ -28,6 +28,8 @@ use std::sync::Arc;
 const ASK_TICKS: u64 = 4;
 /// Chunks of a model in flight.
 const FETCH_WINDOW: usize = 8;
+/// Jobs whose model is kept between rounds because the next one builds on it.
+const MODELS_MAX: usize = 8;
 
 /// What a device is, from its configuration.
 #[derive(Clone, Debug)]
@@ -93,6 +95,8 @@ impl Sealed {
 struct Task {
     spec: Arc<[u8]>,
     model: Manifest,
+    /// What the model builds on.
+    before: Chain,
     /// The last version of training that counts this device, as the cloud knows it; 0: none.
     counted: u32,
     /// Where the sum is masked, the cloud's.
@@ -104,7 +108,8 @@ struct Task {
 enum TaskStage {
     /// An older update of this job has no verdict yet; the state to start from depends on it.
     Unsettled,
-    Fetching(Fetch),
+    /// The model, and what it builds on.
+    Fetching(Vec<Fetch>),
     Working(WorkId),
     /// Trained; keys are being exchanged.
     Masking(Box<Masking>),
@@ -151,8 +156,9 @@ pub struct Device {
     sealed: BTreeMap<Collection, Sealed>,
     /// Per job, what this device keeps between rounds.
     states: BTreeMap<JobId, Manifest>,
-    /// Per job, the model object that is here.
-    models: BTreeMap<JobId, ObjectId>,
+    /// Per job, the objects of the model that is here, the newest last. Of a model that builds on others they are stored: the next
+    /// version builds on them too.
+    models: BTreeMap<JobId, Vec<ObjectId>>,
     settled: BTreeMap<JobId, Settled>,
     /// Per job, how often this device has sealed what it learnt.
     taken_part: BTreeMap<JobId, u64>,
@@ -255,6 +261,7 @@ impl Device {
         let mut states = BTreeMap::new();
         let mut settled = BTreeMap::new();
         let mut taken_part = BTreeMap::new();
+        let mut models = BTreeMap::new();
         let mut newest_roster = 0;
         for row in rows {
             match row.key.table {
@@ -281,6 +288,11 @@ impl Device {
                         settled.insert(row.key.job, Settled { last, counted });
                     }
                 }
+                Table::DeviceState if row.key.item == MODEL => {
+                    if let Ok(objects) = ModelObjects::from_bytes(&row.value) {
+                        models.insert(row.key.job, objects.into_vec());
+                    }
+                }
                 Table::DeviceState => {
                     if let Ok(state) = Manifest::from_bytes(&row.value) {
                         states.insert(row.key.job, state);
@@ -299,7 +311,7 @@ impl Device {
             tasks: BTreeMap::new(),
             sealed,
             states,
-            models: BTreeMap::new(),
+            models,
             settled,
             taken_part,
             offering: BTreeSet::new(),
@@ -342,8 +354,8 @@ impl Device {
                 let held: Vec<Collection> = self.sealed.keys().copied().collect();
                 held.into_iter().for_each(|collection| self.offer(collection, effects));
             }
-            Message::Task { collection, spec, model, inline, counted, commitment } => {
-                self.task(now, link, collection, &spec, model, inline, counted, commitment, effects);
+            Message::Task { collection, spec, model, before, inline, counted, commitment } => {
+                self.task(now, link, collection, &spec, model, before, inline, counted, commitment, effects);
             }
             Message::GetChunk { object, index } => {
                 // Only what was sealed leaves this device.
@@ -391,6 +403,7 @@ impl Device {
         collection: Collection,
         spec: &[u8],
         model: Manifest,
+        before: Chain,
         inline: Inline,
         counted: u32,
         commitment: Option<[u8; 32]>,
@@ -412,8 +425,8 @@ impl Device {
             return self.decline(collection, why, effects);
         }
         if let Some(task) = self.tasks.get_mut(&collection) {
-            if let TaskStage::Fetching(fetch) = &mut task.stage {
-                fetch.resume(now, link, effects);
+            if let TaskStage::Fetching(fetches) = &mut task.stage {
+                fetches.iter_mut().for_each(|fetch| fetch.resume(now, link, effects));
             }
             return;
         }
@@ -430,7 +443,7 @@ impl Device {
         {
             effects.push(Effect::Put { manifest: model.clone(), bytes: bytes.into_vec() });
         }
-        let task = Task { spec: spec.into(), model, counted, commitment, stage: TaskStage::Unsettled };
+        let task = Task { spec: spec.into(), model, before, counted, commitment, stage: TaskStage::Unsettled };
         self.tasks.insert(collection, task);
         self.start(link, collection, effects);
         if matches!(self.tasks.get(&collection), Some(Task { stage: TaskStage::Unsettled, .. })) {
@@ -473,21 +486,31 @@ impl Device {
             self.forget_residual(collection.job, effects);
         }
         let Some(task) = self.tasks.get_mut(&collection) else { return };
-        let fetch = Fetch::begin(task.model.clone(), link, FETCH_WINDOW, effects);
-        task.stage = TaskStage::Fetching(fetch);
+        // What is here already is found whole.
+        let objects = task.before.iter().chain([&task.model]).cloned();
+        let window = FETCH_WINDOW / (1 + task.before.len());
+        let fetches = objects.map(|object| Fetch::begin(object, link, window, effects)).collect();
+        task.stage = TaskStage::Fetching(fetches);
     }
 
     fn fetches_of(&mut self, object: ObjectId) -> impl Iterator<Item = &mut Fetch> {
-        self.tasks.values_mut().filter_map(move |task| match &mut task.stage {
-            TaskStage::Fetching(fetch) if fetch.object() == object => Some(fetch),
-            _ => None,
-        })
+        let fetches = self.tasks.values_mut().flat_map(|task| match &mut task.stage {
+            TaskStage::Fetching(fetches) => fetches.iter_mut(),
+            _ => <&mut [Fetch]>::default().iter_mut(),
+        });
+        fetches.filter(move |fetch| fetch.object() == object)
     }
 
     /// Every task whose model has just become whole goes to work.
     fn work(&mut self, object: ObjectId, effects: &mut Vec<Effect>) {
         for (collection, task) in &mut self.tasks {
-            if !matches!(&task.stage, TaskStage::Fetching(fetch) if fetch.object() == object && fetch.whole()) {
+            let whole = match &task.stage {
+                TaskStage::Fetching(fetches) => {
+                    fetches.iter().any(|fetch| fetch.object() == object) && fetches.iter().all(Fetch::whole)
+                }
+                _ => false,
+            };
+            if !whole {
                 continue;
             }
             let id = WorkId(self.next_work);
@@ -503,6 +526,7 @@ impl Device {
                     collection: *collection,
                     task: task.spec.clone(),
                     model: task.model.clone(),
+                    before: task.before.clone(),
                     state: self.states.get(&collection.job).cloned(),
                     device: self.identity.id(),
                     name: self.identity.name.clone(),
@@ -526,11 +550,13 @@ impl Device {
         let Some(task) = self.tasks.get(&collection) else { return };
         match result {
             Ok(Output::Local { update, state, .. }) => {
-                if let Some(old) = self.models.insert(collection.job, task.model.id()) {
-                    effects.push(Effect::Drop(old));
-                }
+                let objects = task.before.iter().chain([&task.model]).map(Manifest::id).collect();
+                let spec = task.spec.clone();
                 // It was decoded for the work already.
-                match crate::job::Task::decode(&task.spec) {
+                let told = crate::job::Task::decode(&spec);
+                let chained = told.as_ref().is_ok_and(|told| told.spec.downlink().is_some());
+                self.keep_model(collection.job, objects, chained, effects);
+                match told {
                     Ok(told) if told.spec.settings().masked.is_some() => {
                         self.begin_masking(collection, &told.spec, (update, state), effects);
                     }
@@ -547,6 +573,31 @@ impl Device {
                 self.decline(collection, fault.to_string(), effects);
             }
         }
+    }
+
+    /// What is left of the model before goes. The next one of a job whose models build on each other needs this one's objects, after
+    /// a restart too.
+    fn keep_model(&mut self, job: JobId, objects: Vec<ObjectId>, chained: bool, effects: &mut Vec<Effect>) {
+        if self.models.get(&job) == Some(&objects) {
+            return;
+        }
+        let mut old = Vec::new();
+        if chained && let Ok(row) = ModelObjects::new(objects.clone()) {
+            let stored = self.models.get(&job).map_or(&[][..], Vec::as_slice);
+            let new = objects.iter().filter(|object| !stored.contains(object));
+            let mut writes: Vec<Write> = new.copied().map(Write::Object).collect();
+            writes.push(Write::Put { key: model_key(job), value: row.to_bytes() });
+            // Nobody says when a job has ended.
+            while self.models.len() >= MODELS_MAX
+                && let Some(first) = self.models.keys().copied().find(|of| *of != job)
+            {
+                old.extend(self.models.remove(&first).unwrap_or_default());
+                writes.push(Write::Delete { key: model_key(first) });
+            }
+            effects.push(Effect::Store(writes));
+        }
+        old.extend(self.models.insert(job, objects).unwrap_or_default());
+        effects.extend(old.into_iter().map(Effect::Drop));
     }
 
     /// Sealed bytes are durable before they are offered.
@@ -682,8 +733,8 @@ impl Role for Device {
             Event::Disconnected { link, .. } => {
                 self.links.disconnected(link);
                 for task in self.tasks.values_mut() {
-                    if let TaskStage::Fetching(fetch) = &mut task.stage {
-                        fetch.lost(link);
+                    if let TaskStage::Fetching(fetches) = &mut task.stage {
+                        fetches.iter_mut().for_each(|fetch| fetch.lost(link));
                     }
                 }
                 if self.edge == Some(link) {
@@ -705,8 +756,8 @@ impl Role for Device {
                 effects.push(Effect::SetTimer { timer: Timer::Tick, at: now + TICK_MS });
                 self.links.tick(now, effects);
                 for task in self.tasks.values_mut() {
-                    if let TaskStage::Fetching(fetch) = &mut task.stage {
-                        fetch.tick(now, effects);
+                    if let TaskStage::Fetching(fetches) = &mut task.stage {
+                        fetches.iter_mut().for_each(|fetch| fetch.tick(now, effects));
                     }
                 }
                 if let (Some(link), Some(closer)) = (self.edge, self.closer)
@@ -753,10 +804,10 @@ impl Role for Device {
 
     fn needs(&self, object: ObjectId) -> bool {
         let sealed = self.sealed.values().flat_map(|s| std::iter::once(&s.update).chain(&s.pending));
-        let tasks = self.tasks.values().flat_map(|t| std::iter::once(&t.model).chain(t.stage.plain()));
+        let tasks = self.tasks.values().flat_map(|t| t.before.iter().chain([&t.model]).chain(t.stage.plain()));
         let masking = self.tasks.values().filter_map(|t| t.stage.pending());
         sealed.chain(tasks).chain(masking).chain(self.states.values()).any(|m| m.id() == object)
-            || self.models.values().any(|m| *m == object)
+            || self.models.values().flatten().any(|m| *m == object)
     }
 }
 
@@ -777,6 +828,14 @@ const SETTLED: &[u8] = b"settled";
 
 fn settled_key(job: JobId) -> RowKey {
     RowKey { table: Table::DeviceState, job, version: 0, item: SETTLED.to_vec() }
+}
+
+/// The item of the row that holds the objects of the model that is here.
+const MODEL: &[u8] = b"model";
+type ModelObjects = List<ObjectId, { CHAIN_MAX + 1 }>;
+
+fn model_key(job: JobId) -> RowKey {
+    RowKey { table: Table::DeviceState, job, version: 0, item: MODEL.to_vec() }
 }
 
 /// For people.

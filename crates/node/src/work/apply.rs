@@ -4,11 +4,12 @@
 //! each is in memory (but of sums that were compressed by a linear map: `compressed`). Sums are integers, so neither the order of partials nor the cut into blocks leaves a trace.
 
 use super::compressed::{MappedBack, put_first_basis};
+use super::image;
 use super::private::Private;
 use super::version::{self, put_reals, put_wholes, reals, wholes};
 use super::{ObjectWriter, Objects, Output, WorkFault};
 use crate::data::statistics::Sums;
-use crate::job::{BLOCK, EVALUATION_WHOLES, JobSpec, LOSS_PER_UNIT, Totals};
+use crate::job::{BLOCK, Down, EVALUATION_WHOLES, JobSpec, LOSS_PER_UNIT, Totals, VersionLayout};
 use crate::role::Entropy;
 use littoral_fed::algorithm::{Chunk, State, StateSlice, StateVector, apply_chunk};
 use littoral_fed::masks::cloud::Opening;
@@ -18,7 +19,7 @@ use littoral_model::Loss;
 use littoral_tensor::fixed::add_packed;
 use littoral_wire::ObjectId;
 use littoral_wire::message::{Collection, Work};
-use littoral_wire::object::Manifest;
+use littoral_wire::object::{Chain, Manifest};
 use std::fmt::Display;
 use std::ops::Range;
 
@@ -26,7 +27,7 @@ use std::ops::Range;
 pub fn initial(spec: &JobSpec, objects: &dyn Objects) -> Result<Output, WorkFault> {
     let layout = spec.version();
     let w = spec.model().init(spec.seed());
-    let mut next = Next::begin(spec, objects)?;
+    let mut next = Next::begin(spec, None, objects)?;
     let vectors = spec.algorithm().cloud_state();
     for block in layout.blocks() {
         let states: Vec<State> = vectors.iter().map(|vector| vector.initial.state(block.len())).collect();
@@ -40,7 +41,7 @@ pub fn initial(spec: &JobSpec, objects: &dyn Objects) -> Result<Output, WorkFaul
     if let Some(bit) = spec.noise().and_then(|noise| noise.bit) {
         put_reals(&[bit.clip], &mut tail);
     }
-    let (model, state) = next.finish(&tail)?;
+    let (model, _, state) = next.finish(&tail)?;
     Ok(Output::Initial { model, state })
 }
 
@@ -60,7 +61,7 @@ pub struct Sum<'a> {
 pub fn run(
     spec: &JobSpec,
     collection: Collection,
-    model: &Manifest,
+    (model, before): (&Manifest, &Chain),
     state: Option<&Manifest>,
     sum: &Sum<'_>,
     objects: &dyn Objects,
@@ -85,6 +86,7 @@ pub fn run(
     } else if collection.work == Work::Train {
         totals.update_bytes = Some(opened.devices * plan.format().bytes() as u64);
     }
+    totals.downlink = spec.version().image.then(|| Down::of(model, before));
     if collection.work != Work::Statistics {
         // The algorithm's own integers come first; it does not know of these.
         let own = opened.wholes.len().saturating_sub(EVALUATION_WHOLES);
@@ -94,30 +96,34 @@ pub fn run(
             totals.loss_sum = loss as f64 / LOSS_PER_UNIT;
         }
     }
-    let (model, state) = match collection.work {
-        Work::Evaluate => (model.clone(), state.cloned()),
-        Work::Statistics => (standardise(spec, model, &opened, objects)?, state.cloned()),
+    let (model, before, state) = match collection.work {
+        Work::Evaluate => (model.clone(), before.clone(), state.cloned()),
+        Work::Statistics => {
+            let (model, before) = standardise(spec, (model, before), state, &opened, objects)?;
+            (model, before, state.cloned())
+        }
         Work::Train => {
             // How many came is not what the sum is divided by: that would tell of who is there.
             if spec.noise().is_some() {
                 opened.weight_sum = spec.settings().cohort.target.into();
             }
-            totals.clip = version::clip(spec.version(), objects, model)?;
+            totals.clip = version::clip(spec.version(), &version::tail_of(spec, objects, (model, before))?);
             let private = spec.noise().map(|noise| Private::new(noise, spec, collection, totals.clip, entropy));
             let private = private.transpose()?;
-            step(spec, collection, plan, model, state, &sums, &opened, private, objects)?
+            step(spec, collection, plan, (model, before), state, &sums, &opened, private, objects)?
         }
     };
-    Ok(Output::Applied { model, state, totals })
+    Ok(Output::Applied { model, before, state, totals })
 }
 
 /// The same weights, with the fleet's means and deviations.
 fn standardise(
     spec: &JobSpec,
-    model: &Manifest,
+    (model, before): (&Manifest, &Chain),
+    state: Option<&Manifest>,
     opened: &open::Totals,
     objects: &dyn Objects,
-) -> Result<Manifest, WorkFault> {
+) -> Result<(Manifest, Chain), WorkFault> {
     let layout = spec.version();
     version::check(layout, model).map_err(refused)?;
     let words: Result<Vec<i64>, _> = opened.wholes.iter().map(|&whole| i64::try_from(whole)).collect();
@@ -126,17 +132,38 @@ fn standardise(
     let sums = sums.ok_or_else(|| refused("the sums of statistics are not sums of rows: an update was malformed"))?;
     let standardisation = sums.standardisation();
 
-    let mut next = objects.create()?;
-    let mut bytes = Vec::new();
-    copy(objects, model.id(), 0..layout.standardisation_at(), &mut bytes, &mut *next)?;
-    bytes.clear();
+    let mut tail = Vec::new();
     for part in [&standardisation.mean, &standardisation.inv_std] {
         let narrow: Vec<f32> = part.iter().map(|&value| value as f32).collect();
-        put_reals(&narrow, &mut bytes);
+        put_reals(&narrow, &mut tail);
     }
-    next.append(&bytes)?;
-    copy(objects, model.id(), layout.basis_at(), &mut bytes, &mut *next)?;
-    Ok(next.finish()?)
+    let old = version::tail_of(spec, objects, (model, before))?;
+    tail.extend_from_slice(&old[tail.len()..]);
+    if layout.image {
+        let w = exact_weights(layout, state, objects)?;
+        return image::tell(spec, objects, Some((model, before)), &w, &tail);
+    }
+    let mut next = objects.create()?;
+    copy(objects, model.id(), 0..layout.standardisation_at(), &mut Vec::new(), &mut *next)?;
+    next.append(&tail)?;
+    Ok((next.finish()?, Chain::default()))
+}
+
+/// The weights that lie with the state.
+fn exact_weights(
+    layout: &VersionLayout,
+    state: Option<&Manifest>,
+    objects: &dyn Objects,
+) -> Result<Vec<f32>, WorkFault> {
+    let state = state.filter(|state| state.bytes() == layout.state_bytes() as u64);
+    let state = state.ok_or_else(|| refused("a state with the weights expected, got another or none"))?;
+    let (mut w, mut bytes) = (Vec::with_capacity(layout.params), Vec::new());
+    for block in layout.blocks() {
+        bytes.resize(4 * block.len(), 0);
+        objects.read(state.id(), layout.at(&block, 0, layout.state_vectors()).start as u64, &mut bytes)?;
+        w.extend(reals(&bytes));
+    }
+    Ok(w)
 }
 
 /// The algorithm's cloud half.
@@ -145,13 +172,13 @@ fn step(
     spec: &JobSpec,
     collection: Collection,
     plan: &Plan,
-    model: &Manifest,
+    (model, before): (&Manifest, &Chain),
     state: Option<&Manifest>,
     sums: &Partials<'_>,
     opened: &open::Totals,
     mut private: Option<Private<'_>>,
     objects: &dyn Objects,
-) -> Result<(Manifest, Option<Manifest>), WorkFault> {
+) -> Result<(Manifest, Chain, Option<Manifest>), WorkFault> {
     let (layout, algorithm) = (spec.version(), spec.algorithm());
     version::check(layout, model).map_err(refused)?;
     let (expected, got) = (layout.state_bytes() as u64, state.map_or(0, Manifest::bytes));
@@ -165,9 +192,10 @@ fn step(
     let mut sum = vec![0.0; words.len()];
     let (mut bytes, mut packed) = (Vec::new(), Vec::new());
     let add_noise = |words: &mut [i64]| private.iter_mut().for_each(|private| private.add_noise(words));
-    let basis = version::basis(spec, objects, model)?;
+    let mut tail = version::tail_of(spec, objects, (model, before))?;
+    let basis = version::basis(spec, &tail)?;
     let back = MappedBack::read(spec, basis.as_ref(), collection, plan, sums, add_noise)?;
-    let mut next = Next::begin(spec, objects)?;
+    let mut next = Next::begin(spec, Some((model, before)), objects)?;
     let mut memory = Vec::new();
     for block in layout.blocks() {
         let len = block.len();
@@ -176,19 +204,26 @@ fn step(
         }
         w.truncate(len);
         sum.truncate(len);
-        // What lies in the model's object: w and the broadcast vectors.
-        bytes.resize(4 * len * (1 + layout.broadcast), 0);
-        objects.read(model.id(), layout.at(&block, 0, 1 + layout.broadcast).start as u64, &mut bytes)?;
-        let mut parts = bytes.chunks_exact(4 * len);
-        if let Some(part) = parts.next() {
-            w.iter_mut().zip(reals(part)).for_each(|(w, value)| *w = value);
+        // What lies in the model's object: w and the broadcast vectors. Of an image w lies with the state.
+        let read_w = |w: &mut [f32], part: Option<&[u8]>| {
+            part.into_iter().for_each(|part| w.iter_mut().zip(reals(part)).for_each(|(w, value)| *w = value));
+        };
+        if !layout.image {
+            bytes.resize(4 * len * (1 + layout.broadcast), 0);
+            objects.read(model.id(), layout.at(&block, 0, 1 + layout.broadcast).start as u64, &mut bytes)?;
+            let mut parts = bytes.chunks_exact(4 * len);
+            read_w(&mut w, parts.next());
+            take(&mut states, &vectors, true, parts);
         }
-        take(&mut states, &vectors, true, parts);
         if let Some(state) = state {
             let vectors_kept = layout.state_vectors();
             bytes.resize(4 * len * vectors_kept, 0);
             objects.read(state.id(), layout.at(&block, 0, vectors_kept).start as u64, &mut bytes)?;
-            let (kept, remembered) = bytes.split_at(4 * len * layout.kept);
+            let (exact, rest) = bytes.split_at(4 * len * usize::from(layout.image));
+            if layout.image {
+                read_w(&mut w, Some(exact));
+            }
+            let (kept, remembered) = rest.split_at(4 * len * layout.kept);
             take(&mut states, &vectors, false, kept.chunks_exact(4 * len));
             memory.clear();
             memory.extend_from_slice(remembered);
@@ -213,12 +248,11 @@ fn step(
         }
         next.append(&w, &vectors, &states, &memory)?;
     }
-    bytes.resize(8 * layout.inputs, 0);
-    objects.read(model.id(), layout.standardisation_at() as u64, &mut bytes)?;
-    bytes.extend(back.map(|back| back.next_basis).unwrap_or_default());
+    tail.truncate(layout.standardisation().len());
+    tail.extend(back.map(|back| back.next_basis).unwrap_or_default());
     let next_clip = || private.as_ref()?.next_clip(plan.step(0), opened.weight_sum as f64);
-    put_reals(next_clip().as_slice(), &mut bytes);
-    next.finish(&bytes)
+    put_reals(next_clip().as_slice(), &mut tail);
+    next.finish(&tail)
 }
 
 /// Fills the state vectors that devices get, or those that they do not get, from an object's bytes.
@@ -241,26 +275,50 @@ fn truncate(state: &mut State, len: usize) {
 
 /// A version that is being written, and the cloud's state beside it.
 struct Next<'a> {
-    model: Box<dyn ObjectWriter + 'a>,
+    spec: &'a JobSpec,
+    objects: &'a dyn Objects,
+    /// What it comes after.
+    from: Option<(&'a Manifest, &'a Chain)>,
+    model: Wanted<'a>,
     state: Option<Box<dyn ObjectWriter + 'a>>,
     bytes: Vec<u8>,
 }
 
+/// How the model is told.
+enum Wanted<'a> {
+    Object(Box<dyn ObjectWriter + 'a>),
+    /// The weights so far, for an image.
+    Image(Vec<f32>),
+}
+
 impl<'a> Next<'a> {
-    fn begin(spec: &JobSpec, objects: &'a dyn Objects) -> Result<Self, WorkFault> {
+    fn begin(
+        spec: &'a JobSpec,
+        from: Option<(&'a Manifest, &'a Chain)>,
+        objects: &'a dyn Objects,
+    ) -> Result<Self, WorkFault> {
         let layout = *spec.version();
         let state = if layout.state_vectors() > 0 { Some(objects.create()?) } else { None };
-        Ok(Self { model: objects.create()?, state, bytes: Vec::new() })
+        let model = match layout.image {
+            true => Wanted::Image(Vec::with_capacity(layout.params)),
+            false => Wanted::Object(objects.create()?),
+        };
+        Ok(Self { spec, objects, from, model, state, bytes: Vec::new() })
     }
 
     /// The next block. `memory`: what noise remembers.
     fn append(&mut self, w: &[f32], vectors: &[StateVector], states: &[State], memory: &[u8]) -> Result<(), WorkFault> {
         self.bytes.clear();
         put_reals(w, &mut self.bytes);
-        put(states, vectors, true, &mut self.bytes);
-        self.model.append(&self.bytes)?;
+        match &mut self.model {
+            Wanted::Object(model) => {
+                put(states, vectors, true, &mut self.bytes);
+                model.append(&self.bytes)?;
+                self.bytes.clear();
+            }
+            Wanted::Image(weights) => weights.extend_from_slice(w),
+        }
         if let Some(writer) = &mut self.state {
-            self.bytes.clear();
             put(states, vectors, false, &mut self.bytes);
             self.bytes.extend_from_slice(memory);
             writer.append(&self.bytes)?;
@@ -269,10 +327,16 @@ impl<'a> Next<'a> {
     }
 
     /// `tail`: what stands behind the blocks of the model, as it is in an object.
-    fn finish(mut self, tail: &[u8]) -> Result<(Manifest, Option<Manifest>), WorkFault> {
-        self.model.append(tail)?;
+    fn finish(self, tail: &[u8]) -> Result<(Manifest, Chain, Option<Manifest>), WorkFault> {
         let state = self.state.map(|state| state.finish()).transpose()?;
-        Ok((self.model.finish()?, state))
+        let (model, before) = match self.model {
+            Wanted::Object(mut model) => {
+                model.append(tail)?;
+                (model.finish()?, Chain::default())
+            }
+            Wanted::Image(w) => image::tell(self.spec, self.objects, self.from, &w, tail)?,
+        };
+        Ok((model, before, state))
     }
 }
 

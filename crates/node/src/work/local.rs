@@ -19,7 +19,7 @@ use littoral_model::{Clipping, Evaluation, Standardise, View};
 use littoral_privacy::rotate::Rotation;
 use littoral_wire::codec::Wire;
 use littoral_wire::message::{Collection, Work};
-use littoral_wire::object::Manifest;
+use littoral_wire::object::{Chain, Manifest};
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
 use std::fmt::Display;
@@ -32,7 +32,7 @@ const LOSS_WHOLE_MAX: f64 = 1e27;
 pub fn run(
     collection: Collection,
     task: &Arc<[u8]>,
-    model: &Manifest,
+    model: (&Manifest, &Chain),
     state: Option<&Manifest>,
     name: &str,
     entropy: &Entropy,
@@ -62,7 +62,7 @@ fn statistics(collection: Collection, spec: &JobSpec, rows: &Rows, objects: &dyn
 fn evaluate(
     collection: Collection,
     spec: &JobSpec,
-    model: &Manifest,
+    model: (&Manifest, &Chain),
     rows: &Rows,
     room: &mut Option<Room>,
     objects: &dyn Objects,
@@ -97,7 +97,7 @@ fn count(
 fn train(
     collection: Collection,
     task: &Task,
-    model: &Manifest,
+    model: (&Manifest, &Chain),
     state: Option<&Manifest>,
     name: &str,
     entropy: &Entropy,

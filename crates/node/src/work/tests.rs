@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 
 mod examples;
+mod image;
 mod private;
 
 /// Objects in memory.
@@ -124,6 +125,7 @@ struct Run {
     spec: JobSpec,
     shelf: Shelf,
     model: Manifest,
+    before: Chain,
     state: Option<Manifest>,
     version: u64,
     population: u64,
@@ -135,7 +137,7 @@ impl Run {
         let data = table(0, 1, 1);
         let output = run(&Work::Initial { spec: Arc::new(spec.clone()) }, &shelf, &data).unwrap();
         let Output::Initial { model, state } = output else { panic!("{output:?}") };
-        Self { spec, shelf, model, state, version: 0, population }
+        Self { spec, shelf, model, before: Chain::default(), state, version: 0, population }
     }
 
     fn local(&self, work: Kind, device: usize, state: Option<Manifest>, data: &Rows) -> Result<Output, WorkFault> {
@@ -145,6 +147,7 @@ impl Run {
             collection: collection(work, self.version),
             task: task.into(),
             model: self.model.clone(),
+            before: self.before.clone(),
             state,
             device: NodeId([device as u8; 32]),
             name: format!("device-{device}"),
@@ -165,6 +168,7 @@ impl Run {
             spec: Arc::new(self.spec.clone()),
             collection: collection(work, self.version),
             model: self.model.clone(),
+            before: self.before.clone(),
             state: self.state.clone(),
             partials,
             devices,
@@ -177,8 +181,8 @@ impl Run {
     /// Goes on to the next version.
     fn advance(&mut self, work: Kind, partials: Vec<Manifest>, devices: u32) -> Totals {
         let output = self.apply(work, partials, devices).unwrap();
-        let Output::Applied { model, state, totals } = output else { panic!("{output:?}") };
-        (self.model, self.state, self.version) = (model, state, self.version + 1);
+        let Output::Applied { model, before, state, totals } = output else { panic!("{output:?}") };
+        (self.model, self.before, self.state, self.version) = (model, before, state, self.version + 1);
         totals
     }
 
@@ -192,7 +196,7 @@ impl Run {
     }
 
     fn read(&self) -> Version {
-        Version::read(&self.spec, &self.shelf, &self.model).unwrap()
+        Version::read(&self.spec, &self.shelf, (&self.model, &self.before)).unwrap()
     }
 }
 
@@ -253,7 +257,7 @@ fn no_order_and_no_tree_leaves_a_trace() {
     ];
     let made: Vec<_> = trees
         .map(|partials| match it.apply(Kind::Train, partials, 4).unwrap() {
-            Output::Applied { model, state, totals } => (model.id(), state.unwrap().id(), totals),
+            Output::Applied { model, state, totals, .. } => (model.id(), state.unwrap().id(), totals),
             other => panic!("{other:?}"),
         })
         .into();

@@ -3,15 +3,34 @@
 //! The order of bytes is [`VersionLayout`]'s. All numbers are little-endian: weights f32, state f32 or i32 by its
 //! [`Initial`].
 
+use super::image::{self, Told};
 use super::{ObjectFault, Objects};
 use crate::job::{JobSpec, Map, VersionLayout};
 use littoral_fed::algorithm::{Initial, State, StateVector};
 use littoral_fed::compress::CompressError;
 use littoral_fed::compress::alternating::Basis;
 use littoral_model::{ExamplesError, Standardise};
-use littoral_wire::object::Manifest;
+use littoral_wire::ObjectId;
+use littoral_wire::object::{Chain, Manifest};
 use std::sync::Arc;
 use thiserror::Error;
+
+/// What lies behind a version's weights.
+pub fn tail_of(
+    spec: &JobSpec,
+    objects: &dyn Objects,
+    (model, before): (&Manifest, &Chain),
+) -> Result<Vec<u8>, VersionError> {
+    let layout = spec.version();
+    check(layout, model)?;
+    let start = if layout.image { image::tail_at(before) } else { layout.standardisation_at() };
+    if model.bytes() < (start + layout.tail_bytes()) as u64 {
+        return Err(VersionError::Length { object: model.clone(), expected: layout.whole_bytes(), got: model.bytes() });
+    }
+    let mut bytes = vec![0; layout.tail_bytes()];
+    objects.read(model.id(), start as u64, &mut bytes)?;
+    Ok(bytes)
+}
 
 /// All that a device starts from.
 pub struct Version {
@@ -34,13 +53,26 @@ pub enum VersionError {
     Object(#[from] ObjectFault),
     #[error(transparent)]
     Standardise(#[from] ExamplesError),
+    #[error("object {object} of a model changes another object than {expected}, which comes before it")]
+    Chain { object: ObjectId, expected: ObjectId },
     #[error(transparent)]
-    Basis(#[from] CompressError),
+    Told(#[from] CompressError),
 }
 
 impl Version {
-    pub fn read(spec: &JobSpec, objects: &dyn Objects, model: &Manifest) -> Result<Self, VersionError> {
+    /// `before`: what the model builds on.
+    pub fn read(
+        spec: &JobSpec,
+        objects: &dyn Objects,
+        (model, before): (&Manifest, &Chain),
+    ) -> Result<Self, VersionError> {
         let layout = spec.version();
+        if layout.image {
+            let told = Told::read(layout, objects, model, before)?;
+            let (standardise, basis) = (standardise(layout, &told.tail)?, basis(spec, &told.tail)?);
+            let clip = clip(layout, &told.tail);
+            return Ok(Self { w: told.values(), broadcast: Vec::new(), standardise, basis, clip });
+        }
         check(layout, model)?;
         let id = model.id();
         let mut w = Vec::with_capacity(layout.params);
@@ -62,51 +94,43 @@ impl Version {
                 }
             }
         }
-        let (standardise, clip) = (standardise(layout, objects, model)?, clip(layout, objects, model)?);
-        Ok(Self { w, broadcast, standardise, basis: basis(spec, objects, model)?, clip })
+        let tail = tail_of(spec, objects, (model, before))?;
+        let (standardise, basis, clip) = (standardise(layout, &tail)?, basis(spec, &tail)?, clip(layout, &tail));
+        Ok(Self { w, broadcast, standardise, basis, clip })
     }
 }
 
-/// Does this object have a version's length?
+/// Does this object have a version's length? An image's newest object has its tail at least.
 pub fn check(layout: &VersionLayout, model: &Manifest) -> Result<(), VersionError> {
-    let expected = layout.model_bytes();
-    match model.bytes() == expected as u64 {
+    let (expected, fits) = match layout.image {
+        true => (layout.whole_bytes(), model.bytes() >= layout.tail_bytes() as u64),
+        false => (layout.model_bytes(), model.bytes() == layout.model_bytes() as u64),
+    };
+    match fits {
         true => Ok(()),
         false => Err(VersionError::Length { object: model.clone(), expected, got: model.bytes() }),
     }
 }
 
-fn standardise(
-    layout: &VersionLayout,
-    objects: &dyn Objects,
-    model: &Manifest,
-) -> Result<Option<Arc<Standardise>>, VersionError> {
+fn standardise(layout: &VersionLayout, tail: &[u8]) -> Result<Option<Arc<Standardise>>, VersionError> {
     if layout.inputs == 0 {
         return Ok(None);
     }
-    let mut bytes = vec![0; 8 * layout.inputs];
-    objects.read(model.id(), layout.standardisation_at() as u64, &mut bytes)?;
-    let (mean, inv_std) = bytes.split_at(4 * layout.inputs);
+    let (mean, inv_std) = tail[..8 * layout.inputs].split_at(4 * layout.inputs);
     Ok(Some(Arc::new(Standardise::new(reals(mean).collect(), reals(inv_std).collect())?)))
 }
 
-/// The basis that a version carries, if its job projects updates.
-pub fn basis(spec: &JobSpec, objects: &dyn Objects, model: &Manifest) -> Result<Option<Basis>, VersionError> {
+/// The basis in a version's tail, if its job projects updates.
+pub fn basis(spec: &JobSpec, tail: &[u8]) -> Result<Option<Basis>, VersionError> {
     let Some(Map::Alternating(shape)) = spec.map() else { return Ok(None) };
-    let at = spec.version().basis_at();
-    let mut bytes = vec![0; at.len()];
-    objects.read(model.id(), at.start as u64, &mut bytes)?;
-    Ok(Some(shape.basis(&bytes)?))
+    let (layout, at) = (spec.version(), spec.version().basis_at());
+    Ok(Some(shape.basis(&tail[at.start - layout.standardisation_at()..][..at.len()])?))
 }
 
-/// The norm to which devices clip in this version, if it has its own.
-pub fn clip(layout: &VersionLayout, objects: &dyn Objects, model: &Manifest) -> Result<Option<f32>, ObjectFault> {
-    if !layout.clip {
-        return Ok(None);
-    }
-    let mut bytes = [0; 4];
-    objects.read(model.id(), layout.clip_at() as u64, &mut bytes)?;
-    Ok(Some(f32::from_le_bytes(bytes)))
+/// The norm in a version's tail to which devices clip, if it has its own.
+pub fn clip(layout: &VersionLayout, tail: &[u8]) -> Option<f32> {
+    let four = &tail[layout.clip_at() - layout.standardisation_at()..];
+    reals(four).next().filter(|_| layout.clip)
 }
 
 fn empty(vector: &StateVector, capacity: usize) -> State {

@@ -6,7 +6,7 @@ use littoral_node::role::edge::{Edge, EdgeIdentity};
 use littoral_node::role::{Effect, Entropy, Event, LinkId, Peer, Role, Row, RowKey, Table, Timer, Write};
 use littoral_node::work::{Output, Work, WorkFault};
 use littoral_wire::message::{COMMAND_DOMAIN, DataOffer, Name, ROTATE_DOMAIN, command_bytes};
-use littoral_wire::object::Manifest;
+use littoral_wire::object::{Chain, Manifest};
 use littoral_wire::{Blob, Collection, JobId, List, Message, NodeId, ObjectId, SecretKey};
 use serde_json::Value;
 use std::collections::{BTreeMap, VecDeque};
@@ -279,7 +279,9 @@ impl Machines {
         let model = Manifest::of(made.as_bytes()).expect("small");
         self.objects.insert(model.id(), made.into_bytes());
         match work {
-            Work::Apply { .. } => Output::Applied { model, state: None, totals: Totals::default() },
+            Work::Apply { .. } => {
+                Output::Applied { model, before: Chain::default(), state: None, totals: Totals::default() }
+            }
             _ => Output::Initial { model, state: None },
         }
     }

@@ -175,8 +175,9 @@ fn size_hint(message: &Message) -> usize {
         + match message {
             Message::Chunk { bytes, .. } => bytes.len(),
             Message::Offer { inline: bytes, update, .. } => inline(bytes) + 32 * update.chunks() as usize,
-            Message::Task { spec, inline: bytes, model, .. } => {
-                spec.len() + inline(bytes) + 32 * model.chunks() as usize
+            Message::Task { spec, inline: bytes, model, before, .. } => {
+                let chunks = before.iter().chain([model]).map(|object| object.chunks() as usize).sum::<usize>();
+                spec.len() + inline(bytes) + 32 * chunks + 12 * before.len()
             }
             Message::Open { spec, inline: bytes, devices, .. } => spec.len() + inline(bytes) + 36 * devices.len(),
             Message::Partial { inline: bytes, devices, .. } => inline(bytes) + 32 * devices.len(),

@@ -5,7 +5,7 @@ use crate::faults::{Blow, Every, LinkShape};
 use littoral_node::role::{Entropy, Role, Row, RowKey, Table, Write};
 use littoral_node::work::{LocalData, LocalNote, Objects, Output, Rows, Work, WorkFault};
 use littoral_wire::message::{Collection, JobId, Work as Kind_};
-use littoral_wire::object::Manifest;
+use littoral_wire::object::{Chain, Manifest};
 use std::sync::{Arc, Mutex};
 
 struct NoData;
@@ -293,6 +293,7 @@ fn works(threads: usize) -> (Fingerprint, u64) {
                         collection,
                         task: Arc::from([number as u8, life, started as u8]),
                         model: Manifest::of(b"").unwrap(),
+                        before: Chain::default(),
                         state: None,
                         device: NodeId([0; 32]),
                         name: String::new(),

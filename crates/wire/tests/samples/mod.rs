@@ -3,7 +3,7 @@
 use littoral_wire::bounded::{Blob, List, Text};
 use littoral_wire::message::*;
 use littoral_wire::object::CHUNK_BYTES;
-use littoral_wire::{Manifest, NodeId, ObjectId};
+use littoral_wire::{Chain, Manifest, NodeId, ObjectId};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -45,6 +45,10 @@ pub fn manifest() -> BoxedStrategy<Manifest> {
             Manifest::from_hashes(if hashes.is_empty() { 0 } else { full + last }, hashes).unwrap()
         })
         .boxed()
+}
+
+fn chain() -> BoxedStrategy<Chain> {
+    vec(manifest(), 0..4).prop_map(|objects| Chain::new(objects).unwrap()).boxed()
 }
 
 fn asked() -> BoxedStrategy<Asked> {
@@ -147,6 +151,7 @@ variants! {
         collection: collection(),
         spec: blob(),
         model: manifest(),
+        before: chain(),
         inline: inline(),
         counted: any::<u32>(),
         commitment: commitment(),
@@ -166,6 +171,7 @@ variants! {
         incarnation: incarnation(),
         spec: blob(),
         model: manifest(),
+        before: chain(),
         inline: inline(),
         devices: list(asked()),
         words: any::<u64>(),
@@ -183,7 +189,7 @@ variants! {
     Command { body: blob(), nonce: any::<u64>(), issued_at_ms: any::<u64>(), signature: any::<[u8; 64]>(), }
     Reply { nonce: any::<u64>(), body: blob(), more: any::<bool>(), last: any::<bool>(), }
     GetModel { job: any::<u64>().prop_map(JobId), }
-    Model { job: any::<u64>().prop_map(JobId), version: any::<u64>(), model: manifest(), }
+    Model { job: any::<u64>().prop_map(JobId), version: any::<u64>(), model: manifest(), before: chain(), }
     SealingTo { devices: list(node()), collection: collection(), step: step(), body: blob(), }
 }
 

@@ -7,11 +7,11 @@ use super::jobs::{Job, kind_name};
 use super::ledger::Budget;
 use super::operators::{LastOne, Operator};
 use super::{Cloud, Effect, LinkId, Millis, Table, fleet_row, put};
-use crate::job::{Uplink, privacy};
+use crate::job::{Down, Uplink, privacy};
 use littoral_fed::round::{Decline, End, Stage};
 use littoral_privacy::secagg::parameters::Threat;
 use littoral_wire::bounded::printable;
-use littoral_wire::message::{ANSWER_BYTES_MAX, BODY_BYTES_MAX, COMMAND_DOMAIN, Role, command_bytes};
+use littoral_wire::message::{ANSWER_BYTES_MAX, BODY_BYTES_MAX, COMMAND_DOMAIN, Role, Work, command_bytes};
 use littoral_wire::{Blob, JobId, Message, NodeId};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -408,6 +408,7 @@ impl Cloud {
         fields.insert("update_bytes".into(), bytes.into());
         fields.insert("uncompressed_bytes".into(), whole.into());
         fields.insert("compression_ratio".into(), (whole as f64 / bytes.max(1) as f64).into());
+        fields.insert("downlink".into(), downlink_details(job));
         fields.insert("spec".into(), job.toml.clone().into());
         fields.insert("secure_aggregation".into(), self.masked_details(job));
         fields.insert("privacy".into(), self.private_details(id, job));
@@ -431,7 +432,7 @@ impl Cloud {
                 })
                 .collect();
             fields.insert("declined".into(), declined.into());
-            fields.insert("model_bytes".into(), round.model().bytes().into());
+            fields.insert("model_bytes".into(), Down::of(round.model(), round.before()).is_new.into());
         }
         out
     }
@@ -481,9 +482,12 @@ impl Cloud {
     pub(super) fn tell_model(&self, link: LinkId, peer: NodeId, id: JobId, effects: &mut Vec<Effect>) {
         let job = self.jobs.get(id);
         let message = match job.and_then(Job::round).filter(|_| self.operators.right(peer).is_some()) {
-            Some(round) => {
-                Message::Model { job: id, version: round.collection().version, model: round.model().clone() }
-            }
+            Some(round) => Message::Model {
+                job: id,
+                version: round.collection().version,
+                model: round.model().clone(),
+                before: round.before().clone(),
+            },
             None => {
                 let (expected, got) = match (self.operators.right(peer), job) {
                     (None, _) => ("a key that an administrator let in (`littoral fleet operator add`)", "another"),
@@ -570,6 +574,28 @@ impl Cloud {
         self.watchers.values_mut().for_each(|all| all.retain(|(watching, _, _)| *watching != link));
         self.watchers.retain(|_, all| !all.is_empty());
     }
+}
+
+/// The model down the link, of one device: what it gets for a version on average if it has the one before, and if it has none;
+/// empty for a job whose models go as they are.
+fn downlink_details(job: &Job) -> Value {
+    let (Some(down), Some(round)) = (job.spec.downlink(), job.round()) else { return json!({}) };
+    let trained = job.made.iter().filter(|(collection, _)| collection.work == Work::Train).map(|(_, made)| &made.line);
+    let told: Vec<(u64, u64)> = trained.filter_map(|line| line.downlink_bytes.zip(line.downlink_bytes_new)).collect();
+    let mean = |of: fn(&(u64, u64)) -> u64| told.iter().map(of).sum::<u64>() / told.len().max(1) as u64;
+    let now = Down::of(round.model(), round.before());
+    let (bytes, bytes_new) = match told.is_empty() {
+        true => (now.follows, now.is_new),
+        false => (mean(|told| told.0), mean(|told| told.1)),
+    };
+    let whole = job.spec.version().model_bytes() as u64;
+    json!({
+        "name": down.name(),
+        "bytes": bytes,
+        "bytes_new": bytes_new,
+        "uncompressed_bytes": whole,
+        "ratio": whole as f64 / bytes.max(1) as f64,
+    })
 }
 
 fn state_name(stage: &Stage) -> &'static str {

@@ -39,7 +39,7 @@ pub(super) struct Reading {
 impl Coding {
     /// `Ok(None)`: updates are the words themselves. An error: this edge cannot know what they are.
     pub fn of(task: &[u8], work: Work, words: u64, bits: u8) -> Result<Option<Self>, String> {
-        if work != Work::Train || !Task::compresses(task) {
+        if work != Work::Train || !Task::compresses(task).0 {
             return Ok(None);
         }
         let spec = Task::decode(task).map_err(|e| e.to_string())?.spec;

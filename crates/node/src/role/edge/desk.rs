@@ -37,6 +37,8 @@ pub(super) enum Seat {
 pub(super) struct Desk {
     pub spec: Vec<u8>,
     pub model: ObjectId,
+    /// What the model builds on.
+    pub before: Vec<ObjectId>,
     /// As the cloud said it; for devices.
     pub commitment: Option<[u8; 32]>,
     pub seats: BTreeMap<NodeId, Seat>,
@@ -105,7 +107,7 @@ impl Desk {
     /// `None`: no machine could hold that.
     pub fn open(
         spec: Vec<u8>,
-        model: ObjectId,
+        (model, before): (ObjectId, Vec<ObjectId>),
         words: u64,
         bits: u8,
         commitment: Option<[u8; 32]>,
@@ -116,6 +118,7 @@ impl Desk {
         Some(Self {
             spec,
             model,
+            before,
             commitment,
             seats,
             closed: false,
@@ -125,6 +128,11 @@ impl Desk {
             coding,
             reading: None,
         })
+    }
+
+    /// Does its model need this object?
+    pub fn models(&self, object: ObjectId) -> bool {
+        self.model == object || self.before.contains(&object)
     }
 
     pub fn update_bytes(&self) -> u64 {

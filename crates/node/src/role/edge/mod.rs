@@ -14,6 +14,7 @@ use super::fetch::Fetch;
 use super::links::{Links, TICK_MS};
 use super::redial::Redial;
 use super::{Effect, Event, LinkId, Millis, Peer, Report, Role, Timer};
+use crate::job::Task;
 use coded::Coding;
 use desk::{Desk, Relay, Seat};
 use littoral_fed::included::Tree;
@@ -21,8 +22,8 @@ use littoral_wire::message::{
     Announcement, Asked, COHORT_MAX, DataOffer, Fate, Incarnation, Inline, Name, OFFERS_MAX, OpenState, Reason,
     SocketName, UPSTREAMS_MAX, Upstream, Verdict,
 };
-use littoral_wire::object::{INLINE_BYTES_MAX, Manifest};
-use littoral_wire::{Blob, Collection, List, Message, NodeId, ObjectId};
+use littoral_wire::object::{Chain, INLINE_BYTES_MAX, Manifest};
+use littoral_wire::{Blob, Collection, JobId, List, Message, NodeId, ObjectId};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use upload::Upload;
 
@@ -30,6 +31,8 @@ use upload::Upload;
 const FENCED_MAX: usize = 1024;
 /// Chunks of a model in flight from the cloud.
 const FETCH_WINDOW: usize = 16;
+/// Jobs of which the model stays between rounds because the next one builds on it.
+const CHAINS_MAX: usize = 8;
 
 /// What devices are told by an edge that may not work.
 const CUT_OFF: &str = "this edge was cut off by its cloud";
@@ -54,11 +57,13 @@ struct Guest {
     admitted: bool,
 }
 
-/// A model version on its way to devices.
+/// An object of a model version on its way to devices.
 #[derive(Debug)]
 struct Model {
     manifest: Manifest,
     inline: Inline,
+    /// On disk, and not in memory only.
+    stored: bool,
     /// Until it is whole here.
     fetch: Option<Fetch>,
 }
@@ -75,6 +80,8 @@ pub struct Edge {
     desks: BTreeMap<Incarnation, Desk>,
     fenced: VecDeque<Incarnation>,
     models: BTreeMap<ObjectId, Model>,
+    /// The newest models that others will build on, by job.
+    chains: BTreeMap<JobId, Vec<ObjectId>>,
     uploads: BTreeMap<ObjectId, Upload>,
     relay: Relay,
     upstreams: List<Upstream, UPSTREAMS_MAX>,
@@ -92,6 +99,7 @@ impl Edge {
             desks: BTreeMap::new(),
             fenced: VecDeque::new(),
             models: BTreeMap::new(),
+            chains: BTreeMap::new(),
             uploads: BTreeMap::new(),
             relay: Relay::default(),
             upstreams: List::default(),
@@ -156,13 +164,14 @@ impl Edge {
                     self.guests.values().for_each(|guest| self.greet(guest.link, effects));
                 }
             }
-            Message::Open { incarnation, spec, model, inline, devices, words, bits, commitment } => {
+            Message::Open { incarnation, spec, model, before, inline, devices, words, bits, commitment } => {
                 self.open(
                     now,
                     link,
                     incarnation,
                     spec.to_vec(),
                     model,
+                    before,
                     inline,
                     devices.into_vec(),
                     words,
@@ -231,6 +240,7 @@ impl Edge {
         incarnation: Incarnation,
         spec: Vec<u8>,
         model: Manifest,
+        before: Chain,
         inline: Inline,
         devices: Vec<Asked>,
         words: u64,
@@ -242,6 +252,8 @@ impl Edge {
             return self.tell(Message::NoPartial { incarnation }, effects);
         }
         let object = model.id();
+        let (_, chained) = Task::compresses(&spec);
+        let objects: Vec<ObjectId> = before.iter().map(Manifest::id).collect();
         if !self.desks.contains_key(&incarnation) {
             let coding = match Coding::of(&spec, incarnation.collection.work, words, bits) {
                 Ok(coding) => coding,
@@ -251,29 +263,71 @@ impl Edge {
                     return self.tell(Message::NoPartial { incarnation }, effects);
                 }
             };
-            let Some(desk) = Desk::open(spec, object, words, bits, commitment, coding) else {
+            let Some(desk) = Desk::open(spec, (object, objects.clone()), words, bits, commitment, coding) else {
                 let what = format!("a collection of {words} words of {bits} bits is more than this edge can hold");
                 effects.push(Effect::Report(Report::Warning { what }));
                 return self.tell(Message::NoPartial { incarnation }, effects);
             };
             self.desks.insert(incarnation, desk);
         }
-        match self.models.get_mut(&object) {
+        let window = FETCH_WINDOW / (1 + objects.len());
+        for part in before.into_vec() {
+            self.get_model(now, link, part, None, window, effects);
+        }
+        let rides = matches!(&inline, Some(bytes) if model.chunks() == 1 && model.check(0, bytes).is_ok());
+        if let (true, true, Some(bytes)) = (chained, rides, &inline) {
+            // Not only in memory: devices that have been away fetch it later.
+            effects.push(Effect::Put { manifest: model.clone(), bytes: bytes.to_vec() });
+        }
+        self.get_model(now, link, model, inline.filter(|_| rides), window, effects);
+        if chained {
+            self.models.entry(object).and_modify(|model| model.stored = true);
+            // It rides along while it is the newest.
+            for before in &objects {
+                self.models.entry(*before).and_modify(|model| model.inline = None);
+            }
+            let newest = objects.into_iter().chain([object]).collect();
+            self.keep_chain(incarnation.collection.job, newest, effects);
+        }
+        for asked in devices {
+            self.ask(incarnation, asked, effects);
+        }
+    }
+
+    /// An object of a model is here, or on its way from now on.
+    fn get_model(
+        &mut self,
+        now: Millis,
+        link: LinkId,
+        manifest: Manifest,
+        inline: Inline,
+        window: usize,
+        effects: &mut Vec<Effect>,
+    ) {
+        match self.models.get_mut(&manifest.id()) {
             Some(known) => {
                 if let Some(fetch) = &mut known.fetch {
                     fetch.resume(now, link, effects);
                 }
             }
             None => {
-                let rides = matches!(&inline, Some(bytes) if model.chunks() == 1 && model.check(0, bytes).is_ok());
-                let fetch = (!rides).then(|| Fetch::begin(model.clone(), link, FETCH_WINDOW, effects));
-                let inline = if rides { inline } else { None };
-                self.models.insert(object, Model { manifest: model, inline, fetch });
+                let fetch = inline.is_none().then(|| Fetch::begin(manifest.clone(), link, window, effects));
+                let stored = fetch.is_some();
+                self.models.insert(manifest.id(), Model { manifest, inline, stored, fetch });
             }
         }
-        for asked in devices {
-            self.ask(incarnation, asked, effects);
+    }
+
+    /// This model stays when its collection is over, and what the job had before goes.
+    fn keep_chain(&mut self, job: JobId, objects: Vec<ObjectId>, effects: &mut Vec<Effect>) {
+        let mut old = self.chains.insert(job, objects).unwrap_or_default();
+        // Nobody says when a job has ended.
+        while self.chains.len() > CHAINS_MAX
+            && let Some(first) = self.chains.keys().copied().find(|of| *of != job)
+        {
+            old.extend(self.chains.remove(&first).unwrap_or_default());
         }
+        old.into_iter().for_each(|object| self.forget_model(object, effects));
     }
 
     /// The cloud wants this device's work in this partial.
@@ -300,12 +354,15 @@ impl Edge {
     /// Once over each link of the device: a link delivers, or dies.
     fn task(&mut self, incarnation: Incarnation, device: NodeId, effects: &mut Vec<Effect>) {
         let (Some(desk), Some(guest)) = (self.desks.get_mut(&incarnation), self.guests.get(&device)) else { return };
-        let Some(model) = self.models.get(&desk.model) else { return };
         let Some(Seat::Asked { counted, told }) = desk.seats.get_mut(&device) else { return };
-        if !guest.admitted || model.fetch.is_some() || *told == Some(guest.link) {
+        if !guest.admitted || *told == Some(guest.link) {
             return;
         }
-        let Ok(spec) = Blob::new(desk.spec.clone()) else { return };
+        let here = |object: &ObjectId| self.models.get(object).filter(|model| model.fetch.is_none());
+        let Some(model) = here(&desk.model) else { return };
+        let Some(before) = desk.before.iter().map(here).collect::<Option<Vec<_>>>() else { return };
+        let before = Chain::new(before.into_iter().map(|model| model.manifest.clone()).collect());
+        let (Ok(before), Ok(spec)) = (before, Blob::new(desk.spec.clone())) else { return };
         *told = Some(guest.link);
         effects.push(Effect::Send {
             link: guest.link,
@@ -313,6 +370,7 @@ impl Edge {
                 collection: incarnation.collection,
                 spec,
                 model: model.manifest.clone(),
+                before,
                 inline: model.inline.clone(),
                 counted: *counted,
                 commitment: desk.commitment,
@@ -368,7 +426,7 @@ impl Edge {
         if let Some(desk) = self.desks.remove(&incarnation) {
             let ready: Vec<ObjectId> = desk.spooled();
             effects.extend(ready.into_iter().map(Effect::Drop));
-            self.forget_model(desk.model, effects);
+            desk.before.iter().chain([&desk.model]).for_each(|object| self.forget_model(*object, effects));
         }
     }
 
@@ -506,12 +564,13 @@ impl Edge {
         self.tell(Message::DeviceDetached { device }, effects);
     }
 
-    /// A model that no desk uses any more leaves the disk, unless it was only in memory.
+    /// An object of a model that no desk uses any more, and no model builds on, leaves the disk, unless it was only in
+    /// memory.
     fn forget_model(&mut self, object: ObjectId, effects: &mut Vec<Effect>) {
-        if self.desks.values().all(|desk| desk.model != object)
-            && self.models.remove(&object).is_some_and(|m| m.inline.is_none())
-        {
-            effects.push(Effect::Drop(object));
+        let kept = self.chains.values().flatten().any(|of| *of == object);
+        if !kept && self.desks.values().all(|desk| !desk.models(object)) {
+            let stored = self.models.remove(&object).is_some_and(|model| model.stored);
+            effects.extend(stored.then_some(Effect::Drop(object)));
         }
     }
 

@@ -99,6 +99,7 @@ fn attempt(run: &Run, entropy: u8, rows: &Rows, collection: Collection) -> Resul
         collection,
         task: task.into(),
         model: run.model.clone(),
+        before: run.before.clone(),
         state: None,
         device: NodeId([1; 32]),
         name: "device-1".into(),

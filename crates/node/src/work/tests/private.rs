@@ -46,6 +46,7 @@ fn each_viewers_epsilon_is_that_of_the_noise_really_added() {
                 collection: collection(Kind::Train, 0),
                 task: task.into(),
                 model: it.model.clone(),
+                before: it.before.clone(),
                 state: None,
                 device: NodeId([device as u8; 32]),
                 name: format!("device-{device}"),

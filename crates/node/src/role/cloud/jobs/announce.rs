@@ -2,7 +2,7 @@
 
 use super::super::Effect;
 use super::super::fleet::Fleet;
-use super::{Jobs, Made, State};
+use super::{Jobs, Made, State, objects_of};
 use crate::role::Report;
 use littoral_fed::included::{self, Tree};
 use littoral_wire::message::{Announcement, COHORT_MAX, Verdict};
@@ -27,8 +27,11 @@ impl Jobs {
         let included = under_current_keys(included, fleet);
         let announcement = announce(key, collection, version, model, &included);
         let line = std::mem::take(&mut job.line);
-        let before = job.made.values().next_back().map(|made| made.announcement.model).filter(|old| *old != model);
-        let stale = before.and_then(|before| job.previous.replace(before));
+        let now_current: Vec<ObjectId> = job.round().into_iter().flat_map(objects_of).collect();
+        let stale = match now_current == job.current {
+            true => Vec::new(),
+            false => std::mem::replace(&mut job.previous, std::mem::replace(&mut job.current, now_current)),
+        };
         let made = Made { announcement: announcement.clone(), included: included.clone(), line: line.clone() };
         job.note_made(made);
         if let Ok(list) = List::<NodeId, COHORT_MAX>::new(included.clone()) {
@@ -37,7 +40,7 @@ impl Jobs {
                 effects.push(Effect::Send { link, message });
             }
         }
-        effects.extend(stale.map(Effect::Drop));
+        effects.extend(stale.into_iter().map(Effect::Drop));
         effects.push(Effect::Report(Report::Version { collection, version, model, included, line: Box::new(line) }));
     }
 

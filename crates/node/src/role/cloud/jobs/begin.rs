@@ -3,7 +3,7 @@
 use super::super::fleet::Fleet;
 use super::super::{Effect, Millis, Report, Row, RowKey, Table, Write};
 use super::announce::{announce, under_current_keys};
-use super::{Job, Jobs, Made, State};
+use super::{Job, Jobs, Made, State, objects_of};
 use crate::job::{JobError, JobSpec, Line};
 use crate::role::WorkId;
 use crate::work::Work;
@@ -72,7 +72,8 @@ impl Jobs {
                 incoming: Vec::new(),
                 applying: None,
                 prepare_again: false,
-                previous: None,
+                current: Vec::new(),
+                previous: Vec::new(),
                 line: Line::default(),
                 notes: Vec::new(),
                 aborts: 0,
@@ -174,8 +175,9 @@ impl Jobs {
         let current = first.into_iter().filter(|object| round.needs(*object));
         effects.push(Effect::Store(current.map(Write::Object).collect()));
         // What an earlier run left is hashed before it is used; `begun` hears of damage.
-        let needed = std::iter::once(round.model()).chain(round.state()).cloned();
+        let needed = std::iter::once(round.model()).chain(round.state()).chain(&**round.before()).cloned();
         effects.extend(needed.map(Effect::Begin));
+        job.current = objects_of(&round).collect();
         job.state = State::Running(Box::new(round));
         self.load_model(id, effects);
         let register = self.register.clone();
@@ -203,7 +205,7 @@ impl Jobs {
         for (id, job) in &mut self.jobs {
             let State::Running(round) = &job.state else { continue };
             let what = match () {
-                () if round.model().id() == object => "model",
+                () if objects_of(round).any(|of| of == object) => "model",
                 () if round.state().is_some_and(|state| state.id() == object) => "the algorithm's state",
                 () => continue,
             };
@@ -237,7 +239,9 @@ pub(super) fn opens_training(record: &Record) -> bool {
 /// Does a round that is restored from these records need the object? Its last version, and the partials kept since.
 pub(super) fn recorded(records: &[Record], object: ObjectId) -> bool {
     let made = |record: &Record| match record {
-        Record::Applied { model, state, .. } => Some(std::iter::once(model).chain(state).any(|m| m.id() == object)),
+        Record::Applied { model, before, state, .. } => {
+            Some(std::iter::once(model).chain(&**before).chain(state).any(|m| m.id() == object))
+        }
         _ => None,
     };
     let since = records.iter().rev().take_while(|record| !matches!(record, Record::Opened { .. }));

@@ -74,8 +74,9 @@ pub struct Job {
     applying: Option<WorkId>,
     /// Version 0 could not be made; it is tried again on a tick.
     prepare_again: bool,
-    /// The model before the current one: devices may still be fetching it.
-    previous: Option<ObjectId>,
+    /// Objects of the current model, and of the one before: devices may still be fetching it.
+    current: Vec<ObjectId>,
+    previous: Vec<ObjectId>,
     /// Describes the version that is about to be announced.
     line: Line,
     pub notes: Vec<String>,
@@ -313,14 +314,14 @@ impl Jobs {
                 job.round().is_some_and(|round| round.needs(object))
                     || recorded(&job.records, object)
                     || job.incoming.iter().any(|incoming| incoming.fetch.object() == object)
-                    || job.previous == Some(object)
+                    || job.previous.contains(&object)
             })
     }
 
     /// Models that operators may fetch.
     pub(in crate::role::cloud) fn offers(&self, object: ObjectId) -> bool {
         self.jobs.values().any(|job| {
-            job.round().is_some_and(|round| round.model().id() == object)
+            job.round().is_some_and(|round| objects_of(round).any(|of| of == object))
                 || job.made.values().any(|made| made.announcement.model == object)
         })
     }
@@ -349,6 +350,11 @@ impl Job {
         }
         self.notes.push(what);
     }
+}
+
+/// What a device needs to have a round's model, the model itself last.
+fn objects_of(round: &Round) -> impl Iterator<Item = ObjectId> + '_ {
+    round.before().iter().chain([round.model()]).map(littoral_wire::Manifest::id)
 }
 
 fn send(fleet: &Fleet, edge: NodeId, message: Message, effects: &mut Vec<Effect>) {

@@ -118,6 +118,7 @@ impl Jobs {
                 version = kept.incarnation.collection.version;
                 writes.push(Write::Object(kept.sum.id()));
             }
+            // What the model builds on is durable since it was the model.
             Record::Applied { version: made, model, state, .. } => {
                 version = *made;
                 writes.push(Write::Object(model.id()));
@@ -185,7 +186,7 @@ impl Jobs {
         let Some(job) = self.jobs.get_mut(&id) else { return };
         let State::Running(round) = &job.state else { return };
         let Some(link) = fleet.edge_link(edge) else { return };
-        let model = round.model().clone();
+        let (model, before) = (round.model().clone(), round.before().clone());
         let population = round.population();
         let encoded = match &job.task {
             Some((known, encoded)) if *known == population => encoded.clone(),
@@ -199,7 +200,7 @@ impl Jobs {
         let (words, bits, commitment) = (plan.format().words(), plan.bits() as u8, round.commitment());
         effects.push(Effect::Send {
             link,
-            message: Message::Open { incarnation, spec, model, inline, devices, words, bits, commitment },
+            message: Message::Open { incarnation, spec, model, before, inline, devices, words, bits, commitment },
         });
     }
 
@@ -272,6 +273,7 @@ impl Jobs {
                 spec: job.spec.clone(),
                 collection,
                 model: round.model().clone(),
+                before: round.before().clone(),
                 state: round.state().cloned(),
                 devices: partials.iter().map(|kept| kept.devices.len() as u32).sum(),
                 partials: partials.into_iter().map(|kept| kept.sum).collect(),
@@ -314,12 +316,12 @@ impl Jobs {
         let Some(job) = self.jobs.get_mut(&id) else { return };
         job.applying = None;
         let event = match result {
-            Ok(Output::Applied { model, state, totals }) => {
+            Ok(Output::Applied { model, before, state, totals }) => {
                 let line = Line::new(&totals, now.saturating_sub(job.opened_at), now);
                 let outcome = Outcome { accuracy: totals.accuracy() };
                 let bytes = serde_json::to_vec(&line).unwrap_or_default();
                 job.line = line;
-                round::Event::Applied { model, state, outcome, line: bytes }
+                round::Event::Applied { model, before, state, outcome, line: bytes }
             }
             Ok(_) => return,
             // A sum that cannot be applied however often one tries: the job ends and says why.
