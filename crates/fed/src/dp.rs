@@ -11,6 +11,12 @@
 //! a device's training is noised ([`ExampleNoise`]), so that whoever sees its update hardly learns of any one of its rows, but may
 //! well learn what they have in common.
 
+mod adaptive;
+mod ftrl;
+
+pub use adaptive::{AdaptiveClip, ClipBit};
+pub use ftrl::Correlated;
+
 use crate::plan::{Plan, PlanError, Resolution, Section, Weighting};
 use littoral_privacy::account::distributed::{self, Noise as Law, Release};
 use littoral_privacy::account::{Loss, Mechanism};
@@ -31,6 +37,15 @@ pub struct DifferentialPrivacy {
     pub clip: f64,
     /// Standard deviation of the noise over the sensitivity.
     pub noise_multiplier: f64,
+    /// Whether the clip follows the updates from then on. Default: it stays.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adaptive_clip: Option<AdaptiveClip>,
+    /// A device is part of at most one of so many versions in a row, 1 to 1,024. `dp-ftrl` needs it, nothing else has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bands: Option<u32>,
+    /// After so many versions correlated noise begins anew, 1 or more. Only `dp-ftrl` has it. Default: never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restart_rounds: Option<u64>,
     /// The job is refused if it would cost the viewers of the released model more; above 0.
     pub epsilon: f64,
     /// Default 10^-5.
@@ -88,6 +103,9 @@ fn beta() -> f64 {
 pub enum MechanismName {
     /// The cloud, on the opened sum: a discrete Gaussian. It sees the sum as it was.
     Central,
+    /// The cloud, on the opened sums: discrete Gaussians that are correlated over versions. Nothing is amplified by sampling, and
+    /// nothing need be.
+    DpFtrl,
     /// Devices, each a share of a discrete Gaussian, under masks.
     DistributedDiscreteGaussian,
     /// Devices, each a share of Skellam noise, under masks.
@@ -148,8 +166,14 @@ pub struct Summed {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Noise {
     pub spec: DifferentialPrivacy,
-    /// The noise on a sum, and of each device's share where devices add it.
+    /// The noise on a sum, and of each device's share where devices add it. Of correlated noise: a whole stretch, as one release.
     pub release: Release,
+    /// Steps of a clip, where the cloud adds the noise.
+    pub levels: u32,
+    /// What devices append where the clip follows the updates.
+    pub bit: Option<ClipBit>,
+    /// What the cloud adds if its noise has a memory.
+    pub correlated: Option<Correlated>,
 }
 
 /// Example-level noise with its numbers worked out.
@@ -198,6 +222,7 @@ impl DifferentialPrivacy {
     /// For `by_example`: `dim` coordinates are trained, in `epochs` expected passes over a device's rows.
     pub fn example_noise(&self, epochs: u32, dim: usize) -> Result<ExampleNoise, DpError> {
         self.check(1)?;
+        self.bit(1)?;
         if self.sampling != Sampling::Present {
             let expected = "none (devices are not the unit; each one's rows are sampled on it)";
             return wrong("sampling", expected, "sampled devices");
@@ -236,7 +261,7 @@ impl DifferentialPrivacy {
     }
 
     pub fn on_devices(&self) -> bool {
-        self.mechanism != MechanismName::Central
+        !matches!(self.mechanism, MechanismName::Central | MechanismName::DpFtrl)
     }
 
     /// Neighbouring data sets differ by one device's vector, or by two where one device is replaced by another.
@@ -247,16 +272,40 @@ impl DifferentialPrivacy {
         }
     }
 
-    /// What is sent of `len` coordinates as they are, under [`Noise::plan`].
-    pub fn summed(&self, len: usize) -> Summed {
-        let l2 = self.clip as f32;
-        Summed { len, l2, step: f64::from(l2) / f64::from(CENTRAL_LEVELS) }
+    /// What is sent of `len` coordinates as they are, under [`Noise::plan`]: in sums that are divided by `target`, for `rounds`
+    /// versions.
+    pub fn summed(&self, len: usize, target: u32, rounds: u64) -> Result<Summed, DpError> {
+        let (len, l2) = match self.bit(target)? {
+            Some(bit) => (len + 1, bit.l2),
+            None => (len, self.clip as f32),
+        };
+        Ok(Summed { len, l2, step: f64::from(l2) / f64::from(self.levels(rounds)?) })
     }
 
-    /// `clients`: the largest cohort; `min`: the fewest updates in a sum. Of `summed` devices that add the noise need the length
-    /// only: they send what they rotated.
-    pub fn noise(&self, clients: u32, min: u32, summed: Summed) -> Result<Noise, DpError> {
+    /// Steps of a clip, where the cloud adds the noise.
+    fn levels(&self, rounds: u64) -> Result<u32, DpError> {
+        match self.mechanism {
+            MechanismName::DpFtrl => self.ftrl_levels(rounds),
+            _ => Ok(CENTRAL_LEVELS),
+        }
+    }
+
+    fn bit(&self, target: u32) -> Result<Option<ClipBit>, DpError> {
+        let Some(rule) = self.adaptive_clip else { return Ok(None) };
+        match self.mechanism {
+            MechanismName::LocalDiscreteGaussian | MechanismName::DpFtrl | MechanismName::ExampleGaussian => {
+                let expected = "none: only central and distributed noise have room for a clip bit";
+                wrong("adaptive_clip", expected, "one")
+            }
+            _ => rule.bit(self.clip, self.noise_multiplier, target).map(Some),
+        }
+    }
+
+    /// `clients`: the largest cohort; `target`: what sums are divided by; `min`: the fewest updates in a sum. Of `summed` devices
+    /// that add the noise need no step: they send what they rotated.
+    pub fn noise(&self, clients: u32, target: u32, min: u32, summed: Summed, rounds: u64) -> Result<Noise, DpError> {
         self.check(min)?;
+        let bit = self.bit(target)?;
         if self.sampling_rate.is_some() {
             return wrong("sampling_rate", "none: only example-gaussian samples examples", "one");
         }
@@ -267,7 +316,8 @@ impl DifferentialPrivacy {
             MechanismName::ExampleGaussian => {
                 return wrong("mechanism", "a mechanism that noises updates", "example-gaussian");
             }
-            MechanismName::Central => return self.central(summed),
+            MechanismName::Central => return Ok(Noise { bit, ..self.central(summed)? }),
+            MechanismName::DpFtrl => return self.ftrl(summed, rounds),
             MechanismName::DistributedSkellam => Law::Skellam,
             MechanismName::DistributedDiscreteGaussian | MechanismName::LocalDiscreteGaussian => Law::DiscreteGaussian,
         };
@@ -280,8 +330,7 @@ impl DifferentialPrivacy {
             min_survivors,
             colluding,
             dim: summed.len as u64,
-            // Devices clip in 32 bits.
-            clip: f64::from(self.clip as f32),
+            clip: summed.l2.into(),
             bits: self.bits,
             rounding_beta: self.rounding_beta,
             noise_multiplier: self.noise_multiplier,
@@ -296,7 +345,7 @@ impl DifferentialPrivacy {
             };
             DpError { field, expected: e.expected, got: e.got.to_string() }
         })?;
-        Ok(Noise { spec: self.clone(), release })
+        Ok(Noise { spec: self.clone(), release, levels: CENTRAL_LEVELS, bit, correlated: None })
     }
 
     /// All of the noise at once.
@@ -305,7 +354,7 @@ impl DifferentialPrivacy {
         let release = Release::alone(self.noise_multiplier, one * f64::from(self.vectors_changed()), len as u64);
         let release =
             release.map_err(|e| DpError { field: "noise_multiplier", expected: e.expected, got: e.got.to_string() })?;
-        Ok(Noise { spec: self.clone(), release })
+        Ok(Noise { spec: self.clone(), release, levels: CENTRAL_LEVELS, bit: None, correlated: None })
     }
 
     fn check(&self, min: u32) -> Result<(), DpError> {
@@ -332,6 +381,16 @@ impl DifferentialPrivacy {
         if !(6..=40).contains(&self.bits) {
             return wrong("bits", "6 to 40", self.bits);
         }
+        if self.mechanism == MechanismName::DpFtrl && self.sampling != Sampling::Present {
+            let expected =
+                "none for dp-ftrl, whose account is of devices that come back late enough, and not of samples";
+            return wrong("sampling", expected, "sampled devices");
+        }
+        for (field, given) in [("bands", self.bands.is_some()), ("restart_rounds", self.restart_rounds.is_some())] {
+            if given && self.mechanism != MechanismName::DpFtrl {
+                return wrong(field, "none: only dp-ftrl has noise that is correlated over versions", "one");
+            }
+        }
         match self.sampling {
             Sampling::Poisson(rate) if !(rate > 0.0 && rate <= 1.0) => {
                 wrong("sampling.poisson", "a rate above 0 and at most 1", rate)
@@ -356,8 +415,8 @@ impl Noise {
 
     /// The plan of fixed point for sums of up to `cohort_max` updates: of one section where devices add the noise.
     ///
-    /// Where the cloud does, steps are fine enough that rounding lengthens no update by a thousandth, and coarse enough for exact
-    /// noise.
+    /// Where the cloud does, steps are fine enough that rounding hardly lengthens an update, and coarse enough for exact noise.
+    /// `sections` have the length and, as range, the norm of what the noise was worked out for.
     pub fn plan(&self, cohort_max: u32, mut sections: Vec<Section>, wholes: usize) -> Result<Plan, PlanError> {
         match sections.pop() {
             Some(section) if self.on_devices() && sections.is_empty() => {
@@ -365,7 +424,7 @@ impl Noise {
             }
             last => {
                 sections.extend(last);
-                let levels = Resolution::Levels(CENTRAL_LEVELS);
+                let levels = Resolution::Levels(self.levels);
                 Plan::new(cohort_max, Weighting::Uniform, levels, sections, wholes)?.quiet()
             }
         }
@@ -380,9 +439,9 @@ impl Noise {
     }
 
     /// σ² of the discrete Gaussian that the cloud adds to each coordinate of a sum, in steps of the plan; `None` where devices
-    /// have added theirs.
+    /// have added theirs, or noise has a memory.
     pub fn central_variance(&self) -> Option<Ratio> {
-        (!self.on_devices()).then_some(self.release.share_variance)
+        (self.spec.mechanism == MechanismName::Central).then_some(self.release.share_variance)
     }
 
     /// What one release costs, seen by those who see all of it with its noise.

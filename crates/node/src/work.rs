@@ -7,6 +7,7 @@ mod apply;
 mod bench;
 mod compressed;
 mod local;
+mod private;
 mod steps;
 mod training;
 mod version;

@@ -177,6 +177,7 @@ impl Fleet {
         let identity = DeviceIdentity {
             key: key(&name),
             roster: None,
+            masks: None,
             group_min: 3,
             entropy: Entropy::new([i; 32]),
             name: name.clone(),

@@ -79,6 +79,7 @@ fn device(rows: &Rows) -> Device {
     let identity = DeviceIdentity {
         key: key("device"),
         roster: None,
+        masks: None,
         group_min: 3,
         entropy: Entropy::new([0; 32]),
         name: "device".into(),

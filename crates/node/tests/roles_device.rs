@@ -41,6 +41,7 @@ fn a_device_at_the_cloud_goes_to_an_edge_that_comes_when_nothing_is_in_hand() {
         upstreams,
         data: Vec::new(),
         roster: None,
+        masks: None,
         group_min: 3,
         entropy: Entropy::new([0; 32]),
     };

@@ -4,9 +4,9 @@
 //! The devices are the shipped roles, event by event, without a network. The cloud's words come from the real session
 //! (`fed::masks::cloud`) and are changed on their way.
 
-use littoral_fed::masks::SealingStep;
 use littoral_fed::masks::cloud::{Masking, Say};
 use littoral_fed::masks::context;
+use littoral_fed::masks::{SealingStep, ThreatName};
 use littoral_fed::roster::{self, Register};
 use littoral_fed::round::Phase;
 use littoral_node::job::{JobSpec, Task};
@@ -160,6 +160,7 @@ fn identity(number: u8) -> DeviceIdentity {
         upstreams: Vec::new(),
         data: Vec::new(),
         roster: Some(key(201).id()),
+        masks: None,
         group_min: 3,
         entropy: Entropy::new([number; 32]),
     }
@@ -370,6 +371,35 @@ fn a_device_that_wants_larger_sums_declines_and_says_so() {
     let came = hosts[0].step(Event::Received { link: LINK, message });
     assert!(came.steps.is_empty() && came.offers == 0, "{came:?}");
     assert!(came.refused.iter().any(|why| why.contains("group_min: 4 or more expected")), "{came:?}");
+}
+
+/// Whoever writes jobs decides whether sums are masked, unless a device asks for masks itself.
+#[test]
+fn a_device_that_wants_masks_takes_part_in_nothing_less() {
+    let mut open = job("active").text().clone();
+    open.secure_aggregation = None;
+    let jobs = [JobSpec::check(open).unwrap(), job("honest"), job("active")];
+    for (least, enough) in [(ThreatName::Honest, [false, true, true]), (ThreatName::Active, [false, false, true])] {
+        for (spec, enough) in jobs.iter().zip(enough) {
+            let mut hosts = hosts();
+            hosts[0].device = Device::new(DeviceIdentity { masks: Some(least), ..identity(1) }, Vec::new());
+            hosts[0].connect();
+            let masked = spec.settings().masked.is_some();
+            let message = Message::Task {
+                collection: Collection { job: JobId(1), version: 0, work: Kind::Train, attempt: 0 },
+                spec: Blob::new(Task { spec: spec.clone(), population: 5 }.encode()).unwrap(),
+                model: Manifest::of(&[7; 24]).unwrap(),
+                inline: None,
+                counted: 0,
+                commitment: masked.then_some([1; 32]),
+            };
+            let came = hosts[0].step(Event::Received { link: LINK, message });
+            let takes_part = came.offers > 0 || !came.steps.is_empty();
+            assert_eq!(takes_part, enough, "{least:?}, {:?}: {came:?}", spec.text().secure_aggregation);
+            let told = came.refused.iter().any(|why| why.contains("expected by this device's configuration"));
+            assert_eq!(told, !enough, "{came:?}");
+        }
+    }
 }
 
 #[test]

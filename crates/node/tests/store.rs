@@ -150,7 +150,7 @@ async fn a_newer_schema_is_refused() {
     sqlx::query("UPDATE schema SET version = 99").execute(&mut connection).await.unwrap();
     connection.close().await.unwrap();
     let refused = SqliteStore::open(dir.path()).await.err().unwrap();
-    assert_eq!(refused, StoreError::Newer { path, known: 2, got: 99 });
+    assert_eq!(refused, StoreError::Newer { path, known: 3, got: 99 });
 }
 
 async fn sql(path: &std::path::Path, statements: &[&'static str]) {

@@ -291,6 +291,7 @@ fn device_factory(cloud: NodeId, upstreams: Vec<Peer>, offer: DataOffer, roster:
             upstreams: upstreams.clone(),
             data: vec![offer.clone()],
             roster: Some(roster),
+            masks: None,
             group_min: 2,
             entropy: Entropy::new(boot.entropy),
         };

@@ -67,6 +67,11 @@ impl Round {
         }
         if done.work == Work::Train {
             self.trained += 1;
+            if self.settings.spacing > 1 {
+                let first = done.version + self.settings.spacing;
+                self.spaced.retain(|_, first| *first > done.version + 1);
+                self.spaced.extend(self.members.absorbed().map(|name| (name.to_owned(), first)));
+            }
         }
         let version = if done.work == Work::Evaluate { done.version } else { done.version + 1 };
         let work = if self.trained >= self.settings.rounds || self.on_target() { Work::Evaluate } else { Work::Train };

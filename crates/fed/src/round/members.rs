@@ -49,7 +49,7 @@ impl MemberState {
 #[derive(Debug, Default)]
 pub(super) struct Members {
     all: BTreeMap<NodeId, Member>,
-    /// In a partial.
+    /// How many are in a partial.
     absorbed: usize,
     /// Neither in a partial nor out.
     open: usize,
@@ -95,6 +95,12 @@ impl Members {
     /// Members in a partial, and members that may still come.
     pub fn tally(&self) -> (usize, usize) {
         (self.absorbed, self.open)
+    }
+
+    /// Names of those in a partial.
+    pub fn absorbed(&self) -> impl Iterator<Item = &str> {
+        let is_in = |m: &&Member| matches!(m.state, MemberState::In(_));
+        self.all.values().filter(is_in).map(|m| m.name.as_str())
     }
 
     /// Those who will not take part, and why.

@@ -137,6 +137,8 @@ pub struct Round {
     /// Numbers for incarnations: those of two runs of the cloud never meet.
     next_number: u64,
     declines: Declines,
+    /// By name: the first version for which a device may be drawn again.
+    spaced: BTreeMap<String, u64>,
     /// What nobody else can guess, for masked sums.
     entropy: [u8; 32],
     /// Which devices there are, as devices believe it.
@@ -178,6 +180,7 @@ impl Round {
             population: 0,
             next_number: u64::from(epoch) << 32,
             declines: Declines::default(),
+            spaced: BTreeMap::new(),
             entropy,
             register: None,
             samples: 0,

@@ -109,6 +109,8 @@ pub struct Settings {
     pub seed: u64,
     /// By which law devices are drawn.
     pub sampling: Sampling,
+    /// A device is part of at most one of so many versions in a row; 1: of any.
+    pub spacing: u64,
     /// Sums are masked.
     pub masked: Option<Masked>,
 }
@@ -195,6 +197,9 @@ impl Settings {
                 population,
                 format!("at least cohort.target, {target}"),
             );
+        }
+        if !(1..=1_000_000).contains(&self.spacing) {
+            return wrong("spacing", self.spacing, "1 to 1000000 versions");
         }
         if let Some(accuracy) = self.target_accuracy
             && !(accuracy > 0.0 && accuracy <= 1.0)

@@ -97,7 +97,15 @@ impl Round {
         if !others.is_empty() {
             text += &format!("; without that data set: {}", listed(others));
         }
-        if self.presence.count_willing() >= need as usize {
+        let spaced = self.presence.willing().filter(|(_, a)| !self.may_be_drawn(&a.name)).count();
+        if spaced > 0 {
+            let spacing = self.settings.spacing;
+            text += &format!(
+                "; {spaced} of them were in one of the last {} versions, and may be in one of {spacing} only",
+                spacing - 1
+            );
+        }
+        if self.presence.count_willing() - spaced >= need as usize {
             text += "; waiting a little for more";
         }
         text + &by_reason("declined", resting)

@@ -29,6 +29,7 @@ fn settings(target: u32, min: u32) -> Settings {
         statistics: false,
         seed: 1,
         sampling: Default::default(),
+        spacing: 1,
         masked: None,
     }
     .checked()
@@ -477,4 +478,36 @@ fn numbers_that_nobody_gave_are_refused() {
         let said = scene.step(1, Event::Edge { edge: B, holds: vec![(lie, vec![])] });
         assert_eq!(said, [Effect::Fence { edge: B, incarnation: lie }]);
     }
+}
+
+/// Noise that is correlated over versions is accounted for devices that come back late enough.
+#[test]
+fn a_device_is_drawn_for_one_of_so_many_versions_also_after_a_restart() {
+    let mut scene = Scene::new(1, 1, &[]);
+    scene.round.settings.spacing = 3;
+    scene.round.settings.rounds = 9;
+    (1..=4).for_each(|i| drop(scene.here(0, i, A)));
+    let mut drawn = Vec::new();
+    for version in 0..6u64 {
+        scene.step(1_000 * version + 200, Event::Tick);
+        let is_asked = |i: &u8| scene.ever_asked(*i).is_some_and(|at| at.collection.version == version);
+        let asked: Vec<u8> = (1..=4).filter(is_asked).collect();
+        let [one] = asked[..] else { panic!("version {version}: {asked:?}") };
+        assert!(!drawn.iter().rev().take(2).any(|before| *before == one), "{drawn:?}, then {one}");
+        drawn.push(one);
+        scene.version(1_000 * version + 300, &[one], &[version as u8]);
+    }
+    // Two of three are spaced out, the third one is enough; without it the job waits, and says for what.
+    let last = scene.decided.iter().rposition(|e| matches!(e, Effect::Record(Record::Applied { .. })));
+    scene.decided.truncate(last.unwrap() + 1);
+    let mut back = scene.restored(7_000);
+    for i in [drawn[5], drawn[4]] {
+        back.here(7_000, i, A);
+    }
+    back.step(7_200, Event::Tick);
+    assert_eq!(back.round.stage(), &Stage::Wait { since: 7_000 });
+    let why = back.round.why("t").unwrap();
+    assert!(why.contains("2 of them were in one of the last 2 versions"), "{why}");
+    back.here(7_300, drawn[3], A);
+    assert!(back.ever_asked(drawn[3]).is_some());
 }

@@ -6,6 +6,7 @@ use super::{Effect, Millis, Record, Round, Stage};
 use crate::dp::Sampling;
 use littoral_wire::NodeId;
 use littoral_wire::codec::Wire;
+use littoral_wire::message::Work;
 
 enum Choice {
     /// Key and name of each device chosen.
@@ -45,7 +46,10 @@ impl Round {
         if self.settings.sampling != Sampling::Present {
             return self.sample(now);
         }
-        let here = self.presence.count_willing();
+        let here = match self.settings.spacing {
+            1 => self.presence.count_willing(),
+            _ => self.presence.willing().filter(|(_, a)| self.may_be_drawn(&a.name)).count(),
+        };
         let wanted = self.settings.cohort_size();
         if here < self.settings.cohort.min as usize {
             return self.presence.first_awake().map_or(Choice::TooFew, Choice::WaitUntil);
@@ -60,7 +64,7 @@ impl Round {
                 return Choice::WaitUntil(until);
             }
         }
-        let cohort = self.draw(wanted, |_, _| true);
+        let cohort = self.draw(wanted, |_, name| self.may_be_drawn(name));
         // Fewer are drawn than are here if a machine is here under two keys.
         if cohort.len() < self.settings.cohort.min as usize { Choice::TooFew } else { Choice::Cohort(cohort) }
     }
@@ -97,6 +101,12 @@ impl Round {
         let mut cohort: Vec<(NodeId, String)> = cohort.into_iter().map(|(_, device, name)| (device, name)).collect();
         cohort.sort_unstable();
         Choice::Cohort(cohort)
+    }
+
+    /// It was in none of the last versions, of which it may be in one only.
+    pub(super) fn may_be_drawn(&self, name: &str) -> bool {
+        self.collection.work != Work::Train
+            || self.spaced.get(name).is_none_or(|first| self.collection.version >= *first)
     }
 
     /// `allowed`: of this key and name.
@@ -138,7 +148,9 @@ impl Round {
         let (absorbed, open) = self.members.tally();
         let missing = self.settings.cohort_size().saturating_sub(absorbed + open);
         let names = self.members.names();
-        let added = self.draw(missing, |device, name| self.members.get(device).is_none() && !names.contains(name));
+        let added = self.draw(missing, |device, name| {
+            self.members.get(device).is_none() && !names.contains(name) && self.may_be_drawn(name)
+        });
         if added.is_empty() {
             return false;
         }

@@ -2,6 +2,7 @@
 
 use super::{Bound, L2, NoBound, Raw, SealError, expect};
 use crate::compress::{Linear, Seed, residual};
+use crate::dp::ClipBit;
 use littoral_privacy::clip;
 use littoral_privacy::rotate::{self, Rotation};
 
@@ -105,6 +106,21 @@ fn mapped(mut raw: Raw, linear: &dyn Linear, seed: &Seed) -> Result<Raw, SealErr
 impl Clipped<L2> {
     pub fn l2(&self) -> f64 {
         self.bound.0
+    }
+
+    /// Scales the delta from the clip that it was clipped to, to the one that noise is calibrated to, and appends whether it was
+    /// longer before as one more coordinate ([`ClipBit`]). An update without sections is refused.
+    pub fn with_clip_bit(mut self, bit: &ClipBit) -> Result<Self, SealError> {
+        let (clipped_to, short) = (self.bound.0, self.norm.is_some_and(|norm| norm <= self.bound.0));
+        expect("sections", 1, self.raw.sections.len())?;
+        let delta = &mut self.raw.sections[0];
+        let scale = f64::from(bit.clip) / clipped_to;
+        delta.iter_mut().for_each(|x| *x = (f64::from(*x) * scale) as f32);
+        // Scaling rounds; the bound is of the floats that come out.
+        clip::l2(delta, bit.clip)?;
+        delta.push(if short { bit.height } else { -bit.height });
+        self.bound = L2(bit.l2.into());
+        Ok(self)
     }
 
     /// As [`Clipped::transform`], by a map that has a proven bound; one that has none is refused.

@@ -11,6 +11,7 @@
 //! | `deployed` | seconds and bytes of a round between real processes |
 //! | `llm` | a language model's tokens per second, and its memory |
 //! | `secagg` | what secure aggregation costs devices and the server |
+//! | `dp` | accuracy at an epsilon, with noise of the cloud or of the devices under masks |
 //! | `membership` | what epsilon buys against membership inference |
 //! | `edge` | memory of an edge and of the cloud while large updates arrive |
 //!

@@ -49,6 +49,8 @@ pub struct DeviceConfig {
     pub cloud: String,
     /// The key that signs rosters of devices.
     pub roster: String,
+    /// The least that sums must be masked against.
+    pub masks: MasksName,
     /// Fewest updates in a masked sum that this device takes part in.
     pub group_min: u32,
     pub upstreams: Vec<String>,
@@ -57,6 +59,19 @@ pub struct DeviceConfig {
     pub network: Network,
     pub limits: DeviceLimits,
     pub data: Sources,
+}
+
+/// What a device asks of the sums that it takes part in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MasksName {
+    /// As the job says.
+    #[default]
+    Job,
+    /// Masks at least against a cloud that follows the protocol.
+    Honest,
+    /// Masks against a cloud that lies.
+    Active,
 }
 
 /// How a machine dials.
@@ -133,6 +148,7 @@ impl Default for DeviceConfig {
             name: String::new(),
             cloud: String::new(),
             roster: String::new(),
+            masks: MasksName::Job,
             group_min: 3,
             upstreams: Vec::new(),
             threads: 1,

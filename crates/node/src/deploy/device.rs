@@ -6,13 +6,14 @@ use super::enrol::Enrolment;
 use super::listen::dialler;
 use super::running::{collect, host_settings};
 use super::{DeployError, Running, folder};
-use crate::config::DeviceConfig;
+use crate::config::{DeviceConfig, MasksName};
 use crate::host::{self, OnReport, World, keys};
 use crate::role::device::{Device, DeviceIdentity};
 use crate::role::redial::draw;
 use crate::role::{Entropy, Peer};
 use crate::store::Store;
 use crate::transport::Address;
+use littoral_fed::masks::ThreatName;
 use littoral_wire::NodeId;
 use std::path::Path;
 use std::sync::Arc;
@@ -63,6 +64,11 @@ pub async fn start_device(config: &DeviceConfig, base: &Path, on_report: OnRepor
         upstreams,
         data,
         roster,
+        masks: match config.masks {
+            MasksName::Job => None,
+            MasksName::Honest => Some(ThreatName::Honest),
+            MasksName::Active => Some(ThreatName::Active),
+        },
         group_min: config.group_min,
         entropy,
     };

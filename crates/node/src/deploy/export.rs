@@ -49,7 +49,7 @@ pub fn safetensors(spec: &JobSpec, object: &mut (impl Read + Seek), out: &mut im
     let mut buffer = Vec::new();
     let vectors = 1 + version.broadcast;
     let weights = version.blocks().map(|block| version.at(&block, 0, vectors));
-    let standardisation = version.standardisation_at()..version.model_bytes();
+    let standardisation = version.standardisation_at()..version.standardisation_at() + 8 * version.inputs;
     for part in weights.chain([standardisation]) {
         buffer.resize(part.len(), 0);
         object.seek(SeekFrom::Start(part.start as u64))?;

@@ -79,6 +79,7 @@ fn settings(text: &JobText) -> Result<Settings, JobError> {
         statistics: text.data.has_statistics(),
         seed: text.seed,
         sampling: text.differential_privacy.as_ref().map_or_else(Default::default, |dp| dp.sampling),
+        spacing: text.differential_privacy.as_ref().map_or(1, |dp| dp.spacing()),
         masked: None,
     };
     let place = |field: &str| match field {

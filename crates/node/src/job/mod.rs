@@ -23,6 +23,7 @@ use littoral_fed::round::{Masked, Settings};
 use littoral_model::{Model, Shape};
 use littoral_wire::bounded::printable;
 use littoral_wire::message::{SPEC_BYTES_MAX, Work};
+use littoral_wire::object::{CHUNK_BYTES, CHUNKS_MAX};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::sync::{Arc, OnceLock};
@@ -140,7 +141,9 @@ impl JobSpec {
             (Some(plan), Some(_)) => plan.clone().quiet().map_err(unplanned),
             // Nothing is longer than the clip; every device counts once.
             (None, Some(Protection::Devices(noise))) => {
-                let sections = algorithm.sections(params, noise.spec.clip as f32);
+                let bit = noise.bit.as_ref();
+                let range = bit.map_or(noise.spec.clip as f32, |bit| bit.l2);
+                let sections = algorithm.sections(params + usize::from(bit.is_some()), range);
                 noise.plan(cohort_max, sections, wholes).map_err(unplanned)
             }
             // How many examples a device has, and how well they are learnt, is not told.
@@ -188,7 +191,20 @@ impl JobSpec {
         }
         let broadcast = algorithm.cloud_state().iter().filter(|s| s.broadcast).count();
         let kept = algorithm.cloud_state().len() - broadcast;
-        let version = VersionLayout { params, broadcast, kept, inputs: width };
+        let noise = match &protection {
+            Some(Protection::Devices(noise)) => Some(noise),
+            _ => None,
+        };
+        let memory = noise.and_then(|noise| noise.correlated.as_ref()).map_or(0, |c| c.matrix.bands() - 1);
+        let clip = noise.is_some_and(|noise| noise.bit.is_some());
+        let version = VersionLayout { params, broadcast, kept, inputs: width, clip, memory };
+        let bytes_max = CHUNK_BYTES * CHUNKS_MAX;
+        if version.state_bytes() > bytes_max {
+            let expected = format!(
+                "fewer: what the cloud remembers of a model of {params} parameters takes at most {bytes_max} bytes"
+            );
+            return Err(JobError::new("differential_privacy.bands", expected, memory + 1));
+        }
         let inner = Inner {
             text,
             model,
@@ -426,6 +442,8 @@ pub struct Totals {
     pub classifies: bool,
     /// Bytes of all devices' updates of training.
     pub update_bytes: Option<u64>,
+    /// The norm to which devices clipped, where it follows the updates.
+    pub clip: Option<f32>,
 }
 
 impl Totals {
@@ -452,6 +470,9 @@ pub struct Line {
     /// Of one device, the mean over those that are in the version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub update_bytes: Option<u64>,
+    /// The norm to which devices clipped, where it follows their updates.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clip: Option<f32>,
     /// From asking devices to the applied sum.
     pub took_ms: u64,
     pub at_ms: u64,
@@ -469,6 +490,7 @@ impl Line {
             test_loss: (totals.rows > 0).then(|| totals.loss_sum / totals.rows as f64),
             test_rows: totals.rows,
             update_bytes: totals.update_bytes.filter(|_| totals.devices > 0).map(|bytes| bytes / totals.devices),
+            clip: totals.clip,
             took_ms,
             at_ms,
         }

@@ -6,7 +6,9 @@
 //! ```text
 //! model object   for each block:  w, then each vector that devices get with it (SCAFFOLD's C)
 //!                then             mean (f32 per input), 1 / standard deviation (f32 per input)
-//! state object   for each block:  each vector that only the cloud needs (m, v)
+//!                then             the norm to which devices clip (f32), if it changes from version to version
+//! state object   for each block:  each vector that only the cloud needs (m, v), then what noise that is correlated over
+//!                                 versions remembers: last sums (i64), last results (f64), each the newest first
 //! ```
 
 use std::ops::Range;
@@ -23,6 +25,10 @@ pub struct VersionLayout {
     pub kept: usize,
     /// Inputs that are standardised; 0: none.
     pub inputs: usize,
+    /// The norm to which devices clip changes from version to version.
+    pub clip: bool,
+    /// Versions that noise on sums remembers.
+    pub memory: usize,
 }
 
 impl VersionLayout {
@@ -33,11 +39,21 @@ impl VersionLayout {
     }
 
     pub fn model_bytes(&self) -> usize {
-        4 * (self.params * (1 + self.broadcast) + 2 * self.inputs)
+        self.clip_at() + if self.clip { 4 } else { 0 }
+    }
+
+    /// Where the clip stands in the model object, if it does; behind all else.
+    pub fn clip_at(&self) -> usize {
+        self.standardisation_at() + 8 * self.inputs
     }
 
     pub fn state_bytes(&self) -> usize {
-        4 * self.params * self.kept
+        4 * self.params * self.state_vectors()
+    }
+
+    /// Vectors of four bytes per parameter in the state object.
+    pub fn state_vectors(&self) -> usize {
+        self.kept + 4 * self.memory
     }
 
     /// Where a block's vector stands in an object of `vectors` vectors. `vector` 0 of the model object is w.

@@ -14,6 +14,7 @@ use super::said::Said;
 use super::{Effect, Entropy, Event, LinkId, Millis, Peer, Report, Role, Row, RowKey, Table, Timer, WorkId, Write};
 use crate::work::{Output, Work, WorkFault};
 use littoral_fed::included::{Included, check_verdict};
+use littoral_fed::masks::ThreatName;
 use littoral_fed::masks::device::Masked;
 use littoral_wire::codec::Wire;
 use littoral_wire::message::{DataOffer, Inline, Name, Reason, Verdict, Work as Kind, version_number};
@@ -40,6 +41,8 @@ pub struct DeviceIdentity {
     pub data: Vec<DataOffer>,
     /// Who says which devices there are; without it the device takes part in no masked sum whose cloud may be active.
     pub roster: Option<NodeId>,
+    /// The least that sums must be masked against; `None`: as the job says.
+    pub masks: Option<ThreatName>,
     /// In a masked sum of fewer updates this device takes no part.
     pub group_min: u32,
     pub entropy: Entropy,
@@ -196,16 +199,45 @@ impl Task {
 }
 
 impl Task {
+    /// Why this device takes no part in an open sum, or one that is masked too weakly for it. Without a word of its own it does as
+    /// the job says: then whoever writes jobs could have its updates as they are.
+    fn shows_too_much(&self, least: ThreatName) -> Option<String> {
+        let told = crate::job::Task::decode(&self.spec).ok()?;
+        let masked = told.spec.settings().masked.as_ref().map(|masked| masked.agreement.threat);
+        let (expected, enough) = match least {
+            ThreatName::Active => ("a masked sum, threat \"active\",", masked == Some(ThreatName::Active)),
+            ThreatName::Honest => ("a masked sum", masked.is_some()),
+        };
+        let got = match masked {
+            None => "a job without [secure_aggregation]",
+            Some(_) => "threat \"honest\"",
+        };
+        (!enough).then(|| format!("secure_aggregation: {expected} expected by this device's configuration, got {got}"))
+    }
+
     /// Why this device cannot take part once more: the account of the job holds for so many times.
     fn exceeds_cap(&self, collection: Collection, taken_part: u64) -> Option<String> {
-        if collection.work != Kind::Train {
-            return None;
-        }
+        // A job of another release is refused by the work.
         let told = crate::job::Task::decode(&self.spec).ok()?;
-        let cap = told.spec.terms()?.participations;
+        let cap = told.spec.terms().filter(|_| collection.work == Kind::Train)?.participations;
         (taken_part >= cap).then(|| {
             format!(
                 "differential_privacy.participations_max: at most {cap} expected, since what the job costs is accounted for that                  often, and this device has sealed an update {taken_part} times"
+            )
+        })
+    }
+
+    /// Why this device cannot take part in this version: the noise is correlated over versions, and its account holds for devices
+    /// that are in at most one of so many in a row. `here`: the last version of training that counts this device.
+    fn comes_too_soon(&self, collection: Collection, here: u32) -> Option<String> {
+        let told = crate::job::Task::decode(&self.spec).ok()?;
+        let spacing = told.spec.settings().spacing;
+        let first = (u64::from(here) + spacing).saturating_sub(1);
+        (collection.work == Kind::Train && here > 0 && collection.version < first).then(|| {
+            format!(
+                "differential_privacy.bands: a version from {first} on expected, since this device was in one of the last {spacing}, \
+                 got {}",
+                collection.version
             )
         })
     }
@@ -431,7 +463,9 @@ impl Device {
             return self.decline(collection, why, effects);
         }
         let taken_part = self.taken_part.get(&collection.job).copied().unwrap_or(0);
-        if let Some(why) = task.exceeds_cap(collection, taken_part) {
+        let too_open = self.identity.masks.and_then(|least| task.shows_too_much(least));
+        let too_often = || task.exceeds_cap(collection, taken_part).or_else(|| task.comes_too_soon(collection, here));
+        if let Some(why) = too_open.or_else(too_often) {
             self.tasks.remove(&collection);
             return self.decline(collection, why, effects);
         }

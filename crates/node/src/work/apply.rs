@@ -4,24 +4,21 @@
 //! each is in memory (but of sums that were compressed by a linear map: `compressed`). Sums are integers, so neither the order of partials nor the cut into blocks leaves a trace.
 
 use super::compressed::MappedBack;
+use super::private::Private;
 use super::version::{self, put_reals, put_wholes, reals, wholes};
 use super::{ObjectWriter, Objects, Output, WorkFault};
 use crate::data::statistics::Sums;
-use crate::job::{BLOCK, EVALUATION_WHOLES, JobSpec, LOSS_PER_UNIT, Totals, VersionLayout};
+use crate::job::{BLOCK, EVALUATION_WHOLES, JobSpec, LOSS_PER_UNIT, Totals};
 use crate::role::Entropy;
 use littoral_fed::algorithm::{Chunk, State, StateSlice, StateVector, apply_chunk};
-use littoral_fed::dp::Noise;
 use littoral_fed::masks::cloud::Opening;
 use littoral_fed::open::{self, open_header, open_section};
 use littoral_fed::plan::Plan;
 use littoral_model::Loss;
-use littoral_privacy::noise::DiscreteGaussian;
-use littoral_privacy::rotate::Rotation;
 use littoral_tensor::fixed::add_packed;
 use littoral_wire::ObjectId;
 use littoral_wire::message::{Collection, Work};
 use littoral_wire::object::Manifest;
-use rand_chacha::ChaCha20Rng;
 use std::fmt::Display;
 use std::ops::Range;
 
@@ -33,11 +30,16 @@ pub fn initial(spec: &JobSpec, objects: &dyn Objects) -> Result<Output, WorkFaul
     let vectors = spec.algorithm().cloud_state();
     for block in layout.blocks() {
         let states: Vec<State> = vectors.iter().map(|vector| vector.initial.state(block.len())).collect();
-        next.append(&w[block], &vectors, &states)?;
+        let memory = vec![0; 16 * layout.memory * block.len()];
+        next.append(&w[block], &vectors, &states, &memory)?;
     }
-    let mean = vec![0.0; layout.inputs];
-    let inv_std = vec![1.0; layout.inputs];
-    let (model, state) = next.finish(&mean, &inv_std)?;
+    let mut tail = Vec::with_capacity(8 * layout.inputs + 4);
+    put_reals(&vec![0.0; layout.inputs], &mut tail);
+    put_reals(&vec![1.0; layout.inputs], &mut tail);
+    if let Some(bit) = spec.noise().and_then(|noise| noise.bit) {
+        put_reals(&[bit.clip], &mut tail);
+    }
+    let (model, state) = next.finish(&tail)?;
     Ok(Output::Initial { model, state })
 }
 
@@ -99,7 +101,9 @@ pub fn run(
             if spec.noise().is_some() {
                 opened.weight_sum = spec.settings().cohort.target.into();
             }
-            let private = spec.noise().map(|noise| Private::new(noise, spec, collection, entropy)).transpose()?;
+            totals.clip = version::clip(spec.version(), objects, model)?;
+            let private = spec.noise().map(|noise| Private::new(noise, spec, collection, totals.clip, entropy));
+            let private = private.transpose()?;
             step(spec, collection, plan, model, state, &sums, &opened, private, objects)?
         }
     };
@@ -133,40 +137,6 @@ fn standardise(
     Ok(next.finish()?)
 }
 
-/// What becomes of the sums of a private job before the algorithm sees them.
-struct Private {
-    noise: Option<DiscreteGaussian>,
-    generator: ChaCha20Rng,
-    /// Where devices rotated what they sent.
-    rotation: Option<Rotation>,
-}
-
-impl Private {
-    fn new(noise: &Noise, spec: &JobSpec, collection: Collection, entropy: &Entropy) -> Result<Self, WorkFault> {
-        let sampler = noise.central_variance().map(DiscreteGaussian::new);
-        Ok(Self {
-            noise: sampler.transpose().map_err(refused)?,
-            generator: entropy.generator("noise on the sum"),
-            rotation: noise.on_devices().then(|| super::local::rotation(spec, collection)),
-        })
-    }
-
-    /// Blocks come in order, each once.
-    fn add_noise(&mut self, words: &mut [i64]) {
-        if let Some(noise) = &self.noise {
-            noise.add_to(words, &mut self.generator);
-        }
-    }
-
-    fn rotate_back(&self, first: usize, sum: &mut [f64]) {
-        if let Some(rotation) = &self.rotation {
-            let mut narrow: Vec<f32> = sum.iter().map(|&sum| sum as f32).collect();
-            rotation.inverse_from(first, &mut narrow);
-            sum.iter_mut().zip(narrow).for_each(|(sum, narrow)| *sum = narrow.into());
-        }
-    }
-}
-
 /// The algorithm's cloud half.
 #[allow(clippy::too_many_arguments)]
 fn step(
@@ -177,7 +147,7 @@ fn step(
     state: Option<&Manifest>,
     sums: &Partials<'_>,
     opened: &open::Totals,
-    mut private: Option<Private>,
+    mut private: Option<Private<'_>>,
     objects: &dyn Objects,
 ) -> Result<(Manifest, Option<Manifest>), WorkFault> {
     let (layout, algorithm) = (spec.version(), spec.algorithm());
@@ -196,13 +166,13 @@ fn step(
     let back = spec.linear().map(|linear| MappedBack::read(spec, linear, collection, plan, sums, add_noise));
     let back = back.transpose()?;
     let mut next = Next::begin(spec, objects)?;
+    let mut memory = Vec::new();
     for block in layout.blocks() {
         let len = block.len();
         for state in &mut states {
             truncate(state, len);
         }
         w.truncate(len);
-        words.truncate(len);
         sum.truncate(len);
         // What lies in the model's object: w and the broadcast vectors.
         bytes.resize(4 * len * (1 + layout.broadcast), 0);
@@ -213,33 +183,39 @@ fn step(
         }
         take(&mut states, &vectors, true, parts);
         if let Some(state) = state {
-            bytes.resize(4 * len * layout.kept, 0);
-            objects.read(state.id(), layout.at(&block, 0, layout.kept).start as u64, &mut bytes)?;
-            take(&mut states, &vectors, false, bytes.chunks_exact(4 * len));
+            let vectors_kept = layout.state_vectors();
+            bytes.resize(4 * len * vectors_kept, 0);
+            objects.read(state.id(), layout.at(&block, 0, vectors_kept).start as u64, &mut bytes)?;
+            let (kept, remembered) = bytes.split_at(4 * len * layout.kept);
+            take(&mut states, &vectors, false, kept.chunks_exact(4 * len));
+            memory.clear();
+            memory.extend_from_slice(remembered);
         }
         for section in 0..plan.sections().len() {
             if let Some(back) = &back {
                 back.copy_to(block.start, &mut sum);
             } else {
-                sums.read(plan.section_bytes(section, block.clone()), &mut packed)?;
-                open_section(plan, section, block.clone(), &packed, &mut words).map_err(refused)?;
-                if let Some(private) = &mut private {
-                    private.add_noise(&mut words);
-                }
-                sum.iter_mut().zip(&words).for_each(|(sum, &word)| *sum = word as f64);
-                if let Some(private) = &private {
-                    private.rotate_back(block.start, &mut sum);
+                let appended = private.as_ref().filter(|_| block.end == layout.params).map_or(0, Private::appended);
+                let summed = block.start..block.end + appended;
+                words.resize(summed.len(), 0);
+                sums.read(plan.section_bytes(section, summed.clone()), &mut packed)?;
+                open_section(plan, section, summed, &packed, &mut words).map_err(refused)?;
+                match &mut private {
+                    Some(private) => private.block(block.start, len, &mut words, &mut memory, &mut sum)?,
+                    None => sum.iter_mut().zip(&words).for_each(|(sum, &word)| *sum = word as f64),
                 }
             }
             let mut state: Vec<StateSlice<'_>> = states.iter_mut().map(|state| state.slice(0, len)).collect();
             let chunk = Chunk { first: block.start, model: &mut w, state: &mut state, sum: &sum };
             apply_chunk(algorithm, plan, opened, section, chunk).map_err(refused)?;
         }
-        next.append(&w, &vectors, &states)?;
+        next.append(&w, &vectors, &states, &memory)?;
     }
     bytes.resize(8 * layout.inputs, 0);
     objects.read(model.id(), layout.standardisation_at() as u64, &mut bytes)?;
-    next.finish_with(&bytes)
+    let next_clip = || private.as_ref()?.next_clip(plan.step(0), opened.weight_sum as f64);
+    put_reals(next_clip().as_slice(), &mut bytes);
+    next.finish(&bytes)
 }
 
 /// Fills the state vectors that devices get, or those that they do not get, from an object's bytes.
@@ -262,7 +238,6 @@ fn truncate(state: &mut State, len: usize) {
 
 /// A version that is being written, and the cloud's state beside it.
 struct Next<'a> {
-    layout: VersionLayout,
     model: Box<dyn ObjectWriter + 'a>,
     state: Option<Box<dyn ObjectWriter + 'a>>,
     bytes: Vec<u8>,
@@ -271,12 +246,12 @@ struct Next<'a> {
 impl<'a> Next<'a> {
     fn begin(spec: &JobSpec, objects: &'a dyn Objects) -> Result<Self, WorkFault> {
         let layout = *spec.version();
-        let state = if layout.kept > 0 { Some(objects.create()?) } else { None };
-        Ok(Self { layout, model: objects.create()?, state, bytes: Vec::new() })
+        let state = if layout.state_vectors() > 0 { Some(objects.create()?) } else { None };
+        Ok(Self { model: objects.create()?, state, bytes: Vec::new() })
     }
 
-    /// The next block.
-    fn append(&mut self, w: &[f32], vectors: &[StateVector], states: &[State]) -> Result<(), WorkFault> {
+    /// The next block. `memory`: what noise remembers.
+    fn append(&mut self, w: &[f32], vectors: &[StateVector], states: &[State], memory: &[u8]) -> Result<(), WorkFault> {
         self.bytes.clear();
         put_reals(w, &mut self.bytes);
         put(states, vectors, true, &mut self.bytes);
@@ -284,21 +259,15 @@ impl<'a> Next<'a> {
         if let Some(writer) = &mut self.state {
             self.bytes.clear();
             put(states, vectors, false, &mut self.bytes);
+            self.bytes.extend_from_slice(memory);
             writer.append(&self.bytes)?;
         }
         Ok(())
     }
 
-    fn finish(self, mean: &[f32], inv_std: &[f32]) -> Result<(Manifest, Option<Manifest>), WorkFault> {
-        let mut bytes = Vec::with_capacity(8 * self.layout.inputs);
-        put_reals(mean, &mut bytes);
-        put_reals(inv_std, &mut bytes);
-        self.finish_with(&bytes)
-    }
-
-    /// The standardisation as it is in an object.
-    fn finish_with(mut self, standardisation: &[u8]) -> Result<(Manifest, Option<Manifest>), WorkFault> {
-        self.model.append(standardisation)?;
+    /// `tail`: what stands behind the blocks of the model, as it is in an object.
+    fn finish(mut self, tail: &[u8]) -> Result<(Manifest, Option<Manifest>), WorkFault> {
+        self.model.append(tail)?;
         let state = self.state.map(|state| state.finish()).transpose()?;
         Ok((self.model.finish()?, state))
     }
@@ -373,6 +342,6 @@ fn copy(
 
 /// What no second try mends: the sum, the version and the algorithm do not go together. Faults of the disk, which may
 /// pass, come by themselves.
-fn refused(why: impl Display) -> WorkFault {
+pub(super) fn refused(why: impl Display) -> WorkFault {
     WorkFault::Declined(why.to_string())
 }

@@ -156,7 +156,14 @@ fn train(
     let masked = spec.settings().masked.is_some();
     let note = |saturated| LocalNote { examples, steps, mean_loss, saturated };
     if let Some(noise) = spec.noise() {
-        let clipped = raw.clip(noise.spec.clip as f32).map_err(declined)?;
+        let clipped = match (&noise.bit, version.clip) {
+            (Some(bit), Some(clip)) => {
+                let clipped = raw.clip(bit.check(clip).map_err(declined)?);
+                clipped.and_then(|clipped| clipped.with_clip_bit(bit))
+            }
+            _ => raw.clip(noise.spec.clip as f32),
+        };
+        let clipped = clipped.map_err(declined)?;
         let packed = match noise.on_devices() {
             // The cloud adds the noise; what it is added to is as long as was accounted for.
             false => match spec.linear() {
@@ -247,7 +254,9 @@ pub(super) fn rotation(spec: &JobSpec, collection: Collection) -> Rotation {
     hasher.update(b"littoral/rotation\0");
     hasher.update(&spec.seed().to_le_bytes());
     hasher.update(&collection.to_bytes());
-    Rotation::new(spec.version().params, &mut ChaCha20Rng::from_seed(*hasher.finalize().as_bytes()))
+    // What is sent: the model's coordinates, and perhaps one more.
+    let len = spec.plan(collection.work).sections().first().map_or(0, |section| section.len);
+    Rotation::new(len, &mut ChaCha20Rng::from_seed(*hasher.finalize().as_bytes()))
 }
 
 /// What this device keeps of the job: zeros before its first inclusion.

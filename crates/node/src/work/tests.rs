@@ -1,7 +1,5 @@
 //! Whole rounds in memory: devices' work, sums, the cloud's work, and what must come of them.
 
-mod private;
-
 use super::version::Version;
 use super::*;
 use crate::job::{BLOCK, Task};
@@ -13,6 +11,9 @@ use littoral_wire::JobId;
 use littoral_wire::message::Work as Kind;
 use std::collections::BTreeMap;
 use std::sync::Mutex;
+
+mod examples;
+mod private;
 
 /// Objects in memory.
 #[derive(Default)]
@@ -159,7 +160,7 @@ impl Run {
 
     fn apply(&self, work: Kind, partials: Vec<Manifest>, devices: u32) -> Result<Output, WorkFault> {
         let work = Work::Apply {
-            entropy: Entropy::new([0; 32]),
+            entropy: Entropy::new([self.version as u8; 32]),
             spec: Arc::new(self.spec.clone()),
             collection: collection(work, self.version),
             model: self.model.clone(),

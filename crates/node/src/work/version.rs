@@ -18,6 +18,8 @@ pub struct Version {
     pub broadcast: Vec<State>,
     /// What every row goes through before the model sees it.
     pub standardise: Option<Arc<Standardise>>,
+    /// The L2 norm to which devices clip, where it changes from version to version.
+    pub clip: Option<f32>,
 }
 
 #[derive(Clone, Debug, PartialEq, Error)]
@@ -54,7 +56,8 @@ impl Version {
                 }
             }
         }
-        Ok(Self { w, broadcast, standardise: standardise(layout, objects, model)? })
+        let (standardise, clip) = (standardise(layout, objects, model)?, clip(layout, objects, model)?);
+        Ok(Self { w, broadcast, standardise, clip })
     }
 }
 
@@ -79,6 +82,16 @@ fn standardise(
     objects.read(model.id(), layout.standardisation_at() as u64, &mut bytes)?;
     let (mean, inv_std) = bytes.split_at(4 * layout.inputs);
     Ok(Some(Arc::new(Standardise::new(reals(mean).collect(), reals(inv_std).collect())?)))
+}
+
+/// The norm to which devices clip in this version, if it has its own.
+pub fn clip(layout: &VersionLayout, objects: &dyn Objects, model: &Manifest) -> Result<Option<f32>, ObjectFault> {
+    if !layout.clip {
+        return Ok(None);
+    }
+    let mut bytes = [0; 4];
+    objects.read(model.id(), layout.clip_at() as u64, &mut bytes)?;
+    Ok(Some(f32::from_le_bytes(bytes)))
 }
 
 fn empty(vector: &StateVector, capacity: usize) -> State {

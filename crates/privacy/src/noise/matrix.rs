@@ -8,8 +8,9 @@
 //! - Sensitivity: a record that takes part at most k times, any two of them at least `bands` rounds apart, touches columns of C that do
 //!   not overlap, so ‖C Δ‖ is at most √k times a column's norm times the norm of one contribution (there, theorem 2). All k
 //!   releases together are *one* Gaussian mechanism.
-//! - Exactness: coefficients are multiples of 2^-20, rounds are whole numbers, so C x is a multiple of 2^-20, and z is discrete Gaussian
-//!   noise on that grid. [`Decoder`] computes with floats, from what was released only: post-processing.
+//! - Exactness: coefficients are multiples of 2^-20, or of a coarser grid, and rounds are whole numbers, so C x is on that grid, and z
+//!   is discrete Gaussian noise on it. [`Decoder`] computes with floats, from what was released only: post-processing. On a coarse
+//!   grid C is another matrix than the square root, hardly a worse one, and exactly the one that is accounted for.
 //! - A restart forgets both sides' memory: what follows is another mechanism, and both are composed.
 //!
 //! For a centre that sees the sums of rounds before they are noised; under masks nobody does, so this is not for masked sums.
@@ -20,14 +21,15 @@ use rand_core::CryptoRng;
 use std::collections::VecDeque;
 use thiserror::Error;
 
-/// log2 of the grid's steps in 1.
-pub const GRID_BITS: u32 = 20;
-const GRID: f64 = (1u64 << GRID_BITS) as f64;
+/// log2 of the steps in 1 of the finest grid.
+pub const GRID_BITS_MAX: u32 = 20;
 
 #[derive(Clone, Debug, PartialEq, Error)]
 pub enum MatrixError {
     #[error("bands: 1 to 65536 expected, got {got}")]
     Bands { got: usize },
+    #[error("a grid of 2^-1 to 2^-20 expected, got 2^-{got}")]
+    Grid { got: u32 },
     #[error("a round of {expected} coordinates expected, got {got}")]
     Length { expected: usize, got: usize },
     #[error("a coordinate of a round is at most 2^33 in size, got {got}")]
@@ -36,28 +38,47 @@ pub enum MatrixError {
     Noise(#[from] NoiseError),
 }
 
-/// The first columns of C, in steps of 2^-20; the first is 1.
+/// The first column of C, in steps of the grid; its first is 1.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Matrix {
     coefficients: Vec<i64>,
+    grid_bits: u32,
 }
 
 impl Matrix {
     /// The square root of the prefix sums with `bands` coefficients; as many as there are rounds leaves it whole.
     pub fn sqrt_toeplitz(bands: usize) -> Result<Self, MatrixError> {
+        Self::on_grid(bands, GRID_BITS_MAX)
+    }
+
+    /// The same in steps of 2^-`grid_bits`, 1 to 20: the coarser, the larger a clip has room beside its noise.
+    pub fn on_grid(bands: usize, grid_bits: u32) -> Result<Self, MatrixError> {
         if !(1..=1 << 16).contains(&bands) {
             return Err(MatrixError::Bands { got: bands });
         }
-        Ok(Self { coefficients: coefficients(bands).map(|c| (c * GRID).round() as i64).collect() })
+        if !(1..=GRID_BITS_MAX).contains(&grid_bits) {
+            return Err(MatrixError::Grid { got: grid_bits });
+        }
+        let grid = (1u64 << grid_bits) as f64;
+        Ok(Self { coefficients: coefficients(bands).map(|c| (c * grid).round() as i64).collect(), grid_bits })
     }
 
     pub fn bands(&self) -> usize {
         self.coefficients.len()
     }
 
+    /// Steps of the grid in 1.
+    pub fn grid(&self) -> f64 {
+        (1u64 << self.grid_bits) as f64
+    }
+
+    fn coefficient(&self, c: i64) -> f64 {
+        c as f64 / self.grid()
+    }
+
     /// The L2 norm of a column: the sensitivity to a record of norm 1 that takes part once.
     pub fn column_norm(&self) -> f64 {
-        self.coefficients.iter().map(|&c| (c as f64 / GRID).powi(2)).sum::<f64>().sqrt()
+        self.coefficients.iter().map(|&c| self.coefficient(c).powi(2)).sum::<f64>().sqrt()
     }
 
     /// The sensitivity to a record of norm 1 that takes part at most so often, at least `bands` rounds apart.
@@ -67,7 +88,7 @@ impl Matrix {
 
     /// σ² of the noise on the grid, for rounds in which one record has an L2 norm of at most `clip`.
     pub fn variance(&self, noise_multiplier: f64, clip: f64, participations: u32) -> Result<Ratio, NoiseError> {
-        Ratio::at_least((noise_multiplier * clip * self.sensitivity(participations) * GRID).powi(2))
+        Ratio::at_least((noise_multiplier * clip * self.sensitivity(participations) * self.grid()).powi(2))
     }
 
     /// All rounds between two restarts are one Gaussian mechanism, and there are `segments` of them. Discrete Gaussian noise on
@@ -84,7 +105,7 @@ impl Matrix {
         let (mut running, mut variance) = (0.0, 0.0);
         for t in 0..rounds {
             let past = self.coefficients.iter().skip(1).zip(inverse.iter().rev());
-            let next = if t == 0 { 1.0 } else { -past.map(|(&c, y)| c as f64 / GRID * y).sum::<f64>() };
+            let next = if t == 0 { 1.0 } else { -past.map(|(&c, y)| self.coefficient(c) * y).sum::<f64>() };
             inverse.push(next);
             running += next;
             variance += running * running;
@@ -118,7 +139,21 @@ impl Encoder {
         Ok(Self { matrix, noise: DiscreteGaussian::new(variance)?, past: VecDeque::new(), len })
     }
 
-    /// What is released for this round, in steps of 2^-20: its row of C x + z.
+    /// Goes on where another one stopped: with its last rounds, the newest first. More than it needs are left away.
+    pub fn after(mut self, past: impl IntoIterator<Item = Vec<i64>>) -> Result<Self, MatrixError> {
+        self.past = past.into_iter().take(self.matrix.bands() - 1).collect();
+        match self.past.iter().find(|round| round.len() != self.len) {
+            Some(round) => Err(MatrixError::Length { expected: self.len, got: round.len() }),
+            None => Ok(self),
+        }
+    }
+
+    /// The last rounds, the newest first, at most `bands - 1`: what [`Encoder::after`] needs. Not released.
+    pub fn past(&self) -> impl Iterator<Item = &[i64]> {
+        self.past.iter().take(self.matrix.bands() - 1).map(Vec::as_slice)
+    }
+
+    /// What is released for this round, in steps of the grid: its row of C x + z.
     pub fn release<R: CryptoRng>(&mut self, round: &[i64], rng: &mut R) -> Result<Vec<i64>, MatrixError> {
         if round.len() != self.len {
             return Err(MatrixError::Length { expected: self.len, got: round.len() });
@@ -133,7 +168,7 @@ impl Encoder {
             }
             self.past.push_front(round.to_vec());
         }
-        let mut out: Vec<i64> = round.iter().map(|&v| v << GRID_BITS).collect();
+        let mut out: Vec<i64> = round.iter().map(|&v| v << self.matrix.grid_bits).collect();
         for (&c, past) in self.matrix.coefficients.iter().zip(&self.past).skip(1) {
             out.iter_mut().zip(past).for_each(|(out, &v)| *out += c * v);
         }
@@ -159,11 +194,26 @@ impl Decoder {
         Self { matrix, past: VecDeque::new() }
     }
 
+    /// As [`Encoder::after`], with the last results. Results of another length are refused.
+    pub fn after(mut self, past: impl IntoIterator<Item = Vec<f64>>, len: usize) -> Result<Self, MatrixError> {
+        self.past = past.into_iter().take(self.matrix.bands() - 1).collect();
+        match self.past.iter().find(|round| round.len() != len) {
+            Some(round) => Err(MatrixError::Length { expected: len, got: round.len() }),
+            None => Ok(self),
+        }
+    }
+
+    /// As [`Encoder::past`]. It follows from what was released.
+    pub fn past(&self) -> impl Iterator<Item = &[f64]> {
+        self.past.iter().map(Vec::as_slice)
+    }
+
     /// The round with its correlated noise.
     pub fn round(&mut self, released: &[i64]) -> Vec<f64> {
-        let mut out: Vec<f64> = released.iter().map(|&w| w as f64 / GRID).collect();
+        let grid = self.matrix.grid();
+        let mut out: Vec<f64> = released.iter().map(|&w| w as f64 / grid).collect();
         for (&c, past) in self.matrix.coefficients.iter().skip(1).zip(&self.past) {
-            out.iter_mut().zip(past).for_each(|(out, v)| *out -= c as f64 / GRID * v);
+            out.iter_mut().zip(past).for_each(|(out, v)| *out -= c as f64 / grid * v);
         }
         if self.matrix.bands() > 1 {
             if self.past.len() == self.matrix.bands() - 1 {
@@ -202,7 +252,11 @@ mod tests {
         let (banded, whole) = (Matrix::sqrt_toeplitz(16).unwrap(), Matrix::sqrt_toeplitz(128).unwrap());
         assert!(banded.max_prefix_variance(128) > whole.max_prefix_variance(128));
         assert_eq!(banded.sensitivity(4), 2.0 * banded.column_norm());
-        assert!(Matrix::sqrt_toeplitz(0).is_err());
+        assert!(Matrix::sqrt_toeplitz(0).is_err() && Matrix::on_grid(4, 0).is_err());
+        // Half a hundredth more noise for a grid 4,096 times as coarse.
+        let (fine, coarse) = (Matrix::sqrt_toeplitz(128).unwrap(), Matrix::on_grid(128, 8).unwrap());
+        let noise = |m: &Matrix| m.max_prefix_variance(128) * m.sensitivity(1).powi(2);
+        assert!(noise(&coarse) < noise(&fine) * 1.005, "{} {}", noise(&coarse), noise(&fine));
     }
 
     #[test]
@@ -218,9 +272,9 @@ mod tests {
     #[test]
     fn sums_of_rounds_have_the_noise_that_is_promised() {
         let (rounds, len) = (64, 4000);
-        for bands in [1, 8, 64] {
-            let matrix = Matrix::sqrt_toeplitz(bands).unwrap();
-            let variance = Ratio::at_least((3.0 * GRID).powi(2)).unwrap();
+        for (bands, grid_bits) in [(1, 20), (8, 20), (64, 20), (8, 6)] {
+            let matrix = Matrix::on_grid(bands, grid_bits).unwrap();
+            let variance = Ratio::at_least((3.0 * matrix.grid()).powi(2)).unwrap();
             let mut encoder = Encoder::new(matrix.clone(), variance, len).unwrap();
             let mut decoder = Decoder::new(matrix.clone());
             let mut rng = ChaCha20Rng::seed_from_u64(bands as u64);
@@ -229,6 +283,11 @@ mod tests {
                 let mut truth = vec![0i64; len];
                 for t in 0..rounds {
                     let round: Vec<i64> = (0..len as i64).map(|i| (i * 7 + t as i64 * 13) % 101 - 50).collect();
+                    // Whoever stops in between goes on from what was kept.
+                    let (rounds, results): (Vec<_>, Vec<_>) =
+                        (encoder.past().map(<[i64]>::to_vec).collect(), decoder.past().map(<[f64]>::to_vec).collect());
+                    encoder = Encoder::new(matrix.clone(), variance, len).unwrap().after(rounds).unwrap();
+                    decoder = Decoder::new(matrix.clone()).after(results, len).unwrap();
                     let released = encoder.release(&round, &mut rng).unwrap();
                     sum.iter_mut().zip(decoder.round(&released)).for_each(|(sum, v)| *sum += v);
                     truth.iter_mut().zip(&round).for_each(|(sum, v)| *sum += v);
@@ -251,5 +310,7 @@ mod tests {
         assert_eq!(encoder.release(&[1], &mut rng), Err(MatrixError::Length { expected: 2, got: 1 }));
         assert_eq!(encoder.release(&[1, i64::MIN], &mut rng), Err(MatrixError::Size { got: i64::MIN }));
         assert_eq!(matrix.loss(2.0, 3).count, 3);
+        let other = encoder.clone().after([vec![1]]).map(|_| ());
+        assert_eq!(other, Err(MatrixError::Length { expected: 2, got: 1 }));
     }
 }

@@ -1,4 +1,5 @@
-//! No job with differential privacy releases more than was accounted for before: not more models, and not more of one device.
+//! No job with differential privacy releases more than was accounted for before: not more models, not more of one device, and not
+//! one device twice within versions whose noise is correlated.
 //!
 //! Read from what is durable: the cloud's line of the ledger, which must be there before anything is asked of a device; the
 //! versions that it records; and the updates that devices seal, each attempt by itself.
@@ -18,6 +19,8 @@ use std::collections::{BTreeMap, BTreeSet};
 struct Reserved {
     models: u64,
     participations: u64,
+    /// A device is part of one of so many versions in a row at most.
+    spacing: u64,
     settled: bool,
 }
 
@@ -29,6 +32,9 @@ pub struct WithinBudget {
     versions: BTreeMap<JobId, BTreeSet<u64>>,
     attempts: BTreeMap<JobId, BTreeSet<Collection>>,
     sealed: BTreeMap<(NodeId, JobId), BTreeSet<Collection>>,
+    /// Devices in the sums of a collection, and the last version that each is part of.
+    summed: BTreeMap<Collection, BTreeSet<NodeId>>,
+    part_of: BTreeMap<(NodeId, JobId), u64>,
     findings: Findings,
 }
 
@@ -40,7 +46,8 @@ impl WithinBudget {
         let number = |field: &str| line["terms"][field].as_u64();
         let settled = line["settled"].as_bool().unwrap_or(false);
         let now = number("models").zip(number("participations"));
-        let now = now.map(|(models, participations)| Reserved { models, participations, settled });
+        let spacing = line["terms"]["dp"]["bands"].as_u64().unwrap_or(1);
+        let now = now.map(|(models, participations)| Reserved { models, participations, spacing, settled });
         if let (Some(Some(before)), Some(now)) = (self.lines.get(&job), now)
             && (before.settled || now.models > before.models || now.participations > before.participations)
         {
@@ -48,6 +55,22 @@ impl WithinBudget {
         }
         self.lines.insert(job, now);
         self.check(job);
+    }
+
+    /// Were all devices of this version in none of the last ones?
+    fn spaced(&mut self, collection: Collection) {
+        let Some(Some(reserved)) = self.lines.get(&collection.job).copied() else { return };
+        for device in self.summed.remove(&collection).unwrap_or_default() {
+            let before = self.part_of.insert((device, collection.job), collection.version);
+            if let Some(before) = before.filter(|before| before + reserved.spacing > collection.version) {
+                self.findings.add(|| {
+                    format!(
+                        "{device:?} is part of version {before} and of version {}; {reserved:?}",
+                        collection.version
+                    )
+                });
+            }
+        }
     }
 
     /// Is what was released still within what is reserved, or said to be spent?
@@ -87,8 +110,12 @@ impl Checker for WithinBudget {
                         Record::Opened { collection, .. } if collection.work == Work::Train => {
                             self.attempts.entry(job).or_default().insert(collection);
                         }
+                        Record::Kept(kept) if kept.incarnation.collection.work == Work::Train => {
+                            self.summed.entry(kept.incarnation.collection).or_default().extend(kept.devices);
+                        }
                         Record::Applied { collection, version, .. } if collection.work == Work::Train => {
                             self.versions.entry(job).or_default().insert(version);
+                            self.spaced(collection);
                         }
                         _ => continue,
                     }

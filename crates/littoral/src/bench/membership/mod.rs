@@ -6,8 +6,8 @@
 //! whether the row was in.
 //!
 //! *Advantage* is the largest TPR - FPR over all thresholds. *Bound* is what (ε, δ) allows any attack, (e^ε - 1 + 2δ) / (e^ε + 1): an
-//! attack that stays far below it has not shown that less noise would do. Every measured figure is a best one over some thousand
-//! guesses, so it has an error of some hundredths, upwards: an attack that knows nothing has an advantage of about 0.02.
+//! attack that stays far below it has not shown that less noise would do. Every measured figure is a best one over some ten
+//! thousand guesses, so it has an error, upwards: an attack that knows nothing has an advantage of about 0.01.
 //!
 //! ε is that of the released model, for one example that is there or not.
 

@@ -54,7 +54,7 @@ pub struct Args {
 }
 
 #[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq)]
-enum ThreatName {
+pub(super) enum ThreatName {
     /// It follows the protocol.
     Honest,
     /// It may lie.

@@ -130,26 +130,42 @@ fn of_devices(
         let expected = "a section [secure_aggregation], since each device adds a share of the noise only";
         return Err(JobError::new("secure_aggregation", expected, "none"));
     }
+    if dp.mechanism == MechanismName::DpFtrl && masked {
+        let expected =
+            "none: under dp-ftrl the cloud holds what devices sent in last versions, and hides it by noise only";
+        return Err(JobError::new("secure_aggregation", expected, "a section [secure_aggregation]"));
+    }
+    if mapped.is_some() && (dp.mechanism == MechanismName::DpFtrl || dp.adaptive_clip.is_some()) {
+        let (field, what) = match dp.adaptive_clip {
+            Some(_) => ("differential_privacy.adaptive_clip", "a clip that follows the updates"),
+            None => ("differential_privacy.mechanism", "noise that is correlated over versions"),
+        };
+        let expected = format!(
+            "another one, or no [compression]: maps differ from version to version, which {what} does not go with"
+        );
+        return Err(JobError::new(field, expected, "one with compressed updates"));
+    }
+    let (target, rounds) = (settings.cohort.target, settings.rounds);
     let summed = match mapped {
         Some((Uplink::Linear { linear, .. }, plan)) => {
             let l2 = linear.l2_bound(f64::from(dp.clip as f32), params).unwrap_or(f64::INFINITY);
             // Never below it.
             Summed { len: linear.sent_len(params), l2: (l2 as f32).next_up(), step: plan.step(0) }
         }
-        _ => dp.summed(params),
+        _ => dp.summed(params, target, rounds).map_err(of_field)?,
     };
     let min = settings.cohort.min.max(1);
     // Each group that is opened is a release of its own.
     let per_edge = text.secure_aggregation.as_ref().filter(|agreement| agreement.groups == Groups::PerEdge);
     let sums = Sums {
         clients: settings.cohort_size() as u32,
-        target: settings.cohort.target,
+        target,
         min,
         shares_min: per_edge.map_or(min, |agreement| agreement.group_min),
         summed,
         masked,
     };
-    let noise = dp.noise(sums.clients, sums.shares_min, summed).map_err(of_field)?;
+    let noise = dp.noise(sums.clients, target, sums.shares_min, summed, rounds).map_err(of_field)?;
     let terms = Terms {
         dp: dp.clone(),
         noised: Noised::Sums(sums),

@@ -62,7 +62,10 @@ impl Terms {
     /// What one release is to an account.
     pub fn release(&self) -> Result<Release, DpError> {
         match &self.noised {
-            Noised::Sums(sums) => Ok(self.dp.noise(sums.clients, sums.shares_min, sums.summed)?.release),
+            Noised::Sums(sums) => {
+                let &Sums { clients, target, shares_min, summed, .. } = sums;
+                Ok(self.dp.noise(clients, target, shares_min, summed, self.models)?.release)
+            }
             Noised::Steps { dim, epochs } => Ok(self.dp.example_noise(*epochs, *dim)?.grid.law()),
         }
     }
@@ -111,6 +114,16 @@ impl Terms {
         let of = |sampling, count| Loss { mechanism: Mechanism::Distributed(*release), sampling, count };
         let each = |count: u64| of(account::Sampling::ALL, count);
         let (loss, unlike, law) = match dp.sampling {
+            _ if dp.mechanism == MechanismName::DpFtrl => {
+                let (versions, times) = dp.stretch(*models);
+                let stretches = models.div_ceil(versions);
+                let law = format!(
+                    "noise is correlated over {versions} versions in a row, of which a device is part of {times} at most, \
+                     {} apart; {stretches} times",
+                    dp.spacing()
+                );
+                (each(stretches), 0.0, law)
+            }
             Sampling::Present => {
                 let most = *models.min(part);
                 (each(most), 0.0, format!("every participation counts in full, {most} of them at most"))
@@ -151,7 +164,7 @@ impl Terms {
         };
         let cloud = match dp.mechanism {
             MechanismName::Central if masked => nothing(Viewer::Cloud, "sees each sum before it adds the noise"),
-            MechanismName::Central => {
+            MechanismName::Central | MechanismName::DpFtrl => {
                 nothing(Viewer::Cloud, "could see each device's update, and adds the noise itself")
             }
             _ if local => whole(Viewer::Cloud, "sees each device's noised update"),
