@@ -222,6 +222,7 @@ impl DifferentialPrivacy {
     /// For `by_example`: `dim` coordinates are trained, in `epochs` expected passes over a device's rows.
     pub fn example_noise(&self, epochs: u32, dim: usize) -> Result<ExampleNoise, DpError> {
         self.check(1)?;
+        self.bit(1)?;
         if self.sampling != Sampling::Present {
             let expected = "none (devices are not the unit; each one's rows are sampled on it)";
             return wrong("sampling", expected, "sampled devices");

@@ -69,10 +69,10 @@ impl Grid {
     /// large as the sampler's range allows, up to 4096 √d, where rounding costs 1/4096 of the noise.
     pub fn new(clip: f64, dim: usize, noise_multiplier: f64) -> Result<Self, GridError> {
         let range = |what, expected, got| Err(GridError::Range { what, expected, got });
-        if !(clip >= 1e-30 && clip <= 1e30) {
+        if !(1e-30..=1e30).contains(&clip) {
             return range("clip", "1e-30 to 1e30", clip);
         }
-        if !(noise_multiplier >= 1e-3 && noise_multiplier <= 1e6) {
+        if !(1e-3..=1e6).contains(&noise_multiplier) {
             return range("noise multiplier", "0.001 to 1000000", noise_multiplier);
         }
         let root = (dim as f64).sqrt();
@@ -135,7 +135,8 @@ impl Grid {
             for (at, (whole, sum)) in whole.iter_mut().zip(sum).enumerate() {
                 let steps = sum / self.step;
                 // A clip is below 2^31 steps, so 2^40 of them are below 2^71; what is in a sum of examples is far below 2^62.
-                if !(steps.abs() < (1u64 << 62) as f64) {
+                let fits = steps.abs() < (1u64 << 62) as f64;
+                if !fits {
                     return Err(SumError { index: part * 1024 + at, value: *sum });
                 }
                 *whole = steps.round_ties_even() as i64;

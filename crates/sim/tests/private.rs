@@ -65,6 +65,10 @@ const LOCAL: &str = r#"
     differential_privacy = { mechanism = "local-discrete-gaussian", clip = 0.5, noise_multiplier = 4.0, epsilon = 12.0 }
 "#;
 
+const EXAMPLES: &str = r#"
+    secure_aggregation = { adversary = 0.2 }
+    differential_privacy = { mechanism = "example-gaussian", clip = 0.5, noise_multiplier = 2.0, epsilon = 12.0, sampling_rate = 0.5 }
+"#;
 /// A clip that follows the updates: one more coordinate under the masks.
 const ADAPTIVE: &str = r#"
     secure_aggregation = { adversary = 0.2 }
@@ -76,7 +80,7 @@ const FTRL: &str = r#"
 
 #[test]
 fn a_calm_fleet_completes_every_round_with_every_mechanism() {
-    for mechanism in [DISTRIBUTED, SKELLAM, CENTRAL, LOCAL, ADAPTIVE, FTRL] {
+    for mechanism in [DISTRIBUTED, SKELLAM, CENTRAL, LOCAL, EXAMPLES, ADAPTIVE, FTRL] {
         let outcome = Fleet::new(spec(1, 1, Faults::default(), mechanism)).unwrap().run(&mut |_| {});
         assert_eq!(outcome.checks_broken, [] as [String; 0], "{mechanism}");
         assert_eq!((outcome.rounds_completed, outcome.aborts), (ROUNDS, 0), "{mechanism}: {outcome:?}");
@@ -109,7 +113,7 @@ fn seeds(count: u64, mechanism: &str) -> u64 {
 
 #[test]
 fn faults_cost_rounds_but_never_a_budget() {
-    for mechanism in [DISTRIBUTED, SKELLAM, CENTRAL, LOCAL, ADAPTIVE, FTRL] {
+    for mechanism in [DISTRIBUTED, SKELLAM, CENTRAL, LOCAL, EXAMPLES, ADAPTIVE, FTRL] {
         // Most rounds complete.
         assert!(seeds(4, mechanism) > 4 * ROUNDS * 3 / 4, "{mechanism}");
     }

@@ -15,7 +15,7 @@ fn text(path: &Path) -> &str {
 
 /// The job over two devices, each with its name, its part of `device.toml`, and its files in the folder of its name. What
 /// `job show` says in the end.
-fn trained(folder: &Folder, job: &str, sites: [(&str, &str); 2]) -> Value {
+pub fn trained(folder: &Folder, job: &str, sites: [(&str, &str); 2]) -> Value {
     folder.write("cloud/cloud.toml", &format!("listen = \"127.0.0.1:0\"\n{TCP}"));
     let cloud_dir = folder.path("cloud");
     let _cloud = Machine::start("cloud", &cloud_dir);

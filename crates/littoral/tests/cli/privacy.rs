@@ -1,6 +1,8 @@
 //! `privacy epsilon` and `privacy calibrate`: numbers for programs, and what is refused.
 
-use super::world::{json, littoral, parts};
+use super::kinds::trained;
+use super::world::{Folder, json, littoral, parts};
+use serde_json::Value;
 
 fn privacy(words: &str) -> serde_json::Value {
     json(&[&["privacy"], words.split(' ').collect::<Vec<_>>().as_slice()].concat())
@@ -70,4 +72,80 @@ fn combinations_that_mean_nothing_are_one_line() {
         assert_eq!((code, stdout.as_str(), stderr.lines().count()), (2, "", 1), "{words:?}: {stderr}");
         assert!(stderr.contains(place), "{words:?}: {stderr}");
     }
+}
+
+/// Ten rounds of a hundred steps.
+const EXAMPLES: &str = r#"
+name = "examples"
+model = { kind = "mlp", hidden = [64] }
+algorithm = { name = "fedavg" }
+local = { batch = 4, optimiser = { name = "sgd", learning_rate = 0.1 } }
+cohort = { target = 2 }
+rounds = { count = 10 }
+
+[data]
+set = "clinic"
+standardise = false
+schema = { label = { name = "ill", classes = ["no", "yes"] }, fields = [{ name = "age" }] }
+
+[differential_privacy]
+mechanism = "example-gaussian"
+clip = 0.5
+noise_multiplier = 1.0
+sampling_rate = 0.01
+epsilon = 2.0
+attempts_max = 2
+"#;
+
+/// What a job with examples as its unit costs: models show 1,000 steps of a device, edges and cloud may see 2,000.
+fn told_of_examples(privacy: &Value) {
+    // A millionth for the last digit of the oracle, 10^-5 for what exact noise has beside a Gaussian's.
+    let close = |found: &Value, wanted: f64| (found.as_f64().unwrap() / wanted - 1.0).abs() < 1.1e-5;
+    let gaussian = "--mechanism gaussian --noise-multiplier 1 --sampling-rate 0.01";
+    let twice = self::privacy(&format!("epsilon {gaussian} --steps 2000"))["epsilon"].as_f64().unwrap();
+    let viewers = privacy["viewers"].as_array().unwrap();
+    // Of 1,000 steps Google's dp-accounting 0.6.0 says this: see `oracles/dp_epsilon.py`.
+    for (viewer, (name, wanted)) in
+        viewers.iter().zip([("whoever gets the models", 1.828244), ("an edge", twice), ("the cloud", twice)])
+    {
+        assert_eq!((&viewer["viewer"], &viewer["delta"]), (&name.into(), &1e-5.into()), "{privacy}");
+        assert!(close(&viewer["epsilon"], wanted), "{name}, {wanted}: {privacy}");
+    }
+    assert_eq!(viewers.len(), 3);
+}
+
+#[test]
+fn a_job_whose_unit_is_an_example_is_accounted_for_each_viewer() {
+    let folder = Folder::new("examples");
+    let epsilon = |text: &str| {
+        let job = folder.write("job.toml", text);
+        json(&["privacy", "epsilon", "--job", job.to_str().unwrap()])
+    };
+    let found = epsilon(EXAMPLES);
+    told_of_examples(&found);
+    assert_eq!(found["unit"], "one example of one device");
+    assert_eq!((&found["models"], &found["participations"], &found["budget"]), (&10.into(), &20.into(), &2.0.into()));
+    assert_eq!(found["epsilon"], found["viewers"][0]["epsilon"]);
+    // A device that takes part ten times at most is in ten versions, and shows nobody more than that.
+    let capped = epsilon(&EXAMPLES.replace("attempts_max = 2", "participations_max = 10"));
+    for viewer in capped["viewers"].as_array().unwrap() {
+        assert_eq!(viewer["epsilon"], found["epsilon"], "{capped}");
+    }
+
+    // A fleet says the same of it, and what was spent.
+    let rows = |first: u32| {
+        let rows = (first..first + 20).map(|row| format!("{},{}\n", row % 7, if row % 7 > 3 { "yes" } else { "no" }));
+        format!("age,ill\n{}", rows.collect::<String>())
+    };
+    folder.write("north/rows.csv", &rows(0));
+    folder.write("south/rows.csv", &rows(5));
+    let site = "[data.clinic]\nfiles = [\"rows.csv\"]";
+    let done = trained(&folder, EXAMPLES, [("north", site), ("south", site)]);
+    let privacy = &done["privacy"];
+    told_of_examples(privacy);
+    let told = privacy["told"].as_str().unwrap();
+    let start = "What is seen hardly depends on one example of one device: whoever gets the models (ε = 1.83, δ = 1e-5), an edge (ε = ";
+    assert!(told.starts_with(start) && told.contains("the device is not what is protected"), "{told}");
+    assert_eq!((&privacy["models"], &privacy["participations"]), (&10.into(), &10.into()));
+    assert!(done["last"]["accuracy"].is_null(), "{done}");
 }

@@ -26,7 +26,7 @@ pub struct Private<'a> {
 enum Added<'a> {
     /// Devices did.
     Nothing,
-    White(DiscreteGaussian),
+    White(Box<DiscreteGaussian>),
     Correlated {
         noise: &'a Correlated,
         begins: bool,
@@ -53,7 +53,7 @@ impl<'a> Private<'a> {
     ) -> Result<Self, WorkFault> {
         let added = match (&noise.correlated, noise.central_variance()) {
             (Some(noise), _) => Added::Correlated { noise, begins: noise.begins(collection.version) },
-            (None, Some(variance)) => Added::White(DiscreteGaussian::new(variance).map_err(refused)?),
+            (None, Some(variance)) => Added::White(Box::new(DiscreteGaussian::new(variance).map_err(refused)?)),
             (None, None) => Added::Nothing,
         };
         let clip = noise.bit.zip(clip).map(|(bit, now)| {

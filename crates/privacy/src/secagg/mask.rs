@@ -76,12 +76,12 @@ impl Masks {
         self.list.is_empty()
     }
 
-    /// Bytes of the vector.
     /// Bits of a word.
     pub fn bits(&self) -> u8 {
         self.bits
     }
 
+    /// Bytes of the vector.
     pub fn bytes(&self) -> u64 {
         self.bytes
     }

@@ -6,8 +6,8 @@
 //! whether the row was in.
 //!
 //! *Advantage* is the largest TPR - FPR over all thresholds. *Bound* is what (ε, δ) allows any attack, (e^ε - 1 + 2δ) / (e^ε + 1): an
-//! attack that stays far below it has not shown that less noise would do. Every measured figure is a best one over some thousand
-//! guesses, so it has an error of some hundredths, upwards: an attack that knows nothing has an advantage of about 0.02.
+//! attack that stays far below it has not shown that less noise would do. Every measured figure is a best one over some ten
+//! thousand guesses, so it has an error, upwards: an attack that knows nothing has an advantage of about 0.01.
 //!
 //! ε is that of the released model, for one example that is there or not.
 
@@ -37,21 +37,21 @@ pub struct Args {
     #[arg(long, default_value_t = 7)]
     seed: u64,
     /// Models; each is attacked with all others as shadows.
-    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u16).range(2..=1024))]
+    #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u16).range(2..=1024))]
     models: u16,
     /// Rows of which each model trains on a half.
-    #[arg(long, default_value_t = 600, value_parser = clap::value_parser!(u32).range(60..=20_000))]
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(60..=20_000))]
     pool: u32,
     /// Targets, at delta 10^-5.
     #[arg(long, value_delimiter = ',', default_value = "1,4,16", value_parser = crate::privacy::above_zero)]
     epsilons: Vec<f64>,
     /// Passes over a model's rows: enough to learn them by heart.
-    #[arg(long, default_value_t = 40, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=1000))]
     epochs: u32,
     #[arg(long, default_value_t = 0.3, value_parser = crate::privacy::above_zero)]
     learning_rate: f64,
     /// With noise.
-    #[arg(long, default_value_t = 0.1, value_parser = crate::privacy::above_zero)]
+    #[arg(long, default_value_t = 0.3, value_parser = crate::privacy::above_zero)]
     private_learning_rate: f64,
     /// L2 norm to which each example's gradient is scaled down.
     #[arg(long, default_value_t = 1.0, value_parser = crate::privacy::above_zero)]
@@ -61,7 +61,8 @@ pub struct Args {
 const DELTA: f64 = 1e-5;
 /// The share of its rows that a step of a private model has; the others' batches are as large.
 const RATE: f64 = 0.1;
-const TEST_ROWS: usize = 2000;
+/// All that there are.
+const TEST_ROWS: usize = 10_000;
 
 pub fn run(args: &Args) -> Result<Report, Failure> {
     let broken = broken("littoral bench membership");

@@ -68,6 +68,10 @@ fn a_job_whose_examples_cannot_be_private_is_refused_by_field() {
     assert_eq!(with("clip = 0.5", "clip = 0.0"), "differential_privacy.clip");
     assert_eq!(with("20.0", "0.5"), "differential_privacy.epsilon");
     assert_eq!(place(&format!("{PRIVATE}\nattempts_max = 0")), "differential_privacy.attempts_max");
+    for other in ["adaptive_clip = {}", "bands = 2", "restart_rounds = 3"] {
+        let field = other.split(' ').next().unwrap();
+        assert_eq!(place(&format!("{PRIVATE}\n{other}")), format!("differential_privacy.{field}"));
+    }
     assert_eq!(place(&format!("{PRIVATE}\nsampling = {{ poisson = 0.5 }}")), "differential_privacy.sampling");
     let refused = |from: &str, to: &str| JobSpec::parse(&text(PRIVATE, SOFTMAX).replace(from, to)).unwrap_err().place;
     assert_eq!(refused("batch = 5", "batch = 0"), "local.batch");
