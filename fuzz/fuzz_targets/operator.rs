@@ -7,7 +7,7 @@ use littoral_fuzz::host::{Host, NOW_MS};
 use littoral_node::deploy::replay::RunRecord;
 use littoral_node::role::cloud::command::Right;
 use littoral_node::role::cloud::{Cloud, CloudIdentity};
-use littoral_node::role::{Event, LinkId, Row};
+use littoral_node::role::{Entropy, Event, LinkId, Row};
 use littoral_wire::message::{COMMAND_DOMAIN, command_bytes};
 use littoral_wire::{Blob, Message, SecretKey};
 use serde_json::Value;
@@ -54,8 +54,13 @@ impl Desk {
         let (cloud_key, operator) = (SecretKey::from_bytes([1; 32]), SecretKey::from_bytes([2; 32]));
         let host =
             Host { rows: rows.iter().map(|row| (row.key.clone(), row.value.clone())).collect(), sent: Vec::new() };
-        let identity =
-            CloudIdentity { key: cloud_key.clone(), name: "cloud".into(), listen: "cloud:1".into(), epoch: 1 };
+        let identity = CloudIdentity {
+            key: cloud_key.clone(),
+            name: "cloud".into(),
+            listen: "cloud:1".into(),
+            epoch: 1,
+            entropy: Entropy::new([1; 32]),
+        };
         let mut cloud = Cloud::new(identity, rows);
         cloud.install_operator(operator.id(), "first", Right::Administer, &mut Vec::new());
         let mut desk = Self { host, cloud, cloud_key, operator, nonce: 0 };

@@ -8,7 +8,7 @@ use littoral_fuzz::canonical;
 use littoral_fuzz::host::{Host, NOW_MS};
 use littoral_node::role::cloud::{Cloud, CloudIdentity};
 use littoral_node::role::device::{Device, DeviceIdentity};
-use littoral_node::role::{Event, LinkId, Row, RowKey, Table, Timer};
+use littoral_node::role::{Entropy, Event, LinkId, Row, RowKey, Table, Timer};
 use littoral_wire::message::{OFFERS_MAX, Role};
 use littoral_wire::{JobId, List, Message, NodeId, SecretKey};
 
@@ -67,8 +67,13 @@ fn cloud(mut rows: Vec<Row>) {
     let job = serde_json::json!({"toml": JOB, "submitted_by": "first", "at_ms": 1});
     let key = RowKey { table: Table::Job, job: JobId(1), version: 0, item: Vec::new() };
     rows.push(Row { key, value: job.to_string().into_bytes() });
-    let identity =
-        CloudIdentity { key: SecretKey::from_bytes([1; 32]), name: "cloud".into(), listen: "cloud:1".into(), epoch: 2 };
+    let identity = CloudIdentity {
+        key: SecretKey::from_bytes([1; 32]),
+        name: "cloud".into(),
+        listen: "cloud:1".into(),
+        epoch: 2,
+        entropy: Entropy::new([2; 32]),
+    };
     let mut host = Host::default();
     let mut cloud = Cloud::new(identity, rows);
     cloud.install_machine(EDGE, Role::Edge, "edge");
@@ -91,11 +96,15 @@ fn cloud(mut rows: Vec<Row>) {
 /// A device tells its edge what it still holds, and offers it.
 fn device(rows: Vec<Row>) {
     let identity = DeviceIdentity {
-        id: NodeId([4; 32]),
+        key: SecretKey::from_bytes([4; 32]),
         name: "device".into(),
         cloud: NodeId([1; 32]),
         upstreams: Vec::new(),
         data: Vec::new(),
+        roster: None,
+        masks: None,
+        group_min: 3,
+        entropy: Entropy::new([4; 32]),
     };
     let mut host = Host::default();
     let mut device = Device::new(identity, rows);

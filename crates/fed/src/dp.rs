@@ -23,6 +23,7 @@ use littoral_privacy::account::{Loss, Mechanism};
 use littoral_privacy::examples::{Grid, GridError};
 use littoral_privacy::noise::Ratio;
 use serde::{Deserialize, Serialize};
+use std::ops::RangeInclusive;
 use thiserror::Error;
 
 /// Levels of a clip.
@@ -129,6 +130,10 @@ pub enum Sampling {
     /// As many as are wanted, uniformly and in secret, among at least so many that are here.
     Fixed(u32),
 }
+
+/// Between which samples of a Poisson law are large on average, over `cohort.target`: the account of sizes that are drawn again
+/// holds for these. With fewer devices here nobody is drawn; with more, each with less probability, which tells less.
+pub const POISSON_MEAN: RangeInclusive<f64> = 0.8..=1.25;
 
 /// From whose eyes something is private.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -292,12 +297,13 @@ impl DifferentialPrivacy {
 
     fn bit(&self, target: u32) -> Result<Option<ClipBit>, DpError> {
         let Some(rule) = self.adaptive_clip else { return Ok(None) };
+        let z = self.noise_multiplier * f64::from(self.vectors_changed());
         match self.mechanism {
             MechanismName::LocalDiscreteGaussian | MechanismName::DpFtrl | MechanismName::ExampleGaussian => {
                 let expected = "none: only central and distributed noise have room for a clip bit";
                 wrong("adaptive_clip", expected, "one")
             }
-            _ => rule.bit(self.clip, self.noise_multiplier, target).map(Some),
+            _ => rule.bit(self.clip, z, target).map(Some),
         }
     }
 
@@ -362,7 +368,9 @@ impl DifferentialPrivacy {
             true => Ok(()),
             false => wrong(field, "a finite number above 0", value),
         };
-        above_zero("clip", self.clip)?;
+        if !(1e-30..=1e30).contains(&self.clip) {
+            return wrong("clip", "1e-30 to 1e30", format_args!("{:e}", self.clip));
+        }
         above_zero("noise_multiplier", self.noise_multiplier)?;
         above_zero("epsilon", self.epsilon)?;
         if !(self.delta >= 1e-13 && self.delta < 1.0) {
@@ -374,6 +382,9 @@ impl DifferentialPrivacy {
                 false => format!("another one than `{EXAMPLE}`, which is that of example-gaussian"),
             };
             return wrong("unit", expected, self.unit());
+        }
+        if self.unit().trim().is_empty() || self.unit().len() > 256 {
+            return wrong("unit", "1 to 256 bytes that are not all blank", format_args!("{:?}", self.unit()));
         }
         if !(0.0..1.0).contains(&self.colluding) {
             return wrong("colluding", "a share of at least 0 and below 1", self.colluding);

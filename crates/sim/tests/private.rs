@@ -19,12 +19,14 @@ const ROUNDS: u64 = 4;
 fn spec(seed: u64, threads: usize, faults: Faults, mechanism: &str) -> FleetSpec {
     // Of two versions in a row a device is in one.
     let (target, min) = if mechanism == FTRL { (6, 3) } else { (12, 6) };
+    // Where single examples are protected, none may be held out.
+    let held_out = if mechanism == EXAMPLES { 0.0 } else { 0.2 };
     let job_toml = format!(
         r#"
         name = "private"
         seed = {seed}
         model = {{ kind = "softmax" }}
-        data = {{ set = "blobs", standardise = false, schema = {{ label = {{ name = "class", classes = ["a", "b", "c"] }}, fields = [{{ name = "x" }}, {{ name = "y" }}] }} }}
+        data = {{ set = "blobs", standardise = false, held_out = {held_out}, schema = {{ label = {{ name = "class", classes = ["a", "b", "c"] }}, fields = [{{ name = "x" }}, {{ name = "y" }}] }} }}
         algorithm = {{ name = "fedavg" }}
         local = {{ optimiser = {{ name = "sgd", learning_rate = 0.1 }} }}
         cohort = {{ target = {target}, min = {min} }}
@@ -146,7 +148,7 @@ impl Checker for TakenPart {
             if let Write::Put { key, value } = write
                 && (machine.kind, key.table) == (Kind::Device, Table::Ledger)
             {
-                self.0.lock().unwrap().insert(machine.id, u64::from_bytes(value).unwrap());
+                self.0.lock().unwrap().insert(machine.id, u64::from_bytes(&value[..8]).unwrap());
             }
         }
     }

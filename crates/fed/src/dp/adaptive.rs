@@ -52,7 +52,7 @@ pub struct ClipBit {
 const REACH: f32 = 1_048_576.0;
 
 impl AdaptiveClip {
-    /// For noise of multiplier `noise_multiplier` in all, on sums of `target` devices.
+    /// For noise whose σ is `noise_multiplier` times the norm of one device's vector, on sums of `target` devices.
     pub fn bit(&self, clip: f64, noise_multiplier: f64, target: u32) -> Result<ClipBit, DpError> {
         let Self { quantile, learning_rate, bit_noise } = *self;
         if !(quantile > 0.0 && quantile < 1.0) {

@@ -51,9 +51,10 @@ impl DifferentialPrivacy {
     }
 
     fn matrix(&self) -> Result<Matrix, DpError> {
-        let bands = self.bands.unwrap_or(0);
+        let expected = || format!("1 to {BANDS_MAX}, for dp-ftrl");
+        let Some(bands) = self.bands else { return wrong("bands", expected(), "none") };
         if !(1..=BANDS_MAX).contains(&bands) {
-            return wrong("bands", format!("1 to {BANDS_MAX}, for dp-ftrl"), bands);
+            return wrong("bands", expected(), bands);
         }
         if self.restart_rounds == Some(0) {
             return wrong("restart_rounds", "1 or more", 0);

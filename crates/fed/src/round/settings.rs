@@ -1,6 +1,6 @@
 //! What a job says about its rounds.
 
-use crate::dp::Sampling;
+use crate::dp::{POISSON_MEAN, Sampling};
 use crate::masks::SecureAggregation;
 use crate::plan::Format;
 use littoral_wire::message::{COHORT_MAX, Work};
@@ -136,6 +136,18 @@ impl Settings {
             return (2 * self.cohort.target as usize + 32).min(COHORT_MAX);
         }
         (f64::from(self.cohort.target) * self.cohort.over_select).ceil() as usize
+    }
+
+    /// Devices that must be here before a cohort is drawn: so many that a law gives samples as large as they are accounted for.
+    pub fn here_min(&self) -> usize {
+        let min = self.cohort.min as usize;
+        match self.sampling {
+            Sampling::Present => min,
+            Sampling::Fixed(population) => min.max(population as usize),
+            Sampling::Poisson(rate) => {
+                min.max((POISSON_MEAN.start() * f64::from(self.cohort.target) / rate).ceil() as usize)
+            }
+        }
     }
 
     /// Checked settings, with masks.

@@ -94,7 +94,7 @@ impl Round {
                 resting.push((name.as_str(), decline.why.as_str()));
             }
         }
-        let (need, here) = (self.settings.cohort.min, have.len());
+        let (need, here) = (self.settings.here_min(), have.len());
         let mut text = format!("needs {need} devices with data set `{data_set}`, {here} are here");
         if !have.is_empty() {
             text += &format!(": {}", listed(have));
@@ -110,7 +110,7 @@ impl Round {
                 spacing - 1
             );
         }
-        if self.presence.count_willing() - spaced >= need as usize {
+        if self.presence.count_willing() - spaced >= need {
             text += "; waiting a little for more";
         }
         text + &by_reason("declined", resting)

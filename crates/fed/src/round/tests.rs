@@ -514,3 +514,20 @@ fn a_device_is_drawn_for_one_of_so_many_versions_also_after_a_restart() {
     back.here(7_300, drawn[3], A);
     assert!(back.ever_asked(drawn[3]).is_some());
 }
+
+/// The account of samples that are drawn again is of a mean near the target.
+#[test]
+fn devices_are_drawn_in_secret_only_when_enough_are_here() {
+    let mut scene = Scene::new(4, 1, &[]);
+    scene.round.settings.sampling = crate::dp::Sampling::Poisson(0.5);
+    (1..=6).for_each(|i| drop(scene.here(0, i, A)));
+    for now in [1, 1_000, 100_000] {
+        scene.step(now, Event::Tick);
+        assert_eq!(scene.round.stage(), &Stage::Wait { since: 0 });
+    }
+    // Four fifths of four, at one half.
+    assert!(scene.round.why("t").unwrap().starts_with("needs 7 devices"), "{:?}", scene.round.why("t"));
+    scene.here(100_000, 7, A);
+    (0..100).for_each(|i| drop(scene.step(100_000 + 50 * i, Event::Tick)));
+    assert!(matches!(scene.round.stage(), Stage::Collect { .. }));
+}

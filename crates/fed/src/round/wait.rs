@@ -3,7 +3,7 @@
 use super::members::Members;
 use super::presence::Attached;
 use super::{Effect, Millis, Record, Round, Stage};
-use crate::dp::Sampling;
+use crate::dp::{POISSON_MEAN, Sampling};
 use littoral_wire::NodeId;
 use littoral_wire::codec::Wire;
 use littoral_wire::message::Work;
@@ -73,6 +73,9 @@ impl Round {
     /// to be summed is let go, and another one drawn a little later; nothing is told of it, and the account knows how rare that is.
     fn sample(&mut self, now: Millis) -> Choice {
         let here = self.presence.count_willing();
+        if here < self.settings.here_min() {
+            return Choice::TooFew;
+        }
         let mut hash = blake3::Hasher::new_keyed(&self.entropy);
         hash.update(b"littoral/sample\0");
         hash.update(&self.collection.to_bytes());
@@ -81,8 +84,10 @@ impl Round {
         let lot = |device: &NodeId| *blake3::keyed_hash(&key, &device.0).as_bytes();
         let willing = self.presence.willing().map(|(device, a)| (lot(device), *device, a.name.clone()));
         let mut cohort: Vec<([u8; 32], NodeId, String)> = match self.settings.sampling {
-            Sampling::Poisson(rate) => willing.filter(|(lot, ..)| below(lot, rate)).collect(),
-            Sampling::Fixed(population) if here < population as usize => return Choice::TooFew,
+            Sampling::Poisson(rate) => {
+                let rate = rate.min(POISSON_MEAN.end() * f64::from(self.settings.cohort.target) / here as f64);
+                willing.filter(|(lot, ..)| below(lot, rate)).collect()
+            }
             Sampling::Fixed(_) | Sampling::Present => willing.collect(),
         };
         cohort.sort_unstable();
@@ -92,11 +97,7 @@ impl Round {
         let sizes = self.settings.cohort.min as usize..=self.settings.cohort_size();
         if !sizes.contains(&cohort.len()) {
             self.samples += 1;
-            return if here < self.settings.cohort.min as usize {
-                Choice::TooFew
-            } else {
-                Choice::WaitUntil(now + self.settings.retry_ms)
-            };
+            return Choice::WaitUntil(now + self.settings.retry_ms);
         }
         let mut cohort: Vec<(NodeId, String)> = cohort.into_iter().map(|(_, device, name)| (device, name)).collect();
         cohort.sort_unstable();

@@ -1,6 +1,7 @@
 //! Jobs for people.
 
 use crate::output::{line, table};
+use crate::privacy::shortened;
 use serde_json::Value;
 
 fn text(value: &Value, field: &str) -> String {
@@ -91,17 +92,7 @@ pub fn details(job: &Value) {
             line(&format!("  {label:<13}{value}"));
         }
     }
-    for plan in items(job, "plan") {
-        line(&format!("  {:<13}{}", "plan", plan.as_str().unwrap_or_default()));
-    }
-    let privacy = &job["privacy"];
-    let told = text(privacy, "told");
-    if !told.is_empty() {
-        line(&format!("  {:<13}{told}", "privacy"));
-    }
-    for viewer in items(privacy, "viewers") {
-        line(&format!("  {:<13}{}", text(viewer, "viewer"), text(viewer, "why")));
-    }
+    guaranteed(job).iter().for_each(|text| line(text));
     let masked = &job["secure_aggregation"];
     for session in items(masked, "sessions") {
         let number = |field| text(session, field);
@@ -167,6 +158,21 @@ pub fn details(job: &Value) {
     table(&["VERSION", "WORK", "DEVICES", "LOSS", "TEST LOSS", "ACCURACY", "TEST ROWS", "TOOK MS"], &rows);
 }
 
+/// The plan, and what the job guarantees to whom: a line each. The plan says the latter too.
+fn guaranteed(job: &Value) -> Vec<String> {
+    let privacy = &job["privacy"];
+    let told = text(privacy, "told");
+    let plan = items(job, "plan").iter().map(|plan| plan.as_str().unwrap_or_default()).filter(|plan| *plan != told);
+    let mut lines: Vec<String> = plan.map(|plan| format!("  {:<13}{}", "plan", shortened(plan))).collect();
+    if !told.is_empty() {
+        lines.push(format!("  {:<13}{}", "privacy", shortened(&told)));
+    }
+    let viewers: Vec<_> = items(privacy, "viewers").iter().map(|v| (text(v, "viewer"), text(v, "why"))).collect();
+    let width = viewers.iter().map(|(name, _)| name.chars().count() + 2).max().unwrap_or(0).max(13);
+    lines.extend(viewers.iter().map(|(name, why)| format!("  {name:<width$}{why}")));
+    lines
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -187,5 +193,23 @@ mod tests {
         assert_eq!(news(&collecting(1, 1), &waiting("a")).as_deref(), Some("job 1 waiting: a"));
         assert_eq!(news(&waiting("a"), &waiting("a")), None);
         assert!(news(&waiting("a"), &waiting("b")).is_some());
+    }
+
+    #[test]
+    fn a_guarantee_is_said_once_and_in_columns() {
+        let told = "Little (ε = 2700000000000000000000.00, δ = 1e-5).";
+        let viewers = json!([
+            {"viewer": "whoever gets the models", "why": "sees released models"},
+            {"viewer": "an edge", "why": "sees sums"},
+        ]);
+        let job = json!({"plan": ["20 bits", told], "privacy": {"told": told, "viewers": viewers}});
+        let lines = [
+            "  plan         20 bits",
+            "  privacy      Little (ε = 2.7e21, δ = 1e-5).",
+            "  whoever gets the models  sees released models",
+            "  an edge                  sees sums",
+        ];
+        assert_eq!(guaranteed(&job), lines);
+        assert_eq!(guaranteed(&json!({"plan": ["20 bits"], "privacy": {}})), lines[..1]);
     }
 }

@@ -1,5 +1,6 @@
 //! `littoral privacy calibrate`: the noise for a target.
 
+use super::number;
 use super::setting::{Refused, Setting, above_zero};
 use crate::output::{self, Failure};
 use littoral_privacy::account::{AccountError, smallest_noise_multiplier};
@@ -39,7 +40,8 @@ pub fn run(args: &Args, json: bool) -> Result<(), Failure> {
     } else {
         let epsilon = args.setting.epsilon(noise_multiplier)?;
         output::line(&format!(
-            "noise multiplier {noise_multiplier:.6}: epsilon {epsilon:.6} at delta {}",
+            "noise multiplier {noise_multiplier:.6}: epsilon {} at delta {}",
+            number::epsilon(epsilon, 6),
             args.setting.delta
         ));
         derived.iter().for_each(|derived| output::line(&derived.line()));

@@ -1,16 +1,21 @@
 //! `littoral privacy epsilon`: what a mechanism costs, or a job.
 
-use super::setting::{Setting, above_zero};
+use super::number;
+use super::setting::{Refused, Setting, above_zero};
 use crate::job::{named, read_any_job};
 use crate::output::{self, Failure};
 use littoral_node::job::privacy;
+use littoral_privacy::account::AccountError;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
 #[derive(clap::Args, Debug)]
 pub struct Args {
     /// A job, accounted as it would run, for each viewer.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["mechanism", "noise_multiplier"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = [
+        "mechanism", "noise_multiplier", "steps", "delta", "sampling_rate", "sampling", "accountant", "adjacency",
+        "discretisation", "clients", "min_survivors", "colluding", "dim", "clip", "bits", "rounding_beta",
+    ])]
     job: Option<PathBuf>,
     #[command(flatten)]
     setting: Setting,
@@ -30,14 +35,21 @@ pub fn run(args: &Args, json: bool) -> Result<(), Failure> {
 
 fn of_mechanism(setting: &Setting, noise_multiplier: f64, json: bool) -> Result<(), Failure> {
     setting.check()?;
-    let epsilon = setting.epsilon(noise_multiplier)?;
+    let epsilon = setting.epsilon(noise_multiplier).map_err(|refused| match refused {
+        Refused::Account(AccountError::NoEpsilon { delta }) => {
+            let expected = format!("one whose epsilon is finite for delta {}", number::plain(delta));
+            Failure::new("no account", "--noise-multiplier", expected, number::plain(noise_multiplier))
+                .hint("more noise, fewer steps or a larger delta")
+        }
+        other => other.into(),
+    })?;
     let derived = setting.derived(noise_multiplier);
     if json {
         let mut object = json!({"epsilon": epsilon});
         derived.iter().for_each(|derived| derived.add_to(&mut object));
         output::object(&object);
     } else {
-        output::line(&format!("epsilon {epsilon:.6} at delta {}", setting.delta));
+        output::line(&format!("epsilon {} at delta {}", number::epsilon(epsilon, 6), setting.delta));
         derived.iter().for_each(|derived| output::line(&derived.line()));
     }
     Ok(())
@@ -69,9 +81,9 @@ fn of_job(file: &Path, json: bool) -> Result<(), Failure> {
         }));
         return Ok(());
     }
-    output::line(&privacy::sentences(spec.text(), guarantees));
+    output::line(&number::shortened(&privacy::sentences(spec.text(), guarantees)));
     for guarantee in guarantees {
-        let epsilon = guarantee.epsilon.map_or("none".into(), |epsilon| format!("{epsilon:.4}"));
+        let epsilon = guarantee.epsilon.map_or("none".into(), |epsilon| number::epsilon(epsilon, 4));
         output::line(&format!("{}: epsilon {epsilon}; {}", privacy::name(guarantee.viewer), guarantee.why));
     }
     Ok(())

@@ -2,6 +2,7 @@
 
 use crate::fleet::ask;
 use crate::output::{self, Failure};
+use crate::privacy::number;
 use crate::privacy::setting::{above_zero, delta};
 use crate::reach::Reach;
 use littoral_node::role::cloud::command::Command as Order;
@@ -43,9 +44,23 @@ pub fn budget(args: &BudgetArgs, json: bool) -> Result<(), Failure> {
     if json {
         output::object(&reply);
     } else {
+        let (epsilon, delta) = (number::plain(*epsilon), number::plain(*delta));
         output::line(&format!("{data}, {unit}: epsilon {epsilon} at delta {delta} over all jobs"));
+        unprotected(&reply).iter().for_each(|line| output::line(line));
     }
     Ok(())
+}
+
+/// What a budget does not count: jobs that were not accounted at all.
+fn unprotected(budget: &Value) -> Option<String> {
+    let (jobs, they) = match budget["jobs_without_privacy"].as_u64()? {
+        0 => return None,
+        1 => ("1 job".into(), "it"),
+        more => (format!("{more} jobs"), "they"),
+    };
+    Some(format!(
+        "{jobs} without differential privacy ran on this data set before: what {they} told cannot be made good"
+    ))
 }
 
 pub fn ledger(reach: &Reach, json: bool) -> Result<(), Failure> {
@@ -58,7 +73,7 @@ pub fn ledger(reach: &Reach, json: bool) -> Result<(), Failure> {
     let text = |value: &Value| match value {
         Value::Null => "-".to_owned(),
         Value::String(text) => text.clone(),
-        Value::Number(number) if number.is_f64() => format!("{:.4}", number.as_f64().unwrap_or_default()),
+        Value::Number(number) if number.is_f64() => number::epsilon(number.as_f64().unwrap_or_default(), 4),
         other => other.to_string(),
     };
     // Spent of what there is; nothing that was told without noise has a number.
@@ -76,6 +91,11 @@ pub fn ledger(reach: &Reach, json: bool) -> Result<(), Failure> {
         })
         .collect();
     output::table(&["BUDGET OF", "UNIT", "DELTA", "MODELS", "AN EDGE", "THE CLOUD"], &budgets);
+    for budget in items("budgets") {
+        if let Some(line) = unprotected(&budget) {
+            output::line(&format!("{}, {}: {line}", text(&budget["data"]), text(&budget["unit"])));
+        }
+    }
     let lines: Vec<Vec<String>> = items("lines")
         .iter()
         .map(|line| {
@@ -89,4 +109,19 @@ pub fn ledger(reach: &Reach, json: bool) -> Result<(), Failure> {
         .collect();
     output::table(&["JOB", "NAME", "DATA", "UNIT", "MODELS", "PARTICIPATIONS", "STATE"], &lines);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn what_no_budget_counts_is_told() {
+        let told = |jobs: Value| unprotected(&json!({"jobs_without_privacy": jobs}));
+        assert_eq!([unprotected(&json!({})), told(0.into())], [None, None]);
+        let end = "without differential privacy ran on this data set before: what";
+        assert_eq!(told(1.into()), Some(format!("1 job {end} it told cannot be made good")));
+        assert_eq!(told(3.into()), Some(format!("3 jobs {end} they told cannot be made good")));
+    }
 }

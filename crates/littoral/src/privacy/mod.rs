@@ -3,9 +3,11 @@
 mod calibrate;
 mod epsilon;
 mod ledger;
+mod number;
 mod secagg;
 mod setting;
 
+pub use number::shortened;
 pub use setting::above_zero;
 
 use crate::output::Failure;

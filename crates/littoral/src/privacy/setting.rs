@@ -1,6 +1,8 @@
 //! A mechanism as flags describe it, without its noise: what `epsilon` and `calibrate` share.
 
+use super::number::plain;
 use crate::output::Failure;
+use clap::ValueEnum;
 use littoral_privacy::account::distributed::{Noise, Plan, PlanError, Release};
 use littoral_privacy::account::{
     AccountError, Accountant, Adjacency, Composition, Discretisation, Loss, Mechanism, Method, Sampling,
@@ -78,6 +80,13 @@ enum Kind {
     DistributedSkellam,
 }
 
+impl Kind {
+    /// As on the command line.
+    fn name(self) -> String {
+        self.to_possible_value().map_or(String::new(), |value| value.get_name().to_owned())
+    }
+}
+
 #[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq)]
 enum Draw {
     Poisson,
@@ -126,7 +135,7 @@ impl Setting {
         ];
         match (self.noise(), given.iter().find(|(_, given)| *given)) {
             (None, Some((flag, _))) => {
-                return Err(Failure::usage(*flag, "a distributed mechanism with it", format!("{:?}", self.kind())));
+                return Err(Failure::usage(*flag, "a distributed mechanism with it", self.kind().name()));
             }
             (Some(_), _) if shares.clients.is_none() => {
                 return Err(Failure::usage("--clients", "this argument", "none"));
@@ -175,6 +184,7 @@ impl Setting {
         Some(plan.release())
     }
 
+    /// A finite one.
     pub fn epsilon(&self, noise_multiplier: f64) -> Result<f64, Refused> {
         let z = noise_multiplier;
         let mechanism = match self.kind() {
@@ -195,7 +205,9 @@ impl Setting {
         };
         let mut releases = Composition::new();
         releases.add(Loss { mechanism, sampling, count: self.steps }).map_err(Refused::Account)?;
-        releases.epsilon(self.delta, self.method()).map_err(Refused::Account)
+        let epsilon = releases.epsilon(self.delta, self.method()).map_err(Refused::Account)?;
+        let finite = Some(epsilon).filter(|epsilon| epsilon.is_finite());
+        finite.ok_or(Refused::Account(AccountError::NoEpsilon { delta: self.delta }))
     }
 
     fn method(&self) -> Method {
@@ -249,21 +261,22 @@ impl From<Refused> for Failure {
     fn from(refused: Refused) -> Self {
         let what = "no account";
         match refused {
-            Refused::Plan(e) if e.what.contains(' ') => Failure::new(what, e.what, e.expected, e.got),
-            Refused::Plan(e) => Failure::usage(format!("--{}", e.what), e.expected, e.got),
+            Refused::Plan(e) if e.what.contains(' ') => Failure::new(what, e.what, e.expected, plain(e.got)),
+            Refused::Plan(e) => Failure::usage(format!("--{}", e.what), e.expected, plain(e.got)),
             Refused::Account(AccountError::Range { what: place, expected, got }) => {
-                Failure::new(what, place, expected, got)
+                Failure::new(what, place, expected, plain(got))
             }
             Refused::Account(AccountError::Impossible { what: place, expected, got }) => {
                 Failure::new(what, place, expected, got)
             }
             Refused::Account(AccountError::NoEpsilon { delta }) => {
-                Failure::new(what, "epsilon", format!("a finite one for delta {delta}"), "infinity")
+                Failure::new(what, "epsilon", format!("a finite one for delta {}", plain(delta)), "infinity")
                     .hint("more noise, fewer steps or a larger delta")
             }
             Refused::Account(AccountError::Unreachable { target, least, most, reached }) => {
-                let expected = format!("{target} with a noise multiplier from {least} to {most}");
-                Failure::new("no noise is enough", "--epsilon", expected, format!("{reached} at best"))
+                let expected =
+                    format!("{} with a noise multiplier from {} to {}", plain(target), plain(least), plain(most));
+                Failure::new("no noise is enough", "--epsilon", expected, format!("{} at best", plain(reached)))
             }
         }
     }

@@ -66,12 +66,63 @@ fn combinations_that_mean_nothing_are_one_line() {
             "epsilon --mechanism gaussian --noise-multiplier 1 --sampling-rate 0.1 --adjacency replace-one",
             "--adjacency",
         ),
+        ("epsilon --mechanism discrete-gaussian --noise-multiplier 1 --dim 5", "got discrete-gaussian"),
     ] {
         let words: Vec<&str> = ["privacy"].into_iter().chain(words.split(' ')).collect();
         let (code, stdout, stderr) = parts(&littoral(&words));
         assert_eq!((code, stdout.as_str(), stderr.lines().count()), (2, "", 1), "{words:?}: {stderr}");
         assert!(stderr.contains(place), "{words:?}: {stderr}");
     }
+}
+
+#[test]
+fn a_job_says_itself_how_it_is_accounted() {
+    let folder = Folder::new("accounted");
+    let job = folder.write("job.toml", EXAMPLES);
+    let plain = ["--json", "privacy", "epsilon", "--job", job.to_str().unwrap()];
+    assert_eq!(parts(&littoral(&plain)).0, 0);
+    // Also with the value that a flag has without being given.
+    for flag in [
+        "--mechanism gaussian",
+        "--noise-multiplier 1",
+        "--steps 1",
+        "--delta 1e-5",
+        "--sampling-rate 1",
+        "--sampling poisson",
+        "--accountant pld",
+        "--adjacency add-remove",
+        "--discretisation up",
+        "--clients 5",
+        "--min-survivors 4",
+        "--colluding 1",
+        "--dim 9",
+        "--clip 1",
+        "--bits 20",
+        "--rounding-beta 0.5",
+    ] {
+        let words: Vec<&str> = plain.into_iter().chain(flag.split(' ')).collect();
+        let (code, stdout, _) = parts(&littoral(&words));
+        assert_eq!((code, stdout.lines().count()), (2, 1), "{flag}: {stdout}");
+        let error: Value = serde_json::from_str(&stdout).unwrap();
+        let got = error["error"]["got"].as_str().unwrap();
+        assert!(got.contains("--job") && got.contains(flag.split(' ').next().unwrap()), "{flag}: {stdout}");
+    }
+}
+
+#[test]
+fn no_epsilon_is_infinite_and_no_number_long() {
+    let error = |words: &str| {
+        let found = privacy(words);
+        let part = |name: &str| found["error"][name].as_str().unwrap().to_owned();
+        ["what", "where", "expected", "got"].map(part)
+    };
+    for more in ["", " --accountant rdp", " --sampling-rate 0.5 --accountant rdp"] {
+        let found = error(&format!("epsilon --mechanism gaussian --noise-multiplier 1e-308{more}"));
+        let wanted = ["no account", "--noise-multiplier", "one whose epsilon is finite for delta 1e-5", "1e-308"];
+        assert_eq!(found, wanted, "{more}");
+    }
+    let [_, place, expected, got] = error("calibrate --mechanism gaussian --epsilon 1e-300");
+    assert!(place == "--epsilon" && expected.starts_with("1e-300 with ") && got.len() < 40, "{expected}, {got}");
 }
 
 /// Ten rounds of a hundred steps.
@@ -86,6 +137,7 @@ rounds = { count = 10 }
 [data]
 set = "clinic"
 standardise = false
+held_out = 0.0
 schema = { label = { name = "ill", classes = ["no", "yes"] }, fields = [{ name = "age" }] }
 
 [differential_privacy]

@@ -5,6 +5,7 @@
 //! becomes current only when a signed announcement lists the device as included; otherwise it is forgotten. A restart
 //! sends the same bytes again: nothing is sealed twice for one collection.
 
+mod account;
 mod sealing;
 
 use super::fetch::{self, Fetch};
@@ -13,6 +14,7 @@ use super::redial::{Redial, draw};
 use super::said::Said;
 use super::{Effect, Entropy, Event, LinkId, Millis, Peer, Report, Role, Row, RowKey, Table, Timer, WorkId, Write};
 use crate::work::{Output, Work, WorkFault};
+use account::TakenPart;
 use littoral_fed::included::{Included, check_verdict};
 use littoral_fed::masks::ThreatName;
 use littoral_fed::masks::device::Masked;
@@ -161,7 +163,7 @@ pub struct Device {
     models: BTreeMap<JobId, Vec<ObjectId>>,
     settled: BTreeMap<JobId, Settled>,
     /// Per job, how often this device has sealed what it learnt.
-    taken_part: BTreeMap<JobId, u64>,
+    taken_part: BTreeMap<JobId, TakenPart>,
     /// Sealed updates whose bytes are being read to be offered.
     offering: BTreeSet<(ObjectId, Collection)>,
     /// Why work failed, by job.
@@ -221,33 +223,6 @@ impl Task {
         (!enough).then(|| format!("secure_aggregation: {expected} expected by this device's configuration, got {got}"))
     }
 
-    /// Why this device cannot take part once more: the account of the job holds for so many times.
-    fn exceeds_cap(&self, collection: Collection, taken_part: u64) -> Option<String> {
-        // A job of another release is refused by the work.
-        let told = crate::job::Task::decode(&self.spec).ok()?;
-        let cap = told.spec.terms().filter(|_| collection.work == Kind::Train)?.participations;
-        (taken_part >= cap).then(|| {
-            format!(
-                "differential_privacy.participations_max: at most {cap} expected, since what the job costs is accounted for that                  often, and this device has sealed an update {taken_part} times"
-            )
-        })
-    }
-
-    /// Why this device cannot take part in this version: the noise is correlated over versions, and its account holds for devices
-    /// that are in at most one of so many in a row. `here`: the last version of training that counts this device.
-    fn comes_too_soon(&self, collection: Collection, here: u32) -> Option<String> {
-        let told = crate::job::Task::decode(&self.spec).ok()?;
-        let spacing = told.spec.settings().spacing;
-        let first = (u64::from(here) + spacing).saturating_sub(1);
-        (collection.work == Kind::Train && here > 0 && collection.version < first).then(|| {
-            format!(
-                "differential_privacy.bands: a version from {first} on expected, since this device was in one of the last {spacing}, \
-                 got {}",
-                collection.version
-            )
-        })
-    }
-
     /// Whether what compression left out here is of another version than the cloud counts this device in last.
     fn outdates_residual(&self, collection: Collection, here: u32) -> bool {
         let keeps = || crate::job::Task::decode(&self.spec).is_ok_and(|told| told.spec.residual_step().is_some());
@@ -277,9 +252,7 @@ impl Device {
                 // It would take part without end.
                 Table::Ledger if cfg!(feature = "broken-within-budget") => {}
                 Table::Ledger => {
-                    if let Ok(times) = u64::from_bytes(&row.value) {
-                        taken_part.insert(row.key.job, times);
-                    }
+                    taken_part.insert(row.key.job, TakenPart::restored(&row.value));
                 }
                 Table::Roster => newest_roster = u64::from_bytes(&row.value).unwrap_or(0),
                 Table::DeviceState if row.key.item == SETTLED => {
@@ -475,13 +448,13 @@ impl Device {
             self.tasks.remove(&collection);
             return self.decline(collection, why, effects);
         }
-        let taken_part = self.taken_part.get(&collection.job).copied().unwrap_or(0);
         let too_open = self.identity.masks.and_then(|least| task.shows_too_much(least));
-        let too_often = || task.exceeds_cap(collection, taken_part).or_else(|| task.comes_too_soon(collection, here));
-        if let Some(why) = too_open.or_else(too_often) {
+        let spec = Arc::clone(&task.spec);
+        if let Some(why) = too_open.or_else(|| self.spent(collection, &spec)) {
             self.tasks.remove(&collection);
             return self.decline(collection, why, effects);
         }
+        let Some(task) = self.tasks.get_mut(&collection) else { return };
         if task.outdates_residual(collection, here) {
             self.forget_residual(collection.job, effects);
         }
@@ -563,7 +536,7 @@ impl Device {
                     _ => {
                         self.tasks.remove(&collection);
                         let sealed = Sealed { update, pending: state, absorbed: false, masks: None, said: None };
-                        self.keep_sealed(collection, sealed, effects);
+                        self.keep_sealed(collection, &spec, sealed, effects);
                     }
                 }
             }
@@ -600,16 +573,17 @@ impl Device {
         effects.extend(old.into_iter().map(Effect::Drop));
     }
 
-    /// Sealed bytes are durable before they are offered.
-    fn keep_sealed(&mut self, collection: Collection, sealed: Sealed, effects: &mut Vec<Effect>) {
+    /// Sealed bytes are durable before they are offered. `spec`: of the task.
+    fn keep_sealed(&mut self, collection: Collection, spec: &[u8], sealed: Sealed, effects: &mut Vec<Effect>) {
+        if let Some(why) = self.spent(collection, spec) {
+            let unused = [Some(&sealed.update), sealed.pending.as_ref()];
+            effects.extend(unused.into_iter().flatten().map(|object| Effect::Drop(object.id())));
+            return self.decline(collection, why, effects);
+        }
         let mut writes = vec![Write::Object(sealed.update.id())];
         writes.extend(sealed.pending.iter().map(|s| Write::Object(s.id())));
         writes.push(Write::Put { key: sealed_key(collection), value: sealed.to_bytes() });
-        if collection.work == Kind::Train {
-            let times = self.taken_part.entry(collection.job).or_default();
-            *times += 1;
-            writes.push(Write::Put { key: taken_part_key(collection.job), value: times.to_bytes() });
-        }
+        writes.extend(self.takes_part(collection, spec));
         effects.push(Effect::Store(writes));
         self.sealed.insert(collection, sealed);
         self.offer(collection, effects);
@@ -817,10 +791,6 @@ fn sealed_key(collection: Collection) -> RowKey {
 
 fn state_key(job: JobId) -> RowKey {
     RowKey { table: Table::DeviceState, job, version: 0, item: Vec::new() }
-}
-
-fn taken_part_key(job: JobId) -> RowKey {
-    RowKey { table: Table::Ledger, job, version: 0, item: Vec::new() }
 }
 
 /// The item of the row that holds [`Settled`].

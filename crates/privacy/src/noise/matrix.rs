@@ -11,12 +11,11 @@
 //! - Exactness: coefficients are multiples of 2^-20, or of a coarser grid, and rounds are whole numbers, so C x is on that grid, and z
 //!   is discrete Gaussian noise on it. [`Decoder`] computes with floats, from what was released only: post-processing. On a coarse
 //!   grid C is another matrix than the square root, hardly a worse one, and exactly the one that is accounted for.
-//! - A restart forgets both sides' memory: what follows is another mechanism, and both are composed.
+//! - Who begins anew with empty memories has another mechanism, and both are composed.
 //!
 //! For a centre that sees the sums of rounds before they are noised; under masks nobody does, so this is not for masked sums.
 
 use super::{DiscreteGaussian, NoiseError, Ratio};
-use crate::account::{Loss, Mechanism, Sampling};
 use rand_core::CryptoRng;
 use std::collections::VecDeque;
 use thiserror::Error;
@@ -84,17 +83,6 @@ impl Matrix {
     /// The sensitivity to a record of norm 1 that takes part at most so often, at least `bands` rounds apart.
     pub fn sensitivity(&self, participations: u32) -> f64 {
         f64::from(participations).sqrt() * self.column_norm()
-    }
-
-    /// σ² of the noise on the grid, for rounds in which one record has an L2 norm of at most `clip`.
-    pub fn variance(&self, noise_multiplier: f64, clip: f64, participations: u32) -> Result<Ratio, NoiseError> {
-        Ratio::at_least((noise_multiplier * clip * self.sensitivity(participations) * self.grid()).powi(2))
-    }
-
-    /// All rounds between two restarts are one Gaussian mechanism, and there are `segments` of them. Discrete Gaussian noise on
-    /// a vector has the Rényi bound of a Gaussian (Canonne et al. 2020, theorem 14), so account by Rényi divergence.
-    pub fn loss(&self, noise_multiplier: f64, segments: u64) -> Loss {
-        Loss { mechanism: Mechanism::Gaussian { noise_multiplier }, sampling: Sampling::ALL, count: segments }
     }
 
     /// The largest variance that a sum of the first rounds has, of `rounds`, for white noise of variance 1 in C x + z: the largest
@@ -175,11 +163,6 @@ impl Encoder {
         self.noise.add_to(&mut out, rng);
         Ok(out)
     }
-
-    /// Begins anew; the decoder must too.
-    pub fn restart(&mut self) {
-        self.past.clear();
-    }
 }
 
 /// The reading half: x̂ₜ = wₜ - Σ cⱼ x̂ₜ₋ⱼ, from releases only; it keeps the last `bands - 1` results.
@@ -222,10 +205,6 @@ impl Decoder {
             self.past.push_front(out.clone());
         }
         out
-    }
-
-    pub fn restart(&mut self) {
-        self.past.clear();
     }
 }
 
@@ -275,10 +254,10 @@ mod tests {
         for (bands, grid_bits) in [(1, 20), (8, 20), (64, 20), (8, 6)] {
             let matrix = Matrix::on_grid(bands, grid_bits).unwrap();
             let variance = Ratio::at_least((3.0 * matrix.grid()).powi(2)).unwrap();
-            let mut encoder = Encoder::new(matrix.clone(), variance, len).unwrap();
-            let mut decoder = Decoder::new(matrix.clone());
             let mut rng = ChaCha20Rng::seed_from_u64(bands as u64);
             for segment in 0..2 {
+                let mut encoder = Encoder::new(matrix.clone(), variance, len).unwrap();
+                let mut decoder = Decoder::new(matrix.clone());
                 let mut sum = vec![0.0; len];
                 let mut truth = vec![0i64; len];
                 for t in 0..rounds {
@@ -296,8 +275,6 @@ mod tests {
                 let wanted = 9.0 * matrix.max_prefix_variance(rounds);
                 // 4000 samples of a variance: a relative error of √(2/4000) = 2.2 %; five of them.
                 assert!((error / wanted - 1.0).abs() < 0.11, "{bands} {segment}: {error} {wanted}");
-                encoder.restart();
-                decoder.restart();
             }
         }
     }
@@ -306,10 +283,9 @@ mod tests {
     fn what_does_not_fit_is_refused() {
         let matrix = Matrix::sqrt_toeplitz(4).unwrap();
         let mut rng = ChaCha20Rng::seed_from_u64(1);
-        let mut encoder = Encoder::new(matrix.clone(), matrix.variance(1.0, 10.0, 2).unwrap(), 2).unwrap();
+        let mut encoder = Encoder::new(matrix.clone(), Ratio::at_least(100.0).unwrap(), 2).unwrap();
         assert_eq!(encoder.release(&[1], &mut rng), Err(MatrixError::Length { expected: 2, got: 1 }));
         assert_eq!(encoder.release(&[1, i64::MIN], &mut rng), Err(MatrixError::Size { got: i64::MIN }));
-        assert_eq!(matrix.loss(2.0, 3).count, 3);
         let other = encoder.clone().after([vec![1]]).map(|_| ());
         assert_eq!(other, Err(MatrixError::Length { expected: 2, got: 1 }));
     }

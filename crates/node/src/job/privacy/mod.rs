@@ -99,6 +99,11 @@ fn of_examples(
     if let Err(coupled) = Clipping::<f32>::new(model, 0) {
         return Err(JobError::new("model.norm", "none or group", coupled));
     }
+    if text.data.held_out != 0.0 {
+        let expected = "0, since the job protects single examples: which rows are held out hangs on all rows, and nothing is \
+                        evaluated on them anyway";
+        return Err(JobError::new("data.held_out", expected, text.data.held_out));
+    }
     if text.local.batch == 0 {
         let expected = "above 0, the rows that a step is expected to have: steps are divided by it";
         return Err(JobError::new("local.batch", expected, "0"));
@@ -129,6 +134,15 @@ fn of_devices(
     if shares && !masked {
         let expected = "a section [secure_aggregation], since each device adds a share of the noise only";
         return Err(JobError::new("secure_aggregation", expected, "none"));
+    }
+    if let Some(agreement) =
+        text.secure_aggregation.as_ref().filter(|agreement| shares && dp.colluding < agreement.adversary)
+    {
+        let expected = format!(
+            "at least {}, secure_aggregation.adversary: devices that stand with the cloud tell it their noise",
+            agreement.adversary
+        );
+        return Err(JobError::new("differential_privacy.colluding", expected, dp.colluding));
     }
     if dp.mechanism == MechanismName::DpFtrl && masked {
         let expected =
@@ -203,6 +217,8 @@ pub fn sentences(text: &JobText, guarantees: &[Guarantee]) -> String {
     let unit = text.differential_privacy.as_ref().map_or("", DifferentialPrivacy::unit);
     let by_example = text.differential_privacy.as_ref().is_some_and(DifferentialPrivacy::by_example);
     let told = |g: &Guarantee| match g.epsilon {
+        // That much is hardly a guarantee, and a number of twenty digits would look like one.
+        Some(epsilon) if epsilon >= 1000.0 => format!("{} (ε = {epsilon:.1e}, δ = {:.0e})", name(g.viewer), g.delta),
         Some(epsilon) => format!("{} (ε = {epsilon:.2}, δ = {:.0e})", name(g.viewer), g.delta),
         None => format!("{} (no guarantee)", name(g.viewer)),
     };

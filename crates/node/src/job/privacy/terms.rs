@@ -1,7 +1,7 @@
 //! What a private job releases, to whom and how often: all that an account needs, without the job.
 
 use super::super::JobError;
-use littoral_fed::dp::{DifferentialPrivacy, DpError, MechanismName, Sampling, Summed, Viewer};
+use littoral_fed::dp::{DifferentialPrivacy, DpError, MechanismName, POISSON_MEAN, Sampling, Summed, Viewer};
 use littoral_privacy::account::distributed::Release;
 use littoral_privacy::account::{self, Accountant, Adjacency, Composition, Loss, Mechanism, Method};
 use serde::{Deserialize, Serialize};
@@ -181,12 +181,14 @@ impl Terms {
 }
 
 impl Sums {
-    /// The probability that a sample of some round is of a size that is drawn again. Sizes are Poisson-distributed with the target
-    /// as mean, or narrower.
+    /// The probability that a sample of some round is of a size that is drawn again. Sizes are Poisson-distributed, or narrower,
+    /// with a mean in [`POISSON_MEAN`] of the target, which the round machine sees to.
     fn unusual_samples(&self, rounds: u64) -> f64 {
-        let mean = f64::from(self.target);
+        let mean = f64::from(self.target) * POISSON_MEAN.start();
+        let largest = f64::from(self.target) * POISSON_MEAN.end();
         // P[X <= k] and P[X >= k] by Chernoff: exp(k - mean - k ln(k / mean)).
-        let tail = |k: f64| (k - mean - k * (k / mean).ln()).exp();
+        let tail_of = |mean: f64, k: f64| (k - mean - k * (k / mean).ln()).exp();
+        let tail = |k| tail_of(mean, k);
         let below = f64::from(self.min) - 1.0;
         let low = if below < 0.0 {
             0.0
@@ -197,7 +199,7 @@ impl Sums {
         } else {
             tail(below)
         };
-        rounds as f64 * (low + tail(f64::from(self.clients) + 1.0))
+        rounds as f64 * (low + tail_of(largest, f64::from(self.clients) + 1.0))
     }
 }
 

@@ -226,6 +226,10 @@ impl Cloud {
             Command::JobStop { job } => match self.jobs.get(JobId(job)).map(Job::finished) {
                 None => no_job(job),
                 Some(true) => refusal("job not stopped", "job", "a job that runs", "one that has ended"),
+                Some(false) if self.jobs.get(JobId(job)).is_some_and(|job| job.round().is_none()) => {
+                    let got = "one that is being prepared or stands still: ask again when `job show` says that it waits or collects";
+                    refusal("job not stopped", "job", "a job whose first version is there", got)
+                }
                 Some(false) => {
                     let why = format!("stopped by {}", self.operators.name(operator));
                     let event = littoral_fed::round::Event::Stop { why };

@@ -20,6 +20,7 @@ use littoral_privacy::account::{Adjacency, Loss};
 use littoral_wire::JobId;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 /// What one job may tell, or has told.
@@ -63,7 +64,14 @@ pub struct Ledger {
     lines: BTreeMap<JobId, Line>,
     /// By data set and unit.
     budgets: BTreeMap<(String, String), Budget>,
+    /// A row is there that cannot be read: nothing is known to be within a budget.
+    unreadable: bool,
+    /// What was worked out since the last change.
+    known: RefCell<BTreeMap<Asked, Value>>,
 }
+
+/// A data set, whether the unit is an example, from whose eyes, and the bits of δ.
+type Asked = (String, bool, Viewer, u64);
 
 const VIEWERS: [Viewer; 3] = [Viewer::Model, Viewer::Edge, Viewer::Cloud];
 
@@ -88,10 +96,16 @@ impl Sum {
         if self.losses.is_empty() {
             return 0.0;
         }
-        // Where no target bounds ε, what is found must bound itself: one step suffices, since the loss only grows with ε.
-        let guess = target.unwrap_or(50.0);
-        let rest = delta - lost(self.unlike, guess);
-        match epsilon(&self.losses, self.adjacency, rest, target) {
+        let of = |rest: f64, target| epsilon(&self.losses, self.adjacency, rest, target);
+        // What δ pays for unlike samples grows with ε. Where no target bounds ε, half of δ must be enough for what the other half
+        // gives; then less is.
+        let guess = match target {
+            Some(target) => Ok(target),
+            None if self.unlike == 0.0 => return of(delta, None).unwrap_or(f64::INFINITY),
+            None => of(delta / 2.0, None),
+        };
+        let Ok(guess) = guess else { return f64::INFINITY };
+        match of(delta - lost(self.unlike, guess), target) {
             Ok(found) if self.unlike == 0.0 || found <= guess => found,
             _ => f64::INFINITY,
         }
@@ -104,25 +118,31 @@ impl Ledger {
             return;
         }
         if row.key.job == JobId(0) {
-            if let Ok(budget) = serde_json::from_slice::<Budget>(&row.value) {
-                self.budgets.insert((budget.data.clone(), budget.unit.clone()), budget);
+            match serde_json::from_slice::<Budget>(&row.value) {
+                Ok(budget) => drop(self.budgets.insert((budget.data.clone(), budget.unit.clone()), budget)),
+                Err(_) => self.unreadable = true,
             }
-        } else if let Ok(line) = serde_json::from_slice(&row.value) {
-            self.lines.insert(row.key.job, line);
+        } else {
+            match serde_json::from_slice(&row.value) {
+                Ok(line) => drop(self.lines.insert(row.key.job, line)),
+                Err(_) => self.unreadable = true,
+            }
         }
+        self.known.get_mut().clear();
     }
 
     pub fn line(&self, job: JobId) -> Option<&Line> {
         self.lines.get(&job)
     }
 
-    /// What all jobs on a data set tell a viewer of a unit, and perhaps one more. `Ok(None)`: one of them tells it what no
+    /// What all jobs on a data set tell a viewer of units of this one's kind, whatever they call them, and perhaps one more. `Ok(None)`: one of them tells it what no
     /// noise was added to. `Err`: two kinds of neighbours, with a job of each.
     fn sum(&self, data: &str, unit: &str, viewer: Viewer, more: Option<&Terms>) -> Result<Option<Sum>, String> {
         let lines = self.lines.values().filter(|line| line.data == data).filter_map(|line| line.terms.as_ref());
         let mut sum = Sum { losses: Vec::new(), unlike: 0.0, adjacency: Adjacency::AddRemove };
         let mut first: Option<&Terms> = None;
-        for terms in lines.filter(|terms| terms.dp.unit() == unit).chain(more) {
+        let example = names_example(unit);
+        for terms in lines.filter(|terms| terms.dp.by_example() == example).chain(more) {
             if let Some(first) = first
                 && first.adjacency() != terms.adjacency()
             {
@@ -148,6 +168,10 @@ impl Ledger {
     /// May this job run? Refused with the number if it would pass a budget.
     pub fn admit(&self, spec: &JobSpec) -> Result<(), JobError> {
         let data = spec.data_set();
+        if self.unreadable {
+            let expected = "a ledger that can be read as a whole: restore a good copy of the cloud's folder, or update this program";
+            return Err(JobError::new("the ledger", expected, "a row of another release, or a damaged one"));
+        }
         let mut budgets = self.budgets.values().filter(|budget| budget.data == data).peekable();
         if budgets.peek().is_none() {
             return Ok(());
@@ -157,11 +181,13 @@ impl Ledger {
             let expected = format!("a job with differential privacy, since {data} has a budget");
             return Err(JobError::new("differential_privacy", expected, "none"));
         };
-        let Some(budget) = self.budgets.get(&(data.to_owned(), terms.dp.unit().to_owned())) else {
+        if !units.contains(&terms.dp.unit()) {
             let expected = format!("a unit that has a budget on {data}: {}", units.join("; "));
             return Err(JobError::new("differential_privacy.unit", expected, terms.dp.unit()));
-        };
-        for viewer in VIEWERS {
+        }
+        // Whatever units are called, what is told of a device is told of all of them.
+        let budgets = self.budgets.values().filter(|budget| budget.data == data);
+        for (budget, viewer) in budgets.flat_map(|budget| VIEWERS.map(|viewer| (budget, viewer))) {
             let Some(most) = budget.of(viewer) else { continue };
             let sum = self.sum(data, &budget.unit, viewer, Some(terms));
             let sum = sum.map_err(|expected| JobError::new("differential_privacy.sampling", expected, "another"))?;
@@ -195,6 +221,7 @@ impl Ledger {
             at_ms: now,
         };
         self.lines.insert(job, line.clone());
+        self.known.get_mut().clear();
         write(job, &line)
     }
 
@@ -202,6 +229,7 @@ impl Ledger {
     pub fn settle(&mut self, job: JobId, models: u64, attempts: u64) -> Option<Write> {
         let line = self.lines.get_mut(&job).filter(|line| !line.settled)?;
         line.settled = true;
+        self.known.get_mut().clear();
         if let Some(terms) = &mut line.terms {
             terms.models = terms.models.min(models);
             terms.participations = terms.participations.min(attempts);
@@ -265,16 +293,30 @@ impl Ledger {
         let value = serde_json::to_vec(&budget).unwrap_or_default();
         let item = blake3::hash(format!("{}\0{}", budget.data, budget.unit).as_bytes());
         effects.push(Effect::Store(vec![Write::Put { key: fleet_row(Table::Ledger, item.as_bytes()), value }]));
-        let out = json!({"data": budget.data, "unit": budget.unit});
+        let without = self.without_number(&budget.data, &budget.unit);
+        let out = json!({"data": budget.data, "unit": budget.unit, "jobs_without_privacy": without});
+        self.known.get_mut().clear();
         self.budgets.insert((budget.data.clone(), budget.unit.clone()), budget);
         out
     }
 
+    /// Jobs on a data set that told of such a unit without a number: that cannot be made good.
+    fn without_number(&self, data: &str, unit: &str) -> usize {
+        let example = names_example(unit);
+        let numbered = |line: &&Line| line.terms.as_ref().is_some_and(|terms| terms.dp.by_example() == example);
+        self.lines.values().filter(|line| line.data == data && !numbered(line)).count()
+    }
+
     /// All of it, for people: budgets, what is spent of each, and the lines.
     pub fn value(&self) -> Value {
-        let total = |data: &str, unit: &str, viewer, delta| match self.sum(data, unit, viewer, None) {
-            Ok(Some(sum)) => finite(sum.epsilon(delta, None)),
-            Ok(None) | Err(_) => Value::Null,
+        let total = |data: &str, unit: &str, viewer, delta: f64| {
+            // It takes up to a second to work out, and the cloud has other things to do.
+            let asked = (data.to_owned(), names_example(unit), viewer, delta.to_bits());
+            let work_out = || match self.sum(data, unit, viewer, None) {
+                Ok(Some(sum)) => finite(sum.epsilon(delta, None)),
+                Ok(None) | Err(_) => Value::Null,
+            };
+            self.known.borrow_mut().entry(asked).or_insert_with(work_out).clone()
         };
         let budgets = self.budgets.values().map(|budget| {
             let (data, unit, delta) = (&budget.data, &budget.unit, budget.delta);
@@ -283,6 +325,7 @@ impl Ledger {
                 "epsilon": budget.epsilon, "spent": total(data, unit, Viewer::Model, delta),
                 "epsilon_edge": budget.epsilon_edge, "spent_edge": total(data, unit, Viewer::Edge, delta),
                 "epsilon_cloud": budget.epsilon_cloud, "spent_cloud": total(data, unit, Viewer::Cloud, delta),
+                "jobs_without_privacy": self.without_number(data, unit),
             })
         });
         let lines = self.lines.iter().map(|(job, line)| {
@@ -324,7 +367,9 @@ mod tests {
         let mut text: toml::Table = SAMPLE_TOML.parse().unwrap();
         text["rounds"]["count"] = toml::Value::Integer(rounds as i64);
         text["rounds"].as_table_mut().unwrap().remove("target_accuracy");
-        text["data"].as_table_mut().unwrap().insert("standardise".into(), false.into());
+        let data = text["data"].as_table_mut().unwrap();
+        data.insert("standardise".into(), false.into());
+        data.insert("held_out".into(), 0.0.into());
         text.insert("algorithm".into(), toml::Table::from_iter([("name".to_owned(), "fedavg".into())]).into());
         let noise: toml::Table = format!("clip = 1.0\nepsilon = 1000.0\n{noise}").parse().unwrap();
         text.insert("differential_privacy".into(), noise.into());
@@ -417,6 +462,51 @@ mod tests {
         let elsewhere = Budget { data: "other".into(), ..budget(0.001) };
         ledger.set_budget(elsewhere, &mut effects);
         ledger.admit(&job(1, 5.0, "")).unwrap();
+    }
+
+    /// What is told of a device is told of it whatever a unit is called; a row that cannot be read is no budget that holds.
+    #[test]
+    fn no_name_is_a_second_budget_and_no_damaged_row_is_none() {
+        let (mut ledger, mut effects) = (Ledger::default(), Vec::new());
+        let patients = Budget { unit: "one patient".into(), ..budget(gaussian(10, 5.0) * 1.001) };
+        ledger.set_budget(budget(50.0), &mut effects);
+        ledger.set_budget(patients, &mut effects);
+        let named = job(10, 5.0, "unit = 'one patient'");
+        ledger.admit(&named).unwrap();
+        ledger.reserve(JobId(1), &job(10, 5.0, ""), 0);
+        assert!(ledger.admit(&named).is_err() && ledger.admit(&job(10, 5.0, "")).is_err());
+        assert_eq!(ledger.value()["budgets"][0]["spent"], ledger.value()["budgets"][1]["spent"]);
+        // A job without noise shows beside them.
+        let mut open = Ledger::default();
+        let plain = JobSpec::parse(SAMPLE_TOML).unwrap();
+        open.reserve(JobId(1), &plain, 0);
+        open.settle(JobId(1), 20, 20);
+        let data = plain.data_set().to_owned();
+        assert_eq!(open.set_budget(Budget { data, ..budget(1.0) }, &mut effects)["jobs_without_privacy"], 1);
+
+        let mut rows: Vec<Row> = rows(written(effects)).collect();
+        rows[0].value[5] ^= 1;
+        let mut damaged = Ledger::default();
+        rows.iter().for_each(|row| damaged.restore(row));
+        assert_eq!(damaged.admit(&named).unwrap_err().place, "the ledger");
+    }
+
+    /// Samples of an unlike size are charged to delta, whatever else is asked.
+    #[test]
+    fn a_job_with_secret_samples_has_a_number_in_the_ledger() {
+        let (mut ledger, mut effects) = (Ledger::default(), Vec::new());
+        let cohort = "sampling = { poisson = 0.05 }";
+        let mut text = toml::Table::try_from(job(20, 1.0, cohort).text()).unwrap();
+        text["cohort"].as_table_mut().unwrap().insert("target".into(), 100.into());
+        text["cohort"].as_table_mut().unwrap().insert("min".into(), 20.into());
+        text["differential_privacy"]["epsilon"] = 8.0.into();
+        let spec = JobSpec::parse(&text.to_string()).unwrap();
+        let told = spec.guarantees()[0].epsilon.unwrap();
+        ledger.set_budget(budget(50.0), &mut effects);
+        ledger.reserve(JobId(1), &spec, 0);
+        let spent = ledger.value()["budgets"][0]["spent"].as_f64().unwrap();
+        // A hair of delta apart.
+        assert!((spent / told - 1.0).abs() < 1e-3, "{spent} {told}");
     }
 
     /// Rounds of 2 / 0.25 = 8 steps.

@@ -155,7 +155,12 @@ impl Device {
         let TaskStage::Masking(masking) = task.stage else { return };
         let Masking { plain, pending, laying, .. } = *masking;
         let masks = laying.map(|(_, left)| left);
-        self.keep_sealed(collection, Sealed { update, pending, absorbed: false, masks, said: None }, effects);
+        self.keep_sealed(
+            collection,
+            &task.spec,
+            Sealed { update, pending, absorbed: false, masks, said: None },
+            effects,
+        );
         effects.push(Effect::Drop(plain.id()));
     }
 

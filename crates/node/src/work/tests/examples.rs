@@ -23,6 +23,7 @@ fn text(private: &str, model: &str) -> String {
         [data]
         set = "t"
         standardise = false
+        held_out = 0.0
         [data.schema]
         label = {{ name = "l", classes = ["a", "b", "c"] }}
         fields = [{{ name = "a" }}, {{ name = "b" }}, {{ name = "c" }}, {{ name = "d" }}]
@@ -72,6 +73,8 @@ fn a_job_whose_examples_cannot_be_private_is_refused_by_field() {
         let field = other.split(' ').next().unwrap();
         assert_eq!(place(&format!("{PRIVATE}\n{other}")), format!("differential_privacy.{field}"));
     }
+    let held_out = text(PRIVATE, SOFTMAX).replace("held_out = 0.0", "held_out = 0.1");
+    assert_eq!(JobSpec::parse(&held_out).unwrap_err().place, "data.held_out");
     assert_eq!(place(&format!("{PRIVATE}\nsampling = {{ poisson = 0.5 }}")), "differential_privacy.sampling");
     let refused = |from: &str, to: &str| JobSpec::parse(&text(PRIVATE, SOFTMAX).replace(from, to)).unwrap_err().place;
     assert_eq!(refused("batch = 5", "batch = 0"), "local.batch");
