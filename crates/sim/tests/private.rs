@@ -128,7 +128,7 @@ fn faults_cost_rounds_but_never_a_budget() {
 #[ignore = "takes minutes"]
 fn a_thousand_seeds() {
     let count = std::env::var("LITTORAL_SEEDS").map_or(1_000, |count| count.parse().unwrap());
-    for mechanism in [DISTRIBUTED, CENTRAL] {
+    for mechanism in [DISTRIBUTED, CENTRAL, ADAPTIVE, FTRL] {
         assert!(seeds(count, mechanism) > count * ROUNDS * 3 / 4, "{mechanism}");
     }
 }
