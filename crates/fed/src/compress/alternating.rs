@@ -22,7 +22,7 @@
 //! Bases are functions of released sums and of a public seed: with noise in the sums they are post-processing. All sums are in
 //! f64 in a fixed order: the same bits on every machine.
 
-use super::powersgd::{Matrix, orthonormal};
+use super::powersgd::{Matrix, orthonormal, part};
 use super::random::{Draws, Seed, derive};
 use super::{CompressError, Linear, expect};
 use std::ops::Range;
@@ -87,25 +87,8 @@ pub struct Projection<'a> {
 impl Alternating {
     /// `matrices` in the order of the parameters, none over another; `rank` 1 or more.
     pub fn new(len: usize, matrices: &[Matrix], rank: usize) -> Result<Self, CompressError> {
-        if rank == 0 {
-            return Err(CompressError::Setting { field: "rank", allowed: "1 or more", got: "0".into() });
-        }
-        let (mut blocks, mut plain, mut at) = (Vec::new(), Vec::new(), 0);
-        for matrix in matrices {
-            let size = matrix.rows.checked_mul(matrix.columns);
-            let end = size.and_then(|size| matrix.start.checked_add(size)).filter(|&end| end <= len);
-            let Some(end) = end.filter(|_| matrix.start >= at) else {
-                let got = format!("{matrix:?} after coordinate {at} of {len}");
-                return Err(CompressError::Setting { field: "matrices", allowed: "in order, inside, apart", got });
-            };
-            if rank < matrix.rows.min(matrix.columns) {
-                plain.push(at..matrix.start);
-                blocks.extend(halves(matrix));
-                at = end;
-            }
-        }
-        plain.push(at..len);
-        plain.retain(|range| !range.is_empty());
+        let (matrices, plain) = part(len, matrices, rank, |matrix| rank < matrix.rows.min(matrix.columns))?;
+        let blocks = matrices.iter().flat_map(halves).collect();
         let mut shape = Self { len, rank, blocks, plain };
         shape.take_turns();
         Ok(shape)

@@ -42,29 +42,42 @@ pub struct PowerSgd {
     plain: Vec<Range<usize>>,
 }
 
+/// Those of the matrices that are wanted, and what lies between them: both in the order of the parameters.
+pub(super) fn part(
+    len: usize,
+    matrices: &[Matrix],
+    rank: usize,
+    wanted: impl Fn(&Matrix) -> bool,
+) -> Result<(Vec<Matrix>, Vec<Range<usize>>), CompressError> {
+    if rank == 0 {
+        return Err(CompressError::Setting { field: "rank", allowed: "1 or more", got: "0".into() });
+    }
+    let (mut kept, mut plain, mut at) = (Vec::new(), Vec::new(), 0);
+    for matrix in matrices {
+        let size = matrix.rows.checked_mul(matrix.columns);
+        let end = size.and_then(|size| matrix.start.checked_add(size)).filter(|&end| end <= len);
+        let Some(end) = end.filter(|_| matrix.start >= at) else {
+            let got = format!("{matrix:?} after coordinate {at} of {len}");
+            return Err(CompressError::Setting { field: "matrices", allowed: "in order, inside, apart", got });
+        };
+        if wanted(matrix) {
+            plain.push(at..matrix.start);
+            kept.push(matrix.clone());
+            at = end;
+        }
+    }
+    plain.push(at..len);
+    plain.retain(|range| !range.is_empty());
+    Ok((kept, plain))
+}
+
 impl PowerSgd {
     /// `matrices` in the order of the parameters, none over another; `rank` 1 or more.
     pub fn new(len: usize, matrices: &[Matrix], rank: usize) -> Result<Self, CompressError> {
-        if rank == 0 {
-            return Err(CompressError::Setting { field: "rank", allowed: "1 or more", got: "0".into() });
-        }
-        let (mut kept, mut plain, mut at) = (Vec::new(), Vec::new(), 0);
-        for matrix in matrices {
-            let size = matrix.rows.checked_mul(matrix.columns);
-            let end = size.and_then(|size| matrix.start.checked_add(size)).filter(|&end| end <= len);
-            let Some(end) = end.filter(|_| matrix.start >= at) else {
-                let got = format!("{matrix:?} after coordinate {at} of {len}");
-                return Err(CompressError::Setting { field: "matrices", allowed: "in order, inside, apart", got });
-            };
-            if rank.saturating_mul(matrix.rows + matrix.columns) < end - matrix.start {
-                plain.push(at..matrix.start);
-                kept.push(matrix.clone());
-                at = end;
-            }
-        }
-        plain.push(at..len);
-        plain.retain(|range| !range.is_empty());
-        Ok(Self { len, rank, matrices: kept, plain })
+        let shrinks =
+            |matrix: &Matrix| rank.saturating_mul(matrix.rows + matrix.columns) < matrix.rows * matrix.columns;
+        let (matrices, plain) = part(len, matrices, rank, shrinks)?;
+        Ok(Self { len, rank, matrices, plain })
     }
 
     /// Coordinates of the first sum.

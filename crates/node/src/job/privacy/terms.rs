@@ -199,7 +199,10 @@ impl Sums {
         } else {
             tail(below)
         };
-        rounds as f64 * (low + tail_of(largest, f64::from(self.clients) + 1.0))
+        // A cohort of the protocol's largest size may leave no room above the mean.
+        let above = f64::from(self.clients) + 1.0;
+        let high = if above <= largest { 1.0 } else { tail_of(largest, above) };
+        rounds as f64 * (low + high)
     }
 }
 

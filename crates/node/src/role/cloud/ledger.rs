@@ -429,6 +429,14 @@ mod tests {
         let mut again = Ledger::default();
         rows(stored).for_each(|row| again.restore(&row));
         assert_eq!(again.admit(&spec).unwrap_err().to_string(), refused);
+        // A job that released nothing has spent nothing, whatever its noise.
+        for more in ["", "sampling = { poisson = 0.5 }"] {
+            let mut idle = Ledger::default();
+            idle.reserve(JobId(1), &job(10, 5.0, more), 0);
+            idle.settle(JobId(1), 0, 0);
+            idle.set_budget(budget(0.001), &mut Vec::new());
+            assert_eq!(idle.value()["budgets"][0]["spent"], 0.0, "{more}");
+        }
         // What a job did not release comes back when it ends, once.
         assert!(again.settle(JobId(2), 4, 4).is_some());
         assert_eq!(again.settle(JobId(2), 0, 0), None);
