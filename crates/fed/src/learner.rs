@@ -10,8 +10,13 @@ pub trait Learner {
     /// Local training rows.
     fn examples(&self) -> u64;
 
-    /// Optimiser steps of one participation: epochs × batches, or what the device's budget allows.
+    /// Optimiser steps of one participation at most: epochs × batches, or as many as were asked for.
     fn steps(&self) -> usize;
+
+    /// Whether the device's time is up: asked after each step, and at least one is made.
+    fn spent(&self) -> bool {
+        false
+    }
 
     /// Of the local optimiser, above 0.
     fn learning_rate(&self) -> f32;

@@ -27,6 +27,7 @@ pub mod plan;
 pub mod roster;
 pub mod round;
 pub mod seal;
+pub mod staleness;
 
 mod whole;
 

@@ -3,9 +3,13 @@
 mod fleet;
 
 use fleet::{Fleet, Quadratic, argmin, distance};
-use littoral_fed::algorithm::{AlgorithmSpec, ApplyError, Chunk, Start, State, StateError, StateSlice, apply_chunk};
+use littoral_fed::algorithm::{
+    AlgorithmSpec, ApplyError, Began, Chunk, Start, State, StateError, StateSlice, apply_chunk,
+};
+use littoral_fed::learner::{Correct, Learner};
 use littoral_fed::open::Totals;
 use littoral_fed::plan::{Plan, Resolution, Weighting};
+use littoral_fed::seal::Sent;
 
 const FEDAVG: &str = "name = \"fedavg\"";
 const FEDNOVA: &str = "name = \"fednova\"";
@@ -61,9 +65,88 @@ fn limiting_cases_are_fedavg_bit_for_bit() {
     assert_eq!(run("name = \"fedprox\"\nmu = 0.0"), fedavg);
     assert_eq!(run("name = \"fedavgm\"\nbeta = 0.0\nlearning_rate = 1.0"), fedavg);
     assert_eq!(run("name = \"fednova\"\nreference_steps = 5.0"), fedavg);
+    assert_eq!(run("name = \"fedbuff\""), fedavg);
     // Each of them is another algorithm elsewhere.
     assert_ne!(run("name = \"fedprox\"\nmu = 0.1"), fedavg);
     assert_ne!(run("name = \"fedavgm\"\nbeta = 0.5\nlearning_rate = 1.0"), fedavg);
+}
+
+/// Of a sum of one device's Δ, with the cloud at `w`.
+fn fedasync(toml: &str, w: &[f32], delta: &[f64], began: Option<Began<'_>>) -> Vec<f32> {
+    let algorithm = toml::from_str::<AlgorithmSpec>(toml).unwrap().build().unwrap();
+    let plan =
+        Plan::new(1, Weighting::Uniform, Resolution::Levels(1 << 20), algorithm.sections(w.len(), 4.0), 0).unwrap();
+    let sum: Vec<f64> = delta.iter().map(|delta| delta / plan.step(0)).collect();
+    let totals = Totals { devices: 1, weight_sum: 1, saturated: 0, loss: None, wholes: Vec::new() };
+    let mut model = w.to_vec();
+    let chunk = Chunk { first: 0, model: &mut model, state: &mut [], sum: &sum, began };
+    apply_chunk(&*algorithm, &plan, &totals, 0, chunk).unwrap();
+    model
+}
+
+#[test]
+fn fedasync_becomes_the_device_or_moves_towards_it() {
+    let (w, old, delta) = ([0.5, -0.25], [1.0, 0.0], [0.25, 0.5]);
+    let all = "name = \"fedasync\"\nalpha = 1.0";
+    // Fresh: exactly what the device has. Old with constant weight: the same, wherever the cloud is by now.
+    assert_eq!(fedasync(all, &w, &delta, None), [0.75, 0.25]);
+    let began = |weight| Some(Began { model: &old, weight });
+    assert_eq!(fedasync(all, &w, &delta, began(1.0)), [1.25, 0.5]);
+    // Half as far for half the weight, by α or by age.
+    assert_eq!(fedasync(all, &w, &delta, began(0.5)), [0.875, 0.125]);
+    assert_eq!(fedasync("name = \"fedasync\"\nalpha = 0.5", &w, &delta, began(1.0)), [0.875, 0.125]);
+}
+
+/// Every number is a multiple of a power of two, so that nothing is rounded anywhere.
+#[test]
+fn an_old_update_counts_as_its_weight_says() {
+    let q = Quadratic::new(&[1.0, 1.0], &[1.0, -1.0], 1, 0.5);
+    let fleet = Fleet::with("name = \"fedbuff\"", Weighting::Uniform, Resolution::Levels(1 << 20), &[q], &[0.0, 0.5]);
+    let raw = || {
+        let start = Start { w: &fleet.model, broadcast: &[], device_state: None, population: 1, plan: &fleet.plan };
+        fleet.algorithm.local(&start, &mut fleet.devices[0].clone()).unwrap()
+    };
+    let sent = |times| raw().unclipped().weigh(times).round(&fleet.plan).unwrap().sent(0).unwrap();
+    let (fresh, quarter) = (sent(256), sent(64));
+    assert_eq!(fresh, raw().unclipped().round(&fleet.plan).unwrap().sent(0).unwrap());
+    assert_eq!(quarter, fresh.iter().map(|v| v / 4).collect::<Vec<_>>());
+    // Noise is calibrated to a fresh one: an old one is never longer.
+    let l2 = |times| raw().clip(0.25).unwrap().weigh(times).l2();
+    assert!(l2(256) == 0.25 && l2(255) < 0.25 && l2(1) < 0.25 / 255.0);
+}
+
+/// Time is up after some steps of many: the answer is that of the steps that were made.
+#[test]
+fn fednova_of_a_device_whose_time_is_up_counts_the_steps_it_made() {
+    struct Hurried(Quadratic, usize);
+    impl Learner for Hurried {
+        fn examples(&self) -> u64 {
+            1
+        }
+        fn steps(&self) -> usize {
+            1000
+        }
+        fn spent(&self) -> bool {
+            self.1 == 0
+        }
+        fn learning_rate(&self) -> f32 {
+            self.0.learning_rate
+        }
+        fn momentum(&self) -> f32 {
+            0.0
+        }
+        fn step(&mut self, w: &mut [f32], correct: Option<Correct<'_>>) -> f32 {
+            self.1 -= 1;
+            self.0.step(w, correct)
+        }
+    }
+    let q = |steps| Quadratic::new(&[1.0, 0.5], &[1.0, -1.0], steps, 0.1);
+    for toml in [FEDAVG, FEDNOVA, "name = \"fedprox\"\nmu = 0.1"] {
+        let fleet = Fleet::new(toml, &[q(3)], &[0.25, 0.5]);
+        let start = Start { w: &fleet.model, broadcast: &[], device_state: None, population: 1, plan: &fleet.plan };
+        let all = fleet.algorithm.local(&start, &mut q(3)).unwrap();
+        assert_eq!(fleet.algorithm.local(&start, &mut Hurried(q(1000), 3)).unwrap(), all, "{toml}");
+    }
 }
 
 #[test]
@@ -175,7 +258,7 @@ fn scaffold_refuses_sums_that_leave_32_bits() {
     let totals = Totals { devices: 1, weight_sum: 1, saturated: 0, loss: None, wholes: vec![] };
     let (mut model, mut controls) = ([0.0; 2], [5, i32::MAX - 3]);
     let mut state = [StateSlice::Whole(&mut controls)];
-    let chunk = Chunk { first: 100, model: &mut model, state: &mut state, sum: &[-9.0, 4.0] };
+    let chunk = Chunk { first: 100, model: &mut model, state: &mut state, sum: &[-9.0, 4.0], began: None };
     match apply_chunk(&*fleet.algorithm, &fleet.plan, &totals, 1, chunk) {
         Err(ApplyError::State(StateError::Overflow { index: 101, added: 4, .. })) => {}
         other => panic!("{other:?}"),
@@ -187,7 +270,7 @@ fn a_diverged_model_is_refused_by_parameter() {
     let fleet = Fleet::new(FEDAVG, &heterogeneous(1, 0.1), &[0.0, 0.0]);
     let totals = Totals { devices: 1, weight_sum: 1, saturated: 0, loss: None, wholes: vec![] };
     let mut model = [0.0, f32::INFINITY];
-    let chunk = Chunk { first: 8, model: &mut model, state: &mut [], sum: &[0.0, 0.0] };
+    let chunk = Chunk { first: 8, model: &mut model, state: &mut [], sum: &[0.0, 0.0], began: None };
     let refused = apply_chunk(&*fleet.algorithm, &fleet.plan, &totals, 0, chunk);
     assert_eq!(refused, Err(ApplyError::Diverged { index: 9, value: f32::INFINITY }));
 }
@@ -218,7 +301,7 @@ fn adaptive_methods_meet_numpy_bit_for_bit() {
         for delta in deltas {
             let sum = delta.map(|d: f32| f64::from(d * 128.0));
             let mut state: Vec<StateSlice<'_>> = state.iter_mut().map(|s| s.slice(0, 4)).collect();
-            let chunk = Chunk { first: 0, model: &mut model, state: &mut state, sum: &sum };
+            let chunk = Chunk { first: 0, model: &mut model, state: &mut state, sum: &sum, began: None };
             apply_chunk(&*algorithm, &plan, &totals, 0, chunk).unwrap();
         }
         assert_eq!(model.map(f32::to_bits), expected.map(f32::to_bits), "{name} {model:?}");

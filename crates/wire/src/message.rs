@@ -19,6 +19,9 @@
 //!    |  Announce -------------->|  Verdict ----------------->|   (included or not, with a proof)
 //! ```
 //!
+//! Where updates may be old, devices train first, for a collection of [`Work::Prepare`], which gathers nothing: they answer
+//! `Ready` and keep what they learnt until another collection asks for it.
+//!
 //! Nothing here says what the words of an update mean; that is `fed`'s business.
 
 use crate::bounded::{Blob, List, Text};
@@ -28,9 +31,9 @@ use crate::object::{CHUNK_BYTES, Chain, INLINE_BYTES_MAX, Manifest, ObjectId};
 use std::fmt;
 
 /// Bytes of one message, and so of a frame that carries one.
-pub const MESSAGE_BYTES_MAX: usize = 4 << 20;
-/// Devices in one cohort, and so in one message: as many as fit in [`MESSAGE_BYTES_MAX`] beside the manifest of the
-/// biggest object (2.1 MB), a chain, a job's description and an inline object.
+pub const MESSAGE_BYTES_MAX: usize = 5 << 20;
+/// Devices in one cohort, and so in one message: they fit in [`MESSAGE_BYTES_MAX`] beside the manifest of the biggest
+/// object (2.1 MB), a chain, a job's description and an inline object.
 pub const COHORT_MAX: usize = 49_152;
 /// Data sets that one device may offer, and collections that it may hold sealed updates for.
 pub const OFFERS_MAX: usize = 64;
@@ -72,6 +75,9 @@ wire_names! {
         Train = 1,
         /// Counts of right answers on held-out rows.
         Evaluate = 2,
+        /// Updates of a model version that devices make and keep, until a collection of [`Work::Train`] asks for them: no
+        /// sum is made of these.
+        Prepare = 3,
     }
 
     /// A step of secure aggregation (`privacy::secagg` has the protocol and the bytes), in order. What is said of `up` comes
@@ -110,6 +116,8 @@ wire_names! {
         Refused = 3,
         /// It left before its update was complete.
         Detached = 4,
+        /// It has trained, and keeps its update.
+        Ready = 5,
     }
 }
 
@@ -219,12 +227,56 @@ wire_struct! {
         /// The number of the last version that training made and that counts this device; 0: none does. (Versions are
         /// fewer than 2^32: a job has at most a million rounds.)
         pub counted: u32,
+        pub effort: Effort,
     }
 
     /// An edge's open collection, told when it (re)connects.
     pub struct OpenState {
         pub incarnation: Incarnation,
         pub absorbed: List<NodeId, COHORT_MAX>,
+    }
+}
+
+/// How a device comes to the update that is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Effort {
+    /// It trains, as long as the job says.
+    #[default]
+    Job,
+    /// It trains so many steps, 1 or more.
+    Steps(u32),
+    /// It has trained for [`Work::Prepare`] of this version, and kept what it learnt; which counts this many 256ths, since
+    /// it may be old by now.
+    Kept { version: u64, times: u16 },
+}
+
+impl Wire for Effort {
+    const BYTES_MIN: usize = 1;
+    const BYTES_MAX: usize = 11;
+
+    fn put(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Job => out.push(0),
+            Self::Steps(steps) => {
+                out.push(1);
+                steps.put(out);
+            }
+            Self::Kept { version, times } => {
+                out.push(2);
+                version.put(out);
+                times.put(out);
+            }
+        }
+    }
+
+    fn take(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let offset = reader.offset();
+        match u8::take(reader)? {
+            0 => Ok(Self::Job),
+            1 => Ok(Self::Steps(Wire::take(reader)?)),
+            2 => Ok(Self::Kept { version: Wire::take(reader)?, times: Wire::take(reader)? }),
+            got => Err(DecodeError::UnknownTag { what: "effort", offset, got }),
+        }
     }
 }
 
@@ -335,6 +387,8 @@ messages! {
     22 Declined { collection: Collection, reason: Reason, }
     /// A step of secure aggregation. It goes in both directions.
     23 Sealing { collection: Collection, step: SealingStep, body: Blob<SEALING_BYTES_MAX>, }
+    /// What was asked to be prepared is trained, and kept here.
+    24 Ready { collection: Collection, }
 
     // ---- edge to device ----
     30 Attached { cloud: NodeId, upstreams: List<Upstream, UPSTREAMS_MAX>, }
@@ -349,6 +403,8 @@ messages! {
         counted: u32,
         /// As in [`Message::Open`].
         commitment: Option<[u8; 32]>,
+        /// As in [`Asked`].
+        effort: Effort,
     }
     32 Absorbed { collection: Collection, }
     33 Refused { collection: Collection, reason: Reason, }

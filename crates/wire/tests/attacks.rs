@@ -101,8 +101,8 @@ fn unknown_tags() {
     }
     let unknown = |what, offset, got| Err(DecodeError::UnknownTag { what, offset, got });
     assert_eq!(decode(&[&[10], &[0; 16], &[4], &[0; 4]]), unknown("Role", 17, 4));
-    assert_eq!(decode(&[&[32], &[0; 16], &[3], &[0; 4]]), unknown("Work", 17, 3));
-    assert_eq!(decode(&[&[43], &[0; 29 + 32], &[5], &[0; 4]]), unknown("Fate", 62, 5));
+    assert_eq!(decode(&[&[32], &[0; 16], &[4], &[0; 4]]), unknown("Work", 17, 4));
+    assert_eq!(decode(&[&[43], &[0; 29 + 32], &[6], &[0; 4]]), unknown("Fate", 62, 6));
     assert_eq!(decode(&[&[61], &[0; 12], &[2]]), unknown("bool", 13, 2), "a flag");
     assert_eq!(decode(&[&[34], &[0; 21], &[0xff], &[0]]), unknown("bool", 22, 0xff), "an option");
 }
@@ -204,7 +204,15 @@ fn legal_message_that_fits_no_frame() {
         model: Manifest::from_hashes((CHUNKS_MAX * CHUNK_BYTES) as u64, vec![[2; 32]; CHUNKS_MAX]).unwrap(),
         before: longest_chain(),
         inline: Some(Blob::new(vec![3; INLINE_BYTES_MAX]).unwrap()),
-        devices: List::new(vec![Asked { device: NodeId([4; 32]), counted: 5 }; COHORT_MAX]).unwrap(),
+        devices: List::new(vec![
+            Asked {
+                device: NodeId([4; 32]),
+                counted: 5,
+                effort: Effort::Kept { version: 6, times: 7 }
+            };
+            COHORT_MAX
+        ])
+        .unwrap(),
         words: 1,
         bits: 64,
         commitment: Some([6; 32]),

@@ -66,6 +66,7 @@ fn hello() -> File {
             says("protocol 4 with four bytes more, which are ignored", [of(4).encode(), vec![1, 2, 3, 4]].concat()),
             says("protocol 5: secure aggregation", of(5).encode()),
             says("protocol 6: chains of models", of(6).encode()),
+            says("protocol 7: updates that wait for their collection", of(7).encode()),
         ],
     }
 }
@@ -218,7 +219,9 @@ pub fn messages() -> Vec<Message> {
     let inline = || Some(Blob::new(b"abc".to_vec()).unwrap());
     let devices = || List::new(vec![node(1), node(2)]).unwrap();
     let asked = || {
-        let asked = [(1, 16), (2, 0)].map(|(n, counted)| Asked { device: node(n), counted });
+        let asked =
+            [(1, 16, Effort::Job), (2, 0, Effort::Steps(300)), (3, 15, Effort::Kept { version: 12, times: 128 })];
+        let asked = asked.map(|(n, counted, effort)| Asked { device: node(n), counted, effort });
         List::new(asked.to_vec()).unwrap()
     };
     let data = || List::new(vec![DataOffer { name: "scans".into(), rows: 569 }]).unwrap();
@@ -249,6 +252,7 @@ pub fn messages() -> Vec<Message> {
         Message::Offer { collection, update: manifest(), inline: inline() },
         Message::Declined { collection, reason: "no data set `scans`".into() },
         Message::Sealing { collection, step: SealingStep::Shares, body: Blob::new(b"shares".to_vec()).unwrap() },
+        Message::Ready { collection: Collection { work: Work::Prepare, ..collection } },
         Message::Attached { cloud: key().id(), upstreams: upstreams() },
         Message::Task {
             collection,
@@ -258,6 +262,7 @@ pub fn messages() -> Vec<Message> {
             inline: None,
             counted: 16,
             commitment: Some([0xc1; 32]),
+            effort: Effort::Kept { version: 12, times: 256 },
         },
         Message::Absorbed { collection },
         Message::Refused { collection, reason: "12 words expected, got 11".into() },

@@ -8,7 +8,7 @@
 //!
 //! With one full-batch step per device and everybody in, it is gradient descent on all data in one place.
 
-use super::{Algorithm, ApplyError, Chunk, LocalError, Start, train};
+use super::{Algorithm, ApplyError, Chunk, LocalError, Start, Trained, train};
 use crate::learner::Learner;
 use crate::open::Totals;
 use crate::plan::Plan;
@@ -39,6 +39,6 @@ impl Algorithm for FedAvg {
 
 /// FedAvg's device half, which algorithms that differ at the cloud only share.
 pub(super) fn local(start: &Start<'_>, learner: &mut dyn Learner) -> Raw {
-    let (delta, loss) = train(start, learner, None);
+    let Trained { delta, loss, .. } = train(start, learner, None);
     Raw { examples: learner.examples(), loss, wholes: Vec::new(), sections: vec![delta] }
 }

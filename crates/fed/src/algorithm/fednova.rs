@@ -12,7 +12,7 @@
 //! ‖a_i‖₁ is the number of steps for plain SGD, and counts each step's echoes with momentum. With equal steps everywhere
 //! it is FedAvg; bit for bit so if `reference_steps` is that number.
 
-use super::{Algorithm, ApplyError, Chunk, LocalError, SpecError, Start, above_zero, effective_steps, train};
+use super::{Algorithm, ApplyError, Chunk, LocalError, SpecError, Start, Trained, above_zero, effective_steps, train};
 use crate::learner::Learner;
 use crate::open::Totals;
 use crate::plan::Plan;
@@ -51,11 +51,11 @@ impl Algorithm for FedNova {
     }
 
     fn local(&self, start: &Start<'_>, learner: &mut dyn Learner) -> Result<Raw, LocalError> {
-        let steps = effective_steps(learner);
+        let Trained { mut delta, loss, steps } = train(start, learner, None);
+        let steps = effective_steps(learner, steps);
         if !(steps.is_finite() && steps > 0.0) {
             return Err(LocalError::Divisor { algorithm: self.name(), what: "the number of steps", got: steps });
         }
-        let (mut delta, loss) = train(start, learner, None);
         let scale = f64::from(self.reference_steps) / steps;
         delta.iter_mut().for_each(|d| *d = (f64::from(*d) * scale) as f32);
         let examples = learner.examples();

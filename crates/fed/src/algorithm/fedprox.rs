@@ -9,7 +9,7 @@
 //! μ holds devices together that train long on different data. μ = 0 is FedAvg, bit for bit. For a local optimum to be
 //! approached at all, the learning rate times (curvature + μ) must stay below 2.
 
-use super::{Algorithm, ApplyError, Chunk, LocalError, SpecError, Start, fedavg, train, within};
+use super::{Algorithm, ApplyError, Chunk, LocalError, SpecError, Start, Trained, fedavg, train, within};
 use crate::learner::Learner;
 use crate::open::Totals;
 use crate::plan::Plan;
@@ -41,7 +41,7 @@ impl Algorithm for FedProx {
                 *g += self.mu * (w_i - w);
             }
         };
-        let (delta, loss) = train(start, learner, Some(&mut pull));
+        let Trained { delta, loss, .. } = train(start, learner, Some(&mut pull));
         Ok(Raw { examples: learner.examples(), loss, wholes: Vec::new(), sections: vec![delta] })
     }
 

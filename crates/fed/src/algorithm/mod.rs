@@ -15,6 +15,8 @@
 //! | `fedopt` | the family of the next three: a step size per coordinate | cloud |
 //! | `fedadagrad`, `fedadam`, `fedyogi` | how the second moment grows | cloud |
 //! | `fednova` | devices that took different numbers of steps | both |
+//! | `fedbuff` | updates of different ages | cloud |
+//! | `fedasync` | a version of each update, by itself | cloud |
 //! | `scaffold` | control variates, kept on device and cloud | both |
 //!
 //! Which devices, when, over what network and how often is not decided here.
@@ -67,6 +69,8 @@ register! {
     fedadam::FedAdam = "fedadam",
     fedyogi::FedYogi = "fedyogi",
     fednova::FedNova = "fednova",
+    fedbuff::FedBuff = "fedbuff",
+    fedasync::FedAsync = "fedasync",
     scaffold::Scaffold = "scaffold",
 }
 
@@ -99,6 +103,12 @@ pub trait Algorithm: Send + Sync {
     /// first.
     fn device_state(&self) -> Option<&'static str> {
         None
+    }
+
+    /// Whether a version is made of one update, which may be old: then the cloud half gets where it began
+    /// ([`Chunk::began`]), and weighs it by its age itself. Else devices do, before they round.
+    fn alone(&self) -> bool {
+        false
     }
 
     /// Device half: one participation.
@@ -177,6 +187,16 @@ pub struct Chunk<'a> {
     /// The section's sums in its plan's steps: whole numbers, as devices sent them, below 2^53 exactly; or real ones, where
     /// devices sent a transform.
     pub sum: &'a [f64],
+    /// Where the one update of an algorithm that takes one at a time began; `None`: at this very version.
+    pub began: Option<Began<'a>>,
+}
+
+/// An older version, at which an update began.
+#[derive(Clone, Copy, Debug)]
+pub struct Began<'a> {
+    pub model: &'a [f32],
+    /// s(τ): how much the update counts by its age; above 0, at most 1.
+    pub weight: f32,
 }
 
 /// A parameter outside its range.
@@ -273,6 +293,9 @@ pub fn apply_chunk(
     };
     let expected = chunk.sum.len();
     expect("parameters in the chunk", expected, chunk.model.len())?;
+    if let Some(began) = &chunk.began {
+        expect("parameters of the version at which the update began", expected, began.model.len())?;
+    }
     expect("state vectors", algorithm.cloud_state().len(), chunk.state.len())?;
     for state in chunk.state.iter() {
         expect("state elements in the chunk", expected, state.len())?;
@@ -316,7 +339,7 @@ pub fn advance(
                 plan,
                 &totals,
                 section,
-                Chunk { first, model, state: &mut state, sum: &sum[..len] },
+                Chunk { first, model, state: &mut state, sum: &sum[..len], began: None },
             )?;
         }
     }
@@ -328,26 +351,38 @@ fn delta(params: usize, range: f32) -> Section {
     Section { name: "delta", len: params, range, weighted: true }
 }
 
-/// Local training as every algorithm here does it: all steps of a participation, from `start.w`. Returns w_i − w and
-/// the mean loss.
-fn train(start: &Start<'_>, learner: &mut dyn Learner, mut correct: Option<Correct<'_>>) -> (Vec<f32>, f32) {
+/// What a participation's steps came to.
+struct Trained {
+    /// w_i − w.
+    delta: Vec<f32>,
+    loss: f32,
+    steps: usize,
+}
+
+/// Local training as every algorithm here does it: the steps of a participation, from `start.w`, all of them or as many as
+/// there is time for.
+fn train(start: &Start<'_>, learner: &mut dyn Learner, mut correct: Option<Correct<'_>>) -> Trained {
     let mut w = start.w.to_vec();
-    let steps = learner.steps();
     let mut loss = 0f64;
-    for _ in 0..steps {
+    let mut steps = 0;
+    while steps < learner.steps() {
         loss += f64::from(match &mut correct {
             Some(correct) => learner.step(&mut w, Some(&mut **correct)),
             None => learner.step(&mut w, None),
         });
+        steps += 1;
+        if learner.spent() {
+            break;
+        }
     }
     w.iter_mut().zip(start.w).for_each(|(local, &w)| *local -= w);
-    (w, (loss / steps.max(1) as f64) as f32)
+    Trained { delta: w, loss: (loss / steps.max(1) as f64) as f32, steps }
 }
 
 /// ‖a‖₁ of Wang et al. 2020, section 4: how many plain steps a participation's steps amount to. With momentum ρ the
 /// step at k of τ goes on in those after it, (1 − ρ^(τ−k)) / (1 − ρ) in all; without, this is τ.
-fn effective_steps(learner: &dyn Learner) -> f64 {
-    let (tau, rho) = (learner.steps() as f64, f64::from(learner.momentum()));
+fn effective_steps(learner: &dyn Learner, steps: usize) -> f64 {
+    let (tau, rho) = (steps as f64, f64::from(learner.momentum()));
     (tau - rho * (1.0 - rho.powf(tau)) / (1.0 - rho)) / (1.0 - rho)
 }
 

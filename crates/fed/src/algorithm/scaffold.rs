@@ -20,7 +20,7 @@
 //! time, since it is reckoned from the c_i that was committed.
 
 use super::{Algorithm, ApplyError, Chunk, Initial, LocalError, SpecError, Start, StateError, StateSlice, StateVector};
-use super::{StateView, above_zero, delta, effective_steps, train};
+use super::{StateView, Trained, above_zero, delta, effective_steps, train};
 use crate::learner::Learner;
 use crate::open::Totals;
 use crate::plan::{Plan, Section};
@@ -84,12 +84,6 @@ impl Algorithm for Scaffold {
         };
         expect("elements of the sum of control variates", sum.len())?;
         expect("elements of the control variate", start.device_state.map_or(params, <[i32]>::len))?;
-        let k_eta = effective_steps(learner) * f64::from(learner.learning_rate());
-        if !(k_eta.is_finite() && k_eta > 0.0) {
-            let what = "steps times learning rate";
-            return Err(LocalError::Divisor { algorithm: self.name(), what, got: k_eta });
-        }
-
         let step = start.plan.step(CONTROL);
         let c = |i: usize| f64::from(sum[i]) * step / start.population.max(1) as f64;
         let c_i = |i: usize| start.device_state.map_or(0.0, |state| f64::from(state[i]) * step);
@@ -97,7 +91,12 @@ impl Algorithm for Scaffold {
         let mut correct = |_: &[f32], gradient: &mut [f32]| {
             gradient.iter_mut().zip(&correction).for_each(|(g, c)| *g += c);
         };
-        let (delta, loss) = train(start, learner, Some(&mut correct));
+        let Trained { delta, loss, steps } = train(start, learner, Some(&mut correct));
+        let k_eta = effective_steps(learner, steps) * f64::from(learner.learning_rate());
+        if !(k_eta.is_finite() && k_eta > 0.0) {
+            let what = "steps times learning rate";
+            return Err(LocalError::Divisor { algorithm: self.name(), what, got: k_eta });
+        }
         let control = (0..params).map(|i| (-c(i) - f64::from(delta[i]) / k_eta) as f32).collect();
         Ok(Raw { examples: learner.examples(), loss, wholes: Vec::new(), sections: vec![delta, control] })
     }

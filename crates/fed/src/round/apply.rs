@@ -1,6 +1,6 @@
 //! Apply → announce → the next version, or the end.
 
-use super::{Effect, End, Millis, Outcome, Record, Round, Stage};
+use super::{Base, Effect, End, Millis, Outcome, Record, Round, Stage};
 use littoral_wire::message::{Collection, Work};
 use littoral_wire::object::{Chain, Manifest};
 use littoral_wire::{NodeId, ObjectId};
@@ -9,7 +9,9 @@ impl Round {
     pub(super) fn apply(&mut self, effects: &mut Vec<Effect>) {
         self.stage = Stage::Apply;
         let opening = self.masking.as_ref().and_then(|masking| masking.opening());
-        effects.push(Effect::Apply { collection: self.collection, partials: self.kept_partials(), opening });
+        let partials = self.kept_partials();
+        let base = self.alone().map(|(version, times)| Base { version, times });
+        effects.push(Effect::Apply { collection: self.collection, partials, opening, base });
     }
 
     #[allow(clippy::too_many_arguments)] // The fields of one event.
@@ -32,7 +34,7 @@ impl Round {
         included.sort_unstable();
         let version = match collection.work {
             Work::Evaluate => collection.version,
-            Work::Statistics | Work::Train => collection.version + 1,
+            Work::Statistics | Work::Train | Work::Prepare => collection.version + 1,
         };
         let accuracy_ppm = outcome.accuracy.map(|a| (a * 1e6).round() as u32);
         effects.push(Effect::Record(Record::Applied {
@@ -70,6 +72,7 @@ impl Round {
         outcome: Outcome,
     ) {
         let done = self.collection;
+        self.ungroup(now);
         self.model = model;
         self.before = before;
         self.state = state;
@@ -106,6 +109,7 @@ impl Round {
     }
 
     pub(super) fn finish(&mut self, end: End, why: String, effects: &mut Vec<Effect>) {
+        self.end_pool(effects);
         effects.push(Effect::Record(Record::Finished { end, why: why.clone() }));
         effects.push(Effect::Finished { why: why.clone() });
         self.stage = Stage::Finished { end, why };

@@ -52,6 +52,7 @@ impl Round {
 
     /// Says again what has not been answered; for the host's regular tick.
     pub fn repeat(&self, effects: &mut Vec<Effect>) {
+        self.repeat_pool(effects);
         for (number, desk) in &self.desks {
             let incarnation = self.incarnation(*number);
             match desk.standing {

@@ -78,6 +78,7 @@ impl Round {
     }
 
     pub(super) fn retry(&mut self, now: Millis) {
+        self.ungroup(now);
         self.collection.attempt += 1;
         self.clear();
         self.stage = Stage::Wait { since: now };

@@ -5,7 +5,7 @@ use super::members::MemberState;
 use super::presence::Attached;
 use super::{Effect, Kept, Millis, Record, Round, Stage};
 use littoral_wire::NodeId;
-use littoral_wire::message::{Fate, Incarnation};
+use littoral_wire::message::{Fate, Incarnation, Work};
 use littoral_wire::object::Manifest;
 use std::collections::BTreeSet;
 
@@ -23,6 +23,7 @@ impl Round {
         }
         self.presence.came(device, Attached { name, edge, eligible });
         self.say_again(device, effects);
+        self.flight_attached(device, edge, effects);
         if !matches!(self.stage, Stage::Collect { .. }) {
             return;
         }
@@ -54,6 +55,7 @@ impl Round {
     /// it may be in one all the same, so its machine is not asked under another key before.
     pub(super) fn expelled(&mut self, device: NodeId, why: String, effects: &mut Vec<Effect>) {
         self.presence.forget(device);
+        self.flight_expelled(device);
         let Some(member) = self.members.get(&device) else { return };
         match member.state {
             MemberState::Asked(number) | MemberState::Releasing(number) => {
@@ -82,10 +84,14 @@ impl Round {
 
     /// Keeps a reason for people.
     pub(super) fn declined(&mut self, device: NodeId, reason: String, effects: &mut Vec<Effect>) {
-        let Some(member) = self.members.get(&device) else { return };
-        if self.declines.add(&member.name, self.collection, &reason) {
-            let (collection, name) = (self.collection, member.name.clone());
-            effects.push(Effect::Record(Record::Declined { collection, name, why: reason }));
+        if let Some(member) = self.members.get(&device) {
+            self.note_decline(member.name.clone(), reason, effects);
+        }
+    }
+
+    pub(super) fn note_decline(&mut self, name: String, reason: String, effects: &mut Vec<Effect>) {
+        if self.declines.add(&name, self.collection, &reason) {
+            effects.push(Effect::Record(Record::Declined { collection: self.collection, name, why: reason }));
         }
     }
 
@@ -97,6 +103,10 @@ impl Round {
         effects: &mut Vec<Effect>,
     ) {
         let collecting = matches!(self.stage, Stage::Collect { .. } | Stage::Close { .. });
+        let (prepared, holds): (Vec<_>, Vec<_>) =
+            holds.into_iter().partition(|(incarnation, _)| incarnation.collection.work == Work::Prepare);
+        let prepared: Vec<Incarnation> = prepared.into_iter().map(|(incarnation, _)| incarnation).collect();
+        self.edge_holds(edge, &prepared, effects);
         let mut held = BTreeSet::new();
         for (incarnation, absorbed) in holds {
             let number = incarnation.number;
@@ -186,7 +196,7 @@ impl Round {
                 }
             }
             // It may come back to the same edge; until it shows elsewhere nothing changes.
-            Fate::Detached => {}
+            Fate::Detached | Fate::Ready => {}
         }
     }
 

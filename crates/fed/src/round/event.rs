@@ -88,6 +88,14 @@ pub enum Event {
     },
 }
 
+/// Where an update began that was kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Base {
+    pub version: u64,
+    /// How much it counts, in 256ths.
+    pub times: u16,
+}
+
 #[derive(Clone, Debug, PartialEq)]
 pub enum Effect {
     /// Make durable before performing anything behind it.
@@ -129,6 +137,8 @@ pub enum Effect {
         collection: Collection,
         partials: Vec<Kept>,
         opening: Option<Opening>,
+        /// Where updates may be old: where the first of them began; of a sum of one, all of it.
+        base: Option<Base>,
     },
     /// A version is current. `included` is sorted.
     Announce {

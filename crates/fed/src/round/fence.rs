@@ -27,6 +27,7 @@ impl Round {
     /// Fences what this edge holds and has not handed in.
     pub(super) fn edge_lost(&mut self, edge: NodeId, effects: &mut Vec<Effect>) {
         self.live(|desk| desk.edge == edge).into_iter().for_each(|number| self.fence(number, effects));
+        self.desks_of(edge).into_iter().for_each(|number| self.desk_lost(number, effects));
     }
 
     /// The collection ends without a version: nobody is asked again.

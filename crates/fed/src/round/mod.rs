@@ -13,8 +13,9 @@
 //! words that pass in and out.
 //!
 //! Everything is keyed by [`Collection`] (job, version, work, attempt), never by a count of rounds, and how many
-//! devices are in flight, how many updates make a version and how old they may be are fields of [`Pace`]; a
-//! synchronous round is the setting "buffer = cohort, staleness 0".
+//! devices are in flight, how many updates make a version and how old they may be are fields of [`Pace`]. Where they
+//! may be old, a collection is opened for devices that have trained (`pool`); else it is opened first, and they train for
+//! it. From there on both are one.
 //!
 //! # Why no device is ever counted twice
 //!
@@ -43,6 +44,7 @@ mod event;
 mod fence;
 mod masked;
 mod members;
+mod pool;
 mod presence;
 mod record;
 mod restore;
@@ -54,7 +56,7 @@ mod wait;
 
 pub use declines::Decline;
 pub use desk::Standing;
-pub use event::{Effect, Event, Outcome};
+pub use event::{Base, Effect, Event, Outcome};
 pub use record::{Kept, Record};
 pub use settings::{Cohort, Masked, Pace, Phase, Settings, SettingsError};
 
@@ -66,6 +68,7 @@ use littoral_wire::message::{Collection, Incarnation, Work};
 use littoral_wire::object::{Chain, Manifest};
 use littoral_wire::{JobId, NodeId};
 use members::{MemberState, Members};
+use pool::Pool;
 use presence::Presence;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -147,6 +150,10 @@ pub struct Round {
     register: Option<Arc<Register>>,
     /// Samples that were drawn by this run of the cloud and let go.
     samples: u64,
+    /// Devices that train before it is known for which collection.
+    pool: Pool,
+    /// Somebody in flight may be waiting to be asked.
+    adrift: bool,
     /// Where secure aggregation of the current collection stands.
     masking: Option<Masking>,
     /// What the newest masked sum was fixed to.
@@ -187,6 +194,8 @@ impl Round {
             entropy,
             register: None,
             samples: 0,
+            pool: Pool::default(),
+            adrift: false,
             masking: None,
             sessions: Vec::new(),
         }
@@ -205,11 +214,15 @@ impl Round {
             Event::Progress { incarnation, device, fate, reason } => {
                 if self.expects(incarnation) {
                     self.progress(now, incarnation.number, device, fate, reason, effects);
+                } else if incarnation.collection.work == Work::Prepare {
+                    self.flight_progress(now, incarnation, device, fate, reason, effects);
                 }
             }
             Event::NoPartial { incarnation } => {
                 if incarnation.collection == self.collection {
                     self.fence(incarnation.number, effects);
+                } else if incarnation.collection.work == Work::Prepare {
+                    self.desk_lost(incarnation.number, effects);
                 }
             }
             Event::Partial { incarnation, devices, sum } => self.partial(incarnation, devices, sum, effects),
@@ -245,8 +258,10 @@ impl Round {
     /// Moves through stages until one has to wait for something.
     fn go_on(&mut self, now: Millis, effects: &mut Vec<Effect>) {
         loop {
+            self.fill_pool(now, effects);
             let before = self.stage.clone();
             match self.stage.clone() {
+                Stage::Wait { since } if self.asynchronous() => self.try_group(now, since, effects),
                 Stage::Wait { since } => self.try_open(now, since, effects),
                 Stage::Collect { phase: Phase::Upload, until } => self.try_close(now, until, effects),
                 Stage::Collect { phase, until } => self.try_phase(now, phase, until, effects),

@@ -26,6 +26,17 @@ pub enum Record {
         population: u64,
         cohort: Vec<(NodeId, String)>,
     },
+    /// These train from this version; of a collection of [`Work::Prepare`](littoral_wire::message::Work::Prepare).
+    Dispatched {
+        collection: Collection,
+        cohort: Vec<(NodeId, String)>,
+    },
+    /// As [`Record::Opened`], of devices that have trained: with the version that each began at.
+    Grouped {
+        collection: Collection,
+        population: u64,
+        cohort: Vec<(NodeId, String, u64)>,
+    },
     /// Others that were asked in place of devices that declined.
     Joined {
         collection: Collection,
@@ -95,6 +106,22 @@ impl Wire for Record {
                 collection.put(out);
                 population.put(out);
                 put_cohort(cohort, out);
+            }
+            Record::Dispatched { collection, cohort } => {
+                out.push(15);
+                collection.put(out);
+                put_cohort(cohort, out);
+            }
+            Record::Grouped { collection, population, cohort } => {
+                out.push(14);
+                collection.put(out);
+                population.put(out);
+                (cohort.len() as u32).put(out);
+                for (device, name, version) in cohort {
+                    device.put(out);
+                    Name::new(name.as_str()).put(out);
+                    version.put(out);
+                }
             }
             Record::Joined { collection, cohort } => {
                 out.push(1);
@@ -211,6 +238,12 @@ impl Wire for Record {
                 devices: List::<NodeId, COHORT_MAX>::take(reader)?.into_vec(),
             },
             12 => Record::Committed { collection: take_collection(reader)?, secret: Wire::take(reader)? },
+            14 => Record::Grouped {
+                collection: take_collection(reader)?,
+                population: Wire::take(reader)?,
+                cohort: take_group(reader)?,
+            },
+            15 => Record::Dispatched { collection: take_collection(reader)?, cohort: take_cohort(reader)? },
             got => return Err(DecodeError::UnknownTag { what: "record", offset, got }),
         })
     }
@@ -253,4 +286,13 @@ fn take_cohort(reader: &mut Reader<'_>) -> Result<Vec<(NodeId, String)>, DecodeE
         cohort.push((NodeId::take(reader)?, Name::take(reader)?.into()));
     }
     Ok(cohort)
+}
+
+fn take_group(reader: &mut Reader<'_>) -> Result<Vec<(NodeId, String, u64)>, DecodeError> {
+    let count = reader.count("group", COHORT_MAX, NodeId::BYTES_MIN + Name::BYTES_MIN + u64::BYTES_MIN)?;
+    let mut group = Vec::with_capacity(count);
+    for _ in 0..count {
+        group.push((NodeId::take(reader)?, Name::take(reader)?.into(), u64::take(reader)?));
+    }
+    Ok(group)
 }

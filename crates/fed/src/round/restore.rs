@@ -21,6 +21,15 @@ impl Round {
                 self.stage =
                     Stage::Collect { phase: self.settings.first_phase(), until: now + self.settings.deadline_ms };
             }
+            Record::Dispatched { collection, cohort } => {
+                self.take_off(collection.version, now + self.settings.deadline_ms, cohort);
+            }
+            Record::Grouped { collection, population, cohort } => {
+                (self.population, self.collection) = (population, collection);
+                self.group(cohort);
+                self.stage =
+                    Stage::Collect { phase: self.settings.first_phase(), until: now + self.settings.deadline_ms };
+            }
             Record::Joined { cohort, .. } => {
                 cohort.into_iter().for_each(|(device, name)| self.members.join(device, name));
             }

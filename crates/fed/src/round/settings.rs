@@ -3,6 +3,7 @@
 use crate::dp::{POISSON_MEAN, Sampling};
 use crate::masks::SecureAggregation;
 use crate::plan::Format;
+use crate::staleness::Staleness;
 use littoral_wire::message::{COHORT_MAX, Work};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -25,24 +26,30 @@ fn one() -> f64 {
     1.0
 }
 
-/// Synchronous and asynchronous rounds are settings of one machine. This release runs the synchronous ones: the
-/// buffer is the cohort and nothing is stale.
+/// Synchronous and asynchronous rounds are settings of one machine: an update may be older than the version that it goes
+/// into, or none may.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Default)]
 #[serde(deny_unknown_fields)]
 pub struct Pace {
-    /// Devices in flight; 0: the cohort with over-selection.
+    /// Devices in flight. 0: where updates may be old, twice the cohort's target; else the cohort with over-selection.
     #[serde(default)]
     pub pool: u32,
-    /// Updates that make a version; 0: the cohort's target.
+    /// Updates that make a version, the cohort's target; 0 says the same.
     #[serde(default)]
     pub buffer: u32,
-    /// Free places in the pool before devices are asked again; 0: the whole pool.
+    /// Free places in the pool before devices are asked again. 0: where updates may be old, a tenth of the pool; else all of it.
     #[serde(default)]
     pub dispatch: u32,
-    /// Versions that an update may be behind.
+    /// Versions that an update may be behind; 0: rounds are synchronous.
     #[serde(default)]
     pub staleness_max: u32,
+    /// How much an update counts by its age.
+    #[serde(default)]
+    pub staleness: Staleness,
 }
+
+/// Models of so many versions may be kept at a time.
+pub const STALENESS_MAX: u32 = 1_000;
 
 /// A step of a collection. A plain one has only [`Phase::Upload`]; a masked one goes through all of them, but for those in
 /// which devices check on a cloud that may lie.
@@ -176,19 +183,7 @@ impl Settings {
             let allowed = format!("target x over_select at most {COHORT_MAX}");
             return wrong("cohort.over_select", self.cohort.over_select, allowed);
         }
-        for (field, value, sync) in [
-            ("pace.pool", self.pace.pool, asked),
-            ("pace.buffer", self.pace.buffer, target),
-            ("pace.dispatch", self.pace.dispatch, asked),
-        ] {
-            if value != 0 && value != sync {
-                return wrong(field, value, format!("0 or {sync}: this release runs synchronous rounds"));
-            }
-        }
-        if self.pace.staleness_max != 0 {
-            return wrong("pace.staleness_max", self.pace.staleness_max, "0: this release runs synchronous rounds");
-        }
-        self.pace = Pace { pool: asked, buffer: target, dispatch: asked, staleness_max: 0 };
+        self.pace = self.paced(asked)?;
         for (field, ms) in [("deadline_ms", self.deadline_ms), ("wait_ms", self.wait_ms), ("close_ms", self.close_ms)] {
             if !(1..=30 * 86_400_000).contains(&ms) {
                 return wrong(field, ms, "1 ms to 30 days");
@@ -219,6 +214,50 @@ impl Settings {
             return wrong("target_accuracy", accuracy, "a fraction above 0 and at most 1");
         }
         Ok(self)
+    }
+}
+
+impl Settings {
+    /// `asked`: devices that a synchronous round asks.
+    fn paced(&self, asked: u32) -> Result<Pace, SettingsError> {
+        let (pace, target) = (&self.pace, self.cohort.target);
+        if pace.buffer != 0 && pace.buffer != target {
+            return wrong("pace.buffer", pace.buffer, format!("0 or {target}, which cohort.target says"));
+        }
+        if let Some((parameter, got)) = pace.staleness.wrong() {
+            return wrong("pace.staleness", format!("{parameter} = {got}"), "a finite number above 0");
+        }
+        if pace.staleness_max == 0 {
+            for (field, value) in [("pace.pool", pace.pool), ("pace.dispatch", pace.dispatch)] {
+                if value != 0 && value != asked {
+                    let allowed = format!("0 or {asked}, unless pace.staleness_max lets updates be old");
+                    return wrong(field, value, allowed);
+                }
+            }
+            return Ok(Pace { pool: asked, buffer: target, dispatch: asked, ..pace.clone() });
+        }
+        if pace.staleness_max > STALENESS_MAX {
+            return wrong("pace.staleness_max", pace.staleness_max, format!("0 to {STALENESS_MAX} versions"));
+        }
+        if self.cohort.over_select != 1.0 {
+            let allowed =
+                "1, where pace.staleness_max lets updates be old: pace.pool says how many devices train at a time";
+            return wrong("cohort.over_select", self.cohort.over_select, allowed);
+        }
+        if self.sampling != Sampling::Present || self.spacing > 1 {
+            let allowed = "0, where privacy is accounted by the law that devices are drawn by: of those who are in flight, the quick \
+                           come first";
+            return wrong("pace.staleness_max", pace.staleness_max, allowed);
+        }
+        let pool = if pace.pool == 0 { (2 * target).min(COHORT_MAX as u32) } else { pace.pool };
+        if !(target..=COHORT_MAX as u32).contains(&pool) {
+            return wrong("pace.pool", pool, format!("cohort.target, {target}, to {COHORT_MAX} devices"));
+        }
+        let dispatch = if pace.dispatch == 0 { (pool / 10).max(1) } else { pace.dispatch };
+        if dispatch > pool {
+            return wrong("pace.dispatch", dispatch, format!("at most pace.pool, {pool}"));
+        }
+        Ok(Pace { pool, buffer: target, dispatch, ..pace.clone() })
     }
 }
 

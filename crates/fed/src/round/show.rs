@@ -45,6 +45,7 @@ impl Round {
         self.model.id() == object
             || self.before.iter().any(|before| before.id() == object)
             || self.state.as_ref().is_some_and(|s| s.id() == object)
+            || self.pool.needs(object)
             || self.desks.values().filter_map(|d| d.kept.as_ref()).any(|k| k.sum.id() == object)
     }
     /// Versions made by training so far.
@@ -70,6 +71,7 @@ impl Round {
     /// One sentence on what the job waits for or why it has ended, or `None` if it goes on by itself.
     pub fn why(&self, data_set: &str) -> Option<String> {
         match &self.stage {
+            Stage::Wait { .. } if self.asynchronous() && self.in_flight() != (0, 0) => Some(self.why_pool()),
             Stage::Wait { .. } => Some(self.why_wait(data_set)),
             Stage::Collect { phase: Phase::Upload, .. } | Stage::Close { .. } => Some(self.why_collect()),
             Stage::Collect { phase, .. } => Some(self.why_keys(*phase)),
@@ -113,6 +115,20 @@ impl Round {
         if self.presence.count_willing() - spaced >= need {
             text += "; waiting a little for more";
         }
+        text + &by_reason("declined", resting)
+    }
+
+    fn why_pool(&self) -> String {
+        let (training, ready) = self.in_flight();
+        let need = self.settings.cohort.target;
+        let oldest = self.pool.flights().map(|(_, flight)| flight.version).min();
+        let behind = oldest.map_or(0, |oldest| self.collection.version.saturating_sub(oldest));
+        let mut text = format!("{ready} of {need} updates are ready; {training} devices train");
+        if behind > 0 {
+            text += &format!(", the oldest from {behind} versions ago");
+        }
+        let resting = self.presence.iter().filter(|(device, _)| self.presence.rests(device));
+        let resting = resting.filter_map(|(_, a)| Some((a.name.as_str(), self.declines.get(&a.name)?.why.as_str())));
         text + &by_reason("declined", resting)
     }
 

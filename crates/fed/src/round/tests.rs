@@ -1,5 +1,7 @@
 //! Short scenes, each with one point. Random schedules with crashes are the simulator's.
 
+mod pool;
+
 use super::*;
 use littoral_wire::codec::Wire;
 use littoral_wire::message::Fate;

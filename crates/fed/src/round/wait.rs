@@ -28,15 +28,20 @@ impl Round {
                     cohort: cohort.clone(),
                 }));
                 self.members = Members::new(cohort);
-                self.begin_masking(effects);
-                let until = now + self.settings.deadline_ms;
-                self.stage = Stage::Collect { phase: self.settings.first_phase(), until };
-                effects.push(Effect::Wake { at: until });
-                self.ask_adrift(effects);
+                self.collect(now, effects);
             }
             Choice::WaitUntil(at) => effects.push(Effect::Wake { at }),
             Choice::TooFew => {}
         }
+    }
+
+    /// The cohort is recorded: it is asked.
+    pub(super) fn collect(&mut self, now: Millis, effects: &mut Vec<Effect>) {
+        self.begin_masking(effects);
+        let until = now + self.settings.deadline_ms;
+        self.stage = Stage::Collect { phase: self.settings.first_phase(), until };
+        effects.push(Effect::Wake { at: until });
+        self.ask_adrift(effects);
     }
 
     /// Uniform among the eligible devices that are here and have not declined lately. The draw is a hash of the job's seed, the collection and the
@@ -111,7 +116,7 @@ impl Round {
     }
 
     /// `allowed`: of this key and name.
-    fn draw(&self, wanted: usize, allowed: impl Fn(&NodeId, &str) -> bool) -> Vec<(NodeId, String)> {
+    pub(super) fn draw(&self, wanted: usize, allowed: impl Fn(&NodeId, &str) -> bool) -> Vec<(NodeId, String)> {
         let mut drawn: Vec<([u8; 32], NodeId, String)> = self
             .presence
             .willing()
@@ -141,9 +146,10 @@ impl Round {
 
     /// Somebody will not take part: ask as many others, while there are any. Returns whether there were.
     pub(super) fn top_up(&mut self, effects: &mut Vec<Effect>) -> bool {
-        // Where sums are masked it is fixed with the keys who takes part; where a law draws devices, with the draw.
-        let sampled = self.settings.sampling != Sampling::Present;
-        if sampled || !matches!(self.stage, Stage::Collect { phase, .. } if phase == self.settings.first_phase()) {
+        // Where sums are masked it is fixed with the keys who takes part; where a law draws devices, with the draw; where devices
+        // train first, others have nothing to send.
+        let fixed = self.settings.sampling != Sampling::Present || self.asynchronous();
+        if fixed || !matches!(self.stage, Stage::Collect { phase, .. } if phase == self.settings.first_phase()) {
             return false;
         }
         let (absorbed, open) = self.members.tally();

@@ -3,6 +3,7 @@
 use super::{Bound, L2, NoBound, Raw, SealError, expect};
 use crate::compress::{Linear, Seed, residual};
 use crate::dp::ClipBit;
+use crate::staleness::UNIT;
 use littoral_privacy::clip;
 use littoral_privacy::rotate::{self, Rotation};
 
@@ -80,6 +81,18 @@ impl WithResidual {
 }
 
 impl<B: Bound> Clipped<B> {
+    /// An update that is old counts `times` 256ths, at most all of them: its delta is scaled, and so is the bound. A fresh one stays as it
+    /// is, bit for bit.
+    pub fn weigh(mut self, times: u16) -> Self {
+        let weight = f32::from(times.min(UNIT)) / f32::from(UNIT);
+        if let (true, Some(delta)) = (weight < 1.0, self.raw.sections.first_mut()) {
+            delta.iter_mut().for_each(|x| *x *= weight);
+            // A product is rounded by 2^-24 of itself at most.
+            self.bound = self.bound.after(|l2| l2 * f64::from(weight) * (1.0 + 2f64.powi(-23)));
+        }
+        self
+    }
+
     /// The delta's norm before clipping; `None` if it was not clipped.
     pub fn norm(&self) -> Option<f64> {
         self.norm

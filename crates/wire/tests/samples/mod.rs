@@ -52,11 +52,17 @@ fn chain() -> BoxedStrategy<Chain> {
 }
 
 fn asked() -> BoxedStrategy<Asked> {
-    (node(), any::<u32>()).prop_map(|(device, counted)| Asked { device, counted }).boxed()
+    let asked = (node(), any::<u32>(), effort());
+    asked.prop_map(|(device, counted, effort)| Asked { device, counted, effort }).boxed()
+}
+
+fn effort() -> BoxedStrategy<Effort> {
+    let kept = (any::<u64>(), any::<u16>()).prop_map(|(version, times)| Effort::Kept { version, times });
+    prop_oneof![Just(Effort::Job), any::<u32>().prop_map(Effort::Steps), kept].boxed()
 }
 
 fn collection() -> BoxedStrategy<Collection> {
-    let work = prop_oneof![Just(Work::Statistics), Just(Work::Train), Just(Work::Evaluate)];
+    let work = prop_oneof![Just(Work::Statistics), Just(Work::Train), Just(Work::Evaluate), Just(Work::Prepare)];
     (any::<u64>(), any::<u64>(), work, any::<u32>())
         .prop_map(|(job, version, work, attempt)| Collection { job: JobId(job), version, work, attempt })
         .boxed()
@@ -93,7 +99,7 @@ fn commitment() -> BoxedStrategy<Option<[u8; 32]>> {
 }
 
 fn fate() -> BoxedStrategy<Fate> {
-    let fates = [Fate::Absorbed, Fate::Declined, Fate::Released, Fate::Refused, Fate::Detached];
+    let fates = [Fate::Absorbed, Fate::Declined, Fate::Released, Fate::Refused, Fate::Detached, Fate::Ready];
     proptest::sample::select(fates.to_vec()).boxed()
 }
 
@@ -146,6 +152,7 @@ variants! {
     Offer { collection: collection(), update: manifest(), inline: inline(), }
     Declined { collection: collection(), reason: text(), }
     Sealing { collection: collection(), step: step(), body: blob(), }
+    Ready { collection: collection(), }
     Attached { cloud: node(), upstreams: upstreams(), }
     Task {
         collection: collection(),
@@ -155,6 +162,7 @@ variants! {
         inline: inline(),
         counted: any::<u32>(),
         commitment: commitment(),
+        effort: effort(),
     }
     Absorbed { collection: collection(), }
     Refused { collection: collection(), reason: text(), }
