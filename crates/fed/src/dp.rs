@@ -210,6 +210,11 @@ const STEPS_MAX: f64 = 1e6;
 const ATTEMPTS: u32 = 3;
 
 impl DifferentialPrivacy {
+    /// Whether noise or clip belong to one version, or each training is accounted for with its version: then no update may be old.
+    pub fn of_a_version(&self) -> bool {
+        self.adaptive_clip.is_some() || matches!(self.mechanism, MechanismName::DpFtrl | MechanismName::ExampleGaussian)
+    }
+
     /// What is protected, for people.
     pub fn unit(&self) -> &str {
         match (&self.unit, self.by_example()) {

@@ -7,6 +7,7 @@ mod apply;
 mod bench;
 mod compressed;
 mod image;
+mod learnt;
 mod local;
 mod private;
 mod steps;
@@ -46,7 +47,19 @@ pub enum Work {
         device: NodeId,
         /// Seeds the order of examples together with the job's seed and the version.
         name: String,
+        /// Steps of training at most; 0: as the job says.
+        steps_max: u32,
         /// For noise that nobody can guess.
+        entropy: Entropy,
+    },
+    /// Seals for a collection what the device learnt before ([`Output::Prepared`]).
+    Seal {
+        collection: Collection,
+        task: Arc<[u8]>,
+        learnt: Manifest,
+        /// How much it counts by its age, in 256ths.
+        times: u16,
+        name: String,
         entropy: Entropy,
     },
     /// Lays masks on an update that [`Work::Local`] made of a masked job.
@@ -73,6 +86,9 @@ pub enum Work {
         population: u64,
         /// What to take from a masked sum.
         opening: Option<Opening>,
+        /// Of an algorithm that takes one update at a time: the version at which it began, if that is an older one, what that builds
+        /// on, and how much the update counts, in 256ths.
+        began: Option<(Manifest, Chain, u16)>,
         /// For noise that nobody can guess.
         entropy: Entropy,
     },
@@ -84,6 +100,12 @@ pub enum Output {
         update: Manifest,
         /// Becomes the device's state if the update is included.
         state: Option<Manifest>,
+        note: LocalNote,
+    },
+    /// Of a collection of [`Kind::Prepare`](littoral_wire::message::Work::Prepare): what the device learnt. It never leaves as it
+    /// is.
+    Prepared {
+        learnt: Manifest,
         note: LocalNote,
     },
     Masked {
@@ -154,10 +176,31 @@ pub trait ObjectWriter {
     fn finish(self: Box<Self>) -> Result<Manifest, ObjectFault>;
 }
 
-/// A device's own rows, brought to a job's schema. Rows are as they are in the files: standardisation comes with the
-/// model.
+/// What a work finds on its device and nowhere else: rows, and how long steps take.
 pub trait LocalData: Send + Sync {
+    /// The device's own rows, brought to a job's schema. They are as they are in the files: standardisation comes with the
+    /// model.
     fn rows(&self, spec: &JobSpec) -> Result<Rows, String>;
+
+    /// A watch that starts now, for jobs whose training ends when its time is up.
+    fn watch(&self) -> Box<dyn Watch> {
+        Box::new(Stopped)
+    }
+}
+
+/// Tells how long a training has taken so far.
+pub trait Watch {
+    /// Milliseconds since it started; `steps` were made since.
+    fn ms(&self, steps: u64) -> u64;
+}
+
+/// On a machine without time training takes none.
+struct Stopped;
+
+impl Watch for Stopped {
+    fn ms(&self, _: u64) -> u64 {
+        0
+    }
 }
 
 /// A device's rows and its own split of them.
@@ -172,14 +215,31 @@ pub struct Rows {
 
 pub fn run(work: &Work, objects: &dyn Objects, data: &dyn LocalData) -> Result<Output, WorkFault> {
     match work {
-        Work::Local { collection, task, model, before, state, device: _, name, entropy } => {
-            local::run(*collection, task, (model, before), state.as_ref(), name, entropy, objects, data)
+        Work::Local { collection, task, model, before, state, device: _, name, steps_max, entropy } => {
+            let steps_max = *steps_max as usize;
+            local::run(*collection, task, (model, before), state.as_ref(), name, steps_max, entropy, objects, data)
+        }
+        Work::Seal { collection, task, learnt, times, name, entropy } => {
+            local::seal(*collection, task, learnt, *times, name, entropy, objects)
         }
         Work::Mask { collection, plain, masks } => local::mask(*collection, plain, masks, objects),
         Work::Initial { spec } => apply::initial(spec, objects),
-        Work::Apply { spec, collection, model, before, state, partials, devices, population, opening, entropy } => {
-            let sum =
-                apply::Sum { partials, devices: *devices, population: *population, opening: opening.as_ref(), entropy };
+        Work::Apply {
+            spec,
+            collection,
+            model,
+            before,
+            state,
+            partials,
+            devices,
+            population,
+            opening,
+            began,
+            entropy,
+        } => {
+            let (devices, population, opening) = (*devices, *population, opening.as_ref());
+            let began = began.as_ref();
+            let sum = apply::Sum { partials, devices, population, opening, began, entropy };
             apply::run(spec, *collection, (model, before), state.as_ref(), &sum, objects)
         }
     }

@@ -4,7 +4,7 @@ use littoral_node::job::{JobSpec, SAMPLE_TOML, Task};
 use littoral_node::role::device::{Device, DeviceIdentity};
 use littoral_node::role::{Effect, Entropy, Event, LinkId, Peer, Role, Row, Table, Write};
 use littoral_node::work::{LocalNote, Output};
-use littoral_wire::message::{Collection, SocketName, Upstream, Work};
+use littoral_wire::message::{Collection, Effort, SocketName, Upstream, Work};
 use littoral_wire::object::{Chain, Manifest};
 use littoral_wire::{Blob, JobId, List, Message, NodeId, SecretKey};
 
@@ -74,6 +74,7 @@ impl Scene {
             inline: None,
             counted: 0,
             commitment: None,
+            effort: Effort::Job,
         };
         let mut effects = self.step(Event::Received { link: LinkId(1), message });
         effects.extend(self.step(Event::Begun { object: model.id(), missing: vec![] }));

@@ -6,7 +6,7 @@ use littoral_fed::seal::Raw;
 use littoral_node::job::{JobSpec, Task};
 use littoral_node::role::edge::{Edge, EdgeIdentity};
 use littoral_node::role::{Effect, Event, LinkId, Peer, Role};
-use littoral_wire::message::{Asked, Collection, Fate, Incarnation, Work};
+use littoral_wire::message::{Asked, Collection, Effort, Fate, Incarnation, Work};
 use littoral_wire::object::{CHUNK_BYTES, Manifest};
 use littoral_wire::{Blob, Chain, JobId, List, Message, NodeId};
 
@@ -118,7 +118,10 @@ fn whole_updates_are_summed_and_a_malformed_one_leaves_no_trace() {
         model: Manifest::of(b"model").unwrap(),
         before: Chain::default(),
         inline: Some(Blob::new(b"model".to_vec()).unwrap()),
-        devices: List::new((2..=6).map(|n| Asked { device: NodeId([n; 32]), counted: 0 }).collect::<Vec<_>>()).unwrap(),
+        devices: List::new(
+            (2..=6).map(|n| Asked { device: NodeId([n; 32]), counted: 0, effort: Effort::Job }).collect::<Vec<_>>(),
+        )
+        .unwrap(),
         words: format.0,
         bits: format.1,
         commitment: None,

@@ -2,7 +2,7 @@
 
 use littoral_node::role::device::{Device, DeviceIdentity};
 use littoral_node::role::{Effect, Entropy, Event, LinkId, Peer, Role, Row, Table, Timer, Write};
-use littoral_wire::message::{Collection, SocketName, Upstream, Work};
+use littoral_wire::message::{Collection, Effort, SocketName, Upstream, Work};
 use littoral_wire::object::{Chain, Manifest};
 use littoral_wire::{Blob, JobId, List, Message, NodeId, SecretKey};
 
@@ -61,6 +61,7 @@ fn a_device_at_the_cloud_goes_to_an_edge_that_comes_when_nothing_is_in_hand() {
         inline: None,
         counted: 0,
         commitment: None,
+        effort: Effort::Job,
     };
     step(&mut device, 4_002, Event::Received { link: LinkId(1), message: task });
     assert!(!leaves(&mut device, 8_000), "it has a task");
@@ -116,6 +117,7 @@ fn a_device_keeps_the_objects_of_a_chain_and_fetches_what_it_lacks() {
             inline: None,
             counted: 0,
             commitment: None,
+            effort: Effort::Job,
         };
         let mut effects = step(&mut device, 1, Event::Received { link: LinkId(version), message });
         let mut asked = Vec::new();

@@ -2,7 +2,7 @@
 
 use littoral_node::role::edge::{Edge, EdgeIdentity};
 use littoral_node::role::{Effect, Event, LinkId, Peer, Role, Timer};
-use littoral_wire::message::{Asked, Collection, Incarnation, SealingStep, Work};
+use littoral_wire::message::{Asked, Collection, Effort, Incarnation, SealingStep, Work};
 use littoral_wire::object::{CHUNK_BYTES, Manifest};
 use littoral_wire::{Blob, Chain, JobId, List, Message, NodeId};
 
@@ -81,7 +81,7 @@ fn a_device_is_told_its_task_once_over_each_link() {
     };
     assert!(arrive(&mut edge, 7).is_empty());
     let model = Manifest::of(b"small").unwrap();
-    let asked = || vec![Asked { device, counted: 0 }];
+    let asked = || vec![Asked { device, counted: 0, effort: Effort::Job }];
     assert_eq!(said(&step(&mut edge, 2, open(&model, Some(b"small"), asked())), 7), ["Task"]);
     // Again, now without the model, which is here.
     assert!(said(&step(&mut edge, 3, open(&model, None, asked())), 7).is_empty());
@@ -102,7 +102,7 @@ fn an_edge_passes_on_a_bounded_number_of_steps() {
         step(&mut edge, 1, Event::Received { link: LinkId(link), message: attach });
     }
     let model = Manifest::of(b"small").unwrap();
-    step(&mut edge, 2, open(&model, Some(b"small"), vec![Asked { device: asked, counted: 0 }]));
+    step(&mut edge, 2, open(&model, Some(b"small"), vec![Asked { device: asked, counted: 0, effort: Effort::Job }]));
     let say = |edge: &mut Edge, link, step_said, bytes: usize| {
         let message = Message::Sealing { collection, step: step_said, body: Blob::new(vec![1; bytes]).unwrap() };
         said(&step(edge, 3, Event::Received { link: LinkId(link), message }), 1).len()
@@ -142,7 +142,7 @@ fn an_edge_keeps_a_chain_as_long_as_models_build_on_it() {
             model: object(*newest),
             before: Chain::new(before.iter().map(|n| object(*n)).collect()).unwrap(),
             inline: None,
-            devices: List::new(vec![Asked { device, counted: 0 }]).unwrap(),
+            devices: List::new(vec![Asked { device, counted: 0, effort: Effort::Job }]).unwrap(),
             words: 8,
             bits: 32,
             commitment: None,

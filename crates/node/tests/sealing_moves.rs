@@ -15,7 +15,7 @@ use littoral_node::role::{Effect, Entropy, Event, LinkId, Report, Role, Row, Tim
 use littoral_node::work::{LocalNote, Output, Work};
 use littoral_privacy::secagg::codec::Bitmap;
 use littoral_privacy::secagg::message::{Consents, Neighbours, Survivors};
-use littoral_wire::message::Work as Kind;
+use littoral_wire::message::{Effort, Work as Kind};
 use littoral_wire::object::{Chain, Manifest};
 use littoral_wire::{Blob, Collection, JobId, Message, NodeId, SecretKey};
 use std::collections::BTreeMap;
@@ -198,6 +198,7 @@ fn begin(hosts: &mut [Host], spec: &JobSpec, attempt: u32, register: Register) -
             inline: None,
             counted: 0,
             commitment,
+            effort: Effort::Job,
         };
         let came = host.step(Event::Received { link: LINK, message });
         let [(SealingStep::Keys, body)] = &came.steps[..] else { panic!("keys expected, got {came:?}") };
@@ -376,6 +377,7 @@ fn a_device_that_wants_larger_sums_declines_and_says_so() {
         inline: None,
         counted: 0,
         commitment: Some([1; 32]),
+        effort: Effort::Job,
     };
     let came = hosts[0].step(Event::Received { link: LINK, message });
     assert!(came.steps.is_empty() && came.offers == 0, "{came:?}");
@@ -402,6 +404,7 @@ fn a_device_that_wants_masks_takes_part_in_nothing_less() {
                 inline: None,
                 counted: 0,
                 commitment: masked.then_some([1; 32]),
+                effort: Effort::Job,
             };
             let came = hosts[0].step(Event::Received { link: LINK, message });
             let takes_part = came.offers > 0 || !came.steps.is_empty();

@@ -10,6 +10,7 @@ use littoral_node::work::{LocalData, LocalNote, ObjectFault, Objects, Output, Wo
 use littoral_tensor::fixed;
 use littoral_wire::Collection;
 use littoral_wire::codec::Wire;
+use littoral_wire::message::Work as Kind;
 use littoral_wire::object::{Chain, Manifest};
 
 /// In place of [`littoral_node::work::run`].
@@ -19,7 +20,16 @@ pub fn run(work: &Work, objects: &dyn Objects, data: &dyn LocalData) -> Result<O
             let spec = Task::decode(task).map_err(|e| WorkFault::Declined(e.to_string()))?.spec;
             // Training reads the model; so does this.
             read(objects, model)?;
+            if collection.work == Kind::Prepare {
+                let learnt = write(objects, &[&collection.to_bytes()[..], name.as_bytes()].concat())?;
+                return Ok(Output::Prepared { learnt, note: LocalNote::default() });
+            }
             local(&spec, *collection, state.as_ref(), name, objects)
+        }
+        Work::Seal { collection, task, learnt, name, .. } => {
+            let spec = Task::decode(task).map_err(|e| WorkFault::Declined(e.to_string()))?.spec;
+            read(objects, learnt)?;
+            local(&spec, *collection, None, name, objects)
         }
         Work::Initial { spec } => {
             let layout = spec.version();

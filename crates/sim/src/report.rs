@@ -91,6 +91,7 @@ fn work_name(work: Work) -> &'static str {
     match work {
         Work::Statistics => "statistics",
         Work::Train => "train",
+        Work::Prepare => "prepare",
         Work::Evaluate => "evaluate",
     }
 }

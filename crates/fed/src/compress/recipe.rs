@@ -287,6 +287,11 @@ impl Recipe {
             Self::Eden(_) | Self::Quantise(_) | Self::Rotation(_) => false,
         }
     }
+
+    /// Whether what is sent is read by something that only one version carries: then it cannot be of an older one.
+    pub fn of_a_version(&self) -> bool {
+        matches!(self, Self::PowerSgd(_))
+    }
 }
 
 #[cfg(test)]

@@ -38,6 +38,7 @@ mod apply;
 mod ask;
 mod close;
 mod collect;
+mod compass;
 mod declines;
 mod desk;
 mod event;
@@ -54,6 +55,7 @@ mod show;
 mod tests;
 mod wait;
 
+pub use compass::Compass;
 pub use declines::Decline;
 pub use desk::Standing;
 pub use event::{Base, Effect, Event, Outcome};

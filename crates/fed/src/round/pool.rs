@@ -18,9 +18,10 @@
 //! Nothing is counted before a collection, so nothing here is fenced: a device that is asked twice has trained once, and
 //! which devices were dispatched is recorded only to spare them training again when the cloud comes back.
 
+use super::compass::{Arrival, Course};
 use super::members::{MemberState, Members};
 use super::{Effect, Millis, Record, Round};
-use littoral_wire::message::{Asked, Collection, Effort, Fate, Incarnation, Work};
+use littoral_wire::message::{Collection, Effort, Fate, Incarnation, Work};
 use littoral_wire::object::{Chain, Manifest};
 use littoral_wire::{NodeId, ObjectId};
 use std::collections::{BTreeMap, BTreeSet};
@@ -31,8 +32,14 @@ pub(super) struct Flight {
     pub name: String,
     /// At which it began.
     pub version: u64,
+    /// When it was dispatched.
+    pub since: Millis,
     /// When it is given up, unless it is ready.
     pub until: Millis,
+    /// How many steps it was given; 0: as many as the job says.
+    pub steps: u32,
+    /// With whom it shall arrive.
+    arrival: Arrival,
     pub place: Place,
 }
 
@@ -60,6 +67,8 @@ pub(super) struct Pool {
     group: BTreeMap<NodeId, u64>,
     /// The version for which ages were last looked at.
     aged: Option<u64>,
+    /// Where devices are given steps by their speed.
+    course: Course,
     /// Until then fewer than [`Pace::dispatch`](super::Pace) are not dispatched: others may come.
     patience: Millis,
 }
@@ -109,6 +118,9 @@ impl Pool {
     }
 
     fn remove(&mut self, device: &NodeId) -> Option<Flight> {
+        if self.flights.get(device).is_some_and(|flight| !matches!(flight.place, Place::Ready { .. })) {
+            self.course.left(self.flights[device].arrival);
+        }
         self.place(device, Place::Adrift);
         let flight = self.flights.remove(device)?;
         self.training.remove(&(flight.until, *device));
@@ -146,7 +158,8 @@ impl Pool {
             if let Some(member) = members.get(&device)
                 && !matches!(member.state, MemberState::In(_) | MemberState::Out { .. })
             {
-                let flight = Flight { name: member.name.clone(), version, until, place: Place::Adrift };
+                let name = member.name.clone();
+                let flight = Flight { name, version, since: until, until, steps: 0, arrival: 0, place: Place::Adrift };
                 self.insert(device, flight);
             }
             self.end_of(version);
@@ -216,20 +229,35 @@ impl Round {
         let (version, until) = (self.collection.version, now + self.settings.deadline_ms);
         self.population = self.population.max(self.seen.len() as u64);
         let collection = prepare(self.collection, version);
+        let compass = self.settings.pace.compass.as_ref();
+        let mut plot = |name: &str| compass.map_or((0, 0), |compass| self.pool.course.plot(compass, now, name));
+        let plotted: Vec<(u32, Arrival)> = cohort.iter().map(|(_, name)| plot(name)).collect();
+        let steps = plotted.iter().map(|(steps, _)| u64::from(*steps));
+        let cohort: Vec<_> =
+            cohort.into_iter().zip(steps).map(|((device, name), steps)| (device, name, steps)).collect();
         effects.push(Effect::Record(Record::Dispatched { collection, cohort: cohort.clone() }));
-        self.take_off(version, until, cohort);
+        let devices: Vec<NodeId> = cohort.iter().map(|(device, _, _)| *device).collect();
+        self.take_off(version, now, cohort);
+        for (device, (_, arrival)) in devices.iter().zip(plotted) {
+            if let Some(flight) = self.pool.flights.get_mut(device) {
+                flight.arrival = arrival;
+            }
+        }
         effects.push(Effect::Wake { at: until });
         self.ask_pool(effects);
     }
 
     /// These are in flight from now on.
-    pub(super) fn take_off(&mut self, version: u64, until: Millis, cohort: Vec<(NodeId, String)>) {
+    pub(super) fn take_off(&mut self, version: u64, since: Millis, cohort: Vec<(NodeId, String, u64)>) {
+        let until = since + self.settings.deadline_ms;
         let (model, before) = (&self.model, &self.before);
         let begun = || Begun { model: model.clone(), before: before.clone(), count: 0 };
         self.pool.models.entry(version).or_insert_with(begun);
-        for (device, name) in cohort {
+        for (device, name, steps) in cohort {
             self.adrift = true;
-            self.pool.insert(device, Flight { name, version, until, place: Place::Adrift });
+            let steps = u32::try_from(steps).unwrap_or(u32::MAX);
+            let flight = Flight { name, version, since, until, steps, arrival: 0, place: Place::Adrift };
+            self.pool.insert(device, flight);
         }
     }
 
@@ -316,7 +344,13 @@ impl Round {
             return;
         }
         match fate {
-            Fate::Ready => self.pool.place(&device, Place::Ready { since: now }),
+            Fate::Ready => {
+                let Flight { name, since, steps, arrival, .. } = flight.clone();
+                self.pool.place(&device, Place::Ready { since: now });
+                if steps > 0 {
+                    self.pool.course.arrived(arrival, &name, steps, now.saturating_sub(since));
+                }
+            }
             Fate::Declined | Fate::Refused => {
                 let name = flight.name.clone();
                 self.pool.remove(&device);
@@ -414,10 +448,16 @@ impl Round {
                 .collect(),
             false => Vec::new(),
         };
-        if ready.len() < target && (now < until || ready.len() < min) {
-            if now < until {
-                effects.push(Effect::Wake { at: until });
-            }
+        let (enough, until) = match self.settings.pace.compass {
+            None => (ready.len() >= target, Some(until)),
+            Some(_) => match self.pool.course.complete(now) {
+                Ok(()) => (ready.len() >= min, Some(until)),
+                Err(latest) => (ready.len() >= target, latest.map(|latest| latest.min(until)).or(Some(until))),
+            },
+        };
+        let late = since + self.settings.deadline_ms <= now;
+        if !enough && (!late || ready.len() < min) {
+            effects.extend(until.filter(|until| now < *until).map(|at| Effect::Wake { at }));
             return;
         }
         // Who was ready first; of those of one moment the order is by name.
@@ -434,6 +474,7 @@ impl Round {
             cohort: cohort.clone(),
         }));
         self.group(cohort);
+        self.pool.course.departed(now);
         self.collect(now, effects);
     }
 
@@ -467,9 +508,11 @@ impl Round {
 
     /// How a device comes to the update that is asked for.
     pub fn effort(&self, collection: Collection, device: NodeId) -> Effort {
-        match self.pool.group.get(&device).filter(|_| collection == self.collection) {
-            Some(version) => Effort::Kept { version: *version, times: self.times(*version) },
-            None => Effort::Job,
+        let flight = self.pool.get(&device).filter(|flight| collection == prepare(self.collection, flight.version));
+        match (self.pool.group.get(&device).filter(|_| collection == self.collection), flight) {
+            (Some(version), _) => Effort::Kept { version: *version, times: self.times(*version) },
+            (None, Some(flight)) if flight.steps > 0 => Effort::Steps(flight.steps),
+            _ => Effort::Job,
         }
     }
 
@@ -494,10 +537,5 @@ impl Round {
     pub fn in_flight(&self) -> (usize, usize) {
         let ready = self.pool.ready();
         (self.pool.flights.len() - ready, ready)
-    }
-
-    /// For requests: what is asked of a device beside its work.
-    pub fn asked(&self, collection: Collection, device: NodeId, counted: u32) -> Asked {
-        Asked { device, counted, effort: self.effort(collection, device) }
     }
 }

@@ -26,10 +26,11 @@ pub enum Record {
         population: u64,
         cohort: Vec<(NodeId, String)>,
     },
-    /// These train from this version; of a collection of [`Work::Prepare`](littoral_wire::message::Work::Prepare).
+    /// These train from this version; of a collection of [`Work::Prepare`](littoral_wire::message::Work::Prepare). With the steps
+    /// that each was given; 0: as many as the job says.
     Dispatched {
         collection: Collection,
-        cohort: Vec<(NodeId, String)>,
+        cohort: Vec<(NodeId, String, u64)>,
     },
     /// As [`Record::Opened`], of devices that have trained: with the version that each began at.
     Grouped {
@@ -110,18 +111,13 @@ impl Wire for Record {
             Record::Dispatched { collection, cohort } => {
                 out.push(15);
                 collection.put(out);
-                put_cohort(cohort, out);
+                put_group(cohort, out);
             }
             Record::Grouped { collection, population, cohort } => {
                 out.push(14);
                 collection.put(out);
                 population.put(out);
-                (cohort.len() as u32).put(out);
-                for (device, name, version) in cohort {
-                    device.put(out);
-                    Name::new(name.as_str()).put(out);
-                    version.put(out);
-                }
+                put_group(cohort, out);
             }
             Record::Joined { collection, cohort } => {
                 out.push(1);
@@ -243,7 +239,7 @@ impl Wire for Record {
                 population: Wire::take(reader)?,
                 cohort: take_group(reader)?,
             },
-            15 => Record::Dispatched { collection: take_collection(reader)?, cohort: take_cohort(reader)? },
+            15 => Record::Dispatched { collection: take_collection(reader)?, cohort: take_group(reader)? },
             got => return Err(DecodeError::UnknownTag { what: "record", offset, got }),
         })
     }
@@ -286,6 +282,15 @@ fn take_cohort(reader: &mut Reader<'_>) -> Result<Vec<(NodeId, String)>, DecodeE
         cohort.push((NodeId::take(reader)?, Name::take(reader)?.into()));
     }
     Ok(cohort)
+}
+
+fn put_group(group: &[(NodeId, String, u64)], out: &mut Vec<u8>) {
+    (group.len() as u32).put(out);
+    for (device, name, number) in group {
+        device.put(out);
+        Name::new(name.as_str()).put(out);
+        number.put(out);
+    }
 }
 
 fn take_group(reader: &mut Reader<'_>) -> Result<Vec<(NodeId, String, u64)>, DecodeError> {

@@ -22,7 +22,7 @@ impl Round {
                     Stage::Collect { phase: self.settings.first_phase(), until: now + self.settings.deadline_ms };
             }
             Record::Dispatched { collection, cohort } => {
-                self.take_off(collection.version, now + self.settings.deadline_ms, cohort);
+                self.take_off(collection.version, now, cohort);
             }
             Record::Grouped { collection, population, cohort } => {
                 (self.population, self.collection) = (population, collection);

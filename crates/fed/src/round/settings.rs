@@ -1,5 +1,6 @@
 //! What a job says about its rounds.
 
+use super::compass::Compass;
 use crate::dp::{POISSON_MEAN, Sampling};
 use crate::masks::SecureAggregation;
 use crate::plan::Format;
@@ -46,6 +47,9 @@ pub struct Pace {
     /// How much an update counts by its age.
     #[serde(default)]
     pub staleness: Staleness,
+    /// Devices are given steps by their speed, so that many arrive together. Default: as many as the job says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compass: Option<Compass>,
 }
 
 /// Models of so many versions may be kept at a time.
@@ -227,7 +231,14 @@ impl Settings {
         if let Some((parameter, got)) = pace.staleness.wrong() {
             return wrong("pace.staleness", format!("{parameter} = {got}"), "a finite number above 0");
         }
+        if let Some((parameter, got, allowed)) = pace.compass.as_ref().and_then(Compass::wrong) {
+            return wrong("pace.compass", format!("{parameter} = {got}"), allowed);
+        }
         if pace.staleness_max == 0 {
+            if pace.compass.is_some() {
+                let allowed = "a job with pace.staleness_max of 1 or more: who is late for its group is old";
+                return wrong("pace.compass", "steps by speed", allowed);
+            }
             for (field, value) in [("pace.pool", pace.pool), ("pace.dispatch", pace.dispatch)] {
                 if value != 0 && value != asked {
                     let allowed = format!("0 or {asked}, unless pace.staleness_max lets updates be old");

@@ -78,7 +78,7 @@ pub fn model() -> Result<Model, Failure> {
 
 pub fn local() -> LocalText {
     let optimiser = OptimiserText::Sgd { learning_rate: 0.05, momentum: 0.0, weight_decay: 0.0 };
-    LocalText { epochs: 1, batch: BATCH, optimiser }
+    LocalText { epochs: 1, batch: BATCH, optimiser, time_ms: None }
 }
 
 /// The fraction of test images that are told right, on a thread per room.

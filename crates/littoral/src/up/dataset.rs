@@ -152,7 +152,7 @@ impl DataSet {
                 schema: self.schema.clone(),
             },
             algorithm: AlgorithmSpec::FedAvg(FedAvg {}),
-            local: LocalText { epochs: *epochs, batch: *batch, optimiser },
+            local: LocalText { epochs: *epochs, batch: *batch, optimiser, time_ms: None },
             // Everybody in every round: the same seed then gives the same model, whoever is killed in between.
             cohort: Cohort { target: devices, min: devices, over_select: 1.0 },
             pace: Pace::default(),

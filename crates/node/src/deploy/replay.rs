@@ -141,6 +141,7 @@ pub fn replay_updates(
                 state: kept.get(name.as_str()).cloned(),
                 device: stand_in(name),
                 name: name.clone(),
+                steps_max: 0,
             };
             let (update, pending) = match work::run(&local, objects, &**data) {
                 Ok(Output::Local { update, state, .. }) => (update, state),
@@ -180,6 +181,7 @@ pub fn replay_updates(
             devices: entry.included.len() as u32,
             population: entry.population,
             opening: None,
+            began: None,
         };
         match work::run(&apply, objects, &NoData) {
             Ok(Output::Applied { model: made, before: chain, state: made_state, .. }) => {

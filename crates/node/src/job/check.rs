@@ -136,7 +136,58 @@ fn fit(text: &JobText, model: &Model, algorithm: &dyn Algorithm) -> Result<(), J
         let expected = "none or group: running statistics are not trained, so their control variate would drift";
         return Err(JobError::new("model.norm", expected, "batch"));
     }
-    Ok(())
+    asynchronous(text, algorithm)
+}
+
+/// Whether updates may be old in this job.
+fn asynchronous(text: &JobText, algorithm: &dyn Algorithm) -> Result<(), JobError> {
+    let name = algorithm.name();
+    let wrong = |place: &str, expected: &str, got: &str| Err(JobError::new(place, expected, got));
+    if algorithm.alone() {
+        if text.secure_aggregation.is_some() {
+            let expected =
+                format!("a job without it, since {name} makes a version of each update: there is nothing to hide in");
+            return wrong("secure_aggregation", &expected, "a job with it");
+        }
+        if text.cohort.target != 1 {
+            let expected = format!("1, since {name} makes a version of each update");
+            return Err(JobError::new("cohort.target", expected, text.cohort.target));
+        }
+        if text.compression.is_some() || text.differential_privacy.is_some() {
+            let expected = format!(
+                "a job without [compression] and [differential_privacy], since {name} moves to where the device is"
+            );
+            return wrong("algorithm.name", &expected, name);
+        }
+    }
+    if text.pace.staleness_max == 0 {
+        return match name {
+            "fedasync" | "fedbuff" => {
+                let expected = format!("1 or more, since {name} takes updates that are old (or choose fedavg)");
+                wrong("pace.staleness_max", &expected, "0")
+            }
+            _ => Ok(()),
+        };
+    }
+    // What devices keep between rounds is of one version, and what they send must be of that version too.
+    if let Some(kept) = algorithm.device_state() {
+        let expected = format!("0, since devices of {name} keep a {kept} that belongs to the newest version");
+        return Err(JobError::new("pace.staleness_max", expected, text.pace.staleness_max));
+    }
+    if let Some(compression) = &text.compression {
+        let what = "0, since what this job compresses belongs to one version";
+        let uplink = compression.uplink.as_ref();
+        if compression.downlink.is_some() || uplink.is_some_and(|uplink| uplink.residual() || uplink.of_a_version()) {
+            return Err(JobError::new("pace.staleness_max", what, text.pace.staleness_max));
+        }
+    }
+    match &text.differential_privacy {
+        Some(dp) if dp.of_a_version() => {
+            let expected = "0, since the noise or the clip of this job belongs to one version";
+            Err(JobError::new("pace.staleness_max", expected, text.pace.staleness_max))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// A plan of fixed point that cannot be made.

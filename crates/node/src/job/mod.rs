@@ -267,7 +267,7 @@ impl JobSpec {
     pub fn plan(&self, work: Work) -> &Plan {
         match work {
             Work::Statistics => &self.inner.statistics,
-            Work::Train => &self.inner.train,
+            Work::Train | Work::Prepare => &self.inner.train,
             Work::Evaluate => &self.inner.evaluate,
         }
     }
@@ -462,6 +462,8 @@ pub struct Totals {
     pub classifies: bool,
     /// Bytes of all devices' updates of training.
     pub update_bytes: Option<u64>,
+    /// How many versions old each update was, where they may be old.
+    pub ages: Vec<u64>,
     /// The norm to which devices clipped, where it follows the updates.
     pub clip: Option<f32>,
     /// Bytes of the model that devices started from, if it came as an image.
@@ -514,6 +516,11 @@ pub struct Line {
     /// The same for one that has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub downlink_bytes_new: Option<u64>,
+    /// How many versions old the updates were, in the mean and at most, where they may be old.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub staleness: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub staleness_max: Option<u64>,
     /// The norm to which devices clipped, where it follows their updates.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clip: Option<f32>,
@@ -536,6 +543,9 @@ impl Line {
             update_bytes: totals.update_bytes.filter(|_| totals.devices > 0).map(|bytes| bytes / totals.devices),
             downlink_bytes: totals.downlink.map(|down| down.follows),
             downlink_bytes_new: totals.downlink.map(|down| down.is_new),
+            staleness: (!totals.ages.is_empty())
+                .then(|| totals.ages.iter().sum::<u64>() as f64 / totals.ages.len() as f64),
+            staleness_max: totals.ages.iter().max().copied(),
             clip: totals.clip,
             took_ms,
             at_ms,

@@ -100,6 +100,10 @@ pub struct LocalText {
     #[serde(default = "thirty_two")]
     pub batch: u32,
     pub optimiser: OptimiserText,
+    /// Training ends after so long, with the steps that were made, one at least; none: when all epochs are done. The algorithm
+    /// `fednova` corrects for devices that make fewer steps.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time_ms: Option<u64>,
 }
 
 fn one() -> u32 {
@@ -133,6 +137,11 @@ impl LocalText {
     pub(super) fn check(&self) -> Result<(), JobError> {
         if !(1..=1_000).contains(&self.epochs) {
             return Err(JobError::new("local.epochs", "1 to 1000", self.epochs));
+        }
+        if let Some(ms) = self.time_ms
+            && !(1..=30 * 86_400_000).contains(&ms)
+        {
+            return Err(JobError::new("local.time_ms", "1 ms to 30 days", ms));
         }
         if self.batch > 65_536 {
             return Err(JobError::new("local.batch", "0 to 65536", self.batch));

@@ -4,8 +4,12 @@
 //! *Pending* state — what the algorithm wants this device to remember — is stored together with the sealed bytes and
 //! becomes current only when a signed announcement lists the device as included; otherwise it is forgotten. A restart
 //! sends the same bytes again: nothing is sealed twice for one collection.
+//!
+//! Where updates may be old a device trains before it is known for which collection, and what it learnt waits on its disk
+//! ([`prepared`]): then a task goes straight from the request to the sealed update.
 
 mod account;
+mod prepared;
 mod sealing;
 
 use super::fetch::{self, Fetch};
@@ -19,9 +23,10 @@ use littoral_fed::included::{Included, check_verdict};
 use littoral_fed::masks::ThreatName;
 use littoral_fed::masks::device::Masked;
 use littoral_wire::codec::Wire;
-use littoral_wire::message::{DataOffer, Inline, Name, Reason, Verdict, Work as Kind, version_number};
+use littoral_wire::message::{DataOffer, Effort, Inline, Name, Reason, Verdict, Work as Kind, version_number};
 use littoral_wire::object::{CHAIN_MAX, Chain, INLINE_BYTES_MAX, Manifest};
 use littoral_wire::{Blob, Collection, JobId, List, Message, NodeId, ObjectId, SecretKey};
+use prepared::{PREPARED, Prepared};
 use sealing::{Masking, Said as Step};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -103,6 +108,8 @@ struct Task {
     counted: u32,
     /// Where the sum is masked, the cloud's.
     commitment: Option<[u8; 32]>,
+    /// How this device comes to the update.
+    effort: Effort,
     stage: TaskStage,
 }
 
@@ -156,6 +163,8 @@ pub struct Device {
     closer: Option<NodeId>,
     tasks: BTreeMap<Collection, Task>,
     sealed: BTreeMap<Collection, Sealed>,
+    /// Per job, what this device has learnt and was not asked for yet.
+    prepared: BTreeMap<JobId, Prepared>,
     /// Per job, what this device keeps between rounds.
     states: BTreeMap<JobId, Manifest>,
     /// Per job, the objects of the model that is here, the newest last. Of a model that builds on others they are stored: the next
@@ -233,6 +242,7 @@ impl Task {
 impl Device {
     pub fn new(identity: DeviceIdentity, rows: Vec<Row>) -> Self {
         let mut sealed = BTreeMap::new();
+        let mut prepared = BTreeMap::new();
         let mut states = BTreeMap::new();
         let mut settled = BTreeMap::new();
         let mut taken_part = BTreeMap::new();
@@ -261,6 +271,9 @@ impl Device {
                         settled.insert(row.key.job, Settled { last, counted });
                     }
                 }
+                Table::DeviceState if row.key.item == PREPARED => {
+                    prepared.extend(Prepared::from_bytes(&row.value).map(|kept| (row.key.job, kept)));
+                }
                 Table::DeviceState if row.key.item == MODEL => {
                     if let Ok(objects) = ModelObjects::from_bytes(&row.value) {
                         models.insert(row.key.job, objects.into_vec());
@@ -283,6 +296,7 @@ impl Device {
             closer: None,
             tasks: BTreeMap::new(),
             sealed,
+            prepared,
             states,
             models,
             settled,
@@ -327,8 +341,8 @@ impl Device {
                 let held: Vec<Collection> = self.sealed.keys().copied().collect();
                 held.into_iter().for_each(|collection| self.offer(collection, effects));
             }
-            Message::Task { collection, spec, model, before, inline, counted, commitment } => {
-                self.task(now, link, collection, &spec, model, before, inline, counted, commitment, effects);
+            Message::Task { collection, spec, model, before, inline, counted, commitment, effort } => {
+                self.task(now, link, collection, &spec, model, before, inline, counted, commitment, effort, effects);
             }
             Message::GetChunk { object, index } => {
                 // Only what was sealed leaves this device.
@@ -380,8 +394,12 @@ impl Device {
         inline: Inline,
         counted: u32,
         commitment: Option<[u8; 32]>,
+        effort: Effort,
         effects: &mut Vec<Effect>,
     ) {
+        if self.is_prepared(collection) {
+            return self.say_ready(collection, effects);
+        }
         if let Some(sealed) = self.sealed.get_mut(&collection) {
             // Asked again: whoever had our update has lost it.
             sealed.absorbed = false;
@@ -389,7 +407,8 @@ impl Device {
         }
         // Nothing is sealed twice for one collection. This request was overtaken by the verdict, and nobody waits for the
         // answer; or the cloud has forgotten the verdict, and its operator should hear why nothing comes.
-        if let Some(Settled { last, .. }) = self.settled.get(&collection.job).filter(|at| collection <= at.last) {
+        let past = |at: &&Settled| collection <= at.last && collection.work != Kind::Prepare;
+        if let Some(Settled { last, .. }) = self.settled.get(&collection.job).filter(past) {
             let why = format!(
                 "a request after version {} expected, since this device knows how that ended, got one for version {}: the \
                  cloud's folder is an old copy; restore a newer one, or submit the job anew",
@@ -416,7 +435,8 @@ impl Device {
         {
             effects.push(Effect::Put { manifest: model.clone(), bytes: bytes.into_vec() });
         }
-        let task = Task { spec: spec.into(), model, before, counted, commitment, stage: TaskStage::Unsettled };
+        let spec = spec.into();
+        let task = Task { spec, model, before, counted, commitment, effort, stage: TaskStage::Unsettled };
         self.tasks.insert(collection, task);
         self.start(link, collection, effects);
         if matches!(self.tasks.get(&collection), Some(Task { stage: TaskStage::Unsettled, .. })) {
@@ -459,6 +479,9 @@ impl Device {
             self.forget_residual(collection.job, effects);
         }
         let Some(task) = self.tasks.get_mut(&collection) else { return };
+        if let Effort::Kept { version, times } = task.effort {
+            return self.seal_prepared(collection, version, times, effects);
+        }
         // What is here already is found whole.
         let objects = task.before.iter().chain([&task.model]).cloned();
         let window = FETCH_WINDOW / (1 + task.before.len());
@@ -503,6 +526,10 @@ impl Device {
                     state: self.states.get(&collection.job).cloned(),
                     device: self.identity.id(),
                     name: self.identity.name.clone(),
+                    steps_max: match task.effort {
+                        Effort::Steps(steps) => steps,
+                        Effort::Job | Effort::Kept { .. } => 0,
+                    },
                     entropy,
                 }),
             });
@@ -539,6 +566,10 @@ impl Device {
                         self.keep_sealed(collection, &spec, sealed, effects);
                     }
                 }
+            }
+            Ok(Output::Prepared { learnt, .. }) => {
+                self.tasks.remove(&collection);
+                self.prepared(collection, learnt, effects);
             }
             Ok(_) => drop(self.tasks.remove(&collection)),
             Err(fault) => {
@@ -649,11 +680,14 @@ impl Device {
         }
         // An edge that the cloud cannot reach may have asked for an older attempt in the meantime.
         let last = settled.last;
-        self.tasks.retain(|task, _| task.job != collection.job || *task > last);
+        self.tasks.retain(|task, _| task.job != collection.job || *task > last || task.work == Kind::Prepare);
         let mut writes = vec![
             Write::Delete { key: sealed_key(collection) },
             Write::Put { key: settled_key(collection.job), value: settled.to_bytes() },
         ];
+        if included && collection.work != Kind::Statistics {
+            self.forget_prepared(collection.job, effects);
+        }
         let mut forgotten = vec![sealed.update.id()];
         if let Some(pending) = sealed.pending {
             if included || cfg!(feature = "broken-pending-state") {
@@ -782,6 +816,7 @@ impl Role for Device {
         let masking = self.tasks.values().filter_map(|t| t.stage.pending());
         sealed.chain(tasks).chain(masking).chain(self.states.values()).any(|m| m.id() == object)
             || self.models.values().flatten().any(|m| *m == object)
+            || self.prepared.values().any(|prepared| prepared.learnt.id() == object)
     }
 }
 

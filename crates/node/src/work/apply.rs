@@ -6,15 +6,16 @@
 use super::compressed::{MappedBack, put_first_basis};
 use super::image;
 use super::private::Private;
-use super::version::{self, put_reals, put_wholes, reals, wholes};
+use super::version::{self, Version, put_reals, put_wholes, reals, wholes};
 use super::{ObjectWriter, Objects, Output, WorkFault};
 use crate::data::statistics::Sums;
 use crate::job::{BLOCK, Down, EVALUATION_WHOLES, JobSpec, LOSS_PER_UNIT, Totals, VersionLayout};
 use crate::role::Entropy;
-use littoral_fed::algorithm::{Chunk, State, StateSlice, StateVector, apply_chunk};
+use littoral_fed::algorithm::{Began, Chunk, State, StateSlice, StateVector, apply_chunk};
 use littoral_fed::masks::cloud::Opening;
 use littoral_fed::open::{self, open_header, open_section};
 use littoral_fed::plan::Plan;
+use littoral_fed::staleness::UNIT;
 use littoral_model::Loss;
 use littoral_tensor::fixed::add_packed;
 use littoral_wire::ObjectId;
@@ -54,6 +55,8 @@ pub struct Sum<'a> {
     pub population: u64,
     /// What to take from it, if it is masked.
     pub opening: Option<&'a Opening>,
+    /// Where the one update in it began, and how much it counts, in 256ths.
+    pub began: Option<&'a (Manifest, Chain, u16)>,
     /// For the noise that is added to it.
     pub entropy: &'a Entropy,
 }
@@ -67,7 +70,7 @@ pub fn run(
     objects: &dyn Objects,
 ) -> Result<Output, WorkFault> {
     let plan = spec.plan(collection.work);
-    let &Sum { partials, devices, population, opening, entropy } = sum;
+    let &Sum { partials, devices, population, opening, began, entropy } = sum;
     let sums = Partials::new(plan, partials, opening, objects)?;
     let mut header = Vec::new();
     sums.read(0..plan.header_bytes(), &mut header)?;
@@ -102,6 +105,7 @@ pub fn run(
             let (model, before) = standardise(spec, (model, before), state, &opened, objects)?;
             (model, before, state.cloned())
         }
+        Work::Prepare => return Err(refused("a collection that is summed expected, got one that devices prepare for")),
         Work::Train => {
             // How many came is not what the sum is divided by: that would tell of who is there.
             if spec.noise().is_some() {
@@ -110,7 +114,9 @@ pub fn run(
             totals.clip = version::clip(spec.version(), &version::tail_of(spec, objects, (model, before))?);
             let private = spec.noise().map(|noise| Private::new(noise, spec, collection, totals.clip, entropy));
             let private = private.transpose()?;
-            step(spec, collection, plan, (model, before), state, &sums, &opened, private, objects)?
+            let began = began.map(|began| old_weights(spec, began, objects)).transpose()?;
+            let began = began.as_ref().map(|(w, weight)| (&w[..], *weight));
+            step(spec, collection, plan, (model, before), state, &sums, &opened, private, began, objects)?
         }
     };
     Ok(Output::Applied { model, before, state, totals })
@@ -166,6 +172,16 @@ fn exact_weights(
     Ok(w)
 }
 
+/// The weights of an older version, all of them in memory, and how much an update counts that began there.
+fn old_weights(
+    spec: &JobSpec,
+    (model, before, times): &(Manifest, Chain, u16),
+    objects: &dyn Objects,
+) -> Result<(Vec<f32>, f32), WorkFault> {
+    let version = Version::read(spec, objects, (model, before))?;
+    Ok((version.w, f32::from(*times) / f32::from(UNIT)))
+}
+
 /// The algorithm's cloud half.
 #[allow(clippy::too_many_arguments)]
 fn step(
@@ -177,6 +193,7 @@ fn step(
     sums: &Partials<'_>,
     opened: &open::Totals,
     mut private: Option<Private<'_>>,
+    began: Option<(&[f32], f32)>,
     objects: &dyn Objects,
 ) -> Result<(Manifest, Chain, Option<Manifest>), WorkFault> {
     let (layout, algorithm) = (spec.version(), spec.algorithm());
@@ -243,7 +260,8 @@ fn step(
                 }
             }
             let mut state: Vec<StateSlice<'_>> = states.iter_mut().map(|state| state.slice(0, len)).collect();
-            let chunk = Chunk { first: block.start, model: &mut w, state: &mut state, sum: &sum };
+            let began = began.map(|(w, weight)| Began { model: &w[block.clone()], weight });
+            let chunk = Chunk { first: block.start, model: &mut w, state: &mut state, sum: &sum, began };
             apply_chunk(algorithm, plan, opened, section, chunk).map_err(refused)?;
         }
         next.append(&w, &vectors, &states, &memory)?;

@@ -27,7 +27,9 @@ pub fn map_of<'a>(spec: &'a JobSpec, basis: Option<&'a Basis>) -> Result<Option<
     map.of(basis).map(Some).ok_or_else(|| local::declined("a version with a basis expected, got one without"))
 }
 
-/// `basis`: the version's; `kept`: the device's residual, empty before the first one; `None` if the job has none.
+/// `basis`: the version's; `kept`: the device's residual, empty before the first one; `None` if the job has none; `times`:
+/// how much the update counts by its age, in 256ths.
+#[allow(clippy::too_many_arguments)] // What one update's road takes.
 pub fn compress(
     spec: &JobSpec,
     uplink: &Uplink,
@@ -35,6 +37,7 @@ pub fn compress(
     collection: Collection,
     name: &str,
     mut raw: Raw,
+    times: u16,
     kept: Option<&[i32]>,
 ) -> Result<Compressed, WorkFault> {
     let plan = spec.plan(Work::Train);
@@ -47,9 +50,9 @@ pub fn compress(
     let (update, owed) = match kept {
         Some(kept) => {
             let (update, owed) = raw.with_residual_steps(kept, step).map_err(local::declined)?;
-            (update.unclipped(), Some(owed))
+            (update.unclipped().weigh(times), Some(owed))
         }
-        None => (raw.unclipped(), None),
+        None => (raw.unclipped().weigh(times), None),
     };
     let (packed, saturated, sent) = match uplink {
         Uplink::Linear { map, .. } => {

@@ -7,14 +7,16 @@ use super::bench::{Bench, Room};
 use super::compressed::{Compressed, compress, map_of, shared_seed};
 use super::training::{Training, rows_per_step};
 use super::version::{Version, VersionError, put_wholes, wholes};
-use super::{LocalData, LocalNote, Objects, Output, Rows, WorkFault};
+use super::{LocalData, LocalNote, Objects, Output, Rows, Watch, WorkFault, learnt};
 use crate::data::statistics::Sums;
 use crate::job::{JobSpec, LOSS_PER_UNIT, Task};
 use crate::role::Entropy;
 use littoral_fed::algorithm::{Start, State};
+use littoral_fed::compress::alternating::Basis;
 use littoral_fed::learner::Learner;
 use littoral_fed::masks::device::Masks;
 use littoral_fed::seal::{Packed, Raw};
+use littoral_fed::staleness::UNIT;
 use littoral_model::{Clipping, Evaluation, Standardise, View};
 use littoral_privacy::rotate::Rotation;
 use littoral_wire::codec::Wire;
@@ -35,6 +37,7 @@ pub fn run(
     model: (&Manifest, &Chain),
     state: Option<&Manifest>,
     name: &str,
+    steps_max: usize,
     entropy: &Entropy,
     objects: &dyn Objects,
     data: &dyn LocalData,
@@ -45,7 +48,10 @@ pub fn run(
         match collection.work {
             Work::Statistics => statistics(collection, &task.spec, &rows, objects),
             Work::Evaluate => evaluate(collection, &task.spec, model, &rows, room, objects),
-            Work::Train => train(collection, task, model, state, name, entropy, &rows, room, objects),
+            Work::Train | Work::Prepare => {
+                let effort = Effort { steps_max, watch: &*data.watch() };
+                train(collection, task, model, state, name, effort, entropy, &rows, room, objects)
+            }
         }
     })
     .map_err(declined)?
@@ -93,6 +99,13 @@ fn count(
     Ok(Output::Local { update, state: None, note: LocalNote { examples, ..LocalNote::default() } })
 }
 
+/// How long a training goes on.
+struct Effort<'a> {
+    /// Steps at most; 0: as the job says.
+    steps_max: usize,
+    watch: &'a dyn Watch,
+}
+
 #[allow(clippy::too_many_arguments)]
 fn train(
     collection: Collection,
@@ -100,6 +113,7 @@ fn train(
     model: (&Manifest, &Chain),
     state: Option<&Manifest>,
     name: &str,
+    effort: Effort<'_>,
     entropy: &Entropy,
     rows: &Rows,
     room: &mut Option<Room>,
@@ -114,7 +128,7 @@ fn train(
         return Err(WorkFault::Declined(format!("data set `{}` has no training rows here", spec.data_set())));
     }
     let version = Version::read(spec, objects, model)?;
-    let mut kept = match spec.device_state() {
+    let kept = match spec.device_state() {
         Some(what) => Some(kept(what, spec.version().params, state, objects)?),
         None => None,
     };
@@ -135,9 +149,10 @@ fn train(
             let generator = entropy.generator("samples and noise of training");
             Training::private(spec.model(), &view, local, noise, generator, room).map_err(declined)?
         }
-    };
+    }
+    .within(effort.steps_max, local.time_ms, effort.watch);
     let broadcast: Vec<_> = version.broadcast.iter().map(State::view).collect();
-    let plan = spec.plan(collection.work);
+    let plan = spec.plan(Work::Train);
     let start = Start {
         w: &version.w,
         broadcast: &broadcast,
@@ -153,20 +168,74 @@ fn train(
         return Err(declined(fault));
     }
 
+    let note = LocalNote { examples, steps, mean_loss, saturated: 0 };
+    if collection.work == Work::Prepare {
+        return Ok(Output::Prepared { learnt: learnt::write(&raw, &note, objects)?, note });
+    }
+    let given = Given { basis: version.basis.as_ref(), clip: version.clip, times: UNIT };
+    sealed(spec, collection, raw, note, kept, given, name, entropy, objects)
+}
+
+/// What was learnt before is sealed for a collection.
+pub fn seal(
+    collection: Collection,
+    task: &Arc<[u8]>,
+    learnt: &Manifest,
+    times: u16,
+    name: &str,
+    entropy: &Entropy,
+    objects: &dyn Objects,
+) -> Result<Output, WorkFault> {
+    Bench::with(task, |task, _| {
+        let (raw, steps) = learnt::read(learnt, objects)?;
+        let note = LocalNote { examples: raw.examples, steps, mean_loss: raw.loss.into(), saturated: 0 };
+        // Jobs whose versions say how updates are sealed take no old ones.
+        let times = if task.spec.algorithm().alone() { UNIT } else { times };
+        let given = Given { basis: None, clip: None, times };
+        sealed(&task.spec, collection, raw, note, None, given, name, entropy, objects)
+    })
+    .map_err(declined)?
+}
+
+/// What a device is given for the road of its update.
+struct Given<'a> {
+    /// Onto what it is projected.
+    basis: Option<&'a Basis>,
+    /// The version's own, if it has one.
+    clip: Option<f32>,
+    /// How much it counts by its age, in 256ths.
+    times: u16,
+}
+
+/// The road of an update, to where it waits to be pulled.
+#[allow(clippy::too_many_arguments)]
+fn sealed(
+    spec: &JobSpec,
+    collection: Collection,
+    raw: Raw,
+    note: LocalNote,
+    mut kept: Option<Vec<i32>>,
+    given: Given<'_>,
+    name: &str,
+    entropy: &Entropy,
+    objects: &dyn Objects,
+) -> Result<Output, WorkFault> {
+    let Given { basis, clip, times } = given;
+    let plan = spec.plan(Work::Train);
     let masked = spec.settings().masked.is_some();
-    let note = |saturated| LocalNote { examples, steps, mean_loss, saturated };
+    let note = |saturated| LocalNote { saturated, ..note };
     if let Some(noise) = spec.noise() {
-        let clipped = match (&noise.bit, version.clip) {
+        let clipped = match (&noise.bit, clip) {
             (Some(bit), Some(clip)) => {
                 let clipped = raw.clip(bit.check(clip).map_err(declined)?);
                 clipped.and_then(|clipped| clipped.with_clip_bit(bit))
             }
-            _ => raw.clip(noise.spec.clip as f32),
+            _ => raw.clip(noise.spec.clip as f32).map(|clipped| clipped.weigh(times)),
         };
         let clipped = clipped.map_err(declined)?;
         let packed = match noise.on_devices() {
             // The cloud adds the noise; what it is added to is as long as was accounted for.
-            false => match map_of(spec, version.basis.as_ref())? {
+            false => match map_of(spec, basis)? {
                 None => clipped.round(plan),
                 Some(map) => {
                     let transformed = clipped.transform_within(map.linear(), &shared_seed(spec, collection));
@@ -189,12 +258,12 @@ fn train(
     }
     if let Some(uplink) = spec.uplink() {
         let Compressed { packed, saturated, residual } =
-            compress(spec, uplink, version.basis.as_ref(), collection, name, raw, kept.as_deref())?;
+            compress(spec, uplink, basis, collection, name, raw, times, kept.as_deref())?;
         let update = send(packed, collection, masked, objects)?;
         let state = residual.map(|residual| keep(&residual, objects)).transpose()?;
         return Ok(Output::Local { update, state, note: note(saturated) });
     }
-    let rounded = raw.unclipped().round(plan).map_err(declined)?;
+    let rounded = raw.unclipped().weigh(times).round(plan).map_err(declined)?;
     let saturated = rounded.saturated().iter().sum();
     if let Some(kept) = &mut kept {
         spec.algorithm().pending(kept, &rounded).map_err(declined)?;

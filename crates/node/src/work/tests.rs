@@ -143,6 +143,7 @@ impl Run {
     fn local(&self, work: Kind, device: usize, state: Option<Manifest>, data: &Rows) -> Result<Output, WorkFault> {
         let task = Task { spec: self.spec.clone(), population: self.population }.encode();
         let work = Work::Local {
+            steps_max: 0,
             entropy: Entropy::new([0; 32]),
             collection: collection(work, self.version),
             task: task.into(),
@@ -164,6 +165,7 @@ impl Run {
 
     fn apply(&self, work: Kind, partials: Vec<Manifest>, devices: u32) -> Result<Output, WorkFault> {
         let work = Work::Apply {
+            began: None,
             entropy: Entropy::new([self.version as u8; 32]),
             spec: Arc::new(self.spec.clone()),
             collection: collection(work, self.version),

@@ -2,6 +2,7 @@
 //!
 //! Its steps are plain ones, over all rows in turn; or private ones, over secret samples ([`Steps`]).
 
+use super::Watch;
 use super::bench::Room;
 use super::steps::{Steps, StepsError};
 use crate::job::{LocalText, OptimiserText};
@@ -20,6 +21,10 @@ pub struct Training<'a> {
     optimiser: Optimiser,
     /// Steps made.
     step: usize,
+    /// Steps at most; 0: as the job says.
+    steps_max: usize,
+    /// Training ends after so long.
+    time: Option<(u64, &'a dyn Watch)>,
     /// Why a step could not be made; the steps from there on changed nothing.
     fault: Option<String>,
 }
@@ -77,7 +82,17 @@ impl<'a> Training<'a> {
                 Optimiser::Adam(adam)
             }
         };
-        Self { model, view, local, order, room, optimiser, step: 0, fault: None }
+        Self { model, view, local, order, room, optimiser, step: 0, steps_max: 0, time: None, fault: None }
+    }
+
+    /// Ends training after so many steps, 0: as many as the job says; and when its time is up. Steps on samples are as many as their
+    /// account says.
+    pub fn within(mut self, steps_max: usize, time_ms: Option<u64>, watch: &'a dyn Watch) -> Self {
+        if matches!(self.order, Order::Shuffled(_)) {
+            self.steps_max = steps_max;
+            self.time = time_ms.map(|ms| (ms, watch));
+        }
+        self
     }
 
     pub fn steps_made(&self) -> usize {
@@ -117,9 +132,14 @@ impl Learner for Training<'_> {
 
     fn steps(&self) -> usize {
         match &self.order {
+            Order::Shuffled(_) if self.steps_max > 0 => self.steps_max,
             Order::Shuffled(_) => self.steps_per_epoch() * self.local.epochs as usize,
             Order::Sampled(steps) => steps.count(),
         }
+    }
+
+    fn spent(&self) -> bool {
+        self.time.is_some_and(|(ms, watch)| watch.ms(self.step as u64) >= ms)
     }
 
     fn learning_rate(&self) -> f32 {

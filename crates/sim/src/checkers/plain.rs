@@ -121,7 +121,10 @@ impl Checker for PlainUpdate {
     fn see(&mut self, _: Millis, machine: &Machine, seen: &Seen<'_>) {
         let aggregates = machine.kind != Kind::Device;
         match seen {
-            Seen::Worked { work: Work::Local { collection, task, .. }, result: Ok(Output::Local { update, .. }) } => {
+            Seen::Worked {
+                work: Work::Local { collection, task, .. } | Work::Seal { collection, task, .. },
+                result: Ok(Output::Local { update, .. }),
+            } => {
                 self.trained(machine, *collection, task, update.id());
             }
             // Devices talk to edges and the cloud only, so each message is one that an aggregator sends or gets.

@@ -289,6 +289,7 @@ fn works(threads: usize) -> (Fingerprint, u64) {
                     started += 1;
                     let collection = Collection { job: JobId(1), version: 0, work: Kind_::Train, attempt: 0 };
                     let work = Box::new(Work::Local {
+                        steps_max: 0,
                         entropy: Entropy::new([0; 32]),
                         collection,
                         task: Arc::from([number as u8, life, started as u8]),

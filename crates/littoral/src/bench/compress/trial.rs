@@ -316,7 +316,7 @@ impl Run<'_> {
         let plan = &self.world.plan;
         let sum = in_steps(sum, plan.step(0));
         let sum: Vec<f64> = sum.iter().map(|&sum| sum as f64).collect();
-        let chunk = Chunk { first: 0, model: &mut self.w, state: &mut [], sum: &sum };
+        let chunk = Chunk { first: 0, model: &mut self.w, state: &mut [], sum: &sum, began: None };
         apply_chunk(&FedAvg {}, plan, totals, 0, chunk).map_err(|e| broken("the cloud's part")(&e))
     }
 

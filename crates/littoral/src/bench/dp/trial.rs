@@ -184,7 +184,7 @@ impl World {
             }
             let len = w.len();
             let mut state: Vec<StateSlice<'_>> = states.iter_mut().map(|state| state.slice(0, len)).collect();
-            let chunk = Chunk { first: 0, model: &mut w, state: &mut state, sum: &sum };
+            let chunk = Chunk { first: 0, model: &mut w, state: &mut state, sum: &sum, began: None };
             apply_chunk(&algorithm, &plan, &totals, 0, chunk).map_err(|e| fault(&e))?;
         }
         let seconds = start.elapsed().as_secs_f64();

@@ -163,7 +163,7 @@ fn model(width: usize, classes: usize) -> Result<Model, Failure> {
 
 fn local(pool: u32, epochs: u32, learning_rate: f64) -> LocalText {
     let optimiser = OptimiserText::Sgd { learning_rate: learning_rate as f32, momentum: 0.0, weight_decay: 0.0 };
-    LocalText { epochs, batch: (f64::from(pool) / 2.0 * RATE).round().max(1.0) as u32, optimiser }
+    LocalText { epochs, batch: (f64::from(pool) / 2.0 * RATE).round().max(1.0) as u32, optimiser, time_ms: None }
 }
 
 /// The first images, each four pixels become their mean.

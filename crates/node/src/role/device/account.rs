@@ -36,7 +36,8 @@ impl Device {
     /// Why this device cannot seal an update of this collection: asked before it trains, and again when it has, since others may
     /// have been sealed in between. A job of another release is refused by the work.
     pub(super) fn spent(&self, collection: Collection, spec: &[u8]) -> Option<String> {
-        let told = crate::job::Task::decode(spec).ok().filter(|_| collection.work == Kind::Train)?;
+        let trains = matches!(collection.work, Kind::Train | Kind::Prepare);
+        let told = crate::job::Task::decode(spec).ok().filter(|_| trains)?;
         let taken = self.taken_part.get(&collection.job).copied().unwrap_or_default();
         if taken.terms.is_some_and(|terms| terms != hash(&told.spec)) {
             return Some(

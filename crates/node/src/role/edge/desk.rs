@@ -5,7 +5,7 @@ use crate::role::LinkId;
 use littoral_fed::aggregate::{Absorbing, Partial, Refused};
 use littoral_fed::compress::accumulate::AbsorbError;
 use littoral_fed::plan::Format;
-use littoral_wire::message::{Fate, Reason, SEALING_BYTES_MAX, SealingStep};
+use littoral_wire::message::{Effort, Fate, Reason, SEALING_BYTES_MAX, SealingStep};
 use littoral_wire::object::{CHUNK_BYTES, Manifest};
 use littoral_wire::{NodeId, ObjectId};
 use std::collections::BTreeMap;
@@ -13,9 +13,10 @@ use std::collections::BTreeMap;
 /// A device's place in a partial.
 #[derive(Clone, Debug)]
 pub(super) enum Seat {
-    /// `counted`: as in the cloud's request, for the device. `told`: the link over which it has heard of this.
+    /// `counted` and `effort`: as in the cloud's request, for the device. `told`: the link over which it has heard of this.
     Asked {
         counted: u32,
+        effort: Effort,
         told: Option<LinkId>,
     },
     /// Its update is whole, on disk.

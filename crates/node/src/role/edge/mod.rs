@@ -20,7 +20,7 @@ use desk::{Desk, Relay, Seat};
 use littoral_fed::included::Tree;
 use littoral_wire::message::{
     Announcement, Asked, COHORT_MAX, DataOffer, Fate, Incarnation, Inline, Name, OFFERS_MAX, OpenState, Reason,
-    SocketName, UPSTREAMS_MAX, Upstream, Verdict,
+    SocketName, UPSTREAMS_MAX, Upstream, Verdict, Work,
 };
 use littoral_wire::object::{Chain, INLINE_BYTES_MAX, Manifest};
 use littoral_wire::{Blob, Collection, JobId, List, Message, NodeId, ObjectId};
@@ -332,7 +332,7 @@ impl Edge {
 
     /// The cloud wants this device's work in this partial.
     fn ask(&mut self, incarnation: Incarnation, asked: Asked, effects: &mut Vec<Effect>) {
-        let Asked { device, counted } = asked;
+        let Asked { device, counted, effort } = asked;
         let Some(desk) = self.desks.get_mut(&incarnation) else { return };
         match desk.seats.get(&device) {
             Some(Seat::Absorbed) => self.progress(incarnation, device, Fate::Absorbed, Reason::default(), effects),
@@ -345,7 +345,7 @@ impl Edge {
             Some(Seat::Asked { .. }) => self.task(incarnation, device, effects),
             None if desk.closed => self.progress(incarnation, device, Fate::Released, Reason::default(), effects),
             None => {
-                desk.seats.insert(device, Seat::Asked { counted, told: None });
+                desk.seats.insert(device, Seat::Asked { counted, effort, told: None });
                 self.task(incarnation, device, effects);
             }
         }
@@ -354,7 +354,7 @@ impl Edge {
     /// Once over each link of the device: a link delivers, or dies.
     fn task(&mut self, incarnation: Incarnation, device: NodeId, effects: &mut Vec<Effect>) {
         let (Some(desk), Some(guest)) = (self.desks.get_mut(&incarnation), self.guests.get(&device)) else { return };
-        let Some(Seat::Asked { counted, told }) = desk.seats.get_mut(&device) else { return };
+        let Some(Seat::Asked { counted, effort, told }) = desk.seats.get_mut(&device) else { return };
         if !guest.admitted || *told == Some(guest.link) {
             return;
         }
@@ -374,6 +374,7 @@ impl Edge {
                 inline: model.inline.clone(),
                 counted: *counted,
                 commitment: desk.commitment,
+                effort: *effort,
             },
         });
     }
@@ -463,6 +464,8 @@ impl Edge {
             .desks
             .keys()
             .filter(|i| i.collection <= collection && i.collection.job == collection.job)
+            // What devices prepare is no collection's; the cloud says when nobody does any more.
+            .filter(|i| i.collection.work != Work::Prepare)
             .copied()
             .collect();
         let mut concerned: BTreeSet<NodeId> =
@@ -524,6 +527,21 @@ impl Edge {
                         desk.seats.insert(device, Seat::Out { fate: Fate::Declined, reason: reason.clone() });
                     }
                     self.progress(incarnation, device, Fate::Declined, reason.clone(), effects);
+                }
+            }
+            Message::Ready { collection } => {
+                let prepares = |(i, desk): &(&Incarnation, &Desk)| {
+                    i.collection == collection
+                        && collection.work == Work::Prepare
+                        && matches!(desk.seats.get(&device), Some(Seat::Asked { .. }))
+                };
+                let asked: Vec<Incarnation> = self.desks.iter().filter(prepares).map(|(i, _)| *i).collect();
+                for incarnation in asked {
+                    if let Some(desk) = self.desks.get_mut(&incarnation) {
+                        let seat = Seat::Out { fate: Fate::Ready, reason: Reason::default() };
+                        desk.seats.insert(device, seat);
+                    }
+                    self.progress(incarnation, device, Fate::Ready, Reason::default(), effects);
                 }
             }
             // Only of collections that it is asked for here, or has sealed something for: it may have come from another

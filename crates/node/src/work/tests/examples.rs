@@ -102,6 +102,7 @@ fn update(run: &Run, entropy: u8, rows: &Rows) -> (Vec<u8>, LocalNote) {
 fn attempt(run: &Run, entropy: u8, rows: &Rows, collection: Collection) -> Result<Output, WorkFault> {
     let task = Task { spec: run.spec.clone(), population: 2 }.encode();
     let work = Work::Local {
+        steps_max: 0,
         entropy: Entropy::new([entropy; 32]),
         collection,
         task: task.into(),

@@ -42,6 +42,7 @@ fn each_viewers_epsilon_is_that_of_the_noise_really_added() {
         for device in 0..survivors - colluding {
             let task = Task { spec: it.spec.clone(), population: 9 }.encode();
             let work = Work::Local {
+                steps_max: 0,
                 entropy: Entropy::new([device as u8; 32]),
                 collection: collection(Kind::Train, 0),
                 task: task.into(),

@@ -75,6 +75,7 @@ impl Jobs {
                 current: Vec::new(),
                 previous: Vec::new(),
                 line: Line::default(),
+                ages: Vec::new(),
                 notes: Vec::new(),
                 aborts: 0,
                 attempts: 0,
@@ -233,20 +234,35 @@ impl Jobs {
 
 /// Does an attempt begin with this, in which devices send what they learnt?
 pub(super) fn opens_training(record: &Record) -> bool {
-    matches!(record, Record::Opened { collection, .. } if collection.work == Kind::Train)
+    match record {
+        Record::Opened { collection, .. } => collection.work == Kind::Train,
+        Record::Grouped { .. } => true,
+        _ => false,
+    }
 }
 
-/// Does a round that is restored from these records need the object? Its last version, and the partials kept since.
+fn opens(record: &Record) -> bool {
+    matches!(record, Record::Opened { .. } | Record::Grouped { .. })
+}
+
+/// Does a round that is restored from these records need the object? Its last version, older ones that devices were sent to train
+/// from, and the partials kept since.
 pub(super) fn recorded(records: &[Record], object: ObjectId) -> bool {
     let made = |record: &Record| match record {
-        Record::Applied { model, before, state, .. } => {
-            Some(std::iter::once(model).chain(&**before).chain(state).any(|m| m.id() == object))
+        Record::Applied { version, model, before, state, .. } => {
+            Some((*version, std::iter::once(model).chain(&**before).chain(state).any(|m| m.id() == object)))
         }
         _ => None,
     };
-    let since = records.iter().rev().take_while(|record| !matches!(record, Record::Opened { .. }));
+    let since = records.iter().rev().take_while(|record| !opens(record));
     let kept = |record: &Record| matches!(record, Record::Kept(kept) if kept.sum.id() == object);
-    records.iter().rev().find_map(made).unwrap_or(false) || since.into_iter().any(kept)
+    let begun = |at: u64| {
+        records.iter().any(|record| matches!(record, Record::Dispatched { collection, .. } if collection.version == at))
+    };
+    let (mut made, newest) = (records.iter().filter_map(made), records.iter().rev().find_map(made));
+    newest.is_some_and(|(_, is_it)| is_it)
+        || since.into_iter().any(kept)
+        || made.any(|(version, is_it)| is_it && begun(version))
 }
 
 /// The devices of the partials that were kept for this collection, sorted.

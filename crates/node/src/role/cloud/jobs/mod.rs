@@ -79,6 +79,8 @@ pub struct Job {
     previous: Vec<ObjectId>,
     /// Describes the version that is about to be announced.
     line: Line,
+    /// How many versions old the updates are that are being applied.
+    ages: Vec<u64>,
     pub notes: Vec<String>,
     pub aborts: u64,
     /// Of training, over all versions.
@@ -368,6 +370,7 @@ pub fn kind_name(kind: Kind) -> &'static str {
     match kind {
         Kind::Statistics => "statistics",
         Kind::Train => "train",
+        Kind::Prepare => "prepare",
         Kind::Evaluate => "evaluate",
     }
 }

@@ -9,7 +9,7 @@ use crate::role::{Entropy, WorkId};
 use crate::work::{Output, Work, WorkFault};
 use littoral_fed::masks::SealingStep;
 use littoral_fed::masks::cloud::Opening;
-use littoral_fed::round::{self, Kept, Outcome, Record};
+use littoral_fed::round::{self, Base, Kept, Outcome, Record};
 use littoral_wire::codec::Wire;
 use littoral_wire::message::{Asked, Incarnation, Inline, SPEC_BYTES_MAX, Work as Kind};
 use littoral_wire::object::INLINE_BYTES_MAX;
@@ -56,8 +56,8 @@ impl Jobs {
                         effects.push(Effect::Report(Report::Note { what }));
                     }
                 }
-                round::Effect::Apply { collection, partials, opening } => {
-                    self.apply(id, collection, partials, opening, effects);
+                round::Effect::Apply { collection, partials, opening, base } => {
+                    self.apply(id, collection, partials, opening, base, effects);
                 }
                 round::Effect::Announce { collection, version, model, included } => {
                     self.announce(id, collection, version, model, included, fleet, effects);
@@ -110,10 +110,11 @@ impl Jobs {
         let mut version = 0;
         job.attempts += u64::from(opens_training(&record));
         match &record {
-            Record::Opened { collection, .. } => {
+            Record::Opened { collection, .. } | Record::Grouped { collection, .. } => {
                 version = collection.version;
                 job.opened_at = now;
             }
+            Record::Dispatched { collection, .. } => version = collection.version,
             Record::Kept(kept) => {
                 version = kept.incarnation.collection.version;
                 writes.push(Write::Object(kept.sum.id()));
@@ -159,8 +160,9 @@ impl Jobs {
     ) {
         let Some(job) = self.jobs.get_mut(&id) else { return };
         let State::Running(round) = &job.state else { return };
-        let model = round.model();
-        let rides = model.bytes() <= INLINE_BYTES_MAX as u64;
+        let Some((model, _)) = round.model_of(incarnation.collection.version) else { return };
+        // Only the newest one is in memory.
+        let rides = model.bytes() <= INLINE_BYTES_MAX as u64 && model == round.model();
         let inline: Inline = match &job.inline {
             Some((object, bytes)) if *object == model.id() => Blob::new(bytes.clone()).ok(),
             _ if rides => {
@@ -186,7 +188,9 @@ impl Jobs {
         let Some(job) = self.jobs.get_mut(&id) else { return };
         let State::Running(round) = &job.state else { return };
         let Some(link) = fleet.edge_link(edge) else { return };
-        let (model, before) = (round.model().clone(), round.before().clone());
+        let collection = incarnation.collection;
+        let Some((model, before)) = round.model_of(collection.version) else { return };
+        let (model, before) = (model.clone(), before.clone());
         let population = round.population();
         let encoded = match &job.task {
             Some((known, encoded)) if *known == population => encoded.clone(),
@@ -194,10 +198,18 @@ impl Jobs {
         };
         job.task = Some((population, encoded.clone()));
         let Ok(spec) = Blob::<SPEC_BYTES_MAX>::new(encoded) else { return };
-        let plan = job.spec.plan(incarnation.collection.work);
-        let asked = |device: NodeId| Asked { device, counted: job.last_counted(device, fleet) };
+        let asked = |device: NodeId| Asked {
+            device,
+            counted: job.last_counted(device, fleet),
+            effort: round.effort(collection, device),
+        };
         let Ok(devices) = List::new(devices.into_iter().map(asked).collect()) else { return };
-        let (words, bits, commitment) = (plan.format().words(), plan.bits() as u8, round.commitment());
+        let format = job.spec.plan(collection.work).format();
+        let (words, bits, commitment) = match collection.work {
+            // Nothing is summed.
+            Kind::Prepare => (0, 1, None),
+            _ => (format.words(), format.bits() as u8, round.commitment()),
+        };
         effects.push(Effect::Send {
             link,
             message: Message::Open { incarnation, spec, model, before, inline, devices, words, bits, commitment },
@@ -257,6 +269,7 @@ impl Jobs {
         collection: Collection,
         partials: Vec<Kept>,
         opening: Option<Opening>,
+        base: Option<Base>,
         effects: &mut Vec<Effect>,
     ) {
         let work_id = self.work_id();
@@ -267,6 +280,12 @@ impl Jobs {
         let Some(job) = self.jobs.get_mut(&id) else { return };
         let State::Running(round) = &job.state else { return };
         job.applying = Some(work_id);
+        let devices: Vec<NodeId> = partials.iter().flat_map(|kept| kept.devices.iter().copied()).collect();
+        job.ages = if base.is_some() { round.ages(&devices) } else { Vec::new() };
+        let began = base.filter(|base| job.spec.algorithm().alone() && base.version < collection.version);
+        let began = began.and_then(|Base { version, times }| {
+            round.model_of(version).map(|(model, before)| (model.clone(), before.clone(), times))
+        });
         effects.push(Effect::Work {
             id: work_id,
             work: Box::new(Work::Apply {
@@ -275,10 +294,11 @@ impl Jobs {
                 model: round.model().clone(),
                 before: round.before().clone(),
                 state: round.state().cloned(),
-                devices: partials.iter().map(|kept| kept.devices.len() as u32).sum(),
+                devices: devices.len() as u32,
                 partials: partials.into_iter().map(|kept| kept.sum).collect(),
                 population: round.population(),
                 opening,
+                began,
                 entropy,
             }),
         });
@@ -316,7 +336,8 @@ impl Jobs {
         let Some(job) = self.jobs.get_mut(&id) else { return };
         job.applying = None;
         let event = match result {
-            Ok(Output::Applied { model, before, state, totals }) => {
+            Ok(Output::Applied { model, before, state, mut totals }) => {
+                totals.ages = std::mem::take(&mut job.ages);
                 let line = Line::new(&totals, now.saturating_sub(job.opened_at), now);
                 let outcome = Outcome { accuracy: totals.accuracy() };
                 let bytes = serde_json::to_vec(&line).unwrap_or_default();
