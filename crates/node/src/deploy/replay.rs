@@ -41,6 +41,9 @@ pub struct VersionRecord {
     pub model: String,
     /// Names of the devices in it.
     pub included: Vec<String>,
+    /// Where updates may be old: at which version each of them began; else empty.
+    #[serde(default)]
+    pub began: Vec<u64>,
     pub population: u64,
     /// What the cloud said about it; not needed to repeat it.
     #[serde(default)]
@@ -113,6 +116,10 @@ pub fn replay_updates(
         let expected = "a job without differential privacy: noise is drawn anew, and what was drawn is nowhere kept";
         return Err(wrong("spec, differential_privacy", expected, "a job with it".into()));
     }
+    if spec.text().local.time_ms.is_some() || spec.text().pace.compass.is_some() {
+        let expected = "a job whose devices make as many steps as it says: how many they had time for is nowhere kept";
+        return Err(wrong("spec", expected, "local.time_ms or pace.compass".into()));
+    }
     let spec = Arc::new(spec);
     let initial = work::run(&Work::Initial { spec: spec.clone() }, objects, &NoData);
     let mut before = Chain::default();
@@ -122,6 +129,9 @@ pub fn replay_updates(
     };
     // What each device keeps between rounds.
     let mut kept: BTreeMap<&str, Manifest> = BTreeMap::new();
+    // Versions that updates may have begun at.
+    let mut older: BTreeMap<u64, (Manifest, Chain)> = BTreeMap::new();
+    let pace = &spec.settings().pace;
     for entry in &record.versions {
         let work =
             kind_of(&entry.work).ok_or_else(|| wrong("work", "statistics, train or evaluate", entry.work.clone()))?;
@@ -129,21 +139,53 @@ pub fn replay_updates(
             Collection { job: JobId(record.job), version: entry.from_version, work, attempt: entry.attempt };
         let task: Arc<[u8]> = Task { spec: (*spec).clone(), population: entry.population }.encode().into();
         let mut sum = Partial::empty(spec.plan(work).format());
-        for name in &entry.included {
+        older.insert(entry.from_version, (model.clone(), before.clone()));
+        if !entry.began.is_empty() && entry.began.len() != entry.included.len() {
+            let expected = "a version for each device that is included, or none";
+            return Err(wrong("began", expected, format!("{} for {}", entry.began.len(), entry.included.len())));
+        }
+        for (at, name) in entry.included.iter().enumerate() {
             let (version, device) = (entry.version, name.clone());
             let Some(data) = devices.get(name) else { return Err(ReplayError::NoDevice { version, device }) };
+            let began = entry.began.get(at).copied();
+            let from = began.unwrap_or(entry.from_version);
+            let Some((begun, builds_on)) = older.get(&from) else {
+                let expected = "a version that the job lets updates begin at";
+                return Err(wrong("began", expected, from.to_string()));
+            };
+            let asked = match began {
+                Some(version) => Collection { version, work: Kind::Prepare, attempt: 0, ..collection },
+                None => collection,
+            };
             let local = Work::Local {
                 entropy: Entropy::new([0; 32]),
-                collection,
+                collection: asked,
                 task: task.clone(),
-                model: model.clone(),
-                before: before.clone(),
+                model: begun.clone(),
+                before: builds_on.clone(),
                 state: kept.get(name.as_str()).cloned(),
                 device: stand_in(name),
                 name: name.clone(),
                 steps_max: 0,
             };
-            let (update, pending) = match work::run(&local, objects, &**data) {
+            let learnt = work::run(&local, objects, &**data);
+            let sealed = learnt.and_then(|output| match output {
+                Output::Prepared { learnt, .. } => {
+                    let seal = Work::Seal {
+                        collection,
+                        task: task.clone(),
+                        learnt: learnt.clone(),
+                        times: pace.staleness.times(entry.from_version.saturating_sub(from)),
+                        name: name.clone(),
+                        entropy: Entropy::new([0; 32]),
+                    };
+                    let sealed = work::run(&seal, objects, &**data);
+                    objects.remove(learnt.id()).map_err(WorkFault::from)?;
+                    sealed
+                }
+                other => Ok(other),
+            });
+            let (update, pending) = match sealed {
                 Ok(Output::Local { update, state, .. }) => (update, state),
                 Ok(_) => return Err(wrong("work", "an update", "something else".into())),
                 Err(fault) => return Err(ReplayError::Device { version, device, fault }),
@@ -181,7 +223,13 @@ pub fn replay_updates(
             devices: entry.included.len() as u32,
             population: entry.population,
             opening: None,
-            began: None,
+            began: entry.began.first().filter(|from| spec.algorithm().alone() && **from < entry.from_version).and_then(
+                |from| {
+                    let (model, before) = older.get(from)?;
+                    let times = pace.staleness.times(entry.from_version.saturating_sub(*from));
+                    Some((model.clone(), before.clone(), times))
+                },
+            ),
         };
         match work::run(&apply, objects, &NoData) {
             Ok(Output::Applied { model: made, before: chain, state: made_state, .. }) => {
@@ -191,6 +239,7 @@ pub fn replay_updates(
             Err(fault) => return Err(ReplayError::Apply { version, fault }),
         }
         objects.remove(partial.id())?;
+        older.retain(|version, _| version + u64::from(pace.staleness_max) >= entry.version);
         let compared = Compared {
             version,
             work: entry.work.clone(),

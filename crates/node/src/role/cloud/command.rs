@@ -356,6 +356,8 @@ impl Cloud {
             "rounds": settings.rounds,
             "in": 0,
             "wanted": settings.cohort.target,
+            "in_flight": 0,
+            "ready": 0,
             "model": "",
             "last": {},
         });
@@ -376,6 +378,9 @@ impl Cloud {
             out["round"] = round.trained().into();
             out["in"] = arrived.into();
             out["wanted"] = wanted.into();
+            let (training, ready) = round.in_flight();
+            out["in_flight"] = training.into();
+            out["ready"] = ready.into();
             out["model"] = round.model().id().to_string().into();
         }
         if let Some(made) = job.made.values().next_back() {
@@ -523,6 +528,7 @@ impl Cloud {
             })
             .map(|(collection, made)| {
                 let names: Vec<String> = made.included.iter().map(|d| self.fleet.name(*d)).collect();
+                let began: Vec<u64> = made.included.iter().filter_map(|d| made.began.get(d)).copied().collect();
                 json!({
                     "version": made.announcement.version,
                     "from_version": collection.version,
@@ -530,6 +536,7 @@ impl Cloud {
                     "attempt": collection.attempt,
                     "model": made.announcement.model.to_string(),
                     "included": names,
+                    "began": began,
                     "population": made.line.population,
                     "line": made.line,
                 })

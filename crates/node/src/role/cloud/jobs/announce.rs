@@ -32,7 +32,9 @@ impl Jobs {
             true => Vec::new(),
             false => std::mem::replace(&mut job.previous, std::mem::replace(&mut job.current, now_current)),
         };
-        let made = Made { announcement: announcement.clone(), included: included.clone(), line: line.clone() };
+        let began = std::mem::take(&mut job.began).into_iter();
+        let began = began.map(|(device, version)| (fleet.current(device), version)).collect();
+        let made = Made { announcement: announcement.clone(), included: included.clone(), began, line: line.clone() };
         job.note_made(made);
         if let Ok(list) = List::<NodeId, COHORT_MAX>::new(included.clone()) {
             for link in fleet.edge_links() {
@@ -52,6 +54,9 @@ impl Jobs {
             if let Ok(at) = made.included.binary_search(&from) {
                 made.included[at] = to;
                 made.included.sort_unstable();
+                if let Some(version) = made.began.remove(&from) {
+                    made.began.insert(to, version);
+                }
                 let Announcement { version, model, .. } = made.announcement;
                 made.announcement = announce(key, *collection, version, model, &made.included);
                 self.tree = None;

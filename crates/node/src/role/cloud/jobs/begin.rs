@@ -75,7 +75,7 @@ impl Jobs {
                 current: Vec::new(),
                 previous: Vec::new(),
                 line: Line::default(),
-                ages: Vec::new(),
+                began: BTreeMap::new(),
                 notes: Vec::new(),
                 aborts: 0,
                 attempts: 0,
@@ -161,7 +161,9 @@ impl Jobs {
                 if let Some(key) = &self.key {
                     let made = if cfg!(feature = "broken-one-model-per-version") { first[0] } else { model.id() };
                     let announcement = announce(key, *collection, *version, made, &included);
-                    job.note_made(Made { announcement, included, line });
+                    let began = begun(&records, *collection).into_iter();
+                    let began = began.map(|(device, version)| (fleet.current(device), version)).collect();
+                    job.note_made(Made { announcement, included, began, line });
                 }
             }
             if let Record::Aborted { .. } = record {
@@ -277,6 +279,15 @@ fn included_of(records: &[Record], collection: Collection) -> Vec<NodeId> {
         .collect();
     devices.sort_unstable();
     devices
+}
+
+/// At which version each device of this collection began, where updates may be old.
+fn begun(records: &[Record], of: Collection) -> Vec<(NodeId, u64)> {
+    let group = records.iter().rev().find_map(|record| match record {
+        Record::Grouped { collection, cohort, .. } if *collection == of => Some(cohort),
+        _ => None,
+    });
+    group.into_iter().flatten().map(|(device, _, version)| (*device, *version)).collect()
 }
 
 fn job_row(job: JobId) -> RowKey {

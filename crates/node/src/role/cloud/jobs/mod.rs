@@ -31,6 +31,8 @@ pub struct Made {
     pub announcement: Announcement,
     /// Sorted.
     pub included: Vec<NodeId>,
+    /// Where updates may be old: at which version each of them began.
+    pub began: BTreeMap<NodeId, u64>,
     pub line: Line,
 }
 
@@ -79,8 +81,8 @@ pub struct Job {
     previous: Vec<ObjectId>,
     /// Describes the version that is about to be announced.
     line: Line,
-    /// How many versions old the updates are that are being applied.
-    ages: Vec<u64>,
+    /// Where updates may be old: at which version those began that are being applied.
+    began: BTreeMap<NodeId, u64>,
     pub notes: Vec<String>,
     pub aborts: u64,
     /// Of training, over all versions.

@@ -281,7 +281,12 @@ impl Jobs {
         let State::Running(round) = &job.state else { return };
         job.applying = Some(work_id);
         let devices: Vec<NodeId> = partials.iter().flat_map(|kept| kept.devices.iter().copied()).collect();
-        job.ages = if base.is_some() { round.ages(&devices) } else { Vec::new() };
+        job.began = match base {
+            Some(_) => {
+                devices.iter().zip(round.ages(&devices)).map(|(d, age)| (*d, collection.version - age)).collect()
+            }
+            None => BTreeMap::new(),
+        };
         let began = base.filter(|base| job.spec.algorithm().alone() && base.version < collection.version);
         let began = began.and_then(|Base { version, times }| {
             round.model_of(version).map(|(model, before)| (model.clone(), before.clone(), times))
@@ -337,7 +342,8 @@ impl Jobs {
         job.applying = None;
         let event = match result {
             Ok(Output::Applied { model, before, state, mut totals }) => {
-                totals.ages = std::mem::take(&mut job.ages);
+                let now_at = job.state.round().map_or(0, |round| round.collection().version);
+                totals.ages = job.began.values().map(|version| now_at.saturating_sub(*version)).collect();
                 let line = Line::new(&totals, now.saturating_sub(job.opened_at), now);
                 let outcome = Outcome { accuracy: totals.accuracy() };
                 let bytes = serde_json::to_vec(&line).unwrap_or_default();
