@@ -5,10 +5,12 @@
 
 mod apply;
 mod bench;
+mod bundle;
 mod compressed;
 mod image;
 mod local;
 mod private;
+mod robust;
 mod steps;
 mod training;
 mod version;
@@ -23,6 +25,7 @@ use crate::job::{JobSpec, Totals};
 use crate::role::Entropy;
 use littoral_fed::masks::cloud::Opening;
 use littoral_fed::masks::device::Masks;
+use littoral_fed::round::Place;
 use littoral_model::Examples;
 use littoral_wire::message::Collection;
 use littoral_wire::object::{Chain, Manifest};
@@ -58,6 +61,11 @@ pub enum Work {
     },
     /// A job's version 0.
     Initial { spec: Arc<JobSpec> },
+    /// An edge's list: updates one after another.
+    Bundle {
+        /// Each one's object and its bytes.
+        updates: Vec<(ObjectId, u64)>,
+    },
     /// Merge partials and take the algorithm's cloud half, chunk by chunk.
     Apply {
         spec: Arc<JobSpec>,
@@ -66,8 +74,10 @@ pub enum Work {
         /// What the model builds on.
         before: Chain,
         state: Option<Manifest>,
-        /// The sums, in any order.
+        /// The sums, in any order, or lists of updates.
         partials: Vec<Manifest>,
+        /// Where each device's update is, if these are lists.
+        order: Vec<Place>,
         devices: u32,
         /// Devices of the fleet that offer the data set.
         population: u64,
@@ -92,6 +102,9 @@ pub enum Output {
     Initial {
         model: Manifest,
         state: Option<Manifest>,
+    },
+    Bundled {
+        list: Manifest,
     },
     Applied {
         model: Manifest,
@@ -177,9 +190,10 @@ pub fn run(work: &Work, objects: &dyn Objects, data: &dyn LocalData) -> Result<O
         }
         Work::Mask { collection, plain, masks } => local::mask(*collection, plain, masks, objects),
         Work::Initial { spec } => apply::initial(spec, objects),
-        Work::Apply { spec, collection, model, before, state, partials, devices, population, opening, entropy } => {
-            let sum =
-                apply::Sum { partials, devices: *devices, population: *population, opening: opening.as_ref(), entropy };
+        Work::Bundle { updates } => bundle::run(updates, objects),
+        Work::Apply { spec, collection, model, before, state, partials, order, devices, population, opening, entropy } => {
+            let (devices, population, opening) = (*devices, *population, opening.as_ref());
+            let sum = apply::Sum { partials, order, devices, population, opening, entropy };
             apply::run(spec, *collection, (model, before), state.as_ref(), &sum, objects)
         }
     }

@@ -208,6 +208,7 @@ fn legal_message_that_fits_no_frame() {
         words: 1,
         bits: 64,
         commitment: Some([6; 32]),
+        gather: Gather::Each,
     };
     let bytes = open.to_bytes();
     assert_eq!(bytes.len(), Message::VARIANTS.iter().find(|v| v.1 == "Open").unwrap().2);

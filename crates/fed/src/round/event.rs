@@ -16,6 +16,15 @@ pub struct Outcome {
     pub accuracy: Option<f64>,
 }
 
+/// One device's update among partials that are lists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The partial, by its number among those that are applied.
+    pub partial: u32,
+    /// The device's own number among the partial's devices.
+    pub row: u32,
+}
+
 #[derive(Clone, Debug)]
 pub enum Event {
     /// A device is attached at an edge. `eligible`: it offers the job's data set.
@@ -128,6 +137,8 @@ pub enum Effect {
     Apply {
         collection: Collection,
         partials: Vec<Kept>,
+        /// Where each device's update is, if the partials are lists: in the order of the devices' names.
+        order: Vec<Place>,
         opening: Option<Opening>,
     },
     /// A version is current. `included` is sorted.

@@ -54,7 +54,7 @@ mod wait;
 
 pub use declines::Decline;
 pub use desk::Standing;
-pub use event::{Effect, Event, Outcome};
+pub use event::{Effect, Event, Outcome, Place};
 pub use record::{Kept, Record};
 pub use settings::{Cohort, Masked, Pace, Phase, Settings, SettingsError};
 

@@ -9,7 +9,7 @@ use crate::role::{Entropy, WorkId};
 use crate::work::{Output, Work, WorkFault};
 use littoral_fed::masks::SealingStep;
 use littoral_fed::masks::cloud::Opening;
-use littoral_fed::round::{self, Kept, Outcome, Record};
+use littoral_fed::round::{self, Kept, Outcome, Place, Record};
 use littoral_wire::codec::Wire;
 use littoral_wire::message::{Asked, Incarnation, Inline, SPEC_BYTES_MAX, Work as Kind};
 use littoral_wire::object::INLINE_BYTES_MAX;
@@ -56,8 +56,8 @@ impl Jobs {
                         effects.push(Effect::Report(Report::Note { what }));
                     }
                 }
-                round::Effect::Apply { collection, partials, opening } => {
-                    self.apply(id, collection, partials, opening, effects);
+                round::Effect::Apply { collection, partials, order, opening } => {
+                    self.apply(id, collection, partials, order, opening, effects);
                 }
                 round::Effect::Announce { collection, version, model, included } => {
                     self.announce(id, collection, version, model, included, fleet, effects);
@@ -198,9 +198,10 @@ impl Jobs {
         let asked = |device: NodeId| Asked { device, counted: job.last_counted(device, fleet) };
         let Ok(devices) = List::new(devices.into_iter().map(asked).collect()) else { return };
         let (words, bits, commitment) = (plan.format().words(), plan.bits() as u8, round.commitment());
+        let gather = job.spec.gather(incarnation.collection.work);
         effects.push(Effect::Send {
             link,
-            message: Message::Open { incarnation, spec, model, before, inline, devices, words, bits, commitment },
+            message: Message::Open { incarnation, spec, model, before, inline, devices, words, bits, commitment, gather },
         });
     }
 
@@ -256,6 +257,7 @@ impl Jobs {
         id: JobId,
         collection: Collection,
         partials: Vec<Kept>,
+        order: Vec<Place>,
         opening: Option<Opening>,
         effects: &mut Vec<Effect>,
     ) {
@@ -277,6 +279,7 @@ impl Jobs {
                 state: round.state().cloned(),
                 devices: partials.iter().map(|kept| kept.devices.len() as u32).sum(),
                 partials: partials.into_iter().map(|kept| kept.sum).collect(),
+                order: if job.spec.unmerged(collection.work) { order } else { Vec::new() },
                 population: round.population(),
                 opening,
                 entropy,
