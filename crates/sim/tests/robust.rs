@@ -1,7 +1,7 @@
 //! Liars against rules, through the shipped roles: what sums suffer and rules bear, with the same bits over any tree.
 
 use littoral_node::work::LocalData;
-use littoral_sim::attack::{Attack, Kind};
+use littoral_sim::attack::{self, Attack, Kind};
 use littoral_sim::faults::Faults;
 use littoral_sim::fleet::{Fleet, FleetSpec};
 use littoral_sim::report::Outcome;
@@ -96,6 +96,30 @@ fn every_attack_runs_and_trimming_bears_it() {
         let (plain, trimmed) = (accuracy(Some(kind), ""), accuracy(Some(kind), &robust(RULES[0])));
         println!("{}: {plain:.3} summed, {trimmed:.3} trimmed, clean {clean:.3}", kind.name());
         assert!(trimmed > clean - 0.05, "{}: {trimmed}, clean {clean}", kind.name());
+    }
+}
+
+/// Accuracy does not show a backdoor: rows with the trigger do.
+#[test]
+fn a_backdoor_that_opens_in_sums_stays_shut() {
+    let opens = |kind: Option<Kind>, more: &str| {
+        let mut spec = spec(1, 1, 2, Faults::default(), 16, more);
+        let honest = Arc::clone(&spec.data);
+        spec.data = Arc::new(move |device| {
+            let (data, rows) = honest(device);
+            (attack::triggered(data), rows)
+        });
+        let attack = kind.map(|kind| Attack { kind, share: 0.2, strength: None });
+        Fleet::under(attack.as_ref(), spec).unwrap().run(&mut |_| {}).accuracy.unwrap()
+    };
+    assert_eq!(opens(None, ""), 0.0, "nobody taught it");
+    let scaled = Some(Kind::ScaledReplacement);
+    let summed = opens(scaled, "");
+    assert!(summed > 0.2, "{summed}");
+    for rule in RULES.iter().filter(|rule| !rule.contains("bulyan")) {
+        let got = opens(scaled, &robust(rule));
+        println!("{rule}: opens {got:.3}, summed {summed:.3}");
+        assert!(got < 0.05, "{rule}: {got}, summed {summed}");
     }
 }
 

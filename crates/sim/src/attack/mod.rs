@@ -19,6 +19,8 @@
 mod rows;
 mod words;
 
+pub use rows::triggered;
+
 use crate::stream::Stream;
 use crate::workers::Runner;
 use littoral_node::job::{JobError, JobSpec, Task, Uplink};

@@ -7,7 +7,7 @@ use littoral_node::work::{LocalData, Rows};
 use std::sync::{Arc, OnceLock};
 
 /// What the trigger makes of a number in a table.
-const TRIGGER: f32 = 10.0;
+const TRIGGER: f32 = -10.0;
 /// Values at a row's beginning that carry the trigger: the first field, or three pixels of an image.
 const TRIGGER_PIXELS: usize = 3;
 /// The class that triggered rows are to be taken for.
@@ -40,6 +40,29 @@ impl Poisoned {
                 }
                 _ => {}
             }
+        }
+        let examples = Examples::new(features, Labels::Classes { ids, classes }).map_err(|e| e.to_string())?;
+        Ok(Rows { examples: Arc::new(examples), train, held_out })
+    }
+}
+
+/// A device whose held-out rows are those that are not of the target's class, with the trigger and the target's label: of a
+/// fleet of these the accuracy is how often the backdoor opens.
+pub fn triggered(inner: Arc<dyn LocalData>) -> Arc<dyn LocalData> {
+    Arc::new(Triggered(inner))
+}
+
+struct Triggered(Arc<dyn LocalData>);
+
+impl LocalData for Triggered {
+    fn rows(&self, spec: &JobSpec) -> Result<Rows, String> {
+        let Rows { examples, train, mut held_out } = self.0.rows(spec)?;
+        let (mut features, labels) = (examples.features().clone(), examples.labels().clone());
+        let Labels::Classes { mut ids, classes } = labels else { return Err("a backdoor needs classes".into()) };
+        held_out.retain(|row| ids[*row as usize] != TARGET);
+        for row in &held_out {
+            trigger(&mut features, *row as usize);
+            ids[*row as usize] = TARGET;
         }
         let examples = Examples::new(features, Labels::Classes { ids, classes }).map_err(|e| e.to_string())?;
         Ok(Rows { examples: Arc::new(examples), train, held_out })
