@@ -351,7 +351,10 @@ impl Plan {
 
     /// The section that has this word, which lies behind the whole part.
     pub(crate) fn section_of(&self, word: u64) -> usize {
-        self.first_words.partition_point(|first| *first <= word).saturating_sub(1).min(self.sections.len().saturating_sub(1))
+        self.first_words
+            .partition_point(|first| *first <= word)
+            .saturating_sub(1)
+            .min(self.sections.len().saturating_sub(1))
     }
 
     /// A section's first word, and the one behind its last, filling and all. Panics past the last section.

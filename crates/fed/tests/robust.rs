@@ -167,6 +167,20 @@ proptest! {
         }
     }
 
+    /// Whatever comes, there is a verdict, and the same one however it was cut.
+    #[test]
+    fn any_bytes_get_a_verdict(bytes in vec(any::<u8>(), 0..400), exact: bool, cut in 1..64usize, len in 0..40usize) {
+        let plan = plan(len, true);
+        let mut bytes = bytes;
+        if exact {
+            bytes.resize(plan.format().bytes(), 0);
+        }
+        let mut inspection = Inspection::new(&plan, Some(1.0));
+        let pushed = bytes.chunks(cut).try_for_each(|chunk| inspection.push(chunk));
+        let verdict = pushed.and_then(|()| inspection.finish());
+        prop_assert_eq!(verdict.is_ok(), Inspection::of(&plan, Some(1.0), &bytes).is_ok());
+    }
+
     /// What devices seal passes, however it is cut; one word changed by an honest step or two passes too, and anything an
     /// honest plan cannot make does not.
     #[test]

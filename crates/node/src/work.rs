@@ -191,7 +191,19 @@ pub fn run(work: &Work, objects: &dyn Objects, data: &dyn LocalData) -> Result<O
         Work::Mask { collection, plain, masks } => local::mask(*collection, plain, masks, objects),
         Work::Initial { spec } => apply::initial(spec, objects),
         Work::Bundle { updates } => bundle::run(updates, objects),
-        Work::Apply { spec, collection, model, before, state, partials, order, devices, population, opening, entropy } => {
+        Work::Apply {
+            spec,
+            collection,
+            model,
+            before,
+            state,
+            partials,
+            order,
+            devices,
+            population,
+            opening,
+            entropy,
+        } => {
             let (devices, population, opening) = (*devices, *population, opening.as_ref());
             let sum = apply::Sum { partials, order, devices, population, opening, entropy };
             apply::run(spec, *collection, (model, before), state.as_ref(), &sum, objects)

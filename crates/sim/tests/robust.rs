@@ -104,11 +104,7 @@ fn every_attack_runs_and_trimming_bears_it() {
 fn a_backdoor_that_opens_in_sums_stays_shut() {
     let opens = |kind: Option<Kind>, more: &str| {
         let mut spec = spec(1, 1, 2, Faults::default(), 16, more);
-        let honest = Arc::clone(&spec.data);
-        spec.data = Arc::new(move |device| {
-            let (data, rows) = honest(device);
-            (attack::triggered(data), rows)
-        });
+        spec.data = Arc::new(|device| (attack::triggered(Arc::new(Synthetic::new(3, device, 100))), 100));
         let attack = kind.map(|kind| Attack { kind, share: 0.2, strength: None });
         Fleet::under(attack.as_ref(), spec).unwrap().run(&mut |_| {}).accuracy.unwrap()
     };

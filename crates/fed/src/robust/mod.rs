@@ -216,7 +216,11 @@ impl RobustSpec {
         let of = |field, given: Option<String>, rules: &[RuleName]| match given {
             Some(got) if !rules.contains(&rule) => {
                 let rules: Vec<_> = rules.iter().map(|rule| rule.name()).collect();
-                wrong(field, format!("none, since it is a parameter of {} and the rule is {rule}", rules.join(", ")), got)
+                wrong(
+                    field,
+                    format!("none, since it is a parameter of {} and the rule is {rule}", rules.join(", ")),
+                    got,
+                )
             }
             _ => Ok(()),
         };
@@ -265,7 +269,8 @@ impl RobustSpec {
         };
         least(&*built, min)?;
         if matches!(rule, Krum | MultiKrum | Bulyan) && most > PAIRS_MAX {
-            let allowed = format!("another rule, or cohorts of at most {PAIRS_MAX} devices, which {rule} compares in pairs");
+            let allowed =
+                format!("another rule, or cohorts of at most {PAIRS_MAX} devices, which {rule} compares in pairs");
             return wrong("rule", allowed, format!("{most} devices"));
         }
         Ok(Some(built))

@@ -334,7 +334,8 @@ impl JobSpec {
 
     /// Do edges look into a collection's updates before these count?
     pub fn inspected(&self, work: Work) -> bool {
-        work == Work::Train && self.inner.robust.is_some() && self.settings().masked.is_none()
+        // Statistics are whole numbers of any size.
+        work != Work::Statistics && self.inner.robust.is_some() && self.settings().masked.is_none()
     }
 
     /// Steps in which devices keep what compression left out; `None`: they do not.

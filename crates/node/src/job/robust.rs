@@ -27,7 +27,8 @@ pub(super) fn robust(
 ) -> Result<Option<Robust>, JobError> {
     let Some(spec) = &text.robust else { return Ok(None) };
     let named = spec.rule;
-    let refused = |field: &str, expected: String, got: String| Err(JobError::new(format!("robust.{field}"), expected, got));
+    let refused =
+        |field: &str, expected: String, got: String| Err(JobError::new(format!("robust.{field}"), expected, got));
     let ruled = named != RuleName::Mean;
     // What a rule may be here is said before what its numbers may be.
     if ruled && text.secure_aggregation.is_some() {
@@ -71,7 +72,9 @@ pub(super) fn fits(plan: &Plan, cohort: u32) -> Result<(), JobError> {
     let bytes = plan.format().bytes() as u64 * u64::from(cohort);
     match bytes > UPDATE_BYTES_MAX {
         true => {
-            let expected = format!("mean, or a cohort whose updates have at most {UPDATE_BYTES_MAX} bytes together, since none are summed");
+            let expected = format!(
+                "mean, or a cohort whose updates have at most {UPDATE_BYTES_MAX} bytes together, since none are summed"
+            );
             Err(JobError::new("robust.rule", expected, format!("{bytes} bytes")))
         }
         false => Ok(()),
@@ -96,7 +99,7 @@ pub(super) fn remarks(spec: &JobSpec) -> Vec<String> {
         ));
         out.push(format!(
             "updates go unmerged: edges spill each to disk and pass all on, up to {} bytes to the cloud in a round instead of \
-             {one} per edge",
+             {one} per edge; the cloud sees each by itself",
             one * cohort
         ));
     }

@@ -388,16 +388,13 @@ impl<'a> Partials<'a> {
     }
 
     /// Of lists: each update by itself, in the order given.
-    fn lists(
-        plan: &Plan,
-        lists: &[Manifest],
-        order: &[Place],
-        objects: &'a dyn Objects,
-    ) -> Result<Self, WorkFault> {
+    fn lists(plan: &Plan, lists: &[Manifest], order: &[Place], objects: &'a dyn Objects) -> Result<Self, WorkFault> {
         let bytes = plan.format().bytes() as u64;
         let held: u64 = lists.iter().map(|list| list.bytes() / bytes).sum();
         if let Some(list) = lists.iter().find(|list| !list.bytes().is_multiple_of(bytes)) {
-            return Err(refused(format!("updates of this collection have {bytes} bytes each, {list:?} is no list of them")));
+            return Err(refused(format!(
+                "updates of this collection have {bytes} bytes each, {list:?} is no list of them"
+            )));
         }
         let place = |place: &Place| {
             let list = lists.get(place.partial as usize)?;

@@ -46,13 +46,7 @@ impl Liars {
     }
 
     /// What all liars send: made of what they would honestly send. Whoever comes first works it out for all.
-    fn agreed(
-        &self,
-        runner: Runner,
-        plan: &Plan,
-        work: &Work,
-        scratch: &Scratch<'_>,
-    ) -> Result<Arc<[f64]>, WorkFault> {
+    fn agreed(&self, runner: Runner, plan: &Plan, work: &Work, scratch: &Scratch<'_>) -> Result<Arc<[f64]>, WorkFault> {
         let Work::Local { collection, .. } = work else { return Err(broken("only devices lie")) };
         let mut agreed = self.agreed.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = agreed.get(collection) {
@@ -114,8 +108,8 @@ pub(super) fn alie_z(n: f64, m: f64) -> f64 {
 /// Φ(x) for x ≥ 0, within 7.5e-8: Abramowitz and Stegun 1964, 26.2.17.
 fn normal_cdf(x: f64) -> f64 {
     let t = 1.0 / (1.0 + 0.231_641_9 * x);
-    let poly = t * (0.319_381_530
-        + t * (-0.356_563_782 + t * (1.781_477_937 + t * (-1.821_255_978 + t * 1.330_274_429))));
+    let poly =
+        t * (0.319_381_530 + t * (-0.356_563_782 + t * (1.781_477_937 + t * (-1.821_255_978 + t * 1.330_274_429))));
     1.0 - (-x * x / 2.0).exp() / (2.0 * std::f64::consts::PI).sqrt() * poly
 }
 

@@ -592,8 +592,7 @@ fn robust_details(job: &Job) -> Value {
         told["norm_bound_enforced"] = job.spec.inspected(Work::Train).into();
     }
     if each {
-        told["unmerged_bytes_max"] =
-            (job.spec.update_bytes() * job.spec.settings().cohort_size() as u64).into();
+        told["unmerged_bytes_max"] = (job.spec.update_bytes() * job.spec.settings().cohort_size() as u64).into();
     }
     told
 }

@@ -20,8 +20,8 @@ use crate::job::Task;
 use coded::Coding;
 use desk::{Desk, Relay, Seat};
 use inspect::Rules;
-use littoral_fed::plan::Format;
 use littoral_fed::included::Tree;
+use littoral_fed::plan::Format;
 use littoral_wire::message::{
     Announcement, Asked, COHORT_MAX, DataOffer, Fate, Gather, Incarnation, Inline, Name, OFFERS_MAX, OpenState, Reason,
     SocketName, UPSTREAMS_MAX, Upstream, Verdict,
@@ -469,7 +469,9 @@ impl Edge {
         }
         let Some(sum) = desk.sum() else { return self.bundle(incarnation, effects) };
         // A list is on disk, however short it is.
-        let inline = (sum.bytes() <= INLINE_BYTES_MAX as u64 && !desk.keeps_each()).then(|| Blob::new(desk.words().to_vec()).ok()).flatten();
+        let inline = (sum.bytes() <= INLINE_BYTES_MAX as u64 && !desk.keeps_each())
+            .then(|| Blob::new(desk.words().to_vec()).ok())
+            .flatten();
         let Ok(devices) = List::<NodeId, COHORT_MAX>::new(devices) else { return };
         self.tell(Message::Partial { incarnation, devices, sum, inline }, effects);
     }

@@ -201,7 +201,18 @@ impl Jobs {
         let gather = job.spec.gather(incarnation.collection.work);
         effects.push(Effect::Send {
             link,
-            message: Message::Open { incarnation, spec, model, before, inline, devices, words, bits, commitment, gather },
+            message: Message::Open {
+                incarnation,
+                spec,
+                model,
+                before,
+                inline,
+                devices,
+                words,
+                bits,
+                commitment,
+                gather,
+            },
         });
     }
 
