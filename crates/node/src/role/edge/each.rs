@@ -4,11 +4,14 @@
 //! collection closes writes them one after another into a list ([`crate::work::Work::Bundle`]), in the order of the devices'
 //! keys. In memory it has names and numbers of bytes.
 
-use crate::role::WorkId;
+use super::Edge;
+use crate::role::{Effect, Report, WorkId};
+use crate::work::{Output, Work, WorkFault};
 use littoral_fed::aggregate::{Partial, Refused};
 use littoral_fed::plan::Format;
+use littoral_wire::message::Incarnation;
 use littoral_wire::object::Manifest;
-use littoral_wire::{NodeId, ObjectId};
+use littoral_wire::{Message, NodeId, ObjectId};
 use std::collections::BTreeMap;
 
 #[derive(Debug)]
@@ -57,6 +60,37 @@ impl Each {
         match &self.list {
             List::Whole(list) => vec![list.id()],
             List::Open | List::Writing(_) => self.updates.values().map(|(object, _)| *object).collect(),
+        }
+    }
+}
+
+impl Edge {
+    /// A closed list goes into one object, and then to the cloud.
+    pub(super) fn bundle(&mut self, incarnation: Incarnation, effects: &mut Vec<Effect>) {
+        let Some(updates) = self.desks.get(&incarnation).and_then(|desk| desk.to_bundle()) else { return };
+        let id = self.next_work();
+        self.desks.entry(incarnation).and_modify(|desk| desk.bundling(id));
+        effects.push(Effect::Work { id, work: Box::new(Work::Bundle { updates }) });
+    }
+
+    pub(super) fn worked(&mut self, id: WorkId, result: Result<Output, WorkFault>, effects: &mut Vec<Effect>) {
+        let of_it = self.desks.iter().find(|(_, desk)| desk.is_bundling(id)).map(|(incarnation, _)| *incarnation);
+        let Some(incarnation) = of_it else { return };
+        match (result, self.desks.get_mut(&incarnation)) {
+            (Ok(Output::Bundled { list }), Some(desk)) => {
+                let updates = desk.bundled(list);
+                effects.extend(updates.into_iter().map(Effect::Drop));
+                self.hand_in(incarnation, effects);
+            }
+            (Ok(_), _) => {}
+            // As with a sum that is lost: begin anew, devices send again.
+            (Err(fault), _) => {
+                let what = format!("a list of updates cannot be written; it starts anew: {fault}");
+                effects.push(Effect::Report(Report::Warning { what }));
+                self.tell(Message::NoPartial { incarnation }, effects);
+                self.remember_fenced(incarnation);
+                self.drop_desk(incarnation, effects);
+            }
         }
     }
 }

@@ -7,12 +7,12 @@
 use super::Edge;
 use super::desk::Seat;
 use crate::job::{EVALUATION_WHOLES, JobSpec, Task};
-use crate::role::{Effect, Report};
+use crate::role::Effect;
 use littoral_fed::open::open_header;
 use littoral_fed::robust::inspect::{Inspection, Malformed};
 use littoral_wire::message::{Gather, Incarnation, Work};
 use littoral_wire::object::CHUNK_BYTES;
-use littoral_wire::{Message, NodeId, ObjectId};
+use littoral_wire::{NodeId, ObjectId};
 
 /// What a collection's updates must be like.
 #[derive(Debug)]
@@ -130,42 +130,5 @@ impl Edge {
             }
         }
         self.inspect_next(incarnation, effects);
-    }
-
-    /// A closed list goes into one object, and then to the cloud.
-    pub(super) fn bundle(&mut self, incarnation: Incarnation, effects: &mut Vec<Effect>) {
-        let Some(desk) = self.desks.get_mut(&incarnation) else { return };
-        if let Some(updates) = desk.to_bundle() {
-            let id = self.next_work();
-            let Some(desk) = self.desks.get_mut(&incarnation) else { return };
-            desk.bundling(id);
-            effects.push(Effect::Work { id, work: Box::new(crate::work::Work::Bundle { updates }) });
-        }
-    }
-
-    pub(super) fn worked(
-        &mut self,
-        id: crate::role::WorkId,
-        result: Result<crate::work::Output, crate::work::WorkFault>,
-        effects: &mut Vec<Effect>,
-    ) {
-        let of_it = self.desks.iter().find(|(_, desk)| desk.is_bundling(id)).map(|(incarnation, _)| *incarnation);
-        let Some(incarnation) = of_it else { return };
-        match (result, self.desks.get_mut(&incarnation)) {
-            (Ok(crate::work::Output::Bundled { list }), Some(desk)) => {
-                let updates = desk.bundled(list);
-                effects.extend(updates.into_iter().map(Effect::Drop));
-                self.hand_in(incarnation, effects);
-            }
-            (Ok(_), _) => {}
-            // As with a sum that is lost: begin anew, devices send again.
-            (Err(fault), _) => {
-                let what = format!("a list of updates cannot be written; it starts anew: {fault}");
-                effects.push(Effect::Report(Report::Warning { what }));
-                self.tell(Message::NoPartial { incarnation }, effects);
-                self.remember_fenced(incarnation);
-                self.drop_desk(incarnation, effects);
-            }
-        }
     }
 }

@@ -4,7 +4,9 @@
 //! ones, and devices send again what they keep. In memory it holds one partial per open collection (exactly the bytes
 //! of one sealed update) and a bounded number of chunks, whatever the number of devices. An update that comes in
 //! chunks is spooled to disk until it is whole and checked; only whole updates are absorbed, so that a device that
-//! vanishes in the middle leaves no trace in the sum. Coded updates are decoded into words first: [`coded`].
+//! vanishes in the middle leaves no trace in the sum. Coded updates are decoded into words first: [`coded`]. Where a job says
+//! something about devices that lie, updates are looked into first: [`inspect`]; and where its rule must see each, nothing is
+//! summed: [`each`].
 
 mod coded;
 mod desk;
