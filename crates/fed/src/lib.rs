@@ -8,9 +8,10 @@
 //! 4. [`compress`]: fewer bytes: maps that sums pass through, and codes that an edge decodes;
 //! 5. [`seal`]: what happens to an update before it may leave the device, spelled by types;
 //! 6. [`aggregate`]: sums of updates, in any order and over any tree, with the same bits;
-//! 7. [`open`]: a total becomes numbers again, for the algorithm's cloud half;
-//! 8. [`included`]: who is in the new version, signed;
-//! 9. [`round`]: the state machine over all of this: who is asked, what is waited for, what counts.
+//! 7. [`robust`]: what stands in for a sum where some devices may lie;
+//! 8. [`open`]: a total becomes numbers again, for the algorithm's cloud half;
+//! 9. [`included`]: who is in the new version, signed;
+//! 10. [`round`]: the state machine over all of this: who is asked, what is waited for, what counts.
 //!
 //! Pure: bytes, time and seeds come in as arguments. It knows no neural network, no socket and no file.
 #![forbid(unsafe_code)]
@@ -24,6 +25,7 @@ pub mod learner;
 pub mod masks;
 pub mod open;
 pub mod plan;
+pub mod robust;
 pub mod roster;
 pub mod round;
 pub mod seal;

@@ -349,6 +349,19 @@ impl Plan {
         self.byte_at(start)..self.byte_at(end.max(start))
     }
 
+    /// The section that has this word, which lies behind the whole part.
+    pub(crate) fn section_of(&self, word: u64) -> usize {
+        self.first_words
+            .partition_point(|first| *first <= word)
+            .saturating_sub(1)
+            .min(self.sections.len().saturating_sub(1))
+    }
+
+    /// A section's first word, and the one behind its last, filling and all. Panics past the last section.
+    pub(crate) fn section_words(&self, section: usize) -> (u64, u64) {
+        (self.first_words[section], self.first_words[section + 1])
+    }
+
     pub(crate) fn limb_bits(&self) -> u32 {
         self.limb_bits
     }

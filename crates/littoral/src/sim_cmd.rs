@@ -8,6 +8,7 @@ use clap::builder::PossibleValuesParser;
 use littoral_fed::algorithm::{AlgorithmSpec, NAMES};
 use littoral_node::job::{JobSpec, JobText};
 use littoral_node::work;
+use littoral_sim::attack::{Attack, Kind};
 use littoral_sim::faults::Faults;
 use littoral_sim::fleet::{Fleet, FleetSpec};
 use littoral_sim::report::{Outcome, accuracy_svg, csv, replay_command};
@@ -37,6 +38,15 @@ pub struct Args {
     /// What goes wrong, and how often.
     #[arg(long, default_value = "none", value_parser = PossibleValuesParser::new(Faults::PROFILES))]
     pub faults: String,
+    /// Some devices lie, and this is how; which ones follows from --seed
+    #[arg(long, value_name = "KIND", value_parser = PossibleValuesParser::new(Kind::NAMES))]
+    pub attack: Option<String>,
+    /// The fraction of the devices that lie
+    #[arg(long, value_name = "FRACTION", default_value_t = 0.2, requires = "attack")]
+    pub attackers: f64,
+    /// How far lies go: a factor on updates, or for alie a number of deviations; by default 5, the cohort, or as alie's paper says
+    #[arg(long, value_name = "NUMBER", requires = "attack")]
+    pub attack_strength: Option<f64>,
     /// Run this many seeds, from --seed on.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     pub seeds: u64,
@@ -66,6 +76,11 @@ pub fn run(args: Args) -> Result<(), Failure> {
     let (job, text) = crate::job::read_job(&args.job)?;
     let jobs = jobs(&args, &job, text)?;
     let faults = Faults::profile(&args.faults).unwrap_or_default();
+    if !(0.0..1.0).contains(&args.attackers) {
+        return Err(Failure::usage("--attackers", "a fraction of at least 0 and below 1", args.attackers));
+    }
+    let attack = args.attack.as_deref().and_then(Kind::named);
+    let attack = attack.map(|kind| Attack { kind, share: args.attackers, strength: args.attack_strength });
     let (edges, rows) = (args.edges as usize, args.rows as usize);
     // How many devices a cohort may need is the job's to say; a fleet that is too small would wait for ever.
     let min = job.settings().cohort.min as usize;
@@ -102,7 +117,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
             check: true,
             limit_ms: LIMIT_MS,
         };
-        let outcome = Fleet::new(spec)?.run(&mut |line| {
+        let outcome = Fleet::under(attack.as_ref(), spec)?.run(&mut |line| {
             if !quiet {
                 let accuracy = line.line.accuracy.map(|a| format!(" · accuracy {a:.4}")).unwrap_or_default();
                 let loss = line.line.train_loss.map(|l| format!(" · loss {l:.4}")).unwrap_or_default();
@@ -128,7 +143,11 @@ pub fn run(args: Args) -> Result<(), Failure> {
                 None => format!("--devices {devices}"),
             };
             let again = replay_command(&args.job.display().to_string(), &who, edges, seed, &args.faults);
-            output::talk(&format!("replay: {again}"));
+            let lies = attack.map(|Attack { kind, share, strength }| {
+                let strength = strength.map(|strength| format!(" --attack-strength {strength}"));
+                format!(" --attack {} --attackers {share}{}", kind.name(), strength.unwrap_or_default())
+            });
+            output::talk(&format!("replay: {again}{}", lies.unwrap_or_default()));
         }
         Ok(outcome)
     };

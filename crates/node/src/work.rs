@@ -5,11 +5,13 @@
 
 mod apply;
 mod bench;
+mod bundle;
 mod compressed;
 mod image;
 mod learnt;
 mod local;
 mod private;
+mod robust;
 mod steps;
 mod training;
 mod version;
@@ -24,6 +26,7 @@ use crate::job::{JobSpec, Totals};
 use crate::role::Entropy;
 use littoral_fed::masks::cloud::Opening;
 use littoral_fed::masks::device::Masks;
+use littoral_fed::round::Place;
 use littoral_model::Examples;
 use littoral_wire::message::Collection;
 use littoral_wire::object::{Chain, Manifest};
@@ -71,6 +74,11 @@ pub enum Work {
     },
     /// A job's version 0.
     Initial { spec: Arc<JobSpec> },
+    /// An edge's list: updates one after another.
+    Bundle {
+        /// Each one's object and its bytes.
+        updates: Vec<(ObjectId, u64)>,
+    },
     /// Merge partials and take the algorithm's cloud half, chunk by chunk.
     Apply {
         spec: Arc<JobSpec>,
@@ -79,8 +87,10 @@ pub enum Work {
         /// What the model builds on.
         before: Chain,
         state: Option<Manifest>,
-        /// The sums, in any order.
+        /// The sums, in any order, or lists of updates.
         partials: Vec<Manifest>,
+        /// Where each device's update is, if these are lists.
+        order: Vec<Place>,
         devices: u32,
         /// Devices of the fleet that offer the data set.
         population: u64,
@@ -114,6 +124,9 @@ pub enum Output {
     Initial {
         model: Manifest,
         state: Option<Manifest>,
+    },
+    Bundled {
+        list: Manifest,
     },
     Applied {
         model: Manifest,
@@ -224,6 +237,7 @@ pub fn run(work: &Work, objects: &dyn Objects, data: &dyn LocalData) -> Result<O
         }
         Work::Mask { collection, plain, masks } => local::mask(*collection, plain, masks, objects),
         Work::Initial { spec } => apply::initial(spec, objects),
+        Work::Bundle { updates } => bundle::run(updates, objects),
         Work::Apply {
             spec,
             collection,
@@ -231,6 +245,7 @@ pub fn run(work: &Work, objects: &dyn Objects, data: &dyn LocalData) -> Result<O
             before,
             state,
             partials,
+            order,
             devices,
             population,
             opening,
@@ -239,7 +254,7 @@ pub fn run(work: &Work, objects: &dyn Objects, data: &dyn LocalData) -> Result<O
         } => {
             let (devices, population, opening) = (*devices, *population, opening.as_ref());
             let began = began.as_ref();
-            let sum = apply::Sum { partials, devices, population, opening, began, entropy };
+            let sum = apply::Sum { partials, order, devices, population, opening, began, entropy };
             apply::run(spec, *collection, (model, before), state.as_ref(), &sum, objects)
         }
     }

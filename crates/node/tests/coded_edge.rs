@@ -6,7 +6,7 @@ use littoral_fed::seal::Raw;
 use littoral_node::job::{JobSpec, Task};
 use littoral_node::role::edge::{Edge, EdgeIdentity};
 use littoral_node::role::{Effect, Event, LinkId, Peer, Role};
-use littoral_wire::message::{Asked, Collection, Effort, Fate, Incarnation, Work};
+use littoral_wire::message::{Asked, Collection, Effort, Fate, Gather, Incarnation, Work};
 use littoral_wire::object::{CHUNK_BYTES, Manifest};
 use littoral_wire::{Blob, Chain, JobId, List, Message, NodeId};
 
@@ -125,6 +125,7 @@ fn whole_updates_are_summed_and_a_malformed_one_leaves_no_trace() {
         words: format.0,
         bits: format.1,
         commitment: None,
+        gather: Gather::Sum,
     };
     // Words that are not the job's.
     let refused = edge.hear(1, open((8, 32)));

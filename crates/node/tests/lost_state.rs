@@ -107,6 +107,7 @@ fn task(algorithm: &str, version: u64, counted: u32) -> Event {
         inline: None,
         counted,
         commitment: None,
+        effort: littoral_wire::message::Effort::Job,
     };
     Event::Received { link: UP, message }
 }

@@ -2,7 +2,7 @@
 
 use littoral_node::role::edge::{Edge, EdgeIdentity};
 use littoral_node::role::{Effect, Event, LinkId, Peer, Role, Timer};
-use littoral_wire::message::{Asked, Collection, Effort, Incarnation, SealingStep, Work};
+use littoral_wire::message::{Asked, Collection, Effort, Gather, Incarnation, SealingStep, Work};
 use littoral_wire::object::{CHUNK_BYTES, Manifest};
 use littoral_wire::{Blob, Chain, JobId, List, Message, NodeId};
 
@@ -38,6 +38,7 @@ fn open(model: &Manifest, inline: Option<&[u8]>, devices: Vec<Asked>) -> Event {
         words: 8,
         bits: 32,
         commitment: None,
+        gather: Gather::Sum,
     };
     Event::Received { link: LinkId(1), message }
 }
@@ -146,6 +147,7 @@ fn an_edge_keeps_a_chain_as_long_as_models_build_on_it() {
             words: 8,
             bits: 32,
             commitment: None,
+            gather: Gather::Sum,
         };
         let mut effects = step(&mut edge, 2, Event::Received { link: LinkId(1), message });
         let begun = effects.iter().filter_map(|effect| match effect {

@@ -37,8 +37,8 @@ pub fn run(work: &Work, objects: &dyn Objects, data: &dyn LocalData) -> Result<O
             let state = (layout.kept > 0).then(|| write(objects, &vec![0; layout.state_bytes()])).transpose()?;
             Ok(Output::Initial { model, state })
         }
-        // Masks are real.
-        Work::Mask { .. } => littoral_node::work::run(work, objects, data),
+        // Masks and lists are real.
+        Work::Mask { .. } | Work::Bundle { .. } => littoral_node::work::run(work, objects, data),
         Work::Apply { spec, collection, model, state, partials, devices, population, opening, .. } => {
             let opening = opening.as_ref();
             apply(spec, *collection, model, state.as_ref(), partials, *devices, *population, opening, objects)
@@ -121,7 +121,10 @@ fn apply(
     let plan = spec.plan(collection.work);
     let mut sum = vec![0; plan.format().bytes()];
     for partial in partials {
-        fixed::add_packed(&mut sum, &read(objects, partial)?, plan.bits()).map_err(broken)?;
+        // A list has several.
+        for update in read(objects, partial)?.chunks(plan.format().bytes()) {
+            fixed::add_packed(&mut sum, update, plan.bits()).map_err(broken)?;
+        }
     }
     if let Some(opening) = opening {
         opening.unmask(0, &mut sum).map_err(broken)?;

@@ -5,6 +5,7 @@
 //!                               └── the job ends, all heals, verdicts arrive ──> Outcome
 //! ```
 
+use crate::attack::{Attack, Liars};
 use crate::checkers::{self, Checker};
 use crate::faults::{Blow, Faults, Kind};
 use crate::network::NodeIndex;
@@ -81,12 +82,25 @@ fn name_of(names: &[String], kind: Kind, number: usize) -> String {
 
 impl Fleet {
     pub fn new(fleet: FleetSpec) -> Result<Self, JobError> {
+        Self::under(None, fleet)
+    }
+
+    /// The same, where some devices lie.
+    pub fn under(attack: Option<&Attack>, fleet: FleetSpec) -> Result<Self, JobError> {
         let job = JobSpec::parse(&fleet.job_toml)?.within_epsilon()?;
         let seed = fleet.seed;
         let mut settings = Settings::new(seed, fleet.faults.clone());
         settings.costs = fleet.costs;
         settings.threads = fleet.threads;
         settings.runner = fleet.runner;
+        let mut rows = Vec::with_capacity(fleet.devices);
+        let mut data: Vec<(String, Arc<dyn LocalData>)> = Vec::with_capacity(fleet.devices);
+        for number in 0..fleet.devices {
+            let (own, count) = (fleet.data)(number);
+            rows.push(count);
+            data.push((name_of(&fleet.names, Kind::Device, number), own));
+        }
+        settings.liars = attack.map(|attack| Liars::new(attack, &job, seed, &mut data)).transpose()?;
         let mut world = World::new(settings);
         if fleet.check {
             checkers::all().into_iter().for_each(|checker| world.watch(checker));
@@ -121,8 +135,8 @@ impl Fleet {
             let mut upstreams: Vec<Peer> =
                 (0..edges.len()).map(|i| edges[(number + i) % edges.len()].clone()).collect();
             upstreams.push(cloud.clone());
-            let (data, rows) = (fleet.data)(number);
-            let offer = DataOffer { name: job.data_set().into(), rows };
+            let offer = DataOffer { name: job.data_set().into(), rows: rows[number] };
+            let data = Arc::clone(&data[number].1);
             add(
                 Kind::Device,
                 number,

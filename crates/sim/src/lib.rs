@@ -9,6 +9,7 @@
 //! could show.
 #![forbid(unsafe_code)]
 
+pub mod attack;
 pub mod checkers;
 pub mod disk;
 pub mod drill;

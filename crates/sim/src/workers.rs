@@ -4,6 +4,7 @@
 //! run it; if none has begun, the one that collects does. A work sees a snapshot of the disk ([`Shelf`]), so the result
 //! is the same wherever and whenever it ran.
 
+use crate::attack::Liars;
 use crate::disk::Shelf;
 use littoral_node::work::{LocalData, Objects, Output, Work, WorkFault};
 use littoral_wire::object::Manifest;
@@ -56,7 +57,7 @@ struct Line {
 }
 
 pub struct Workers {
-    runner: Runner,
+    ways: Ways,
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
 }
@@ -65,14 +66,24 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn perform(runner: Runner, order: Order) -> Done {
-    let result = runner(&order.work, &order.shelf, &*order.data);
+/// How works are computed, by honest devices and by others.
+#[derive(Clone)]
+struct Ways {
+    runner: Runner,
+    liars: Option<Arc<Liars>>,
+}
+
+fn perform(ways: &Ways, order: Order) -> Done {
+    let result = match &ways.liars {
+        Some(liars) => liars.run(ways.runner, &order.work, &order.shelf, &*order.data),
+        None => (ways.runner)(&order.work, &order.shelf, &*order.data),
+    };
     Done { work: order.work, result, made: order.shelf.into_made() }
 }
 
 impl Slot {
     /// Runs it if nobody does. A panic in a work leaves `Taken` behind, for whoever collects to see.
-    fn run(&self, runner: Runner) {
+    fn run(&self, ways: &Ways) {
         struct Unfinished<'a>(&'a Slot);
         impl Drop for Unfinished<'_> {
             fn drop(&mut self) {
@@ -94,7 +105,7 @@ impl Slot {
             }
         };
         let guard = Unfinished(self);
-        let done = perform(runner, order);
+        let done = perform(ways, order);
         *lock(&self.state) = State::Done(done);
         drop(guard);
     }
@@ -102,11 +113,12 @@ impl Slot {
 
 impl Workers {
     /// `threads` in all: the one that collects works too.
-    pub fn new(threads: usize, runner: Runner) -> Self {
+    pub fn new(threads: usize, runner: Runner, liars: Option<Arc<Liars>>) -> Self {
+        let ways = Ways { runner, liars };
         let shared = Arc::<Shared>::default();
         let threads = (1..threads)
             .map(|_| {
-                let shared = Arc::clone(&shared);
+                let (shared, ways) = (Arc::clone(&shared), ways.clone());
                 std::thread::spawn(move || {
                     loop {
                         let slot = {
@@ -121,12 +133,12 @@ impl Workers {
                                 }
                             }
                         };
-                        slot.run(runner);
+                        slot.run(&ways);
                     }
                 })
             })
             .collect();
-        Self { runner, shared, threads }
+        Self { ways, shared, threads }
     }
 
     pub fn order(&self, work: Box<Work>, shelf: Shelf, data: Arc<dyn LocalData>) -> Ticket {
@@ -140,7 +152,7 @@ impl Workers {
     }
 
     pub fn collect(&self, ticket: Ticket) -> Done {
-        ticket.0.run(self.runner);
+        ticket.0.run(&self.ways);
         let mut state = lock(&ticket.0.state);
         while matches!(*state, State::Running) {
             state = ticket.0.finished.wait(state).unwrap_or_else(PoisonError::into_inner);

@@ -104,6 +104,14 @@ wire_names! {
         Reveal = 9,
     }
 
+    /// What an edge makes of the updates of a collection.
+    pub enum Gather {
+        /// One sum.
+        Sum = 0,
+        /// A list: each update as it came, one after another in the order of the partial's devices.
+        Each = 1,
+    }
+
     /// What an edge says about one device of a collection.
     pub enum Fate {
         /// Its update is in this edge's partial.
@@ -422,7 +430,7 @@ messages! {
     }
     42 DeviceDetached { device: NodeId, }
     43 Progress { incarnation: Incarnation, device: NodeId, fate: Fate, reason: Reason, }
-    /// A closed partial, ready to be pulled.
+    /// A closed partial, ready to be pulled: a sum, or a list, as [`Message::Open`] says.
     44 Partial {
         incarnation: Incarnation,
         devices: List<NodeId, COHORT_MAX>,
@@ -456,6 +464,7 @@ messages! {
         bits: u8,
         /// Where the sum is masked: to what the cloud adds to the choice of neighbours, before it knows any key.
         commitment: Option<[u8; 32]>,
+        gather: Gather,
     }
     52 Release { incarnation: Incarnation, device: NodeId, }
     53 Close { incarnation: Incarnation, }

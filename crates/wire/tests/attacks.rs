@@ -127,8 +127,8 @@ fn text_that_is_not_utf8() {
 fn words_of_no_bits() {
     for bad in [0, 65, 255] {
         let mut bytes = open().to_bytes();
-        // The commitment, which is absent, is the last byte.
-        *bytes.iter_mut().nth_back(1).unwrap() = bad;
+        // The commitment, which is absent, and what is gathered are the last two bytes.
+        *bytes.iter_mut().nth_back(2).unwrap() = bad;
         let why = "1 to 64 bits per word expected";
         assert_eq!(Message::from_bytes(&bytes), Err(DecodeError::Invalid { what: "Open", offset: 0, why }));
     }
@@ -216,6 +216,7 @@ fn legal_message_that_fits_no_frame() {
         words: 1,
         bits: 64,
         commitment: Some([6; 32]),
+        gather: Gather::Each,
     };
     let bytes = open.to_bytes();
     assert_eq!(bytes.len(), Message::VARIANTS.iter().find(|v| v.1 == "Open").unwrap().2);

@@ -66,7 +66,7 @@ fn hello() -> File {
             says("protocol 4 with four bytes more, which are ignored", [of(4).encode(), vec![1, 2, 3, 4]].concat()),
             says("protocol 5: secure aggregation", of(5).encode()),
             says("protocol 6: chains of models", of(6).encode()),
-            says("protocol 7: updates that wait for their collection", of(7).encode()),
+            says("protocol 7: updates that wait for their collection, or are not summed", of(7).encode()),
         ],
     }
 }
@@ -294,6 +294,7 @@ pub fn messages() -> Vec<Message> {
             words: 62,
             bits: 27,
             commitment: None,
+            gather: Gather::Each,
         },
         Message::Release { incarnation, device: node(1) },
         Message::Close { incarnation },

@@ -1,6 +1,6 @@
 //! Apply → announce → the next version, or the end.
 
-use super::{Base, Effect, End, Millis, Outcome, Record, Round, Stage};
+use super::{Base, Effect, End, Kept, Millis, Outcome, Place, Record, Round, Stage};
 use littoral_wire::message::{Collection, Work};
 use littoral_wire::object::{Chain, Manifest};
 use littoral_wire::{NodeId, ObjectId};
@@ -10,8 +10,20 @@ impl Round {
         self.stage = Stage::Apply;
         let opening = self.masking.as_ref().and_then(|masking| masking.opening());
         let partials = self.kept_partials();
+        let order = self.by_name(&partials);
         let base = self.alone().map(|(version, times)| Base { version, times });
-        effects.push(Effect::Apply { collection: self.collection, partials, opening, base });
+        effects.push(Effect::Apply { collection: self.collection, partials, order, opening, base });
+    }
+
+    /// Where each device's update is, in the order of the devices' names: keys and edges may be others the next time.
+    fn by_name(&self, partials: &[Kept]) -> Vec<Place> {
+        let mut named: Vec<(&str, Place)> = Vec::new();
+        for (partial, kept) in (0..).zip(partials) {
+            let name = |device: &NodeId| self.members.get(device).map_or("", |member| member.name.as_str());
+            named.extend((0..).zip(&kept.devices).map(|(row, device)| (name(device), Place { partial, row })));
+        }
+        named.sort_by_key(|(name, _)| *name);
+        named.into_iter().map(|(_, place)| place).collect()
     }
 
     #[allow(clippy::too_many_arguments)] // The fields of one event.

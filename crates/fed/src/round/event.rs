@@ -16,6 +16,15 @@ pub struct Outcome {
     pub accuracy: Option<f64>,
 }
 
+/// One device's update among partials that are lists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The partial, by its number among those that are applied.
+    pub partial: u32,
+    /// The device's own number among the partial's devices.
+    pub row: u32,
+}
+
 #[derive(Clone, Debug)]
 pub enum Event {
     /// A device is attached at an edge. `eligible`: it offers the job's data set.
@@ -136,6 +145,8 @@ pub enum Effect {
     Apply {
         collection: Collection,
         partials: Vec<Kept>,
+        /// Where each device's update is, if the partials are lists: in the order of the devices' names.
+        order: Vec<Place>,
         opening: Option<Opening>,
         /// Where updates may be old: where the first of them began; of a sum of one, all of it.
         base: Option<Base>,

@@ -58,7 +58,7 @@ mod wait;
 pub use compass::Compass;
 pub use declines::Decline;
 pub use desk::Standing;
-pub use event::{Base, Effect, Event, Outcome};
+pub use event::{Base, Effect, Event, Outcome, Place};
 pub use record::{Kept, Record};
 pub use settings::{Cohort, Masked, Pace, Phase, Settings, SettingsError};
 

@@ -166,6 +166,23 @@ fn a_version_is_made_and_announced_with_the_devices_of_its_partials() {
     assert!(recorded < announced, "durable before it is announced");
 }
 
+/// Keys and edges may be others the next time; names are not.
+#[test]
+fn updates_are_ordered_by_the_names_of_devices() {
+    let mut scene = Scene::new(3, 3, &[]);
+    for (i, name, edge) in [(1, "c", A), (2, "a", B), (3, "b", A)] {
+        scene.named(0, i, name, edge);
+    }
+    let (a, b) = (scene.asked(1), scene.asked(2));
+    (1..=3).for_each(|i| drop(scene.absorbed(1, i)));
+    scene.hands_in(2, b, &[2]);
+    let decided = scene.hands_in(2, a, &[1, 3]);
+    let Effect::Apply { partials, order, .. } = &decided[1] else { panic!("{decided:?}") };
+    let ordered: Vec<NodeId> =
+        order.iter().map(|place| partials[place.partial as usize].devices[place.row as usize]).collect();
+    assert_eq!(ordered, [2, 3, 1].map(device));
+}
+
 #[test]
 fn a_device_that_moved_is_asked_elsewhere_only_when_it_was_let_go() {
     let moved = || {

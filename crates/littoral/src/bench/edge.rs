@@ -28,6 +28,9 @@ pub struct Args {
     params: u32,
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     rounds: u32,
+    /// Updates go unmerged, as a robust rule needs them
+    #[arg(long)]
+    unmerged: bool,
 }
 
 /// Bytes in memory.
@@ -41,7 +44,10 @@ pub fn run(args: &Args) -> Result<Report, Failure> {
     let pids = [EDGE, CLOUD].map(|machine| fleet.pid(machine).unwrap_or_default());
     pids.iter().try_for_each(|pid| forget_peak(*pid))?;
     let baselines = pids.map(rss_of);
-    let toml = job("large", args.params, args.nodes, args.rounds, 1);
+    let mut toml = job("large", args.params, args.nodes, args.rounds, 1);
+    if args.unmerged {
+        toml += "\n[robust]\nrule = \"median\"\n";
+    }
     fleet.train(&toml)?;
     let [edge, cloud] = [0, 1].map(|at| {
         let baseline = baselines[at].clone()?;
@@ -67,7 +73,7 @@ pub fn run(args: &Args) -> Result<Report, Failure> {
         row("cloud: (peak - baseline) / update", ratio(&cloud)),
     ];
     let numbers = json!({
-        "nodes": args.nodes, "update_mb": mb(update),
+        "nodes": args.nodes, "unmerged": args.unmerged, "update_mb": mb(update),
         "baseline_mb": mb(edge.baseline), "peak_mb": mb(edge.peak), "allowed_mb": mb(allowed), "ratio": ratio(&edge),
         "cloud_baseline_mb": mb(cloud.baseline), "cloud_peak_mb": mb(cloud.peak), "cloud_ratio": ratio(&cloud),
     });

@@ -166,6 +166,7 @@ impl DataSet {
             precision: PrecisionText::default(),
             secure_aggregation: masked.then(SecureAggregation::default),
             differential_privacy: None,
+            robust: None,
             compression: None,
         };
         JobSpec::check(text).map_err(|e| Failure::new("the job was refused", e.place, e.expected, e.got))

@@ -65,6 +65,8 @@ fn wrong_words_are_wrong_usage() {
         (&["sim", job, "--faults", "mild"], "--faults", "none, default, harsh"),
         (&["sim", job, "--algorithms", "fedfoo"], "--algorithms", "fedavg, fedprox"),
         (&["sim", job, "--algorithms", "fedavg,fedprox"], "--algorithms", "parameters have defaults"),
+        (&["sim", job, "--attack", "flip"], "--attack", "sign_flip, scaled_replacement"),
+        (&["sim", job, "--attack", "alie", "--attackers", "1.0"], "--attackers", "at least 0 and below 1"),
         (&["sim", job, "--devices", "0"], "--devices", "1 to 1000000"),
         (&["sim", job, "--devices", "5"], "--devices", "at least the job's cohort.min, 6"),
         (&["sim", job, "--seeds", "0"], "--seeds", "1 to 1000000"),

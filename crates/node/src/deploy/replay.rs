@@ -11,6 +11,7 @@ use crate::store::FileObjects;
 use crate::work::{self, LocalData, ObjectFault, Objects, Output, Work, WorkFault};
 use littoral_fed::aggregate::Partial;
 use littoral_fed::compress::accumulate;
+use littoral_fed::round::Place;
 use littoral_wire::message::{Collection, Work as Kind};
 use littoral_wire::object::{Chain, Manifest};
 use littoral_wire::{JobId, NodeId};
@@ -139,6 +140,7 @@ pub fn replay_updates(
             Collection { job: JobId(record.job), version: entry.from_version, work, attempt: entry.attempt };
         let task: Arc<[u8]> = Task { spec: (*spec).clone(), population: entry.population }.encode().into();
         let mut sum = Partial::empty(spec.plan(work).format());
+        let mut list = if spec.unmerged(work) { Some(objects.create()?) } else { None };
         older.insert(entry.from_version, (model.clone(), before.clone()));
         if !entry.began.is_empty() && entry.began.len() != entry.included.len() {
             let expected = "a version for each device that is included, or none";
@@ -193,6 +195,9 @@ pub fn replay_updates(
             let mut bytes = vec![0; usize::try_from(update.bytes()).unwrap_or(0)];
             objects.read(update.id(), 0, &mut bytes)?;
             on_update(name, &bytes);
+            if let Some(list) = &mut list {
+                list.append(&bytes)?;
+            }
             let absorbed = match spec.codec(work) {
                 None => sum.absorb(stand_in(name), &bytes).map_err(|e| e.to_string()),
                 Some(codec) => {
@@ -209,9 +214,17 @@ pub fn replay_updates(
         }
         let version = entry.version;
         let whole = sum.bytes().map_err(|e| ReplayError::Sum { version, device: String::new(), why: e.to_string() })?;
-        let mut writer = objects.create()?;
-        writer.append(whole)?;
-        let partial = writer.finish()?;
+        let partial = match list {
+            Some(list) => list.finish()?,
+            None => {
+                let mut writer = objects.create()?;
+                writer.append(whole)?;
+                writer.finish()?
+            }
+        };
+        let mut named: Vec<(&String, Place)> =
+            (0..).zip(&entry.included).map(|(row, name)| (name, Place { partial: 0, row })).collect();
+        named.sort_by_key(|(name, _)| *name);
         let apply = Work::Apply {
             entropy: Entropy::new([0; 32]),
             spec: spec.clone(),
@@ -220,6 +233,7 @@ pub fn replay_updates(
             before: before.clone(),
             state: state.clone(),
             partials: vec![partial.clone()],
+            order: if spec.unmerged(work) { named.into_iter().map(|(_, place)| place).collect() } else { Vec::new() },
             devices: entry.included.len() as u32,
             population: entry.population,
             opening: None,

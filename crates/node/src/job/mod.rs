@@ -7,6 +7,7 @@
 mod check;
 pub mod compression;
 pub mod privacy;
+mod robust;
 mod text;
 mod version;
 
@@ -20,10 +21,11 @@ use littoral_fed::compress::recipe::Downlink;
 use littoral_fed::compress::{Codec, Recipe, accumulate};
 use littoral_fed::dp::{ExampleNoise, Noise};
 use littoral_fed::plan::{Plan, Resolution, Weighting};
+use littoral_fed::robust::Rule;
 use littoral_fed::round::{Masked, Settings};
 use littoral_model::{Model, Shape};
 use littoral_wire::bounded::printable;
-use littoral_wire::message::{SPEC_BYTES_MAX, Work};
+use littoral_wire::message::{Gather, SPEC_BYTES_MAX, Work};
 use littoral_wire::object::{CHUNK_BYTES, CHUNKS_MAX, Chain, Manifest};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -32,6 +34,7 @@ use thiserror::Error;
 
 use self::check::{Parts, unplanned};
 use self::privacy::{Noised, Protection};
+use self::robust::Robust;
 use crate::data::statistics::WORDS_PER_INPUT;
 use crate::toml_text::{Mistake, mistake};
 
@@ -61,6 +64,7 @@ struct Inner {
     terms: Option<Terms>,
     guarantees: OnceLock<Vec<Guarantee>>,
     uplink: Option<Uplink>,
+    robust: Option<Robust>,
 }
 
 impl std::fmt::Debug for JobSpec {
@@ -122,6 +126,7 @@ impl JobSpec {
         let params = model.layout().len();
         let uplink = compression::uplink(&text, &*algorithm, &model)?;
         compression::downlink(&text, &*algorithm, &model)?;
+        let robust = robust::robust(&text, &*algorithm, &settings, params)?;
         let coded = matches!(&uplink, Some(Uplink::Coded(_)));
         let wholes = algorithm.wholes() + EVALUATION_WHOLES + usize::from(coded);
         let mapped = match &uplink {
@@ -156,7 +161,12 @@ impl JobSpec {
             }
             (None, None) => {
                 let sections = algorithm.sections(params, text.precision.range);
-                Plan::new(cohort_max, text.precision.weighting, resolution, sections, wholes).map_err(unplanned)
+                // A liar would have the most examples.
+                let weighting = match robust.as_ref().is_some_and(|robust| robust.rule.is_some()) {
+                    true => Weighting::Uniform,
+                    false => text.precision.weighting,
+                };
+                Plan::new(cohort_max, weighting, resolution, sections, wholes).map_err(unplanned)
             }
         };
         let mut train = plan(text.precision.resolution)?;
@@ -166,6 +176,9 @@ impl JobSpec {
             && train.levels() > STATE_LEVELS_MAX
         {
             train = plan(Resolution::Levels(STATE_LEVELS_MAX))?;
+        }
+        if robust.as_ref().is_some_and(|robust| robust.rule.is_some()) {
+            robust::fits(&train, cohort_max)?;
         }
         // Counts and sums take words of 64 bits: they are few.
         let whole = |wholes| {
@@ -225,6 +238,7 @@ impl JobSpec {
             terms,
             guarantees: OnceLock::new(),
             uplink,
+            robust,
         };
         let spec = Self { inner: Arc::new(inner) };
         // Written as JSON a job may be much longer than its text.
@@ -296,6 +310,32 @@ impl JobSpec {
             Some(Uplink::Linear { map, .. }) => Some(map),
             _ => None,
         }
+    }
+
+    /// What stands in for the sum of training's updates; `None`: the sum.
+    pub fn rule(&self) -> Option<&dyn Rule> {
+        self.inner.robust.as_ref()?.rule.as_deref()
+    }
+
+    /// Must each of a collection's updates be seen?
+    pub fn unmerged(&self, work: Work) -> bool {
+        work == Work::Train && self.rule().is_some()
+    }
+
+    /// What edges make of a collection's updates.
+    pub fn gather(&self, work: Work) -> Gather {
+        if self.unmerged(work) { Gather::Each } else { Gather::Sum }
+    }
+
+    /// The L2 norm that no update may pass, and to which devices clip.
+    pub fn norm_bound(&self) -> Option<f32> {
+        self.inner.robust.as_ref()?.norm_bound
+    }
+
+    /// Do edges look into a collection's updates before these count?
+    pub fn inspected(&self, work: Work) -> bool {
+        // Statistics are whole numbers of any size; of what is prepared nothing comes.
+        matches!(work, Work::Train | Work::Evaluate) && self.inner.robust.is_some() && self.settings().masked.is_none()
     }
 
     /// Steps in which devices keep what compression left out; `None`: they do not.
@@ -389,6 +429,7 @@ impl JobSpec {
             out.push(format!("compressed by {name}: {at_most}{bytes} bytes of {whole} without, {ratio:.1} x fewer"));
         }
         out.extend(plan.remark());
+        out.extend(robust::remarks(self));
         if self.private() {
             out.push(privacy::sentences(&self.inner.text, self.guarantees()));
         }
@@ -436,6 +477,19 @@ impl Task {
         }
         let told = serde_json::from_slice(bytes).ok().and_then(|told: Told| told.job.compression);
         told.map_or((false, false), |ways| (ways.uplink.is_some(), ways.downlink.is_some()))
+    }
+
+    /// Whether a task's job says anything about devices that lie: of others an edge need not read further.
+    pub fn is_robust(bytes: &[u8]) -> bool {
+        #[derive(Deserialize)]
+        struct Told {
+            job: Part,
+        }
+        #[derive(Deserialize)]
+        struct Part {
+            robust: Option<serde::de::IgnoredAny>,
+        }
+        serde_json::from_slice(bytes).is_ok_and(|told: Told| told.job.robust.is_some())
     }
 
     pub fn decode(bytes: &[u8]) -> Result<Self, JobError> {

@@ -6,6 +6,7 @@ use littoral_fed::algorithm::AlgorithmSpec;
 use littoral_fed::dp::DifferentialPrivacy;
 use littoral_fed::masks::SecureAggregation;
 use littoral_fed::plan::{Resolution, Weighting};
+use littoral_fed::robust::RobustSpec;
 use littoral_fed::round::{Cohort, Pace};
 use littoral_model::{ModelSpec, Shape};
 use serde::{Deserialize, Serialize};
@@ -40,6 +41,9 @@ pub struct JobText {
     /// Released models hardly depend on any one device.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub differential_privacy: Option<DifferentialPrivacy>,
+    /// A few devices that lie do not move the model far.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub robust: Option<RobustSpec>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -4,7 +4,7 @@
 //! the inner edge if its first message is a device's, to the cloud otherwise.
 
 use super::cloud::Cloud;
-use super::edge::{Edge, EdgeIdentity};
+use super::edge::{Edge, EdgeIdentity, FIRST_WORK};
 use super::{Effect, Event, Kernels, LinkId, Millis, Peer, Role, Timer};
 use littoral_tensor::quant::KERNELS;
 use littoral_wire::{Message, NodeId, ObjectId};
@@ -143,7 +143,10 @@ impl Role for WholeCloud {
                 self.run(now, Part::Cloud, Event::Loaded { object, index, bytes: bytes.clone() }, effects);
                 self.run(now, Part::Edge, Event::Loaded { object, index, bytes }, effects);
             }
-            Event::Worked { id, result } => self.run(now, Part::Cloud, Event::Worked { id, result }, effects),
+            Event::Worked { id, result } => {
+                let part = if id.0 >= FIRST_WORK { Part::Edge } else { Part::Cloud };
+                self.run(now, part, Event::Worked { id, result }, effects);
+            }
         }
     }
 

@@ -6,6 +6,7 @@
 use super::compressed::{MappedBack, put_first_basis};
 use super::image;
 use super::private::Private;
+use super::robust::Unmerged;
 use super::version::{self, Version, put_reals, put_wholes, reals, wholes};
 use super::{ObjectWriter, Objects, Output, WorkFault};
 use crate::data::statistics::Sums;
@@ -15,6 +16,7 @@ use littoral_fed::algorithm::{Began, Chunk, State, StateSlice, StateVector, appl
 use littoral_fed::masks::cloud::Opening;
 use littoral_fed::open::{self, open_header, open_section};
 use littoral_fed::plan::Plan;
+use littoral_fed::round::Place;
 use littoral_fed::staleness::UNIT;
 use littoral_model::Loss;
 use littoral_tensor::fixed::add_packed;
@@ -50,6 +52,8 @@ pub fn initial(spec: &JobSpec, objects: &dyn Objects) -> Result<Output, WorkFaul
 pub struct Sum<'a> {
     /// In any order.
     pub partials: &'a [Manifest],
+    /// Where each device's update is, if these are lists.
+    pub order: &'a [Place],
     pub devices: u32,
     /// Devices of the fleet that offer the data set.
     pub population: u64,
@@ -70,8 +74,11 @@ pub fn run(
     objects: &dyn Objects,
 ) -> Result<Output, WorkFault> {
     let plan = spec.plan(collection.work);
-    let &Sum { partials, devices, population, opening, began, entropy } = sum;
-    let sums = Partials::new(plan, partials, opening, objects)?;
+    let &Sum { partials, order, devices, population, opening, began, entropy } = sum;
+    let sums = match spec.unmerged(collection.work) {
+        false => Partials::new(plan, partials, opening, objects)?,
+        true => Partials::lists(plan, partials, order, objects)?,
+    };
     let mut header = Vec::new();
     sums.read(0..plan.header_bytes(), &mut header)?;
     let mut opened = open_header(plan, devices.into(), &header).map_err(refused)?;
@@ -107,6 +114,10 @@ pub fn run(
         }
         Work::Prepare => return Err(refused("a collection that is summed expected, got one that devices prepare for")),
         Work::Train => {
+            // A rule counts every device once, whatever an update says of its weight.
+            if spec.rule().is_some() {
+                opened.weight_sum = opened.devices;
+            }
             // How many came is not what the sum is divided by: that would tell of who is there.
             if spec.noise().is_some() {
                 opened.weight_sum = spec.settings().cohort.target.into();
@@ -212,6 +223,7 @@ fn step(
     let mut tail = version::tail_of(spec, objects, (model, before))?;
     let basis = version::basis(spec, &tail)?;
     let back = MappedBack::read(spec, basis.as_ref(), collection, plan, sums, add_noise)?;
+    let mut unmerged = spec.rule().map(|rule| Unmerged::judged(rule, plan, sums)).transpose()?;
     let mut next = Next::begin(spec, Some((model, before)), objects)?;
     let mut memory = Vec::new();
     for block in layout.blocks() {
@@ -248,6 +260,8 @@ fn step(
         for section in 0..plan.sections().len() {
             if let Some(back) = &back {
                 back.copy_to(block.start, &mut sum);
+            } else if let Some(unmerged) = &mut unmerged {
+                unmerged.sum(block.clone(), &mut sum)?;
             } else {
                 let appended = private.as_ref().filter(|_| block.end == layout.params).map_or(0, Private::appended);
                 let summed = block.start..block.end + appended;
@@ -367,11 +381,12 @@ fn put(states: &[State], vectors: &[StateVector], broadcast: bool, out: &mut Vec
     }
 }
 
-/// Sums of updates that together are one sum.
+/// Sums of updates that together are one sum; or the updates themselves.
 pub(super) struct Partials<'a> {
     bits: u32,
     objects: &'a dyn Objects,
-    ids: Vec<ObjectId>,
+    /// Each one's object, and where in it it begins.
+    places: Vec<(ObjectId, u64)>,
     opening: Option<&'a Opening>,
 }
 
@@ -386,20 +401,54 @@ impl<'a> Partials<'a> {
         if let Some(partial) = partials.iter().find(|partial| partial.bytes() != expected) {
             return Err(refused(format!("a sum of this collection has {expected} bytes, {partial:?} is another")));
         }
-        Ok(Self { bits: plan.bits(), objects, ids: partials.iter().map(Manifest::id).collect(), opening })
+        let places = partials.iter().map(|partial| (partial.id(), 0)).collect();
+        Ok(Self { bits: plan.bits(), objects, places, opening })
+    }
+
+    /// Of lists: each update by itself, in the order given.
+    fn lists(plan: &Plan, lists: &[Manifest], order: &[Place], objects: &'a dyn Objects) -> Result<Self, WorkFault> {
+        let bytes = plan.format().bytes() as u64;
+        let held: u64 = lists.iter().map(|list| list.bytes() / bytes).sum();
+        if let Some(list) = lists.iter().find(|list| !list.bytes().is_multiple_of(bytes)) {
+            return Err(refused(format!(
+                "updates of this collection have {bytes} bytes each, {list:?} is no list of them"
+            )));
+        }
+        let place = |place: &Place| {
+            let list = lists.get(place.partial as usize)?;
+            let start = u64::from(place.row) * bytes;
+            (start < list.bytes()).then(|| (list.id(), start))
+        };
+        let places: Option<Vec<_>> = order.iter().map(place).collect();
+        match places.filter(|places| places.len() as u64 == held) {
+            Some(places) => Ok(Self { bits: plan.bits(), objects, places, opening: None }),
+            None => Err(refused(format!("{} lists hold {held} updates, the devices are others", lists.len()))),
+        }
+    }
+
+    /// How many there are.
+    pub(super) fn rows(&self) -> usize {
+        self.places.len()
+    }
+
+    /// Some bytes of one of them.
+    pub(super) fn read_row(&self, row: usize, range: Range<usize>, bytes: &mut Vec<u8>) -> Result<(), WorkFault> {
+        let (object, start) = self.places[row];
+        bytes.resize(range.len(), 0);
+        Ok(self.objects.read(object, start + range.start as u64, bytes)?)
     }
 
     /// Some bytes of the one sum: whole groups of words.
     pub(super) fn read(&self, range: Range<usize>, sum: &mut Vec<u8>) -> Result<(), WorkFault> {
         sum.clear();
         sum.resize(range.len(), 0);
-        let Some((first, rest)) = self.ids.split_first() else {
+        if self.places.is_empty() {
             return Ok(());
-        };
-        self.objects.read(*first, range.start as u64, sum)?;
-        let mut other = vec![0; if rest.is_empty() { 0 } else { range.len() }];
-        for id in rest {
-            self.objects.read(*id, range.start as u64, &mut other)?;
+        }
+        self.read_row(0, range.clone(), sum)?;
+        let mut other = Vec::new();
+        for row in 1..self.rows() {
+            self.read_row(row, range.clone(), &mut other)?;
             add_packed(sum, &other, self.bits).map_err(refused)?;
         }
         if let Some(opening) = self.opening {

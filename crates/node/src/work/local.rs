@@ -263,6 +263,13 @@ fn sealed(
         let state = residual.map(|residual| keep(&residual, objects)).transpose()?;
         return Ok(Output::Local { update, state, note: note(saturated) });
     }
+    if let Some(bound) = spec.norm_bound() {
+        // A longer one would be refused, where somebody can see it.
+        let rounded = raw.clip(bound).and_then(|clipped| clipped.weigh(times).round(plan)).map_err(declined)?;
+        let saturated = rounded.saturated().iter().sum();
+        let update = send(rounded.pack(), collection, masked, objects)?;
+        return Ok(Output::Local { update, state: None, note: note(saturated) });
+    }
     let rounded = raw.unclipped().weigh(times).round(plan).map_err(declined)?;
     let saturated = rounded.saturated().iter().sum();
     if let Some(kept) = &mut kept {

@@ -173,6 +173,7 @@ impl Run {
             before: self.before.clone(),
             state: self.state.clone(),
             partials,
+            order: Vec::new(),
             devices,
             population: self.population,
             opening: None,

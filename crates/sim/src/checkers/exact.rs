@@ -2,7 +2,8 @@
 //!
 //! Every sealed update is copied when its device makes it durable. When the cloud applies a collection, each partial
 //! that it kept is compared with the sum of its devices' copies, by a reading of packed words that shares no code with
-//! the kernels: word `i` takes the bits from `i * bits` on, the lowest first.
+//! the kernels: word `i` takes the bits from `i * bits` on, the lowest first. Where updates are not summed, each must be in
+//! its list as it is.
 
 use super::{Checker, Findings, Seen, rows};
 use crate::world::Machine;
@@ -21,6 +22,21 @@ pub struct ExactSum {
 }
 
 impl ExactSum {
+    /// What was not summed: each device's update is in its list as it was sealed.
+    fn lists(&mut self, cloud: &Machine, collection: Collection, update_bytes: usize) {
+        for kept in self.kept.get(&collection).into_iter().flatten() {
+            let list = cloud.disk.content(kept.sum.id()).map_or(&[][..], |content| &content.bytes);
+            let sealed = |device| self.sealed.get(&collection).and_then(|sealed| sealed.get(device));
+            let mut updates = list.chunks(update_bytes);
+            if kept.devices.iter().any(|device| updates.next() != sealed(device).map(Vec::as_slice)) {
+                self.findings.add(|| format!("{:?}: its list is not what its devices sealed", kept.incarnation));
+            }
+            if updates.next().is_some() {
+                self.findings.add(|| format!("{:?}: its list has more updates than devices", kept.incarnation));
+            }
+        }
+    }
+
     fn applied(&mut self, cloud: &Machine, work: &Work) {
         let Work::Apply { spec, collection, partials, .. } = work else { return };
         let none = Vec::new();
@@ -32,6 +48,9 @@ impl ExactSum {
         if expected != got {
             let (expected, got) = (expected.len(), got.len());
             self.findings.add(|| format!("{collection:?}: {expected} partials were kept, {got} others were applied"));
+        }
+        if spec.unmerged(collection.work) {
+            return self.lists(cloud, *collection, spec.plan(collection.work).format().bytes());
         }
         let bits = spec.plan(collection.work).bits();
         // What devices sealed in words, or in a code that edges turn into the same words.

@@ -19,6 +19,7 @@ mod trace;
 pub use machine::{Boot, Factory, Machine, MachineSpec};
 pub use trace::{Fingerprint, Trace};
 
+use crate::attack::Liars;
 use crate::checkers::{Checker, Seen};
 use crate::faults::{Faults, Injected, Kill, Kind, Moment, Plan};
 use crate::network::{Class, End, Network, NodeIndex};
@@ -31,6 +32,7 @@ use littoral_tensor::quant::KERNELS;
 use littoral_wire::{Message, NodeId, ObjectId, SecretKey, Wire};
 use machine::Pending;
 use std::collections::HashMap;
+use std::sync::Arc;
 
 /// How long works take on a machine of ordinary speed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,11 +56,13 @@ pub struct Settings {
     /// Real threads that compute works, this one included.
     pub threads: usize,
     pub runner: Runner,
+    /// Devices that lie, if any do.
+    pub liars: Option<Arc<Liars>>,
 }
 
 impl Settings {
     pub fn new(seed: u64, faults: Faults) -> Self {
-        Self { seed, faults, costs: Costs::default(), threads: 1, runner: littoral_node::work::run }
+        Self { seed, faults, costs: Costs::default(), threads: 1, runner: littoral_node::work::run, liars: None }
     }
 }
 
@@ -130,7 +134,7 @@ impl World {
             by_id: HashMap::new(),
             by_kind: Default::default(),
             network: Network::new(&settings.faults, seed),
-            workers: Workers::new(settings.threads, settings.runner),
+            workers: Workers::new(settings.threads, settings.runner, settings.liars.clone()),
             plan: Plan::new(&Faults::default(), seed, |_| 0),
             healed: false,
             crash: Stream::new(seed, "what a crash takes"),

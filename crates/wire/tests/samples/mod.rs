@@ -185,6 +185,7 @@ variants! {
         words: any::<u64>(),
         bits: 1..=64u8,
         commitment: commitment(),
+        gather: prop_oneof![Just(Gather::Sum), Just(Gather::Each)],
     }
     Release { incarnation: incarnation(), device: node(), }
     Close { incarnation: incarnation(), }

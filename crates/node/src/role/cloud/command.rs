@@ -418,6 +418,7 @@ impl Cloud {
         fields.insert("uncompressed_bytes".into(), whole.into());
         fields.insert("compression_ratio".into(), (whole as f64 / bytes.max(1) as f64).into());
         fields.insert("downlink".into(), downlink_details(job));
+        fields.insert("robust".into(), robust_details(job));
         fields.insert("spec".into(), job.toml.clone().into());
         fields.insert("secure_aggregation".into(), self.masked_details(job));
         fields.insert("privacy".into(), self.private_details(id, job));
@@ -585,6 +586,22 @@ impl Cloud {
         self.watchers.values_mut().for_each(|all| all.retain(|(watching, _, _)| *watching != link));
         self.watchers.retain(|_, all| !all.is_empty());
     }
+}
+
+/// What the job does about devices that lie; empty: nothing.
+fn robust_details(job: &Job) -> Value {
+    let Some(robust) = &job.spec.text().robust else { return json!({}) };
+    let each = job.spec.unmerged(Work::Train);
+    let mut told = json!({"rule": robust.rule.name(), "unmerged": each});
+    if let Some(bound) = robust.norm_bound {
+        // As it is written.
+        told["norm_bound"] = bound.to_string().parse::<f64>().unwrap_or_default().into();
+        told["norm_bound_enforced"] = job.spec.inspected(Work::Train).into();
+    }
+    if each {
+        told["unmerged_bytes_max"] = (job.spec.update_bytes() * job.spec.settings().cohort_size() as u64).into();
+    }
+    told
 }
 
 /// The model down the link, of one device: what it gets for a version on average if it has the one before, and if it has none;

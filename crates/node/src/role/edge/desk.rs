@@ -1,14 +1,19 @@
 //! A desk: one incarnation of a partial, and where each device of it stands.
 
 use super::coded::{Coding, Reading};
-use crate::role::LinkId;
+use super::each::{Each, Gathered, List};
+use super::inspect::{Inspecting, Rules};
+use crate::role::{LinkId, WorkId};
 use littoral_fed::aggregate::{Absorbing, Partial, Refused};
 use littoral_fed::compress::accumulate::AbsorbError;
 use littoral_fed::plan::Format;
-use littoral_wire::message::{Effort, Fate, Reason, SEALING_BYTES_MAX, SealingStep};
+use littoral_wire::message::{Effort, Fate, Gather, Reason, SEALING_BYTES_MAX, SealingStep};
 use littoral_wire::object::{CHUNK_BYTES, Manifest};
 use littoral_wire::{NodeId, ObjectId};
 use std::collections::BTreeMap;
+
+/// Whatever was gathered, it is here no more.
+const GONE: Refused = Refused::WrongLength { expected: 0, got: 0 };
 
 /// A device's place in a partial.
 #[derive(Clone, Debug)]
@@ -19,12 +24,17 @@ pub(super) enum Seat {
         effort: Effort,
         told: Option<LinkId>,
     },
-    /// Its update is whole, on disk.
+    /// Its update is whole, on disk, and waits to be looked into.
+    Unread {
+        object: ObjectId,
+        bytes: u64,
+    },
+    /// Its update is whole, on disk, and good.
     Ready {
         object: ObjectId,
         bytes: u64,
     },
-    /// Its update is being added.
+    /// Its update is being looked into, or added.
     Absorbing,
     Absorbed,
     /// Nothing of it will be in this partial.
@@ -44,8 +54,7 @@ pub(super) struct Desk {
     pub commitment: Option<[u8; 32]>,
     pub seats: BTreeMap<NodeId, Seat>,
     pub closed: bool,
-    /// Gone once the cloud has the sum.
-    partial: Option<Partial>,
+    gathered: Gathered,
     sum: Option<Manifest>,
     /// Updates being added together, chunk by chunk.
     pub batch: Option<Batch>,
@@ -53,6 +62,10 @@ pub(super) struct Desk {
     pub coding: Option<Coding>,
     /// A coded update being read.
     pub reading: Option<Reading>,
+    /// What an update must be like to count, if it is looked into.
+    pub rules: Option<Rules>,
+    /// An update being looked into.
+    pub inspecting: Option<Inspecting>,
 }
 
 /// How many steps an edge passes on for a device between two ticks, and how many bytes of them. Of a masked sum a device says
@@ -105,30 +118,36 @@ pub(super) struct Batch {
 }
 
 impl Desk {
-    /// `None`: no machine could hold that.
+    #[allow(clippy::too_many_arguments)] // What one message says, and what follows from it.
     pub fn open(
         spec: Vec<u8>,
         (model, before): (ObjectId, Vec<ObjectId>),
-        words: u64,
-        bits: u8,
+        format: Format,
+        gather: Gather,
         commitment: Option<[u8; 32]>,
         coding: Option<Coding>,
-    ) -> Option<Self> {
-        let partial = Some(Partial::empty(Format::new(words, bits.into()).ok()?));
+        rules: Option<Rules>,
+    ) -> Self {
+        let gathered = match gather {
+            Gather::Sum => Gathered::Sum(Partial::empty(format)),
+            Gather::Each => Gathered::Each(Each::empty(format)),
+        };
         let seats = BTreeMap::new();
-        Some(Self {
+        Self {
             spec,
             model,
             before,
             commitment,
             seats,
             closed: false,
-            partial,
+            gathered,
             sum: None,
             batch: None,
             coding,
             reading: None,
-        })
+            rules,
+            inspecting: None,
+        }
     }
 
     /// Does its model need this object?
@@ -137,22 +156,29 @@ impl Desk {
     }
 
     pub fn update_bytes(&self) -> u64 {
-        self.partial.as_ref().map_or(0, |partial| partial.format().bytes() as u64)
+        match &self.gathered {
+            Gathered::Sum(partial) => partial.format().bytes() as u64,
+            Gathered::Each(each) => each.format.bytes() as u64,
+            Gathered::Given => 0,
+        }
     }
 
     /// May this update be absorbed?
     pub fn admits(&self, device: NodeId, bytes: u64) -> Result<(), Refused> {
-        let partial = self.partial_ref()?;
+        let partial = match &self.gathered {
+            Gathered::Sum(partial) => partial,
+            Gathered::Each(each) => return each.admits(device, bytes),
+            Gathered::Given => return Err(GONE),
+        };
         match &self.coding {
             Some(coding) => coding.admits(partial, device, bytes),
             None => partial.admits(device, bytes),
         }
     }
 
-    /// All of it, or nothing.
+    /// All of it, or nothing. For sums.
     pub fn absorb(&mut self, device: NodeId, update: &[u8]) -> Result<(), AbsorbError> {
-        let gone = Refused::WrongLength { expected: 0, got: 0 };
-        let partial = self.partial.as_mut().ok_or(gone)?;
+        let Gathered::Sum(partial) = &mut self.gathered else { return Err(GONE.into()) };
         match &self.coding {
             Some(coding) => coding.absorb(partial, device, update),
             None => Ok(partial.absorb(device, update)?),
@@ -161,20 +187,62 @@ impl Desk {
 
     /// No update is in the sum in part only.
     pub fn is_whole(&self) -> bool {
-        self.partial.as_ref().is_some_and(|partial| partial.bytes().is_ok())
+        matches!(&self.gathered, Gathered::Sum(partial) if partial.bytes().is_ok())
     }
 
-    /// The cloud has the sum; the words are gone.
+    /// The cloud has what was gathered; here it is gone.
     pub fn kept(&self) -> bool {
-        self.partial.is_none()
-    }
-
-    fn partial_ref(&self) -> Result<&Partial, Refused> {
-        self.partial.as_ref().ok_or(Refused::WrongLength { expected: 0, got: 0 })
+        matches!(self.gathered, Gathered::Given)
     }
 
     pub fn partial_mut(&mut self) -> Result<&mut Partial, Refused> {
-        self.partial.as_mut().ok_or(Refused::WrongLength { expected: 0, got: 0 })
+        match &mut self.gathered {
+            Gathered::Sum(partial) => Ok(partial),
+            _ => Err(GONE),
+        }
+    }
+
+    /// Are updates not added up?
+    pub fn keeps_each(&self) -> bool {
+        matches!(self.gathered, Gathered::Each(_))
+    }
+
+    /// An update that lies on disk, whole and good, is one of the list.
+    pub fn keep(&mut self, device: NodeId, object: ObjectId, bytes: u64) {
+        if let Gathered::Each(each) = &mut self.gathered {
+            each.updates.insert(device, (object, bytes));
+        }
+    }
+
+    /// What the list is to be made of, in order, if it is to be made now.
+    pub fn to_bundle(&self) -> Option<Vec<(ObjectId, u64)>> {
+        match &self.gathered {
+            Gathered::Each(each) if matches!(each.list, List::Open) => Some(each.updates.values().copied().collect()),
+            _ => None,
+        }
+    }
+
+    pub fn bundling(&mut self, work: WorkId) {
+        if let Gathered::Each(each) = &mut self.gathered {
+            each.list = List::Writing(work);
+        }
+    }
+
+    pub fn is_bundling(&self, work: WorkId) -> bool {
+        matches!(&self.gathered, Gathered::Each(Each { list: List::Writing(id), .. }) if *id == work)
+    }
+
+    /// The list is written. Returns the updates, which are needed no more.
+    pub fn bundled(&mut self, list: Manifest) -> Vec<ObjectId> {
+        let Gathered::Each(each) = &mut self.gathered else { return Vec::new() };
+        let updates = each.objects();
+        each.list = List::Whole(list);
+        updates
+    }
+
+    /// Is this object the list, on this disk?
+    pub fn lists(&self, object: ObjectId) -> bool {
+        matches!(&self.gathered, Gathered::Each(Each { list: List::Whole(list), .. }) if list.id() == object)
     }
 
     pub fn absorbed(&self) -> Vec<NodeId> {
@@ -182,29 +250,45 @@ impl Desk {
     }
 
     pub fn absorbing(&self) -> bool {
-        let ready = || self.seats.values().any(|seat| matches!(seat, Seat::Ready { .. }));
-        self.batch.is_some() || self.reading.is_some() || (self.closed && ready())
+        let ready = || self.seats.values().any(|seat| matches!(seat, Seat::Ready { .. } | Seat::Unread { .. }));
+        self.batch.is_some() || self.reading.is_some() || self.inspecting.is_some() || (self.closed && ready())
     }
 
-    /// Objects on disk that wait to be absorbed or are being absorbed.
+    /// Objects on disk that wait to be absorbed or are being absorbed, or that are gathered.
     pub fn spooled(&self) -> Vec<ObjectId> {
         let ready = self.seats.values().filter_map(|seat| match seat {
-            Seat::Ready { object, .. } => Some(*object),
+            Seat::Unread { object, .. } | Seat::Ready { object, .. } => Some(*object),
             _ => None,
         });
         let reading = self.reading.iter().map(|reading| reading.object);
+        let inspecting = self.inspecting.iter().map(|inspecting| inspecting.object);
+        let each = match &self.gathered {
+            Gathered::Each(each) => each.objects(),
+            _ => Vec::new(),
+        };
         ready
             .chain(reading)
+            .chain(inspecting)
+            .chain(each)
             .chain(self.batch.iter().flat_map(|b| b.devices.iter().map(|(_, object)| *object)))
             .collect()
     }
 
     pub fn words(&self) -> &[u8] {
-        self.partial.as_ref().and_then(|partial| partial.bytes().ok()).unwrap_or_default()
+        match &self.gathered {
+            Gathered::Sum(partial) => partial.bytes().unwrap_or_default(),
+            _ => &[],
+        }
     }
 
-    /// The manifest of the partial's words; the partial must be closed.
+    /// The manifest of the partial's words, or of the list; the partial must be closed.
     pub fn sum(&mut self) -> Option<Manifest> {
+        if let Gathered::Each(each) = &self.gathered {
+            return match &each.list {
+                List::Whole(list) => Some(list.clone()),
+                List::Open | List::Writing(_) => None,
+            };
+        }
         if self.sum.is_none() {
             self.sum = Manifest::of(self.words()).ok();
         }
@@ -217,7 +301,11 @@ impl Desk {
         self.words().get(start..start + sum.chunk_bytes(index))
     }
 
-    pub fn give_away(&mut self) {
-        self.partial = None;
+    /// The cloud has it. Returns what of it lies on this disk.
+    pub fn give_away(&mut self) -> Vec<ObjectId> {
+        match std::mem::replace(&mut self.gathered, Gathered::Given) {
+            Gathered::Each(each) => each.objects(),
+            _ => Vec::new(),
+        }
     }
 }

@@ -4,22 +4,28 @@
 //! ones, and devices send again what they keep. In memory it holds one partial per open collection (exactly the bytes
 //! of one sealed update) and a bounded number of chunks, whatever the number of devices. An update that comes in
 //! chunks is spooled to disk until it is whole and checked; only whole updates are absorbed, so that a device that
-//! vanishes in the middle leaves no trace in the sum. Coded updates are decoded into words first: [`coded`].
+//! vanishes in the middle leaves no trace in the sum. Coded updates are decoded into words first: [`coded`]. Where a job says
+//! something about devices that lie, updates are looked into first: [`inspect`]; and where its rule must see each, nothing is
+//! summed: [`each`].
 
 mod coded;
 mod desk;
+mod each;
+mod inspect;
 mod upload;
 
 use super::fetch::Fetch;
 use super::links::{Links, TICK_MS};
 use super::redial::Redial;
-use super::{Effect, Event, LinkId, Millis, Peer, Report, Role, Timer};
+use super::{Effect, Event, LinkId, Millis, Peer, Report, Role, Timer, WorkId};
 use crate::job::Task;
 use coded::Coding;
 use desk::{Desk, Relay, Seat};
+use inspect::Rules;
 use littoral_fed::included::Tree;
+use littoral_fed::plan::Format;
 use littoral_wire::message::{
-    Announcement, Asked, COHORT_MAX, DataOffer, Fate, Incarnation, Inline, Name, OFFERS_MAX, OpenState, Reason,
+    Announcement, Asked, COHORT_MAX, DataOffer, Fate, Gather, Incarnation, Inline, Name, OFFERS_MAX, OpenState, Reason,
     SocketName, UPSTREAMS_MAX, Upstream, Verdict, Work,
 };
 use littoral_wire::object::{Chain, INLINE_BYTES_MAX, Manifest};
@@ -33,6 +39,8 @@ const FENCED_MAX: usize = 1024;
 const FETCH_WINDOW: usize = 16;
 /// Jobs of which the model stays between rounds because the next one builds on it.
 const CHAINS_MAX: usize = 8;
+/// An edge's works are numbered from here on, so that one inside a cloud knows its own.
+pub(super) const FIRST_WORK: u64 = 1 << 63;
 
 /// What devices are told by an edge that may not work.
 const CUT_OFF: &str = "this edge was cut off by its cloud";
@@ -83,6 +91,8 @@ pub struct Edge {
     /// The newest models that others will build on, by job.
     chains: BTreeMap<JobId, Vec<ObjectId>>,
     uploads: BTreeMap<ObjectId, Upload>,
+    /// Works ordered so far.
+    works: u64,
     relay: Relay,
     upstreams: List<Upstream, UPSTREAMS_MAX>,
 }
@@ -101,6 +111,7 @@ impl Edge {
             models: BTreeMap::new(),
             chains: BTreeMap::new(),
             uploads: BTreeMap::new(),
+            works: 0,
             relay: Relay::default(),
             upstreams: List::default(),
         }
@@ -164,7 +175,7 @@ impl Edge {
                     self.guests.values().for_each(|guest| self.greet(guest.link, effects));
                 }
             }
-            Message::Open { incarnation, spec, model, before, inline, devices, words, bits, commitment } => {
+            Message::Open { incarnation, spec, model, before, inline, devices, words, bits, commitment, gather } => {
                 self.open(
                     now,
                     link,
@@ -177,6 +188,7 @@ impl Edge {
                     words,
                     bits,
                     commitment,
+                    gather,
                     effects,
                 );
             }
@@ -195,7 +207,7 @@ impl Edge {
             }
             Message::PartialKept { incarnation } => {
                 if let Some(desk) = self.desks.get_mut(&incarnation) {
-                    desk.give_away();
+                    effects.extend(desk.give_away().into_iter().map(Effect::Drop));
                 }
             }
             Message::Announce { announcement, included } => self.announce(announcement, included.into_vec(), effects),
@@ -246,6 +258,7 @@ impl Edge {
         words: u64,
         bits: u8,
         commitment: Option<[u8; 32]>,
+        gather: Gather,
         effects: &mut Vec<Effect>,
     ) {
         if self.fenced.contains(&incarnation) {
@@ -263,11 +276,21 @@ impl Edge {
                     return self.tell(Message::NoPartial { incarnation }, effects);
                 }
             };
-            let Some(desk) = Desk::open(spec, (object, objects.clone()), words, bits, commitment, coding) else {
+            let rules = match Rules::of(&spec, incarnation.collection.work, words, bits, gather) {
+                Ok(rules) => rules,
+                Err(why) => {
+                    let what = format!("a collection of updates that are looked into cannot be gathered here: {why}");
+                    effects.push(Effect::Report(Report::Warning { what }));
+                    return self.tell(Message::NoPartial { incarnation }, effects);
+                }
+            };
+            let Ok(format) = Format::new(words, bits.into()) else {
                 let what = format!("a collection of {words} words of {bits} bits is more than this edge can hold");
                 effects.push(Effect::Report(Report::Warning { what }));
                 return self.tell(Message::NoPartial { incarnation }, effects);
             };
+            let models = (object, objects.clone());
+            let desk = Desk::open(spec, models, format, gather, commitment, coding, rules);
             self.desks.insert(incarnation, desk);
         }
         let window = FETCH_WINDOW / (1 + objects.len());
@@ -341,7 +364,7 @@ impl Edge {
                 self.progress(incarnation, device, fate, reason, effects);
             }
             // Coming: the device is reminded, in case it never heard of it.
-            Some(Seat::Ready { .. } | Seat::Absorbing) => {}
+            Some(Seat::Unread { .. } | Seat::Ready { .. } | Seat::Absorbing) => {}
             Some(Seat::Asked { .. }) => self.task(incarnation, device, effects),
             None if desk.closed => self.progress(incarnation, device, Fate::Released, Reason::default(), effects),
             None => {
@@ -413,6 +436,11 @@ impl Edge {
         open.into_iter().for_each(|incarnation| self.drop_desk(incarnation, effects));
     }
 
+    fn next_work(&mut self) -> WorkId {
+        self.works += 1;
+        WorkId(FIRST_WORK + self.works)
+    }
+
     fn remember_fenced(&mut self, incarnation: Incarnation) {
         if !self.fenced.contains(&incarnation) {
             self.fenced.push_back(incarnation);
@@ -442,13 +470,19 @@ impl Edge {
             self.tell(Message::NoPartial { incarnation }, effects);
             return;
         }
-        let Some(sum) = desk.sum() else { return };
-        let inline = (sum.bytes() <= INLINE_BYTES_MAX as u64).then(|| Blob::new(desk.words().to_vec()).ok()).flatten();
+        let Some(sum) = desk.sum() else { return self.bundle(incarnation, effects) };
+        // A list is on disk, however short it is.
+        let inline = (sum.bytes() <= INLINE_BYTES_MAX as u64 && !desk.keeps_each())
+            .then(|| Blob::new(desk.words().to_vec()).ok())
+            .flatten();
         let Ok(devices) = List::<NodeId, COHORT_MAX>::new(devices) else { return };
         self.tell(Message::Partial { incarnation, devices, sum, inline }, effects);
     }
 
     fn send_sum(&self, link: LinkId, object: ObjectId, index: u32, effects: &mut Vec<Effect>) {
+        if self.desks.values().any(|desk| desk.lists(object)) {
+            return effects.push(Effect::SendChunk { link, object, index });
+        }
         let chunk = self.desks.values().find_map(|desk| desk.chunk_of_sum(object, index));
         let message = match chunk.map(|bytes| Blob::new(bytes.to_vec())) {
             Some(Ok(bytes)) => Message::Chunk { object, index, bytes },
@@ -688,7 +722,7 @@ impl Role for Edge {
                 }
             }
             Event::Loaded { object, index, bytes } => self.loaded(object, index, bytes, effects),
-            Event::Worked { .. } => {}
+            Event::Worked { id, result } => self.worked(id, result, effects),
         }
     }
 

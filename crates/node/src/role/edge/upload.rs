@@ -43,7 +43,7 @@ impl Edge {
         let Some(desk) = self.desks.get_mut(&incarnation) else { return };
         match desk.seats.get(&device) {
             Some(Seat::Asked { .. }) if !desk.closed => {}
-            Some(Seat::Absorbed | Seat::Absorbing | Seat::Ready { .. }) => {
+            Some(Seat::Absorbed | Seat::Absorbing | Seat::Ready { .. } | Seat::Unread { .. }) => {
                 return effects.push(Effect::Send { link, message: Message::Absorbed { collection } });
             }
             _ => return,
@@ -55,6 +55,14 @@ impl Edge {
             Some(bytes) => {
                 if let Err(error) = update.check(0, &bytes) {
                     return self.refuse(incarnation, device, error.to_string(), effects);
+                }
+                if let Some(Err(malformed)) = desk.rules.as_ref().map(|rules| rules.check(&bytes)) {
+                    return self.refuse(incarnation, device, malformed.to_string(), effects);
+                }
+                if desk.keeps_each() {
+                    desk.keep(device, update.id(), update.bytes());
+                    effects.push(Effect::Put { manifest: update, bytes: bytes.into_vec() });
+                    return self.absorbed(incarnation, device, effects);
                 }
                 match desk.absorb(device, &bytes) {
                     Ok(()) => self.absorbed(incarnation, device, effects),
@@ -139,7 +147,11 @@ impl Edge {
             if let Some(desk) = self.desks.get_mut(&incarnation)
                 && matches!(desk.seats.get(&device), Some(Seat::Asked { .. }))
             {
-                desk.seats.insert(device, Seat::Ready { object, bytes });
+                let seat = match desk.rules {
+                    Some(_) => Seat::Unread { object, bytes },
+                    None => Seat::Ready { object, bytes },
+                };
+                desk.seats.insert(device, seat);
                 incarnations.push(incarnation);
             }
         }
@@ -147,17 +159,25 @@ impl Edge {
         if incarnations.is_empty() {
             effects.push(Effect::Drop(object));
         }
-        incarnations.into_iter().for_each(|incarnation| self.next_batch(incarnation, effects));
+        for incarnation in incarnations {
+            match self.desks.get(&incarnation).is_some_and(|desk| desk.rules.is_some()) {
+                true => self.inspect_next(incarnation, effects),
+                false => self.next_batch(incarnation, effects),
+            }
+        }
     }
 
     /// Begins to add the updates that are ready, unless some are being added.
-    fn next_batch(&mut self, incarnation: Incarnation, effects: &mut Vec<Effect>) {
+    pub(super) fn next_batch(&mut self, incarnation: Incarnation, effects: &mut Vec<Effect>) {
         let Some(desk) = self.desks.get_mut(&incarnation) else { return };
         if desk.coding.is_some() {
             return self.read_next(incarnation, effects);
         }
         if desk.batch.is_some() {
             return;
+        }
+        if desk.keeps_each() {
+            return self.hand_in(incarnation, effects);
         }
         let together = window(desk.update_bytes()).min(8);
         let devices: Vec<(NodeId, ObjectId)> = desk
@@ -196,6 +216,7 @@ impl Edge {
             .filter(|(_, d)| {
                 d.batch.as_ref().is_some_and(|b| b.index == index && b.devices.iter().any(|(_, o)| *o == object))
                     || d.reading.as_ref().is_some_and(|r| (r.object, r.index) == (object, index))
+                    || d.inspecting.as_ref().is_some_and(|i| (i.object, i.index) == (object, index))
             })
             .map(|(i, _)| *i)
             .collect();
@@ -206,6 +227,9 @@ impl Edge {
             match bytes {
                 Some(bytes) if self.desks.get(&incarnation).is_some_and(|desk| desk.reading.is_some()) => {
                     self.read_on(incarnation, &bytes, effects);
+                }
+                Some(bytes) if self.inspects(incarnation, object, index) => {
+                    self.inspect_on(incarnation, &bytes, effects);
                 }
                 Some(bytes) => self.add(incarnation, object, bytes, effects),
                 // Part of it is in the sum already and cannot be taken out: begin anew, devices send again.

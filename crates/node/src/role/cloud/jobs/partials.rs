@@ -40,7 +40,12 @@ impl Jobs {
             return effects.push(Effect::Send { link, message: Message::PartialKept { incarnation } });
         }
         let plan = job.spec.plan(incarnation.collection.work);
-        if !round.expects(incarnation) || sum.bytes() != plan.format().bytes() as u64 {
+        // A list has its updates in the order of its devices.
+        let (rows, sorted) = match job.spec.unmerged(incarnation.collection.work) {
+            true => (devices.len() as u64, devices.is_sorted_by(|a, b| a < b)),
+            false => (1, true),
+        };
+        if !round.expects(incarnation) || !sorted || sum.bytes() != rows * plan.format().bytes() as u64 {
             return effects.push(Effect::Send { link, message: Message::Fence { incarnation } });
         }
         match inline {

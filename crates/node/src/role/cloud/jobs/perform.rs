@@ -9,7 +9,7 @@ use crate::role::{Entropy, WorkId};
 use crate::work::{Output, Work, WorkFault};
 use littoral_fed::masks::SealingStep;
 use littoral_fed::masks::cloud::Opening;
-use littoral_fed::round::{self, Base, Kept, Outcome, Record};
+use littoral_fed::round::{self, Base, Kept, Outcome, Place, Record};
 use littoral_wire::codec::Wire;
 use littoral_wire::message::{Asked, Incarnation, Inline, SPEC_BYTES_MAX, Work as Kind};
 use littoral_wire::object::INLINE_BYTES_MAX;
@@ -56,8 +56,8 @@ impl Jobs {
                         effects.push(Effect::Report(Report::Note { what }));
                     }
                 }
-                round::Effect::Apply { collection, partials, opening, base } => {
-                    self.apply(id, collection, partials, opening, base, effects);
+                round::Effect::Apply { collection, partials, order, opening, base } => {
+                    self.apply(id, collection, partials, order, opening, base, effects);
                 }
                 round::Effect::Announce { collection, version, model, included } => {
                     self.announce(id, collection, version, model, included, fleet, effects);
@@ -210,9 +210,21 @@ impl Jobs {
             Kind::Prepare => (0, 1, None),
             _ => (format.words(), format.bits() as u8, round.commitment()),
         };
+        let gather = job.spec.gather(collection.work);
         effects.push(Effect::Send {
             link,
-            message: Message::Open { incarnation, spec, model, before, inline, devices, words, bits, commitment },
+            message: Message::Open {
+                incarnation,
+                spec,
+                model,
+                before,
+                inline,
+                devices,
+                words,
+                bits,
+                commitment,
+                gather,
+            },
         });
     }
 
@@ -268,6 +280,7 @@ impl Jobs {
         id: JobId,
         collection: Collection,
         partials: Vec<Kept>,
+        order: Vec<Place>,
         opening: Option<Opening>,
         base: Option<Base>,
         effects: &mut Vec<Effect>,
@@ -301,6 +314,7 @@ impl Jobs {
                 state: round.state().cloned(),
                 devices: devices.len() as u32,
                 partials: partials.into_iter().map(|kept| kept.sum).collect(),
+                order: if job.spec.unmerged(collection.work) { order } else { Vec::new() },
                 population: round.population(),
                 opening,
                 began,
