@@ -167,6 +167,7 @@ impl DataSet {
             secure_aggregation: masked.then(SecureAggregation::default),
             differential_privacy: None,
             compression: None,
+            eligibility: None,
         };
         JobSpec::check(text).map_err(|e| Failure::new("the job was refused", e.place, e.expected, e.got))
     }

@@ -6,11 +6,13 @@
 
 mod check;
 pub mod compression;
+mod eligibility;
 pub mod privacy;
 mod text;
 mod version;
 
 pub use compression::{CompressionText, Map, MapOf, Uplink};
+pub use eligibility::{Conditions, Eligibility};
 pub use privacy::{Guarantee, Terms};
 pub use text::{DataText, JobText, LocalText, OptimiserText, PrecisionText, RoundsText, SAMPLE_TOML};
 pub use version::{BLOCK, VersionLayout};
@@ -389,6 +391,7 @@ impl JobSpec {
             out.push(format!("compressed by {name}: {at_most}{bytes} bytes of {whole} without, {ratio:.1} x fewer"));
         }
         out.extend(plan.remark());
+        out.extend(self.inner.text.eligibility.as_ref().and_then(Eligibility::remark));
         if self.private() {
             out.push(privacy::sentences(&self.inner.text, self.guarantees()));
         }

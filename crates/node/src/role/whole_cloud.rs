@@ -144,6 +144,7 @@ impl Role for WholeCloud {
                 self.run(now, Part::Edge, Event::Loaded { object, index, bytes }, effects);
             }
             Event::Worked { id, result } => self.run(now, Part::Cloud, Event::Worked { id, result }, effects),
+            Event::Conditions(_) => {}
         }
     }
 

@@ -670,7 +670,7 @@ impl Role for Edge {
                 }
             }
             Event::Loaded { object, index, bytes } => self.loaded(object, index, bytes, effects),
-            Event::Worked { .. } => {}
+            Event::Worked { .. } | Event::Conditions(_) => {}
         }
     }
 
