@@ -2,6 +2,8 @@
 
 use crate::output::Failure;
 use littoral_node::config::{Config, DeviceConfig};
+use littoral_node::data::Source;
+use littoral_node::data::mapping::Format;
 use littoral_node::deploy::data::offers;
 use littoral_node::deploy::{DeviceData, Enrolment};
 use littoral_node::work::LocalData;
@@ -27,6 +29,26 @@ impl Site {
     pub fn rows_of(&self, set: &str) -> u64 {
         let offered = offers(&self.config.data, &self.base, &self.config.limits.of_data());
         offered.iter().find(|offer| &*offer.name == set).map_or(0, |offer| offer.rows)
+    }
+}
+
+impl Site {
+    /// A site whose data is one plain table: its name, how it is written, and where it is.
+    pub fn table(&self) -> Result<(String, Source, PathBuf), Failure> {
+        let wrong = |got: String| {
+            let expected = "one data set of one CSV file without `columns`, `decimal` or `missing`";
+            Failure::new("the devices' data is no table to share", self.name.clone(), expected, got)
+                .hint("`littoral sim --fleet` and `littoral device` take any other")
+        };
+        let mut sets = self.config.data.iter();
+        let (Some((set, source)), None) = (sets.next(), sets.next()) else {
+            return Err(wrong(format!("{} data sets", self.config.data.len())));
+        };
+        let plain = source.columns.is_empty() && source.decimal.is_none() && source.missing.is_none();
+        match (source.files.as_slice(), source.format(set)) {
+            ([file], Ok(Format::Csv)) if plain => Ok((set.clone(), source.clone(), self.base.join(file))),
+            _ => Err(wrong(format!("another in `{set}`"))),
+        }
     }
 }
 
