@@ -82,13 +82,14 @@ pub fn run(args: &Args, json: bool) -> Result<(), Failure> {
         keep.push(name);
     }
     let columns = records.changed_columns(&features, &keep).map_err(unshareable)?;
+    let stem = source::plain(&set);
     for (device, rows) in shares.iter().enumerate() {
         let seat = Seat { device, devices: shares.len(), seed: args.seed };
         let change = Change { features: &features, seat, columns: &columns };
         let name = format!("{DEVICE}-{}", device + 1);
         let dir = unfinished.folder.join(&name);
-        device_folder(&records, rows, &change, &Place { dir: &dir, set: &set, without_speakers: by_speaker }, &name)
-            .map_err(|e| unfinished.failed(&e))?;
+        let place = Place { dir: &dir, set: &stem, without_speakers: by_speaker };
+        device_folder(&records, rows, &change, &place, (&name, &set)).map_err(|e| unfinished.failed(&e))?;
     }
     let counted = classes.map(|keys| counts(&shares, &keys.ids, keys.names.len()));
     let table = table(&shares, classes.zip(counted.as_deref()), groups.as_ref());
@@ -104,11 +105,11 @@ fn device_folder(
     rows: &[usize],
     change: &Change<'_>,
     place: &Place<'_>,
-    name: &str,
+    (name, set): (&str, &str),
 ) -> io::Result<()> {
     fs::create_dir(place.dir)?;
     let source = records.write(rows, change, place)?;
-    let data = Sources::from([(place.set.to_owned(), source)]);
+    let data = Sources::from([(set.to_owned(), source)]);
     let config = DeviceConfig { name: name.into(), data, ..DeviceConfig::default() };
     let text = toml::to_string(&config).map_err(io::Error::other)?;
     fs::write(place.dir.join(DeviceConfig::FILE_NAME), text)

@@ -71,6 +71,12 @@ pub fn sites(folder: &Path) -> Result<Vec<Site>, Failure> {
         };
         found.push(Site { name, config, base });
     }
-    found.sort_by(|a, b| a.name.cmp(&b.name));
+    found.sort_by(|a, b| in_order(&a.name).cmp(&in_order(&b.name)));
     Ok(found)
+}
+
+/// By name, `device-2` before `device-10`: a fleet's numbers are those of whoever made its folders.
+fn in_order(name: &str) -> (&str, Option<u64>, &str) {
+    let stem = name.trim_end_matches(|c: char| c.is_ascii_digit());
+    (stem, name[stem.len()..].parse().ok(), name)
 }

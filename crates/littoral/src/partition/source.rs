@@ -71,8 +71,13 @@ impl DataSource {
 /// A file's name in letters, digits and underscores.
 fn name_of(path: &Path) -> String {
     let name = path.file_name().map(|name| name.to_string_lossy().to_lowercase()).unwrap_or_default();
-    let stem = name.split('.').next().unwrap_or_default();
-    let plain: String = stem.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).take(40).collect();
+    plain(name.split('.').next().unwrap_or_default())
+}
+
+/// A name that any file may have.
+pub fn plain(name: &str) -> String {
+    let plain: String =
+        name.chars().map(|c| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' }).take(64).collect();
     if plain.is_empty() { "data".into() } else { plain }
 }
 

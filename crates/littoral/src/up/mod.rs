@@ -64,7 +64,7 @@ pub struct Args {
     #[arg(long, value_enum, default_value = "breast_cancer", conflicts_with = "data")]
     dataset: Shipped,
     /// A CSV file of your own instead; or a folder of `littoral partition`, with as many devices as it has
-    #[arg(long, value_name = "FILE|DIR", requires = "label")]
+    #[arg(long, value_name = "FILE", requires = "label")]
     data: Option<PathBuf>,
     /// The column of --data that is to be predicted: classes
     #[arg(long, value_name = "COLUMN", requires = "data", value_parser = NonEmptyStringValueParser::new())]

@@ -110,21 +110,18 @@ impl Availability {
                 unmetered: cells.flag(6)?,
             };
             count += 1;
+            if count > INTERVALS_MAX {
+                return Err(cells.wrong(0, format!("at most {INTERVALS_MAX} intervals"), "more"));
+            }
             let next = devices.len();
             let place = match places.get(name) {
                 Some(place) => *place,
-                None if next < DEVICES_MAX && count <= INTERVALS_MAX => {
+                None if next < DEVICES_MAX => {
                     places.insert(name.to_owned(), next);
                     devices.push((name.to_owned(), Vec::new()));
                     next
                 }
-                None => {
-                    return Err(cells.wrong(
-                        0,
-                        format!("at most {DEVICES_MAX} devices, {INTERVALS_MAX} intervals"),
-                        "more",
-                    ));
-                }
+                None => return Err(cells.wrong(0, format!("at most {DEVICES_MAX} devices"), "more")),
             };
             let intervals = &mut devices[place].1;
             if let Some(last) = intervals.last().filter(|last: &&Interval| from_s < last.until_s) {

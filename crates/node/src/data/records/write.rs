@@ -14,7 +14,7 @@ use std::fs::{self, File};
 use std::io::{self, BufWriter, Cursor, Write};
 use std::path::Path;
 
-/// Where rows go: into a folder that exists, under the data set's name.
+/// Where rows go: into a folder that exists, into files of this name.
 pub struct Place<'a> {
     pub dir: &'a Path,
     pub set: &'a str,
