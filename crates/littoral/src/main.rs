@@ -15,6 +15,7 @@ mod memory;
 mod models;
 mod named;
 mod output;
+mod partition;
 mod pending;
 mod privacy;
 mod pull;
@@ -29,6 +30,7 @@ mod sim_data;
 mod sites;
 mod sources;
 mod tokenize;
+mod traces;
 mod up;
 mod usage;
 
@@ -73,6 +75,10 @@ enum Command {
     Job(job::Command),
     /// Thousands of virtual devices, virtual time, faults, a seed.
     Sim(sim_cmd::Args),
+    /// A data set of your own as the folders of many devices: IID, or skewed in labels, sizes or features.
+    Partition(partition::Args),
+    /// Traces of devices that come and go, for `sim`: days and nights, outages, speeds.
+    Traces(traces::Args),
     /// Text from a language model, here: an answer, or a chat in the terminal.
     Run(run::Args),
     /// Fetch a model: checked, resumable, kept under its name.
@@ -111,6 +117,8 @@ fn main() -> ExitCode {
         Command::Fleet(command) => fleet::run(command, json),
         Command::Job(command) => job::run(command, json),
         Command::Sim(args) => sim_cmd::run(args),
+        Command::Partition(args) => partition::run(&args, json),
+        Command::Traces(args) => traces::run(&args, json),
         Command::Run(args) => run::run(&args, json),
         Command::Pull(args) => pull::run(&args, json),
         Command::Models(args) => models::run(args, json),

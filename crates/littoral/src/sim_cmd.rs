@@ -2,14 +2,18 @@
 
 use crate::memory::peak_rss_mb;
 use crate::output::{self, Failure};
+use crate::partition::by::{By, one_split};
+use crate::partition::source::DataSource;
 use crate::pending::Pending;
-use crate::sim_data::Source;
+use crate::sim_data::{Source, Wanted};
+use crate::traces::SpeedSource;
 use clap::builder::PossibleValuesParser;
 use littoral_fed::algorithm::{AlgorithmSpec, NAMES};
 use littoral_node::job::{JobSpec, JobText};
 use littoral_node::work;
 use littoral_sim::attack::{Attack, Kind};
 use littoral_sim::faults::Faults;
+use littoral_sim::field::{Availability, Field, Speeds};
 use littoral_sim::fleet::{Fleet, FleetSpec};
 use littoral_sim::report::{Outcome, accuracy_svg, csv, replay_command};
 use littoral_sim::world::Costs;
@@ -17,7 +21,7 @@ use serde_json::json;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 /// A week of virtual time: a job that has not ended by then will not.
@@ -62,6 +66,26 @@ pub struct Args {
     /// Simulate the devices in the folders of this one (`up --dir`): their names, their files, the bits that they would make
     #[arg(long, value_name = "DIR", conflicts_with_all = ["devices", "rows"])]
     pub fleet: Option<PathBuf>,
+    /// A data set of your own, as `littoral partition` takes one, cut in memory
+    #[arg(long, value_name = "SOURCE", conflicts_with = "fleet")]
+    pub data: Option<PathBuf>,
+    /// Of .npy and IDX files of --data: the file of labels
+    #[arg(long, value_name = "FILE", requires = "data")]
+    pub labels: Option<PathBuf>,
+    /// How --data or a shipped table is cut, as in `littoral partition --by`; without, by dirichlet:0.5. A data set with too
+    /// few rows for so many devices is taken several times, --rows for each
+    #[arg(long = "by", value_name = "SPLIT", conflicts_with = "fleet")]
+    pub by: Vec<By>,
+    /// When devices are there: a CSV file as `littoral traces` writes it
+    #[arg(long, value_name = "FILE")]
+    pub traces: Option<PathBuf>,
+    /// How fast devices are: lognormal:SIGMA, pareto:SHAPE, or a CSV file with `device,speed,…`
+    #[arg(long, value_name = "LAW|FILE")]
+    pub speeds: Option<SpeedSource>,
+    /// Local work costs this much virtual time for each step of training, instead of 300 ms whatever it is: who has more rows
+    /// takes longer
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=86_400_000_000))]
+    pub step_us: Option<u64>,
     #[arg(from_global)]
     pub json: bool,
     /// Write each version's line here.
@@ -84,7 +108,9 @@ pub fn run(args: Args) -> Result<(), Failure> {
     let (edges, rows) = (args.edges as usize, args.rows as usize);
     // How many devices a cohort may need is the job's to say; a fleet that is too small would wait for ever.
     let min = job.settings().cohort.min as usize;
-    let source = Source::new(&job, args.fleet.as_deref())?;
+    let data = args.data.clone().map(|path| DataSource::new(path, args.labels.clone(), None));
+    let by = if args.by.is_empty() { None } else { Some(one_split(&args.by)?) };
+    let source = Source::new(&job, Wanted { fleet: args.fleet.as_deref(), data, by })?;
     let names = source.names();
     let (place, devices) = match &args.fleet {
         Some(_) => ("--fleet", names.len()),
@@ -94,6 +120,9 @@ pub fn run(args: Args) -> Result<(), Failure> {
         return Err(Failure::usage(place, format!("at least the job's cohort.min, {min} devices"), devices)
             .hint("lower cohort.target and cohort.min in the job, or simulate more devices"));
     }
+    let availability = args.traces.as_deref().map(crate::traces::read_availability).transpose()?.map(Arc::new);
+    let costs = Costs { step_us: args.step_us.unwrap_or(0), ..Costs::default() };
+    let given_speeds = args.speeds.as_ref().map(SpeedSource::read).transpose()?.flatten().map(Arc::new);
     let table_file = args.csv.as_deref().map(Pending::at).transpose()?;
     let curve_file = args.svg.as_deref().map(Pending::at).transpose()?;
     let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
@@ -109,15 +138,16 @@ pub fn run(args: Args) -> Result<(), Failure> {
             names: names.clone(),
             edges,
             job_toml: toml.to_string(),
-            data: source.data(&job, devices, rows, seed),
+            data: source.data(&job, devices, rows, seed)?,
             faults: faults.clone(),
-            costs: Costs::default(),
+            costs,
             runner: work::run,
             threads,
             check: true,
             limit_ms: LIMIT_MS,
         };
-        let outcome = Fleet::under(attack.as_ref(), spec)?.run(&mut |line| {
+        let field = field_of(&args, seed, devices, &names, availability.clone(), given_speeds.clone());
+        let outcome = Fleet::among(spec, &field, attack.as_ref())?.run(&mut |line| {
             if !quiet {
                 let accuracy = line.line.accuracy.map(|a| format!(" · accuracy {a:.4}")).unwrap_or_default();
                 let loss = line.line.train_loss.map(|l| format!(" · loss {l:.4}")).unwrap_or_default();
@@ -141,7 +171,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
             let who = match &args.fleet {
                 Some(folder) => format!("--fleet {}", folder.display()),
                 None => format!("--devices {devices}"),
-            };
+            } + &conditions(&args);
             let again = replay_command(&args.job.display().to_string(), &who, edges, seed, &args.faults);
             let lies = attack.map(|Attack { kind, share, strength }| {
                 let strength = strength.map(|strength| format!(" --attack-strength {strength}"));
@@ -172,6 +202,36 @@ pub fn run(args: Args) -> Result<(), Failure> {
         std::process::exit(1);
     }
     Ok(())
+}
+
+/// When and how fast devices are in this run. Drawn speeds follow from the run's seed.
+fn field_of(
+    args: &Args,
+    seed: u64,
+    devices: usize,
+    names: &[String],
+    availability: Option<Arc<Availability>>,
+    given: Option<Arc<Speeds>>,
+) -> Field {
+    let names = || match names.is_empty() {
+        true => (1..=devices).map(|n| format!("device-{n}")).collect(),
+        false => names.to_vec(),
+    };
+    let drawn = || match &args.speeds {
+        Some(SpeedSource::Law(law)) => Some(Arc::new(Speeds::drawn(*law, seed, names()))),
+        _ => None,
+    };
+    Field { availability, speeds: given.or_else(drawn) }
+}
+
+/// The options that say what devices have and live through, for the command that does the same again.
+fn conditions(args: &Args) -> String {
+    let path = |flag: &str, path: &Option<PathBuf>| path.as_ref().map(|path| format!(" --{flag} {}", path.display()));
+    let by = args.by.iter().map(|by| format!(" --by {by}"));
+    let data = [path("data", &args.data), path("labels", &args.labels), path("traces", &args.traces)];
+    let speeds = args.speeds.as_ref().map(|speeds| format!(" --speeds {speeds}"));
+    let step = args.step_us.map(|step| format!(" --step-us {step}"));
+    data.into_iter().flatten().chain(by).chain(speeds).chain(step).collect()
 }
 
 /// The job's text, once for each algorithm that is asked for.

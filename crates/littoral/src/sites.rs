@@ -2,6 +2,8 @@
 
 use crate::output::Failure;
 use littoral_node::config::{Config, DeviceConfig};
+use littoral_node::data::Source;
+use littoral_node::data::mapping::Format;
 use littoral_node::deploy::data::offers;
 use littoral_node::deploy::{DeviceData, Enrolment};
 use littoral_node::work::LocalData;
@@ -30,6 +32,26 @@ impl Site {
     }
 }
 
+impl Site {
+    /// A site whose data is one plain table: its name, how it is written, and where it is.
+    pub fn table(&self) -> Result<(String, Source, PathBuf), Failure> {
+        let wrong = |got: String| {
+            let expected = "one data set of one CSV file without `columns`, `decimal` or `missing`";
+            Failure::new("the devices' data is no table to share", self.name.clone(), expected, got)
+                .hint("`littoral sim --fleet` and `littoral device` take any other")
+        };
+        let mut sets = self.config.data.iter();
+        let (Some((set, source)), None) = (sets.next(), sets.next()) else {
+            return Err(wrong(format!("{} data sets", self.config.data.len())));
+        };
+        let plain = source.columns.is_empty() && source.decimal.is_none() && source.missing.is_none();
+        match (source.files.as_slice(), source.format(set)) {
+            ([file], Ok(Format::Csv)) if plain => Ok((set.clone(), source.clone(), self.base.join(file))),
+            _ => Err(wrong(format!("another in `{set}`"))),
+        }
+    }
+}
+
 /// The devices in the folders of `folder`, sorted by name. Other folders are passed over.
 pub fn sites(folder: &Path) -> Result<Vec<Site>, Failure> {
     let unreadable =
@@ -49,6 +71,12 @@ pub fn sites(folder: &Path) -> Result<Vec<Site>, Failure> {
         };
         found.push(Site { name, config, base });
     }
-    found.sort_by(|a, b| a.name.cmp(&b.name));
+    found.sort_by(|a, b| in_order(&a.name).cmp(&in_order(&b.name)));
     Ok(found)
+}
+
+/// By name, `device-2` before `device-10`: a fleet's numbers are those of whoever made its folders.
+fn in_order(name: &str) -> (&str, Option<u64>, &str) {
+    let stem = name.trim_end_matches(|c: char| c.is_ascii_digit());
+    (stem, name[stem.len()..].parse().ok(), name)
 }

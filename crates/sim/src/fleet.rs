@@ -8,12 +8,13 @@
 use crate::attack::{Attack, Liars};
 use crate::checkers::{self, Checker};
 use crate::faults::{Blow, Faults, Kind};
+use crate::field::Field;
 use crate::network::NodeIndex;
 use crate::queue::Micros;
 use crate::report::{Outcome, VersionLine};
 use crate::stream::derive;
 use crate::workers::Runner;
-use crate::world::{Boot, Costs, Factory, MachineSpec, Settings, World};
+use crate::world::{Boot, Costs, Factory, Load, MachineSpec, Settings, World};
 use littoral_fed::roster::{self, Register};
 use littoral_node::job::{JobError, JobSpec};
 use littoral_node::role::cloud::{Cloud, CloudIdentity};
@@ -22,7 +23,7 @@ use littoral_node::role::edge::{Edge, EdgeIdentity};
 use littoral_node::role::whole_cloud::WholeCloud;
 use littoral_node::role::{Entropy, Peer, Report, Role, Row, RowKey, Table};
 use littoral_node::work::{LocalData, Rows};
-use littoral_wire::message::{DataOffer, Role as Part, Work};
+use littoral_wire::message::{COHORT_MAX, DataOffer, Role as Part, Work};
 use littoral_wire::{JobId, NodeId, SecretKey};
 use std::sync::Arc;
 
@@ -82,11 +83,21 @@ fn name_of(names: &[String], kind: Kind, number: usize) -> String {
 
 impl Fleet {
     pub fn new(fleet: FleetSpec) -> Result<Self, JobError> {
-        Self::under(None, fleet)
+        Self::among(fleet, &Field::default(), None)
     }
 
     /// The same, where some devices lie.
     pub fn under(attack: Option<&Attack>, fleet: FleetSpec) -> Result<Self, JobError> {
+        Self::among(fleet, &Field::default(), attack)
+    }
+
+    /// A fleet whose devices come and go, and differ in speed.
+    pub fn in_field(fleet: FleetSpec, field: &Field) -> Result<Self, JobError> {
+        Self::among(fleet, field, None)
+    }
+
+    /// All of it: devices that come and go, differ in speed, and some of which lie.
+    pub fn among(fleet: FleetSpec, field: &Field, attack: Option<&Attack>) -> Result<Self, JobError> {
         let job = JobSpec::parse(&fleet.job_toml)?.within_epsilon()?;
         let seed = fleet.seed;
         let mut settings = Settings::new(seed, fleet.faults.clone());
@@ -116,7 +127,10 @@ impl Fleet {
         // Who signs the roster is no machine of the fleet.
         let roster_key = SecretKey::from_bytes(derive(seed, "roster", 0));
         let devices: Vec<NodeId> = device_keys.iter().map(SecretKey::id).collect();
-        let register = Register::new(roster::sign(&roster_key, cloud.id, 1, &devices), &devices).ok();
+        // A roster is as long as a cohort at most; with more devices there is none, and no sum under `threat = "active"`.
+        let listed = devices.len() <= COHORT_MAX;
+        let sign = || Register::new(roster::sign(&roster_key, cloud.id, 1, &devices), &devices).ok();
+        let register = listed.then(sign).flatten();
         let mut machines = ids(Kind::Edge, Part::Edge, &edge_keys);
         let edges: Vec<Peer> = machines.iter().map(|(id, _, name)| Peer { id: *id, address: name.clone() }).collect();
         machines.extend(ids(Kind::Device, Part::Device, &device_keys));
@@ -130,12 +144,14 @@ impl Fleet {
         for (number, key) in edge_keys.iter().enumerate() {
             add(Kind::Edge, number, key, Vec::new(), Arc::new(NoData), edge_factory(cloud.clone()));
         }
+        let mut loads = Vec::with_capacity(fleet.devices);
         for (number, key) in device_keys.iter().enumerate() {
             // Its own edge first, then the next ones, the cloud last.
             let mut upstreams: Vec<Peer> =
                 (0..edges.len()).map(|i| edges[(number + i) % edges.len()].clone()).collect();
             upstreams.push(cloud.clone());
             let offer = DataOffer { name: job.data_set().into(), rows: rows[number] };
+            loads.push(load_of(&job, rows[number]));
             let data = Arc::clone(&data[number].1);
             add(
                 Kind::Device,
@@ -148,8 +164,16 @@ impl Fleet {
         }
         let algorithm = job.algorithm().name();
         let (name, limit_us) = (job.name().to_owned(), fleet.limit_ms.saturating_mul(1_000));
+        let names: Vec<String> = (0..fleet.devices).map(|number| name_of(&fleet.names, Kind::Device, number)).collect();
+        for (number, load) in loads.into_iter().enumerate() {
+            world.load(number, load);
+        }
+        world.place(field, &names);
+        world.with_conditions(job.text().eligibility.is_some());
         world.begin(1_000_000);
-        Ok(Self { world, name, algorithm, faulty: fleet.faults != Faults::default(), limit_us })
+        // Whoever is away comes back before the last verdicts.
+        let faulty = fleet.faults != Faults::default() || field.availability.is_some();
+        Ok(Self { world, name, algorithm, faulty, limit_us })
     }
 
     pub fn world(&self) -> &World {
@@ -257,6 +281,24 @@ pub fn run_twice(
     Ok(second)
 }
 
+/// What a device with so many rows has to do for a job: a step for each batch of each epoch, or as many as its privacy says. A
+/// look without training costs a third of an epoch: the way back through the model is twice the way there.
+fn load_of(job: &JobSpec, rows: u64) -> Load {
+    let local = &job.text().local;
+    // Texts are offered by their characters.
+    let rows = job.text().data.schema.text.as_ref().map_or(rows, |text| rows / u64::from(text.window.max(1)));
+    let train = rows - (rows as f64 * job.text().data.held_out).round() as u64;
+    let epoch = match local.batch {
+        0 => 1,
+        batch => train.div_ceil(batch.into()),
+    };
+    let train = match job.example_noise() {
+        Some(noise) => noise.steps,
+        None => epoch * u64::from(local.epochs),
+    };
+    Load { train: train.max(1), look: epoch.div_ceil(3).max(1) }
+}
+
 /// The job's row, as the cloud stores it at submission.
 fn submitted(toml: &str) -> Row {
     let value = serde_json::json!({ "toml": toml, "submitted_by": "sim", "at_ms": 0 });
@@ -313,5 +355,7 @@ fn device_factory(cloud: NodeId, upstreams: Vec<Peer>, offer: DataOffer, roster:
     })
 }
 
+#[cfg(test)]
+mod field_tests;
 #[cfg(test)]
 mod tests;

@@ -4,8 +4,8 @@
 //! wants to see an algorithm on a thousand devices in a minute, and whoever changes a role, who wants to know what
 //! happens when machines die at the worst moment.
 //!
-//! Three nouns: a [`world`] runs machines, a [`fleet`] is a cloud, edges and devices in a world with a job, and
-//! [`checkers`] watch what must always hold. There is no socket, no file, no wall clock and no thread whose timing
+//! Four nouns: a [`world`] runs machines, a [`fleet`] is a cloud, edges and devices in a world with a job, the [`field`]
+//! is when devices are there and how fast, and [`checkers`] watch what must always hold. There is no socket, no file, no wall clock and no thread whose timing
 //! could show.
 #![forbid(unsafe_code)]
 
@@ -14,6 +14,7 @@ pub mod checkers;
 pub mod disk;
 pub mod drill;
 pub mod faults;
+pub mod field;
 pub mod fleet;
 pub mod network;
 pub mod queue;

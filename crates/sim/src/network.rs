@@ -67,6 +67,8 @@ pub struct Network {
     generations: Vec<u32>,
     free: Vec<u32>,
     cuts: Vec<Cut>,
+    /// Of machines whose link is slower than its class's: by node, what it sends and what it receives.
+    rates: Vec<[u64; 2]>,
     shapes: [LinkShape; 2],
     refused: f64,
     timeout_us: Micros,
@@ -85,6 +87,7 @@ impl Network {
             generations: Vec::new(),
             free: Vec::new(),
             cuts: Vec::new(),
+            rates: Vec::new(),
             shapes: [faults.device_link.clone(), faults.edge_link.clone()],
             refused: faults.refused,
             timeout_us: faults.timeout_ms * 1_000,
@@ -108,6 +111,22 @@ impl Network {
 
     pub fn timeout_us(&self) -> Micros {
         self.timeout_us
+    }
+
+    /// A machine's own bandwidth, bytes per second from it and to it; 0: as its link's class has it.
+    pub fn limit(&mut self, node: NodeIndex, up: u64, down: u64) {
+        let node = node as usize;
+        if self.rates.len() <= node {
+            self.rates.resize(node + 1, [0, 0]);
+        }
+        self.rates[node] = [up, down];
+    }
+
+    /// The narrowest place on the way; 0: unlimited.
+    fn bytes_per_s(&self, class: Class, from: NodeIndex, to: NodeIndex) -> u64 {
+        let own = |node: NodeIndex, way: usize| self.rates.get(node as usize).map_or(0, |rates| rates[way]);
+        let all = [self.shapes[class as usize].bytes_per_s, own(from, 0), own(to, 1)];
+        all.into_iter().filter(|rate| *rate > 0).min().unwrap_or(0)
     }
 
     pub fn cut(&mut self, now: Micros, cut: Cut) {
@@ -210,7 +229,8 @@ impl Network {
         }
         let overtakes = self.reorder.chance(shape.reorder);
         let again = self.duplicate.chance(shape.duplicate).then(|| shape.delay_us + delay);
-        let transmit = (bytes as u64 * 1_000_000).checked_div(shape.bytes_per_s).unwrap_or(0);
+        let rate = self.bytes_per_s(class, from, to);
+        let transmit = (bytes as u64 * 1_000_000).checked_div(rate).unwrap_or(0);
         let link = self.link_mut(number)?;
         let ready_at = link.ready_at;
         let way = &mut link.ways[end];
@@ -274,6 +294,24 @@ mod tests {
         assert_eq!(injected.total(), 0);
         let (all, _) = arrivals(LinkShape { jitter_us: 5_000, loss: 0.2, ..LinkShape::default() }, 1_000);
         assert!(all.is_sorted(), "loss and jitter delay, they do not reorder");
+    }
+
+    #[test]
+    fn the_narrowest_place_decides() {
+        let (mut network, link) = network(LinkShape { bytes_per_s: 1_000_000, ..LinkShape::default() });
+        network.limit(0, 500_000, 2_000_000);
+        let mut injected = Injected::default();
+        let mut send = |end| network.send(0, link, end, 1_000, &mut injected);
+        assert_eq!(
+            send(0),
+            Some(Sending::Arrives { at: 3_000, again_at: None }),
+            "2 ms on its own uplink, 1 ms under way"
+        );
+        assert_eq!(
+            send(1),
+            Some(Sending::Arrives { at: 2_000, again_at: None }),
+            "its downlink is wider than the link"
+        );
     }
 
     #[test]

@@ -4,11 +4,14 @@
 //! place. Looking at all rows to find a schema is right only here, where one machine plays the whole fleet.
 
 use crate::output::Failure;
+use crate::partition::source::misfit;
+use crate::sites::sites;
 use littoral_fed::algorithm::AlgorithmSpec;
 use littoral_fed::algorithm::fedavg::FedAvg;
 use littoral_fed::masks::SecureAggregation;
 use littoral_fed::round::{Cohort, Pace};
 use littoral_model::{Activation, Initial, Loss, ModelSpec};
+use littoral_node::data::partition::Shares;
 use littoral_node::data::{self, DataError, Limits, Prepared, Problem, Schema, Source, infer};
 use littoral_node::job::{DataText, JobSpec, JobText, LocalText, OptimiserText, PrecisionText, RoundsText};
 use std::borrow::Cow;
@@ -97,6 +100,45 @@ impl DataSet {
         Self::of(&set, "site", Cow::Owned(csv), Source::of(path), label, recipe)
     }
 
+    /// The devices' folders of `littoral partition`: the whole table, and which rows each device has.
+    pub fn of_folder(folder: &Path, label: &str) -> Result<(Self, Shares), Failure> {
+        let place = || folder.display().to_string();
+        let (mut header, mut shares) = (None::<(String, Vec<String>)>, Shares::new());
+        let mut out = csv::Writer::from_writer(Vec::new());
+        let mut next = 0;
+        for site in sites(folder)? {
+            let (set, source, path) = site.table()?;
+            let limits = Limits { file_bytes: FILE_BYTES_MAX, ..Limits::default() };
+            let file = || path.display().to_string();
+            let bytes = std::fs::File::open(&path)
+                .map_err(|e| Failure::new("the data cannot be read", file(), "a CSV file", e))?;
+            let (names, records) = data::read::csv::records(bytes, &source.dialect(), &limits)
+                .map_err(|e| misfit(e.in_file(&file()).into()))?;
+            match &header {
+                None => out.write_record(&names).map_err(|e| Failure::new("no table", place(), "memory", e))?,
+                Some((known, columns)) if *known != set || *columns != names => {
+                    let expected = format!("the data set `{known}` with the columns of the first device");
+                    return Err(Failure::new("the devices' data is no table to share", file(), expected, "others"));
+                }
+                Some(_) => {}
+            }
+            header.get_or_insert((set, names));
+            shares.push((next..next + records.len()).collect());
+            next += records.len();
+            for record in &records {
+                out.write_byte_record(record).map_err(|e| Failure::new("no table", place(), "memory", e))?;
+            }
+        }
+        let Some((set, _)) = header else {
+            let expected = "folders with a device.toml each, as `littoral partition` writes them";
+            return Err(Failure::new("the data cannot be read", place(), expected, "none"));
+        };
+        let csv = out.into_inner().unwrap_or_default();
+        let recipe = Recipe { model: hidden(32), rounds: 30, epochs: 2, batch: 16, learning_rate: 0.1 };
+        let whole = Self::of(&set, "site", Cow::Owned(csv), Source::of(format!("{set}.csv")), label, recipe)?;
+        Ok((whole, shares))
+    }
+
     fn of(
         set: &str,
         site: &'static str,
@@ -107,7 +149,7 @@ impl DataSet {
     ) -> Result<Self, Failure> {
         let limits = Limits::default();
         let file = source.files.first().map(|file| file.display().to_string()).unwrap_or_default();
-        let wrong = |e: data::DataError| misfit(&file, &csv, source.dialect().delimiter, e);
+        let wrong = |e: data::DataError| misfit_of(&file, &csv, source.dialect().delimiter, e);
         separated(&file, &csv, source.dialect().delimiter)?;
         let found = infer::schema(|| Ok(&csv[..]), &source.dialect(), label, &limits).map_err(wrong)?;
         let schema = found.schema;
@@ -168,13 +210,14 @@ impl DataSet {
             differential_privacy: None,
             robust: None,
             compression: None,
+            eligibility: None,
         };
         JobSpec::check(text).map_err(|e| Failure::new("the job was refused", e.place, e.expected, e.got))
     }
 }
 
 /// A mistake in the file, with its line and column if it has them.
-fn misfit(file: &str, csv: &[u8], delimiter: u8, e: DataError) -> Failure {
+fn misfit_of(file: &str, csv: &[u8], delimiter: u8, e: DataError) -> Failure {
     let mut place = file.to_owned();
     if let Some(line) = e.row.and_then(|row| line_of(csv, delimiter, row)) {
         place += &format!(", line {line}");

@@ -44,12 +44,15 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
+/// Processes of one trial.
+const DEVICES_MAX: usize = 256;
+
 #[derive(clap::Args, Debug)]
 pub struct Args {
     #[arg(from_global)]
     pub json: bool,
     /// Devices, each with its own share of the data
-    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=256))]
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=DEVICES_MAX as i64))]
     devices: u32,
     /// Edge servers; with none, devices dial the cloud
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(0..=32))]
@@ -60,7 +63,7 @@ pub struct Args {
     /// A table that ships with Littoral
     #[arg(long, value_enum, default_value = "breast_cancer", conflicts_with = "data")]
     dataset: Shipped,
-    /// A CSV file of your own instead
+    /// A CSV file of your own instead; or a folder of `littoral partition`, with as many devices as it has
     #[arg(long, value_name = "FILE", requires = "label")]
     data: Option<PathBuf>,
     /// The column of --data that is to be predicted: classes
@@ -87,13 +90,28 @@ pub struct Args {
     chat_model: Option<PathBuf>,
 }
 
-pub fn run(args: Args) -> Result<(), Failure> {
+pub fn run(mut args: Args) -> Result<(), Failure> {
     let began = Instant::now();
-    let data = match (&args.data, &args.label) {
-        (Some(file), Some(label)) => DataSet::of_file(file, label)?,
-        _ => DataSet::shipped(args.dataset)?,
+    let (data, given) = match (&args.data, &args.label) {
+        (Some(folder), Some(label)) if folder.is_dir() => {
+            let (data, given) = DataSet::of_folder(folder, label)?;
+            (data, Some(given))
+        }
+        (Some(file), Some(label)) => (DataSet::of_file(file, label)?, None),
+        _ => (DataSet::shipped(args.dataset)?, None),
     };
-    let shares = Shares::cut(&data, args.devices as usize, args.seeds)?;
+    let shares = match given {
+        None => Shares::cut(&data, args.devices as usize, args.seeds)?,
+        Some(given) => {
+            if given.len() > DEVICES_MAX || args.seeds > 1 {
+                let expected = format!("a partition into 1 to {DEVICES_MAX} devices, and one seed");
+                let got = format!("{} devices, {} seeds", given.len(), args.seeds);
+                return Err(Failure::new("the trial does not begin", "--data", expected, got));
+            }
+            args.devices = given.len() as u32;
+            Shares::given(&data, vec![given])?
+        }
+    };
     let runtime = runtime()?;
     let stopped = || Failure::new("the trial ends", "littoral up", "all its rounds", "a signal to stop");
     let chat = match args.chat || args.chat_model.is_some() {

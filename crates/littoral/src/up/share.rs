@@ -28,6 +28,10 @@ pub struct Shares {
 
 impl Shares {
     pub fn cut(data: &DataSet, devices: usize, seeds: u64) -> Result<Self, Failure> {
+        let cut = |seed| {
+            partition::dirichlet(data.classes(), devices, ALPHA, ROWS_MIN, seed)
+                .map_err(|e| Failure::new("the data cannot be shared out", e.field, e.allowed, e.value))
+        };
         let (rows, needed) = (data.rows.rows(), devices * ROWS_MIN);
         if rows < needed {
             let file = data.source.files.first().map(|file| file.display().to_string()).unwrap_or_default();
@@ -35,16 +39,16 @@ impl Shares {
             return Err(Failure::new("the data cannot be shared out", file, expected, format!("{rows} rows"))
                 .hint("give more rows, or fewer --devices"));
         }
+        Self::given(data, (1..=seeds).map(cut).collect::<Result<_, _>>()?)
+    }
+
+    /// Shares that are known already, by seed.
+    pub fn given(data: &DataSet, rows: Vec<partition::Shares>) -> Result<Self, Failure> {
         let mut reader =
             csv::ReaderBuilder::new().delimiter(data.source.dialect().delimiter).from_reader(&data.csv[..]);
         let damaged = |e: csv::Error| Failure::new("the data does not fit", &data.set, "records of a CSV file", e);
         let header = reader.byte_headers().map_err(damaged)?.clone();
         let records = reader.byte_records().collect::<Result<Vec<_>, _>>().map_err(damaged)?;
-        let cut = |seed| {
-            partition::dirichlet(data.classes(), devices, ALPHA, ROWS_MIN, seed)
-                .map_err(|e| Failure::new("the data cannot be shared out", e.field, e.allowed, e.value))
-        };
-        let rows = (1..=seeds).map(cut).collect::<Result<_, _>>()?;
         Ok(Self { header, records, rows })
     }
 

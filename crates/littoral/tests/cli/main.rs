@@ -2,6 +2,7 @@
 
 mod ends;
 mod enrolment;
+mod field;
 mod full_disk;
 mod inspect;
 mod kinds;

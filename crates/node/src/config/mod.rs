@@ -16,7 +16,9 @@ mod error;
 mod roles;
 
 pub use error::ConfigError;
-pub use roles::{CloudConfig, DeviceConfig, DeviceLimits, EdgeConfig, Limits, MasksName, Network, TransportName};
+pub use roles::{
+    CloudConfig, ConditionsConfig, DeviceConfig, DeviceLimits, EdgeConfig, Limits, MasksName, Network, TransportName,
+};
 
 use crate::toml_text::line_of_field;
 use serde::de::DeserializeOwned;

@@ -2,6 +2,7 @@
 
 use super::{Config, socket_address};
 use crate::data::{Sources, limits};
+use crate::job::Conditions;
 use crate::transport::{Address, AutoOptions, Mode, NodeId, Proxy, ProxyLogin, QuicOptions, TcpOptions};
 use littoral_wire::message::OFFERS_MAX;
 use serde::{Deserialize, Serialize};
@@ -58,6 +59,7 @@ pub struct DeviceConfig {
     pub log: String,
     pub network: Network,
     pub limits: DeviceLimits,
+    pub conditions: ConditionsConfig,
     pub data: Sources,
 }
 
@@ -72,6 +74,39 @@ pub enum MasksName {
     Honest,
     /// Masks against a cloud that lies.
     Active,
+}
+
+/// How a device knows in what state its machine is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ConditionsConfig {
+    /// A program and its arguments, run in the file's folder; empty: as the system tells.
+    pub command: String,
+    /// The machine is idle below this load of the last minute for each core.
+    pub idle_load: f64,
+    /// The rest: what holds where it cannot be found out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub charging: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub idle: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unmetered: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_mb: Option<u64>,
+}
+
+impl Default for ConditionsConfig {
+    fn default() -> Self {
+        Self { command: String::new(), idle_load: 0.75, charging: None, idle: None, unmetered: None, memory_mb: None }
+    }
+}
+
+impl ConditionsConfig {
+    /// What holds where it cannot be found out.
+    pub fn assumed(&self) -> Conditions {
+        let Self { charging, idle, unmetered, memory_mb, .. } = *self;
+        Conditions { charging, idle, unmetered, memory_mb }
+    }
 }
 
 /// How a machine dials.
@@ -155,6 +190,7 @@ impl Default for DeviceConfig {
             log: "info".into(),
             network: Network::default(),
             limits: DeviceLimits::default(),
+            conditions: ConditionsConfig::default(),
             data: Sources::new(),
         }
     }
@@ -234,6 +270,10 @@ impl Config for DeviceConfig {
         at_least("limits.queue_mb_max", QUEUE_MB_MIN, self.limits.queue_mb_max as u64)?;
         at_least("limits.stall_ms", 1, self.limits.stall_ms)?;
         at_least("limits.file_mb_max", 1, self.limits.file_mb_max)?;
+        let idle_load = self.conditions.idle_load;
+        if !(idle_load > 0.0 && idle_load <= 100.0) {
+            return Err(("conditions.idle_load", "a number above 0, at most 100".into(), idle_load.to_string()));
+        }
         if self.data.len() > OFFERS_MAX {
             return Err(("data", format!("at most {OFFERS_MAX} data sets"), self.data.len().to_string()));
         }

@@ -39,6 +39,40 @@ impl Array {
         self.shape.iter().skip(1).product()
     }
 
+    /// These rows, in this order.
+    #[must_use]
+    pub fn select(&self, rows: &[usize]) -> Self {
+        fn pick<T: Copy>(values: &[T], width: usize, rows: &[usize]) -> Vec<T> {
+            rows.iter().flat_map(|row| &values[row * width..(row + 1) * width]).copied().collect()
+        }
+        let width = self.row_width();
+        let elements = match &self.elements {
+            Elements::U8(values) => Elements::U8(pick(values, width, rows)),
+            Elements::I64(values) => Elements::I64(pick(values, width, rows)),
+            Elements::F32(values) => Elements::F32(pick(values, width, rows)),
+            Elements::F64(values) => Elements::F64(pick(values, width, rows)),
+        };
+        let mut shape = self.shape.clone();
+        shape.iter_mut().take(1).for_each(|length| *length = rows.len());
+        Self { shape, elements }
+    }
+
+    /// Adds another array's rows, if they are of the same shape and type.
+    pub fn append(&mut self, more: Self) -> bool {
+        if self.shape.is_empty() || self.shape.get(1..) != more.shape.get(1..) {
+            return false;
+        }
+        match (&mut self.elements, more.elements) {
+            (Elements::U8(values), Elements::U8(more)) => values.extend(more),
+            (Elements::I64(values), Elements::I64(more)) => values.extend(more),
+            (Elements::F32(values), Elements::F32(more)) => values.extend(more),
+            (Elements::F64(values), Elements::F64(more)) => values.extend(more),
+            _ => return false,
+        }
+        self.shape[0] += more.shape[0];
+        true
+    }
+
     /// One element as f64 (integers beyond 2^53 round).
     pub fn number(&self, index: usize) -> Option<f64> {
         match &self.elements {

@@ -1,4 +1,4 @@
-//! The one place that opens a device's data files. Everything else works on bytes.
+//! The one place that opens a device's data files, but for [`super::records`]. Everything else works on bytes.
 
 use std::fs::{self, File};
 use std::io::{self, BufReader, Read};
@@ -95,12 +95,12 @@ pub fn load_csv(
     Ok(apply::table::rows(&table, schema, &plan, limits).map_err(|error| error.in_file(name))?)
 }
 
-struct Opening<'a> {
-    source: &'a Source,
-    schema: &'a Schema,
-    plan: &'a Plan,
-    base: &'a Path,
-    limits: &'a Limits,
+pub(super) struct Opening<'a> {
+    pub(super) source: &'a Source,
+    pub(super) schema: &'a Schema,
+    pub(super) plan: &'a Plan,
+    pub(super) base: &'a Path,
+    pub(super) limits: &'a Limits,
 }
 
 impl Opening<'_> {
@@ -220,7 +220,7 @@ impl Opening<'_> {
         Ok((Prepared { features, labels: Labels::Classes { ids, classes: images.classes.len() as u32 } }, report))
     }
 
-    fn file(&self, file: &Path) -> Result<BufReader<File>, DataError> {
+    pub(super) fn file(&self, file: &Path) -> Result<BufReader<File>, DataError> {
         let unreadable = |error: io::Error| unreadable(&error).in_file(&shown(file));
         let opened = File::open(self.base.join(file)).map_err(unreadable)?;
         let bytes = opened.metadata().map_err(unreadable)?.len();
@@ -232,7 +232,7 @@ impl Opening<'_> {
         Ok(BufReader::with_capacity(1 << 16, opened))
     }
 
-    fn open(&self, file: &Path) -> Result<Box<dyn Read>, DataError> {
+    pub(super) fn open(&self, file: &Path) -> Result<Box<dyn Read>, DataError> {
         gunzip(self.file(file)?).map_err(|error| unreadable(&error).in_file(&shown(file)))
     }
 
@@ -246,7 +246,7 @@ impl Opening<'_> {
 }
 
 /// A folder's entries by name, without hidden ones, so that the order does not depend on the file system.
-fn entries(folder: &Path) -> Result<Vec<(String, PathBuf)>, DataError> {
+pub(super) fn entries(folder: &Path) -> Result<Vec<(String, PathBuf)>, DataError> {
     let failed = |error: io::Error| unreadable(&error).in_file(&shown(folder));
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).map_err(failed)? {
@@ -265,7 +265,7 @@ fn entries(folder: &Path) -> Result<Vec<(String, PathBuf)>, DataError> {
     Ok(found)
 }
 
-fn is_image(name: &str) -> bool {
+pub(super) fn is_image(name: &str) -> bool {
     let ending = name.rsplit_once('.').map_or("", |(_, ending)| ending).to_lowercase();
     matches!(ending.as_str(), "png" | "jpg" | "jpeg")
 }

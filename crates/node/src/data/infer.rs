@@ -96,7 +96,7 @@ pub fn schema<R: Read>(
 }
 
 /// In numerical order if all are integers (9 before 10), else alphabetical.
-fn sorted(dictionary: &[String]) -> Vec<String> {
+pub(super) fn sorted(dictionary: &[String]) -> Vec<String> {
     let mut values = dictionary.to_vec();
     match dictionary.iter().map(|value| value.parse::<i64>()).collect::<Result<Vec<_>, _>>() {
         Ok(_) => values.sort_by_key(|value| value.parse::<i64>().unwrap_or(0)),

@@ -10,7 +10,7 @@
 //!       -> split (train, held out) -> statistics: Sums -> the fleet's Standardisation -> training
 //! ```
 //!
-//! Invariants: rows never leave the device, only their [`statistics::Sums`] do. Only [`files`] opens paths. Every reader
+//! Invariants: rows never leave the device, only their [`statistics::Sums`] do. Only [`files`] and [`records`] open paths. Every reader
 //! is total and bounded by [`limits`]. Equal rows give equal statistics, bit for bit, wherever they lie.
 //!
 //! ```
@@ -45,6 +45,7 @@ pub mod partition;
 pub mod prepared;
 mod random;
 pub mod read;
+pub mod records;
 pub mod schema;
 pub mod split;
 pub mod statistics;

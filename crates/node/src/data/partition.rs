@@ -1,10 +1,25 @@
 //! One data set cut into shares for n devices, for `up`, `sim` and `partition`.
 //!
 //! Real devices have their own data; a partition imitates how differently they may look. All are deterministic in the
-//! seed, give every row to exactly one device, and list each share in ascending order.
+//! seed, give every row to exactly one device, and list each share in ascending order. They cost O(rows + devices x
+//! classes) and hold nothing but row numbers, so that a hundred thousand devices can share in memory.
+//!
+//! [`split`] names the ways to cut, [`quantity`] and [`labels`] are two of them, [`feature`] changes what devices see
+//! instead of who gets it, [`skew`] says how uneven the result is.
 
 use super::error::Invalid;
 use super::random::{below, ln_gamma_draw, seeded, shuffle};
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+pub mod feature;
+mod labels;
+mod quantity;
+pub mod skew;
+pub mod split;
+
+pub use labels::by_label;
+pub use quantity::{SizeLaw, by_quantity};
 
 /// Each device's rows.
 pub type Shares = Vec<Vec<usize>>;
@@ -55,14 +70,21 @@ pub fn dirichlet(classes: &[u32], devices: usize, alpha: f64, rows_min: usize, s
             start = end;
         }
     }
+    // The largest share first, of equal ones the first device's. Sizes in here may be out of date: they are compared
+    // again when they come up.
+    let mut largest: BinaryHeap<_> =
+        shares.iter().enumerate().map(|(device, rows)| (rows.len(), Reverse(device))).collect();
     for device in 0..devices {
         while shares[device].len() < rows_min {
             // The largest share has more than `rows_min`, as long as some device has fewer: rows >= devices * rows_min.
-            let largest =
-                (0..devices).fold(0, |best, next| if shares[next].len() > shares[best].len() { next } else { best });
-            let taken = below(&mut random, shares[largest].len());
-            let row = shares[largest].swap_remove(taken);
+            let Some((rows, Reverse(giver))) = largest.pop() else { break };
+            if shares[giver].len() != rows {
+                continue;
+            }
+            let taken = below(&mut random, rows);
+            let row = shares[giver].swap_remove(taken);
             shares[device].push(row);
+            largest.push((rows - 1, Reverse(giver)));
         }
     }
     Ok(ascending(shares))

@@ -36,12 +36,12 @@ pub(super) fn shuffle<T>(random: &mut impl Rng, items: &mut [T]) {
 }
 
 /// Uniform in (0, 1), 53 bits, never 0.
-fn unit(random: &mut impl Rng) -> f64 {
+pub(super) fn unit(random: &mut impl Rng) -> f64 {
     ((random.next_u64() >> 11) as f64 + 0.5) / (1u64 << 53) as f64
 }
 
 /// Box and Muller.
-fn normal(random: &mut impl Rng) -> f64 {
+pub(super) fn normal(random: &mut impl Rng) -> f64 {
     (-2.0 * log(unit(random))).sqrt() * cos(std::f64::consts::TAU * unit(random))
 }
 

@@ -5,7 +5,7 @@ use super::edge::peer;
 use super::enrol::Enrolment;
 use super::listen::dialler;
 use super::running::{collect, host_settings};
-use super::{DeployError, Running, folder};
+use super::{DeployError, Running, conditions, folder};
 use crate::config::{DeviceConfig, MasksName};
 use crate::host::{self, OnReport, World, keys};
 use crate::role::device::{Device, DeviceIdentity};
@@ -77,8 +77,10 @@ pub async fn start_device(config: &DeviceConfig, base: &Path, on_report: OnRepor
     let objects = store.objects();
     collect(&objects, &role, &on_report);
     let (store, data) = (Arc::new(store), Arc::new(DeviceData::new(sources, base, limits)));
+    let told = on_report.clone();
     let world = World { transport, store, objects, data, on_report };
     let handle = host::start(Box::new(role), world, host_settings(config.threads, &config.limits.of_links(), None));
+    conditions::watch(&handle, &config.conditions, base, told);
     Ok(Running { id, name, address: None, handle })
 }
 

@@ -14,6 +14,7 @@
 //! run until a future says stop. Not here: reading the environment, printing, signals; that is the command's business.
 
 mod cloud;
+mod conditions;
 pub mod data;
 mod device;
 mod edge;

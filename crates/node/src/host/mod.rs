@@ -135,6 +135,12 @@ impl Handle {
         let _ = self.inputs.send(Input::Event(event));
     }
 
+    /// The same, for somebody who outlives the handle. Tells whether the run goes on.
+    pub fn sender(&self) -> impl Fn(Event) -> bool + Send + 'static {
+        let inputs = self.inputs.clone();
+        move |event| inputs.send(Input::Event(event)).is_ok()
+    }
+
     /// Where others can dial this host.
     pub fn addresses(&self) -> Vec<Address> {
         self.transport.local_addresses()

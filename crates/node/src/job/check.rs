@@ -1,6 +1,6 @@
 //! What a job may say. All that is wrong and can be seen by itself is said at once.
 
-use super::{JobError, JobText, OptimiserText};
+use super::{Eligibility, JobError, JobText, OptimiserText};
 use littoral_fed::algorithm::Algorithm;
 use littoral_fed::plan::PlanError;
 use littoral_fed::round::{Pace, Settings};
@@ -22,6 +22,7 @@ pub(super) fn parts(text: &JobText) -> Result<Parts, JobError> {
     note(&mut wrong, name("data.set", &text.data.set));
     note(&mut wrong, held_out(text.data.held_out));
     note(&mut wrong, text.local.check());
+    note(&mut wrong, text.eligibility.as_ref().map_or(Ok(()), Eligibility::check));
     let algorithm = note(&mut wrong, algorithm(text));
     let settings = note(&mut wrong, settings(text));
     // A model is measured by the schema.

@@ -6,12 +6,14 @@
 
 mod check;
 pub mod compression;
+mod eligibility;
 pub mod privacy;
 mod robust;
 mod text;
 mod version;
 
 pub use compression::{CompressionText, Map, MapOf, Uplink};
+pub use eligibility::{Conditions, Eligibility};
 pub use privacy::{Guarantee, Terms};
 pub use text::{DataText, JobText, LocalText, OptimiserText, PrecisionText, RoundsText, SAMPLE_TOML};
 pub use version::{BLOCK, VersionLayout};
@@ -430,6 +432,7 @@ impl JobSpec {
         }
         out.extend(plan.remark());
         out.extend(robust::remarks(self));
+        out.extend(self.inner.text.eligibility.as_ref().and_then(Eligibility::remark));
         if self.private() {
             out.push(privacy::sentences(&self.inner.text, self.guarantees()));
         }

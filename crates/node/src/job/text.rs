@@ -1,6 +1,6 @@
 //! A job as it is written.
 
-use super::{CompressionText, JobError};
+use super::{CompressionText, Eligibility, JobError};
 use crate::data::Schema;
 use littoral_fed::algorithm::AlgorithmSpec;
 use littoral_fed::dp::DifferentialPrivacy;
@@ -38,6 +38,9 @@ pub struct JobText {
     /// Fewer bytes: what devices send is mapped to less, or coded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub compression: Option<CompressionText>,
+    /// In what state devices take part.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub eligibility: Option<Eligibility>,
     /// Released models hardly depend on any one device.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub differential_privacy: Option<DifferentialPrivacy>,

@@ -17,6 +17,7 @@ use super::links::{Links, TICK_MS};
 use super::redial::{Redial, draw};
 use super::said::Said;
 use super::{Effect, Entropy, Event, LinkId, Millis, Peer, Report, Role, Row, RowKey, Table, Timer, WorkId, Write};
+use crate::job::Conditions;
 use crate::work::{Output, Work, WorkFault};
 use account::TakenPart;
 use littoral_fed::included::{Included, check_verdict};
@@ -178,6 +179,8 @@ pub struct Device {
     /// Why work failed, by job.
     said: Said<JobId>,
     next_work: u64,
+    /// In what state the machine is, as far as its host has said.
+    conditions: Conditions,
     /// The number of the newest roster seen.
     newest_roster: u64,
     /// Ticks with something sealed.
@@ -304,6 +307,7 @@ impl Device {
             offering: BTreeSet::new(),
             said: Said::default(),
             next_work: 0,
+            conditions: Conditions::default(),
             newest_roster,
             ticks: 0,
         }
@@ -470,7 +474,8 @@ impl Device {
         }
         let too_open = self.identity.masks.and_then(|least| task.shows_too_much(least));
         let spec = Arc::clone(&task.spec);
-        if let Some(why) = too_open.or_else(|| self.spent(collection, &spec)) {
+        let unfit = || self.ineligible(&spec);
+        if let Some(why) = too_open.or_else(unfit).or_else(|| self.spent(collection, &spec)) {
             self.tasks.remove(&collection);
             return self.decline(collection, why, effects);
         }
@@ -487,6 +492,12 @@ impl Device {
         let window = FETCH_WINDOW / (1 + task.before.len());
         let fetches = objects.map(|object| Fetch::begin(object, link, window, effects)).collect();
         task.stage = TaskStage::Fetching(fetches);
+    }
+
+    /// Why this machine's state keeps it out. A job of another release is refused by the work.
+    fn ineligible(&self, spec: &[u8]) -> Option<String> {
+        let told = crate::job::Task::decode(spec).ok()?;
+        told.spec.text().eligibility.as_ref()?.unmet(&self.conditions)
     }
 
     fn fetches_of(&mut self, object: ObjectId) -> impl Iterator<Item = &mut Fetch> {
@@ -807,6 +818,7 @@ impl Role for Device {
             }
             Event::Loaded { object, bytes, .. } => self.loaded(object, bytes, effects),
             Event::Worked { id, result } => self.worked(id, result, effects),
+            Event::Conditions(now) => self.conditions = now,
         }
     }
 

@@ -32,6 +32,7 @@ pub mod whole_cloud;
 
 pub use entropy::Entropy;
 
+use crate::job::Conditions;
 use crate::work::{Output, Work, WorkFault};
 use littoral_wire::message::{Collection, JobId};
 use littoral_wire::object::Manifest;
@@ -116,6 +117,8 @@ pub enum Event {
         id: WorkId,
         result: Result<Output, WorkFault>,
     },
+    /// To a device: in what state its machine is, at first and whenever it changes.
+    Conditions(Conditions),
 }
 
 /// What shall be done.

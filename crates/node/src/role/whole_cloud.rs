@@ -147,6 +147,7 @@ impl Role for WholeCloud {
                 let part = if id.0 >= FIRST_WORK { Part::Edge } else { Part::Cloud };
                 self.run(now, part, Event::Worked { id, result }, effects);
             }
+            Event::Conditions(_) => {}
         }
     }
 

@@ -83,6 +83,12 @@ impl World {
 
     /// Stops a machine as `kill -9` does; `silent`: as a cut power line does, so that its peers learn it by waiting.
     fn crash(&mut self, node: NodeIndex, down_us: Micros, silent: bool) {
+        self.halt(node, silent);
+        self.queue.push(self.now + down_us, Happening::Boot { node });
+    }
+
+    /// The same, without an end.
+    pub(super) fn halt(&mut self, node: NodeIndex, silent: bool) {
         let now = self.now;
         // A sync that was under way may have been quick enough; what waited behind it was not.
         if !self.machines[node as usize].disk.is_full() && self.crash.chance(0.5) {
@@ -106,7 +112,6 @@ impl World {
         }
         self.trace.note(now, node, "crash", 0);
         self.show(node, Seen::Stopped);
-        self.queue.push(now + down_us, Happening::Boot { node });
     }
 
     /// The end of all misfortunes: whoever is down starts, whatever was cut is joined.
@@ -117,6 +122,7 @@ impl World {
             let machine = &mut self.machines[node as usize];
             machine.kill = None;
             machine.effects_left = None;
+            machine.away = false;
             machine.disk.set_full(false);
             if !machine.is_up() {
                 self.queue.push(self.now, Happening::Boot { node });

@@ -40,6 +40,15 @@ pub struct MachineSpec {
     pub factory: Factory,
 }
 
+/// How much local work is, in steps of training: what [`super::Costs::step_us`] is multiplied by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Load {
+    /// A round's training.
+    pub train: u64,
+    /// A look at all rows without training: statistics, evaluation.
+    pub look: u64,
+}
+
 pub struct Machine {
     pub kind: Kind,
     pub name: String,
@@ -51,6 +60,15 @@ pub struct Machine {
     pub(super) data: Arc<dyn LocalData>,
     /// How many times longer works take.
     pub(super) slowness: u64,
+    /// How many times faster, beside that; 1 is ordinary.
+    pub(super) speed: f64,
+    pub(super) load: Load,
+    /// 0: enough.
+    pub(super) memory_mb: u32,
+    /// Which device of the world's traces this is.
+    pub(super) trace: Option<u32>,
+    /// Its trace says that it is not there.
+    pub(super) away: bool,
     /// None while the machine is down.
     pub(super) role: Option<Box<dyn Role>>,
     /// Grows with every start and every stop.
@@ -107,6 +125,11 @@ impl Machine {
             factory: spec.factory,
             data: spec.data,
             slowness: 1,
+            speed: 1.0,
+            load: Load::default(),
+            memory_mb: 0,
+            trace: None,
+            away: false,
             role: None,
             life: 0,
             pending: VecDeque::new(),
@@ -117,6 +140,13 @@ impl Machine {
             kill: None,
             effects_left: None,
         }
+    }
+
+    /// How long a work takes here that takes `cost` on a machine of ordinary speed.
+    pub(super) fn takes(&self, cost: Micros) -> Micros {
+        let cost = cost.saturating_mul(self.slowness);
+        // Division and rounding of IEEE 754 are the same everywhere.
+        if self.speed == 1.0 { cost } else { (cost as f64 / self.speed).round() as Micros }
     }
 
     pub fn is_up(&self) -> bool {

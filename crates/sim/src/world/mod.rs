@@ -10,18 +10,20 @@
 //! Read in this order: `machine.rs`, this file, `perform.rs`, `blows.rs`.
 
 mod blows;
+mod field;
 mod machine;
 mod perform;
 #[cfg(test)]
 mod tests;
 mod trace;
 
-pub use machine::{Boot, Factory, Machine, MachineSpec};
+pub use machine::{Boot, Factory, Load, Machine, MachineSpec};
 pub use trace::{Fingerprint, Trace};
 
 use crate::attack::Liars;
 use crate::checkers::{Checker, Seen};
 use crate::faults::{Faults, Injected, Kill, Kind, Moment, Plan};
+use crate::field::Availability;
 use crate::network::{Class, End, Network, NodeIndex};
 use crate::queue::{Micros, Queue};
 use crate::stream::{Stream, derive};
@@ -29,6 +31,7 @@ use crate::workers::{Runner, Workers};
 use littoral_node::role::{Effect, Event, Kernels, LinkId, Millis, Peer, Report, Table, Timer, WorkId, Write};
 use littoral_node::work::Work;
 use littoral_tensor::quant::KERNELS;
+use littoral_wire::message::Work as Part;
 use littoral_wire::{Message, NodeId, ObjectId, SecretKey, Wire};
 use machine::Pending;
 use std::collections::HashMap;
@@ -37,13 +40,27 @@ use std::sync::Arc;
 /// How long works take on a machine of ordinary speed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Costs {
+    /// A device's work, whatever it is.
     pub local_us: Micros,
     pub cloud_us: Micros,
+    /// Instead of `local_us`, for each step of training: who has more rows takes longer. 0: not asked for.
+    pub step_us: Micros,
+}
+
+impl Costs {
+    fn of(&self, work: &Work, load: Load) -> Micros {
+        match work {
+            Work::Local { .. } if self.step_us == 0 => self.local_us,
+            Work::Local { collection, .. } if collection.work == Part::Train => self.step_us.saturating_mul(load.train),
+            Work::Local { .. } => self.step_us.saturating_mul(load.look),
+            _ => self.cloud_us,
+        }
+    }
 }
 
 impl Default for Costs {
     fn default() -> Self {
-        Self { local_us: 300_000, cloud_us: 50_000 }
+        Self { local_us: 300_000, cloud_us: 50_000, step_us: 0 }
     }
 }
 
@@ -81,6 +98,7 @@ enum Happening {
     Synced { node: NodeIndex, life: u32 },
     Blow { source: usize },
     DiskFree { node: NodeIndex },
+    Turn { node: NodeIndex },
 }
 
 /// A message under way.
@@ -110,6 +128,9 @@ pub struct World {
     workers: Workers,
     plan: Plan,
     healed: bool,
+    availability: Option<Arc<Availability>>,
+    /// Whether devices are told in what state they are: nobody else asks.
+    tells_conditions: bool,
     settings: Settings,
     crash: Stream,
     slow: Stream,
@@ -137,6 +158,8 @@ impl World {
             workers: Workers::new(settings.threads, settings.runner, settings.liars.clone()),
             plan: Plan::new(&Faults::default(), seed, |_| 0),
             healed: false,
+            availability: None,
+            tells_conditions: false,
             crash: Stream::new(seed, "what a crash takes"),
             slow: Stream::new(seed, "slow"),
             start: Stream::new(seed, "start"),
@@ -183,6 +206,7 @@ impl World {
             let at = if self.machines[node as usize].kind == Kind::Device { self.start.below(spread_us) } else { 0 };
             self.queue.push(at, Happening::Boot { node });
         }
+        self.begin_traces();
         let counts = self.counts();
         self.plan = Plan::new(&self.settings.faults, self.settings.seed, |kind| counts[kind as usize]);
         for source in 0..self.plan.sources() {
@@ -295,13 +319,14 @@ impl World {
             Happening::Synced { node, life } => self.synced(node, life),
             Happening::Blow { source } => self.blow(source),
             Happening::DiskFree { node } => self.machines[node as usize].disk.set_full(false),
+            Happening::Turn { node } => self.turn(node),
         }
     }
 
     fn boot(&mut self, node: NodeIndex) {
         let (now, seed) = (self.now_ms(), self.settings.seed);
         let machine = &mut self.machines[node as usize];
-        if machine.role.is_some() {
+        if machine.role.is_some() || machine.away {
             return;
         }
         if let Err(why) = machine.boot(now, seed, node) {
@@ -311,6 +336,7 @@ impl World {
         self.trace.note(self.now, node, "boot", u64::from(self.machines[node as usize].life));
         self.show(node, Seen::Started);
         self.feed(node, Event::Start);
+        self.tell_conditions(node);
     }
 
     fn arrive(&mut self, link: u64, end: End, parcel: Parcel) {
@@ -491,6 +517,7 @@ fn event_name(event: &Event) -> &'static str {
         Event::Kept { .. } => "Kept",
         Event::Loaded { .. } => "Loaded",
         Event::Worked { .. } => "Worked",
+        Event::Conditions(_) => "Conditions",
     }
 }
 

@@ -6,7 +6,6 @@ use crate::checkers::Seen;
 use crate::network::{End, NodeIndex, Sending};
 use crate::queue::Micros;
 use littoral_node::role::{Effect, Event, LinkId, Peer};
-use littoral_node::work::Work;
 use littoral_wire::{Blob, Message, Wire};
 
 /// Until the disk answers a request that syncs nothing.
@@ -61,16 +60,12 @@ impl World {
                 }
             }
             Effect::Work { id, work } => {
-                let costs = self.settings.costs;
                 let machine = &mut self.machines[node as usize];
-                let cost = match *work {
-                    Work::Local { .. } => costs.local_us,
-                    _ => costs.cloud_us,
-                };
+                let takes = machine.takes(self.settings.costs.of(&work, machine.load));
                 let data = std::sync::Arc::clone(&machine.data);
                 let ticket = self.workers.order(work, machine.disk.shelf(), data);
                 machine.works.push((id, ticket));
-                self.queue.push(now + cost * machine.slowness, Happening::WorkEnds { node, life, id });
+                self.queue.push(now + takes, Happening::WorkEnds { node, life, id });
             }
             Effect::SetTimer { timer, at } => {
                 let at = now.max(at.saturating_mul(1_000));

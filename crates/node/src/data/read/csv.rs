@@ -70,6 +70,20 @@ pub fn kinds(input: impl Read, dialect: &Dialect, limits: &Limits) -> Result<Vec
     names.into_iter().zip(found).map(|(name, found)| Ok((name.clone(), found.kind(&name)?))).collect()
 }
 
+/// The columns' names, and every record as it stands.
+pub fn records(
+    input: impl Read,
+    dialect: &Dialect,
+    limits: &Limits,
+) -> Result<(Vec<String>, Vec<ByteRecord>), DataError> {
+    let mut records = Records::open(input, dialect, limits)?;
+    let mut found = Vec::new();
+    while let Some(record) = records.next()? {
+        found.push(record.clone());
+    }
+    Ok((records.names, found))
+}
+
 /// The values of one column.
 #[derive(Clone, Default)]
 struct Found {

@@ -86,6 +86,18 @@ pub fn kinds(input: impl Read, cells: &Cells, limits: &Limits) -> Result<Vec<(St
     Ok(found.into_iter().map(|(name, flags)| (name, kind(flags))).collect())
 }
 
+/// Every line that holds an object, as it stands.
+pub fn lines(input: impl Read, limits: &Limits) -> Result<Vec<Box<str>>, DataError> {
+    let mut lines = Lines::new(input, limits);
+    let mut found = Vec::new();
+    while lines.next()?.is_some() {
+        // It was UTF-8 when it was parsed.
+        let text = String::from_utf8_lossy(&lines.buffer);
+        found.push(text.trim_start_matches('\u{feff}').trim().into());
+    }
+    Ok(found)
+}
+
 /// An object and how many came before it.
 type Line = (usize, Map<String, Value>);
 

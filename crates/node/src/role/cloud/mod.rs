@@ -215,6 +215,7 @@ impl Role for Cloud {
             }
             Event::Loaded { object, bytes, .. } => self.jobs.loaded(object, bytes, &self.fleet, effects),
             Event::Worked { id, result } => self.jobs.worked(now, id, result, &self.fleet, effects),
+            Event::Conditions(_) => {}
         }
         if !self.watchers.is_empty() {
             self.tell_watchers(effects);

@@ -723,6 +723,7 @@ impl Role for Edge {
             }
             Event::Loaded { object, index, bytes } => self.loaded(object, index, bytes, effects),
             Event::Worked { id, result } => self.worked(id, result, effects),
+            Event::Conditions(_) => {}
         }
     }
 
