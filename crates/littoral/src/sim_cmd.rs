@@ -15,7 +15,7 @@ use littoral_sim::attack::{Attack, Kind};
 use littoral_sim::faults::Faults;
 use littoral_sim::field::{Availability, Field, Speeds};
 use littoral_sim::fleet::{Fleet, FleetSpec};
-use littoral_sim::report::{Outcome, accuracy_svg, csv, replay_command};
+use littoral_sim::report::{Outcome, accuracy_by_time_svg, accuracy_svg, csv, replay_command};
 use littoral_sim::world::Costs;
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -86,6 +86,9 @@ pub struct Args {
     /// takes longer
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=86_400_000_000))]
     pub step_us: Option<u64>,
+    /// Tell when this accuracy was reached, a fraction; without, the job's target_accuracy
+    #[arg(long, value_name = "ACCURACY")]
+    pub target: Option<f64>,
     #[arg(from_global)]
     pub json: bool,
     /// Write each version's line here.
@@ -94,6 +97,9 @@ pub struct Args {
     /// Draw the accuracy here.
     #[arg(long, value_name = "FILE")]
     pub svg: Option<PathBuf>,
+    /// What the curve of --svg is drawn over
+    #[arg(long, value_name = "AXIS", default_value = "version", value_parser = ["version", "time"], requires = "svg")]
+    pub over: String,
 }
 
 pub fn run(args: Args) -> Result<(), Failure> {
@@ -102,6 +108,9 @@ pub fn run(args: Args) -> Result<(), Failure> {
     let faults = Faults::profile(&args.faults).unwrap_or_default();
     if !(0.0..1.0).contains(&args.attackers) {
         return Err(Failure::usage("--attackers", "a fraction of at least 0 and below 1", args.attackers));
+    }
+    if let Some(target) = args.target.filter(|target| !(*target > 0.0 && *target <= 1.0)) {
+        return Err(Failure::usage("--target", "a fraction above 0, at most 1", target));
     }
     let attack = args.attack.as_deref().and_then(Kind::named);
     let attack = attack.map(|kind| Attack { kind, share: args.attackers, strength: args.attack_strength });
@@ -154,6 +163,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
                 output::talk(&format!("version {} · {} devices{loss}{accuracy}", line.version, line.line.devices));
             }
         });
+        let outcome = Outcome { target: args.target.or(job.settings().target_accuracy), ..outcome };
         let elapsed_s = started.elapsed().as_secs_f64();
         if args.json {
             let mut object = outcome.json(elapsed_s, peak_rss_mb());
@@ -194,7 +204,8 @@ pub fn run(args: Args) -> Result<(), Failure> {
         file.write(csv(&outcomes))?;
     }
     if let Some(file) = curve_file {
-        file.write(accuracy_svg(job.name(), &outcomes))?;
+        let draw = if args.over == "time" { accuracy_by_time_svg } else { accuracy_svg };
+        file.write(draw(job.name(), &outcomes))?;
     }
     let broken = outcomes.iter().filter(|outcome| !outcome.checks_broken.is_empty()).count();
     if broken > 0 {

@@ -296,7 +296,7 @@ fn load_of(job: &JobSpec, rows: u64) -> Load {
         Some(noise) => noise.steps,
         None => epoch * u64::from(local.epochs),
     };
-    Load { train: train.max(1), look: epoch.div_ceil(3).max(1) }
+    Load { train: train.max(1), look: epoch.div_ceil(3).max(1), time_ms: local.time_ms.unwrap_or(0) }
 }
 
 /// The job's row, as the cloud stores it at submission.

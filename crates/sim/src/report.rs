@@ -35,6 +35,8 @@ pub struct Outcome {
     pub device_rounds: u64,
     /// Fraction of the fleet's held-out rows, by the last version that was evaluated.
     pub accuracy: Option<f64>,
+    /// An accuracy that is looked for; by itself it stops nothing.
+    pub target: Option<f64>,
     pub faults_injected: Injected,
     /// One sentence for each checker that found something.
     pub checks_broken: Vec<String>,
@@ -61,11 +63,24 @@ impl Outcome {
             "checks_broken": self.checks_broken,
             "state_hash": self.state_hash,
             "peak_rss_mb": peak_rss_mb,
+            "virtual_s": self.virtual_ms as f64 / 1e3,
+            "clients_per_s": device_rounds_per_s,
         });
+        if let Some(ms) = self.to_target_ms() {
+            value["time_to_target_virtual_s"] = json!(ms as f64 / 1e3);
+        }
         if let Some(accuracy) = self.accuracy {
             value["accuracy"] = json!(accuracy);
         }
         value
+    }
+
+    /// When the first version was there that answers as often right as was wanted.
+    pub fn to_target_ms(&self) -> Option<u64> {
+        let target = self.target?;
+        // A line tells of the version that devices started from: it was there when the line before it was.
+        let at = self.lines.iter().position(|line| line.line.accuracy.is_some_and(|accuracy| accuracy >= target))?;
+        Some(at.checked_sub(1).map_or(0, |before| self.lines[before].at_ms))
     }
 
     /// A seed counts as evidence only if the run got somewhere.
@@ -125,6 +140,15 @@ pub fn csv(outcomes: &[Outcome]) -> String {
 /// RFC 4180, section 2.6.
 fn quoted(text: &str) -> String {
     if text.contains([',', '"', '\n', '\r']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text.into() }
+}
+
+/// Accuracy over virtual seconds, one curve per run.
+pub fn accuracy_by_time_svg(title: &str, outcomes: &[Outcome]) -> String {
+    let curves = outcomes.iter().map(|outcome| Curve {
+        name: outcome.algorithm.into(),
+        points: outcome.lines.iter().filter_map(|v| Some((v.at_ms as f64 / 1e3, v.line.accuracy?))).collect(),
+    });
+    svg::plot(title, "virtual seconds", "accuracy on held-out rows", &curves.collect::<Vec<_>>())
 }
 
 /// Accuracy over versions, one curve per run. A line tells of the version that devices started from.

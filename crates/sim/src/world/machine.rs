@@ -47,6 +47,8 @@ pub struct Load {
     pub train: u64,
     /// A look at all rows without training: statistics, evaluation.
     pub look: u64,
+    /// Training ends after so long; 0: when it is done.
+    pub time_ms: u64,
 }
 
 pub struct Machine {

@@ -37,6 +37,9 @@ use machine::Pending;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+/// Sealing what was learnt before.
+const SEAL_US: Micros = 1_000;
+
 /// How long works take on a machine of ordinary speed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Costs {
@@ -50,8 +53,12 @@ pub struct Costs {
 impl Costs {
     fn of(&self, work: &Work, load: Load) -> Micros {
         match work {
+            Work::Seal { .. } => SEAL_US,
             Work::Local { .. } if self.step_us == 0 => self.local_us,
-            Work::Local { collection, .. } if collection.work == Part::Train => self.step_us.saturating_mul(load.train),
+            Work::Local { collection, steps_max, .. } if matches!(collection.work, Part::Train | Part::Prepare) => {
+                let steps = if *steps_max > 0 { (*steps_max).into() } else { load.train };
+                self.step_us.saturating_mul(steps)
+            }
             Work::Local { .. } => self.step_us.saturating_mul(load.look),
             _ => self.cloud_us,
         }

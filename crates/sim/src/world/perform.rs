@@ -5,8 +5,38 @@ use super::{Happening, Parcel, Reported, World, class_of};
 use crate::checkers::Seen;
 use crate::network::{End, NodeIndex, Sending};
 use crate::queue::Micros;
+use littoral_node::job::JobSpec;
 use littoral_node::role::{Effect, Event, LinkId, Peer};
+use littoral_node::work::{LocalData, Rows, Watch, Work};
 use littoral_wire::{Blob, Message, Wire};
+use std::sync::Arc;
+
+/// A device's rows beside its virtual watch.
+struct Timed {
+    data: Arc<dyn LocalData>,
+    step_us: Micros,
+}
+
+impl LocalData for Timed {
+    fn rows(&self, spec: &JobSpec) -> Result<Rows, String> {
+        self.data.rows(spec)
+    }
+
+    fn watch(&self) -> Box<dyn Watch> {
+        Box::new(Steps { step_us: self.step_us })
+    }
+}
+
+/// Goes on by steps.
+struct Steps {
+    step_us: Micros,
+}
+
+impl Watch for Steps {
+    fn ms(&self, steps: u64) -> u64 {
+        steps * self.step_us / 1_000
+    }
+}
 
 /// Until the disk answers a request that syncs nothing.
 const DISK_US: Micros = 50;
@@ -61,8 +91,14 @@ impl World {
             }
             Effect::Work { id, work } => {
                 let machine = &mut self.machines[node as usize];
-                let takes = machine.takes(self.settings.costs.of(&work, machine.load));
-                let data = std::sync::Arc::clone(&machine.data);
+                let costs = self.settings.costs;
+                let (mut takes, mut data) = (machine.takes(costs.of(&work, machine.load)), Arc::clone(&machine.data));
+                if let (Work::Local { .. }, time_ms @ 1..) = (&*work, machine.load.time_ms) {
+                    // It makes whole steps, at least one.
+                    let step_us = machine.takes(costs.step_us.max(1)).max(1);
+                    let in_time = (time_ms * 1_000).div_ceil(step_us) * step_us;
+                    (takes, data) = (takes.min(in_time), Arc::new(Timed { data, step_us }));
+                }
                 let ticket = self.workers.order(work, machine.disk.shelf(), data);
                 machine.works.push((id, ticket));
                 self.queue.push(now + takes, Happening::WorkEnds { node, life, id });
