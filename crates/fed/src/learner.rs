@@ -18,6 +18,9 @@ pub trait Learner {
         false
     }
 
+    /// Mean loss of all local training rows at `w`.
+    fn loss(&mut self, w: &[f32]) -> f64;
+
     /// Of the local optimiser, above 0.
     fn learning_rate(&self) -> f32;
 

@@ -66,6 +66,7 @@ fn limiting_cases_are_fedavg_bit_for_bit() {
     assert_eq!(run("name = \"fedavgm\"\nbeta = 0.0\nlearning_rate = 1.0"), fedavg);
     assert_eq!(run("name = \"fednova\"\nreference_steps = 5.0"), fedavg);
     assert_eq!(run("name = \"fedbuff\""), fedavg);
+    assert_eq!(run("name = \"qfedavg\"\nq = 0.0"), fedavg);
     // Each of them is another algorithm elsewhere.
     assert_ne!(run("name = \"fedprox\"\nmu = 0.1"), fedavg);
     assert_ne!(run("name = \"fedavgm\"\nbeta = 0.5\nlearning_rate = 1.0"), fedavg);
@@ -95,6 +96,26 @@ fn fedasync_becomes_the_device_or_moves_towards_it() {
     // Half as far for half the weight, by α or by age.
     assert_eq!(fedasync(all, &w, &delta, began(0.5)), [0.875, 0.125]);
     assert_eq!(fedasync("name = \"fedasync\"\nalpha = 0.5", &w, &delta, began(1.0)), [0.875, 0.125]);
+}
+
+/// Two devices that disagree: the one with the larger loss gets more of its way, and q decides how much more.
+#[test]
+fn qfedavg_evens_losses_out() {
+    let devices = [Quadratic::new(&[1.0], &[1.0], 1, 0.1), Quadratic::new(&[4.0], &[-1.0], 1, 0.1)];
+    let spread = |q: f32| {
+        let mut fleet = Fleet::new(&format!("name = \"qfedavg\"\nq = {q:.1}"), &devices, &[0.0]);
+        fleet.rounds(600);
+        let loss = |device: &Quadratic| device.clone().loss(&fleet.model);
+        (loss(&devices[0]) - loss(&devices[1])).abs()
+    };
+    let spreads = [0.0, 1.0, 4.0].map(spread);
+    assert!(spreads[0] > 2.0 * spreads[1] && spreads[1] > 2.0 * spreads[2], "{spreads:?}");
+    // One step by hand: F = ½, 2; L = 10; Δ = 0.1, −0.4 from w = 0.
+    let mut fleet = Fleet::new("name = \"qfedavg\"\nq = 1.0", &devices, &[0.0]);
+    fleet.rounds(1);
+    let (a, h) = (0.5 * 10.0 * -0.1 + 2.0 * 10.0 * 0.4, (100.0 * 0.01 + 10.0 * 0.5) + (100.0 * 0.16 + 10.0 * 2.0));
+    // Deltas are rounded to half a step of 4 / 2^30 and h to one of 2^-32.
+    assert!((f64::from(fleet.model[0]) + a / h).abs() < 1e-7, "{} {}", fleet.model[0], -a / h);
 }
 
 /// Every number is a multiple of a power of two, so that nothing is rounded anywhere.
@@ -128,6 +149,9 @@ fn fednova_of_a_device_whose_time_is_up_counts_the_steps_it_made() {
         }
         fn spent(&self) -> bool {
             self.1 == 0
+        }
+        fn loss(&mut self, w: &[f32]) -> f64 {
+            self.0.loss(w)
         }
         fn learning_rate(&self) -> f32 {
             self.0.learning_rate

@@ -76,7 +76,7 @@ impl Scene {
     fn offer(&mut self, device: u8, update: &[u8], rides: bool) -> Vec<Effect> {
         let inline = rides.then(|| Blob::new(update.to_vec()).unwrap());
         let update = Manifest::of(update).unwrap();
-        self.hear(device.into(), Message::Offer { collection: COLLECTION, update, inline })
+        self.hear(device.into(), Message::Offer { collection: COLLECTION, update, inline, note: None })
     }
 
     /// Its chunks are on the disk already. What is in memory of it at once: one update, in chunks in order.

@@ -332,6 +332,7 @@ impl Scene {
                 device: *device,
                 fate: Fate::Absorbed,
                 reason: Default::default(),
+                note: None,
             });
         }
         let bytes = JobSpec::parse(&job("scaffold")).unwrap().plan(Collects::Train).format().bytes();

@@ -90,7 +90,7 @@ impl Scene {
     fn offer(&mut self, device: u8, update: &[u8]) -> Vec<Effect> {
         let manifest = Manifest::of(update).unwrap();
         let object = manifest.id();
-        self.hear(device.into(), Message::Offer { collection: COLLECTION, update: manifest, inline: None });
+        self.hear(device.into(), Message::Offer { collection: COLLECTION, update: manifest, inline: None, note: None });
         let mut effects = self.step(Event::Begun { object, missing: Vec::new() });
         while let [Effect::Load { object: asked, index }] = effects[..] {
             assert_eq!(asked, object);
@@ -128,7 +128,7 @@ fn updates_are_looked_into_and_listed_in_the_order_of_devices() {
     let (fate, why) = progress(&edge.offer(3, raw.unclipped().round(plan).unwrap().pack().plain()));
     assert!(fate == Fate::Refused && why == "right answers of held-out rows: 0 to 4 expected, got 5", "{why}");
     let manifest = Manifest::of(&a[1..]).unwrap();
-    let short = edge.hear(4, Message::Offer { collection: COLLECTION, update: manifest, inline: None });
+    let short = edge.hear(4, Message::Offer { collection: COLLECTION, update: manifest, inline: None, note: None });
     assert_eq!(progress(&short).0, Fate::Refused);
     assert_eq!(progress(&edge.offer(6, &a)), (Fate::Absorbed, String::new()));
 

@@ -238,6 +238,15 @@ wire_struct! {
         pub effort: Effort,
     }
 
+    /// What a device tells of itself with its update, where its job chooses devices by it: in the open, and nobody can check it.
+    #[derive(Copy)]
+    pub struct Note {
+        /// Rows that it trained on.
+        pub rows: u64,
+        /// Its mean loss on them while it trained, in millionths; a larger one than this holds is this.
+        pub loss_ppm: u32,
+    }
+
     /// An edge's open collection, told when it (re)connects.
     pub struct OpenState {
         pub incarnation: Incarnation,
@@ -391,12 +400,12 @@ messages! {
         held: List<Collection, OFFERS_MAX>,
     }
     /// The sealed update of a collection, ready to be pulled.
-    21 Offer { collection: Collection, update: Manifest, inline: Inline, }
+    21 Offer { collection: Collection, update: Manifest, inline: Inline, note: Option<Note>, }
     22 Declined { collection: Collection, reason: Reason, }
     /// A step of secure aggregation. It goes in both directions.
     23 Sealing { collection: Collection, step: SealingStep, body: Blob<SEALING_BYTES_MAX>, }
     /// What was asked to be prepared is trained, and kept here.
-    24 Ready { collection: Collection, }
+    24 Ready { collection: Collection, note: Option<Note>, }
 
     // ---- edge to device ----
     30 Attached { cloud: NodeId, upstreams: List<Upstream, UPSTREAMS_MAX>, }
@@ -429,7 +438,7 @@ messages! {
         held: List<Collection, OFFERS_MAX>,
     }
     42 DeviceDetached { device: NodeId, }
-    43 Progress { incarnation: Incarnation, device: NodeId, fate: Fate, reason: Reason, }
+    43 Progress { incarnation: Incarnation, device: NodeId, fate: Fate, reason: Reason, note: Option<Note>, }
     /// A closed partial, ready to be pulled: a sum, or a list, as [`Message::Open`] says.
     44 Partial {
         incarnation: Incarnation,

@@ -249,10 +249,15 @@ pub fn messages() -> Vec<Message> {
         Message::Rotate { to: rotated.id(), signature: rotated.sign(ROTATE_DOMAIN, &key().id().0) },
         Message::Rotated { to: rotated.id() },
         Message::Attach { name: "ward-3".into(), data: data(), held: held() },
-        Message::Offer { collection, update: manifest(), inline: inline() },
+        Message::Offer {
+            collection,
+            update: manifest(),
+            inline: inline(),
+            note: Some(Note { rows: 455, loss_ppm: 693_147 }),
+        },
         Message::Declined { collection, reason: "no data set `scans`".into() },
         Message::Sealing { collection, step: SealingStep::Shares, body: Blob::new(b"shares".to_vec()).unwrap() },
-        Message::Ready { collection: Collection { work: Work::Prepare, ..collection } },
+        Message::Ready { collection: Collection { work: Work::Prepare, ..collection }, note: None },
         Message::Attached { cloud: key().id(), upstreams: upstreams() },
         Message::Task {
             collection,
@@ -274,7 +279,13 @@ pub fn messages() -> Vec<Message> {
         },
         Message::DeviceAttached { device: node(1), name: "ward-3".into(), data: data(), held: held() },
         Message::DeviceDetached { device: node(1) },
-        Message::Progress { incarnation, device: node(1), fate: Fate::Detached, reason: "connection lost".into() },
+        Message::Progress {
+            incarnation,
+            device: node(1),
+            fate: Fate::Detached,
+            reason: "connection lost".into(),
+            note: None,
+        },
         Message::Partial { incarnation, devices: devices(), sum: manifest(), inline: inline() },
         Message::NoPartial { incarnation },
         Message::SealingFrom {

@@ -15,6 +15,7 @@
 //! | `fedopt` | the family of the next three: a step size per coordinate | cloud |
 //! | `fedadagrad`, `fedadam`, `fedyogi` | how the second moment grows | cloud |
 //! | `fednova` | devices that took different numbers of steps | both |
+//! | `qfedavg` | devices that the model serves badly | both |
 //! | `fedbuff` | updates of different ages | cloud |
 //! | `fedasync` | a version of each update, by itself | cloud |
 //! | `scaffold` | control variates, kept on device and cloud | both |
@@ -71,6 +72,7 @@ register! {
     fednova::FedNova = "fednova",
     fedbuff::FedBuff = "fedbuff",
     fedasync::FedAsync = "fedasync",
+    qfedavg::QFedAvg = "qfedavg",
     scaffold::Scaffold = "scaffold",
 }
 

@@ -93,6 +93,8 @@ impl Round {
         }
         if done.work == Work::Train {
             self.trained += 1;
+            let included: Vec<String> = self.members.absorbed().map(str::to_owned).collect();
+            included.iter().for_each(|name| self.acquaintance.used(name, done.version + 1));
             if self.settings.spacing > 1 {
                 let first = done.version + self.settings.spacing;
                 self.spaced.retain(|_, first| *first > done.version + 1);

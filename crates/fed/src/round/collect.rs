@@ -5,23 +5,16 @@ use super::members::MemberState;
 use super::presence::Attached;
 use super::{Effect, Kept, Millis, Record, Round, Stage};
 use littoral_wire::NodeId;
-use littoral_wire::message::{Fate, Incarnation, Work};
+use littoral_wire::message::{Collection, Fate, Incarnation, Note, Work};
 use littoral_wire::object::Manifest;
 use std::collections::BTreeSet;
 
 impl Round {
-    pub(super) fn device(
-        &mut self,
-        device: NodeId,
-        name: String,
-        edge: NodeId,
-        eligible: bool,
-        effects: &mut Vec<Effect>,
-    ) {
-        if eligible {
+    pub(super) fn device(&mut self, device: NodeId, name: String, edge: NodeId, rows: u64, effects: &mut Vec<Effect>) {
+        if rows > 0 {
             self.seen.insert(name.clone());
         }
-        self.presence.came(device, Attached { name, edge, eligible });
+        self.presence.came(device, Attached { name, edge, rows });
         self.say_again(device, effects);
         self.flight_attached(device, edge, effects);
         if !matches!(self.stage, Stage::Collect { .. }) {
@@ -72,6 +65,17 @@ impl Round {
     fn is_out(&mut self, device: NodeId, why: String, effects: &mut Vec<Effect>) {
         self.set(device, MemberState::Out { why });
         self.top_up(effects);
+    }
+
+    /// What a device tells of itself with its update, where the job chooses by it.
+    pub(super) fn hear_note(&mut self, now: Millis, of: Collection, device: NodeId, note: Option<Note>) {
+        let Some(note) = note.filter(|_| self.settings.selection.needs_losses()) else { return };
+        let member = self.members.get(&device).map(|member| (member.name.clone(), self.opened_at));
+        let flight = self.pool.get(&device).map(|flight| (flight.name.clone(), flight.since));
+        let asked = if of.work == Work::Prepare { flight } else { member.filter(|_| of == self.collection) };
+        if let Some((name, since)) = asked {
+            self.acquaintance.told(&name, f64::from(note.loss_ppm) / 1e6, note.rows, now.saturating_sub(since));
+        }
     }
 
     /// It will not take part in this collection; the reason is kept for people.

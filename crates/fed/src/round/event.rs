@@ -4,7 +4,7 @@ use super::{Kept, Millis, Record};
 use crate::masks::SealingStep;
 use crate::masks::cloud::{Known, Opening};
 use crate::roster::Register;
-use littoral_wire::message::{Collection, Fate, Incarnation};
+use littoral_wire::message::{Collection, Fate, Incarnation, Note};
 use littoral_wire::object::{Chain, Manifest};
 use littoral_wire::{NodeId, ObjectId};
 use std::sync::Arc;
@@ -27,12 +27,12 @@ pub struct Place {
 
 #[derive(Clone, Debug)]
 pub enum Event {
-    /// A device is attached at an edge. `eligible`: it offers the job's data set.
+    /// A device is attached at an edge. `rows`: of the job's data set that it offers; 0: it does not offer it.
     Device {
         device: NodeId,
         name: String,
         edge: NodeId,
-        eligible: bool,
+        rows: u64,
     },
     DeviceLeft {
         device: NodeId,
@@ -56,6 +56,7 @@ pub enum Event {
         device: NodeId,
         fate: Fate,
         reason: String,
+        note: Option<Note>,
     },
     /// An edge says that it has no such incarnation.
     NoPartial {

@@ -49,6 +49,7 @@ mod pool;
 mod presence;
 mod record;
 mod restore;
+pub mod selection;
 mod settings;
 mod show;
 #[cfg(test)]
@@ -72,6 +73,7 @@ use littoral_wire::{JobId, NodeId};
 use members::{MemberState, Members};
 use pool::Pool;
 use presence::Presence;
+use selection::Acquaintance;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -144,6 +146,10 @@ pub struct Round {
     /// Numbers for incarnations: those of two runs of the cloud never meet.
     next_number: u64,
     declines: Declines,
+    /// What is known of devices, for choosing among them.
+    acquaintance: Acquaintance,
+    /// When the current collection was opened.
+    opened_at: Millis,
     /// By name: the first version for which a device may be drawn again.
     spaced: BTreeMap<String, u64>,
     /// What nobody else can guess, for masked sums.
@@ -192,6 +198,8 @@ impl Round {
             population: 0,
             next_number: u64::from(epoch) << 32,
             declines: Declines::default(),
+            acquaintance: Acquaintance::default(),
+            opened_at: now,
             spaced: BTreeMap::new(),
             entropy,
             register: None,
@@ -208,12 +216,13 @@ impl Round {
             return;
         }
         match event {
-            Event::Device { device, name, edge, eligible } => self.device(device, name, edge, eligible, effects),
+            Event::Device { device, name, edge, rows } => self.device(device, name, edge, rows, effects),
             Event::DeviceLeft { device } => self.presence.went(now, device),
             Event::Expelled { device, why } => self.expelled(device, why, effects),
             Event::Edge { edge, holds } => self.edge(now, edge, holds, effects),
             Event::EdgeLost { edge } => self.edge_lost(edge, effects),
-            Event::Progress { incarnation, device, fate, reason } => {
+            Event::Progress { incarnation, device, fate, reason, note } => {
+                self.hear_note(now, incarnation.collection, device, note);
                 if self.expects(incarnation) {
                     self.progress(now, incarnation.number, device, fate, reason, effects);
                 } else if incarnation.collection.work == Work::Prepare {

@@ -13,8 +13,14 @@ use std::collections::{BTreeMap, BTreeSet};
 pub(super) struct Attached {
     pub name: String,
     pub edge: NodeId,
-    /// It offers the job's data set.
-    pub eligible: bool,
+    /// Rows of the job's data set that it offers; 0: it does not offer it.
+    pub rows: u64,
+}
+
+impl Attached {
+    pub fn eligible(&self) -> bool {
+        self.rows > 0
+    }
 }
 
 #[derive(Debug, Default)]
@@ -41,7 +47,7 @@ impl Presence {
     }
 
     pub fn went(&mut self, now: Millis, device: NodeId) {
-        if self.forget(device).is_some_and(|a| a.eligible) {
+        if self.forget(device).is_some_and(|a| a.eligible()) {
             self.left.insert(now, device);
         }
     }
@@ -82,7 +88,7 @@ impl Presence {
     }
 
     fn is_willing(&self, device: &NodeId) -> bool {
-        self.here.get(device).is_some_and(|a| a.eligible) && !self.rests(device)
+        self.here.get(device).is_some_and(Attached::eligible) && !self.rests(device)
     }
 
     pub fn get(&self, device: &NodeId) -> Option<&Attached> {

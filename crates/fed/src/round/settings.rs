@@ -1,6 +1,7 @@
 //! What a job says about its rounds.
 
 use super::compass::Compass;
+use super::selection::{Policy, Selection};
 use crate::dp::{POISSON_MEAN, Sampling};
 use crate::masks::SecureAggregation;
 use crate::plan::Format;
@@ -120,6 +121,8 @@ pub struct Settings {
     pub seed: u64,
     /// By which law devices are drawn.
     pub sampling: Sampling,
+    /// Who is asked of those who are here.
+    pub selection: Selection,
     /// A device is part of at most one of so many versions in a row; 1: of any.
     pub spacing: u64,
     /// Sums are masked.
@@ -188,6 +191,13 @@ impl Settings {
             return wrong("cohort.over_select", self.cohort.over_select, allowed);
         }
         self.pace = self.paced(asked)?;
+        if let Some((field, got, allowed)) = self.selection.wrong(target) {
+            return wrong(field, got, allowed);
+        }
+        if self.selection.policy != Policy::Uniform && self.sampling != Sampling::Present {
+            let allowed = "uniform, where devices are drawn by the law that privacy is accounted by";
+            return wrong("selection.policy", "another", allowed);
+        }
         for (field, ms) in [("deadline_ms", self.deadline_ms), ("wait_ms", self.wait_ms), ("close_ms", self.close_ms)] {
             if !(1..=30 * 86_400_000).contains(&ms) {
                 return wrong(field, ms, "1 ms to 30 days");

@@ -1,7 +1,6 @@
 //! What a round shows of itself: to its host, and to people who want to know what it waits for.
 
 use super::members::{Member, MemberState};
-use super::presence::Attached;
 use super::{Decline, Phase, Round, Settings, Stage, Standing};
 use crate::masks::cloud::Known;
 use littoral_wire::message::{Collection, Incarnation};
@@ -87,8 +86,9 @@ impl Round {
 
     fn why_wait(&self, data_set: &str) -> String {
         let (mut have, mut resting, mut others) = (Vec::new(), Vec::new(), Vec::new());
-        for (device, Attached { name, eligible, .. }) in self.presence.iter() {
-            match eligible {
+        for (device, attached) in self.presence.iter() {
+            let name = &attached.name;
+            match attached.eligible() {
                 false => others.push(name.as_str()),
                 true => have.push(name.as_str()),
             }

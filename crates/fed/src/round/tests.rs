@@ -32,6 +32,7 @@ fn settings(target: u32, min: u32) -> Settings {
         seed: 1,
         sampling: Default::default(),
         spacing: 1,
+        selection: Default::default(),
         masked: None,
     }
     .checked()
@@ -74,13 +75,13 @@ impl Scene {
     }
 
     fn named(&mut self, now: Millis, i: u8, name: &str, edge: NodeId) -> Vec<Effect> {
-        self.step(now, Event::Device { device: device(i), name: name.into(), edge, eligible: true })
+        self.step(now, Event::Device { device: device(i), name: name.into(), edge, rows: 1 })
     }
 
     /// The device's edge says this of it, under the incarnation under which it was last asked.
     fn says(&mut self, now: Millis, i: u8, fate: Fate, reason: &str) -> Vec<Effect> {
         let incarnation = self.asked(i);
-        self.step(now, Event::Progress { incarnation, device: device(i), fate, reason: reason.into() })
+        self.step(now, Event::Progress { incarnation, device: device(i), fate, reason: reason.into(), note: None })
     }
 
     fn absorbed(&mut self, now: Millis, i: u8) -> Vec<Effect> {
@@ -430,7 +431,7 @@ fn a_machine_that_is_here_under_two_keys_is_drawn_once() {
 #[test]
 fn waiting_says_why() {
     let mut scene = Scene::new(4, 4, &[(1, A)]);
-    scene.step(0, Event::Device { device: device(2), name: "d2".into(), edge: A, eligible: false });
+    scene.step(0, Event::Device { device: device(2), name: "d2".into(), edge: A, rows: 0 });
     assert_eq!(scene.why(), "needs 4 devices with data set `scans`, 1 are here: d1; without that data set: d2");
 }
 

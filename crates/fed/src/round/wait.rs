@@ -2,6 +2,7 @@
 
 use super::members::Members;
 use super::presence::Attached;
+use super::selection::{Candidate, Policy};
 use super::{Effect, Millis, Record, Round, Stage};
 use crate::dp::{POISSON_MEAN, Sampling};
 use littoral_wire::NodeId;
@@ -37,6 +38,7 @@ impl Round {
 
     /// The cohort is recorded: it is asked.
     pub(super) fn collect(&mut self, now: Millis, effects: &mut Vec<Effect>) {
+        self.opened_at = now;
         self.begin_masking(effects);
         let until = now + self.settings.deadline_ms;
         self.stage = Stage::Collect { phase: self.settings.first_phase(), until };
@@ -52,7 +54,7 @@ impl Round {
             return self.sample(now);
         }
         let here = match self.settings.spacing {
-            1 => self.presence.count_willing(),
+            1 if self.settings.selection.uses_max == 0 => self.presence.count_willing(),
             _ => self.presence.willing().filter(|(_, a)| self.may_be_drawn(&a.name)).count(),
         };
         let wanted = self.settings.cohort_size();
@@ -112,7 +114,8 @@ impl Round {
     /// It was in none of the last versions, of which it may be in one only.
     pub(super) fn may_be_drawn(&self, name: &str) -> bool {
         self.collection.work != Work::Train
-            || self.spaced.get(name).is_none_or(|first| self.collection.version >= *first)
+            || !self.acquaintance.used_up(&self.settings.selection, name)
+                && self.spaced.get(name).is_none_or(|first| self.collection.version >= *first)
     }
 
     /// `allowed`: of this key and name.
@@ -126,7 +129,22 @@ impl Round {
         drawn.sort_unstable();
         // A machine whose key was replaced may be here under both; equal names draw equal lots.
         drawn.dedup_by(|a, b| a.2 == b.2);
-        drawn.truncate(wanted);
+        // Statistics and evaluations are of whoever comes.
+        let policy = match self.collection.work {
+            Work::Train => &self.settings.selection.policy,
+            _ => &Policy::Uniform,
+        };
+        if *policy == Policy::Uniform {
+            drawn.truncate(wanted);
+        } else {
+            let rows = |device: &NodeId| self.presence.get(device).map_or(0, |attached| attached.rows);
+            let candidate = |(lot, device, name): &([u8; 32], NodeId, String)| (name.clone(), *lot, rows(device));
+            let known: Vec<(String, [u8; 32], u64)> = drawn.iter().map(candidate).collect();
+            let candidates: Vec<Candidate<'_>> =
+                known.iter().map(|(name, lot, rows)| Candidate { name, lot: *lot, rows: *rows }).collect();
+            let chosen = self.acquaintance.draw(policy, &candidates, wanted, self.collection.version);
+            drawn = chosen.into_iter().map(|place| drawn[place].clone()).collect();
+        }
         let mut cohort: Vec<(NodeId, String)> = drawn.into_iter().map(|(_, device, name)| (device, name)).collect();
         cohort.sort_unstable();
         cohort

@@ -39,6 +39,9 @@ impl Learner for Quadratic {
     fn steps(&self) -> usize {
         self.steps
     }
+    fn loss(&mut self, w: &[f32]) -> f64 {
+        (0..w.len()).map(|j| f64::from(0.5 * self.a[j] * (w[j] - self.b[j]).powi(2))).sum()
+    }
     fn learning_rate(&self) -> f32 {
         self.learning_rate
     }

@@ -48,6 +48,9 @@ impl Learner for Idle {
         0
     }
 
+    fn loss(&mut self, _: &[f32]) -> f64 {
+        0.0
+    }
     fn learning_rate(&self) -> f32 {
         0.05
     }

@@ -198,6 +198,7 @@ impl DataSet {
             // Everybody in every round: the same seed then gives the same model, whoever is killed in between.
             cohort: Cohort { target: devices, min: devices, over_select: 1.0 },
             pace: Pace::default(),
+            selection: Default::default(),
             rounds: RoundsText {
                 count: rounds.unwrap_or(self.recipe.rounds),
                 target_accuracy: None,

@@ -3,6 +3,7 @@
 use super::{Eligibility, JobError, JobText, OptimiserText};
 use littoral_fed::algorithm::Algorithm;
 use littoral_fed::plan::PlanError;
+use littoral_fed::round::selection::Policy;
 use littoral_fed::round::{Pace, Settings};
 use littoral_model::{Loss, Model, ModelSpec};
 
@@ -79,6 +80,7 @@ fn settings(text: &JobText) -> Result<Settings, JobError> {
         target_accuracy: rounds.target_accuracy,
         statistics: text.data.has_statistics(),
         seed: text.seed,
+        selection: text.selection.clone(),
         sampling: text.differential_privacy.as_ref().map_or_else(Default::default, |dp| dp.sampling),
         spacing: text.differential_privacy.as_ref().map_or(1, |dp| dp.spacing()),
         masked: None,
@@ -137,7 +139,26 @@ fn fit(text: &JobText, model: &Model, algorithm: &dyn Algorithm) -> Result<(), J
         let expected = "none or group: running statistics are not trained, so their control variate would drift";
         return Err(JobError::new("model.norm", expected, "batch"));
     }
+    selection(text)?;
     asynchronous(text, algorithm)
+}
+
+/// Whether devices may be chosen as the job says.
+fn selection(text: &JobText) -> Result<(), JobError> {
+    let needs_losses = text.selection.needs_losses();
+    let hides = match (&text.secure_aggregation, &text.differential_privacy) {
+        (Some(_), _) if needs_losses => "a masked job: no device tells its own loss",
+        (_, Some(_)) if needs_losses => "a job with differential privacy: no device tells its own loss",
+        (_, Some(_)) if text.selection.policy != Policy::Uniform => {
+            "a job with differential privacy: how many rows a device has would say whether it is asked"
+        }
+        _ => return Ok(()),
+    };
+    Err(JobError::new(
+        "selection.policy.name",
+        format!("one that needs nothing of a single device, in {hides}"),
+        "another",
+    ))
 }
 
 /// Whether updates may be old in this job.

@@ -7,6 +7,7 @@ use littoral_fed::dp::DifferentialPrivacy;
 use littoral_fed::masks::SecureAggregation;
 use littoral_fed::plan::{Resolution, Weighting};
 use littoral_fed::robust::RobustSpec;
+use littoral_fed::round::selection::Selection;
 use littoral_fed::round::{Cohort, Pace};
 use littoral_model::{ModelSpec, Shape};
 use serde::{Deserialize, Serialize};
@@ -29,6 +30,9 @@ pub struct JobText {
     pub cohort: Cohort,
     #[serde(default)]
     pub pace: Pace,
+    /// Who is asked of the devices that are here.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub selection: Selection,
     pub rounds: RoundsText,
     #[serde(default)]
     pub precision: PrecisionText,
@@ -47,6 +51,10 @@ pub struct JobText {
     /// A few devices that lie do not move the model far.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub robust: Option<RobustSpec>,
+}
+
+fn is_default(selection: &Selection) -> bool {
+    *selection == Selection::default()
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

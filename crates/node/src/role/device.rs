@@ -18,13 +18,13 @@ use super::redial::{Redial, draw};
 use super::said::Said;
 use super::{Effect, Entropy, Event, LinkId, Millis, Peer, Report, Role, Row, RowKey, Table, Timer, WorkId, Write};
 use crate::job::Conditions;
-use crate::work::{Output, Work, WorkFault};
+use crate::work::{LocalNote, Output, Work, WorkFault};
 use account::TakenPart;
 use littoral_fed::included::{Included, check_verdict};
 use littoral_fed::masks::ThreatName;
 use littoral_fed::masks::device::Masked;
 use littoral_wire::codec::Wire;
-use littoral_wire::message::{DataOffer, Effort, Inline, Name, Reason, Verdict, Work as Kind, version_number};
+use littoral_wire::message::{DataOffer, Effort, Inline, Name, Note, Reason, Verdict, Work as Kind, version_number};
 use littoral_wire::object::{CHAIN_MAX, Chain, INLINE_BYTES_MAX, Manifest};
 use littoral_wire::{Blob, Collection, JobId, List, Message, NodeId, ObjectId, SecretKey};
 use prepared::{PREPARED, Prepared};
@@ -76,6 +76,8 @@ struct Sealed {
     masks: Option<Masked>,
     /// What was said last towards opening the sum.
     said: Option<Step>,
+    /// What the device tells of itself with it, if the job chooses devices by that. A restart tells nothing.
+    note: Option<Note>,
 }
 
 impl Sealed {
@@ -95,7 +97,7 @@ impl Sealed {
             [] => None,
             masks => Some(Masked::from_bytes(masks)?),
         };
-        Some(Self { update, pending, absorbed: false, masks, said: None })
+        Some(Self { update, pending, absorbed: false, masks, said: None, note: None })
     }
 }
 
@@ -402,7 +404,7 @@ impl Device {
         effects: &mut Vec<Effect>,
     ) {
         if self.is_prepared(collection) {
-            return self.say_ready(collection, effects);
+            return self.say_ready(collection, None, effects);
         }
         if let Some(sealed) = self.sealed.get_mut(&collection) {
             // Asked again: whoever had our update has lost it.
@@ -560,7 +562,7 @@ impl Device {
         let Some(collection) = self.tasks.iter().find(|(_, task)| ours(task)).map(|(c, _)| *c) else { return };
         let Some(task) = self.tasks.get(&collection) else { return };
         match result {
-            Ok(Output::Local { update, state, .. }) => {
+            Ok(Output::Local { update, state, note }) => {
                 let objects = task.before.iter().chain([&task.model]).map(Manifest::id).collect();
                 let spec = task.spec.clone();
                 // It was decoded for the work already.
@@ -571,16 +573,18 @@ impl Device {
                     Ok(told) if told.spec.settings().masked.is_some() => {
                         self.begin_masking(collection, &told.spec, (update, state), effects);
                     }
-                    _ => {
+                    told => {
                         self.tasks.remove(&collection);
-                        let sealed = Sealed { update, pending: state, absorbed: false, masks: None, said: None };
+                        let note = told.ok().and_then(|told| note_of(&told.spec, &note));
+                        let sealed = Sealed { update, pending: state, absorbed: false, masks: None, said: None, note };
                         self.keep_sealed(collection, &spec, sealed, effects);
                     }
                 }
             }
-            Ok(Output::Prepared { learnt, .. }) => {
-                self.tasks.remove(&collection);
-                self.prepared(collection, learnt, effects);
+            Ok(Output::Prepared { learnt, note }) => {
+                let told = self.tasks.remove(&collection).and_then(|task| crate::job::Task::decode(&task.spec).ok());
+                let note = told.and_then(|told| note_of(&told.spec, &note));
+                self.prepared(collection, learnt, note, effects);
             }
             Ok(_) => drop(self.tasks.remove(&collection)),
             Err(fault) => {
@@ -650,7 +654,7 @@ impl Device {
                 effects.push(Effect::Load { object, index: 0 });
             }
         } else {
-            let message = Message::Offer { collection, update: sealed.update.clone(), inline: None };
+            let message = Message::Offer { collection, update: sealed.update.clone(), inline: None, note: sealed.note };
             effects.push(Effect::Send { link, message });
         }
     }
@@ -662,7 +666,9 @@ impl Device {
         for collection in waiting {
             let (Some(link), Some(sealed)) = (self.edge, self.sealed.get(&collection)) else { continue };
             let message = match bytes.clone().map(Blob::new) {
-                Some(Ok(bytes)) => Message::Offer { collection, update: sealed.update.clone(), inline: Some(bytes) },
+                Some(Ok(bytes)) => {
+                    Message::Offer { collection, update: sealed.update.clone(), inline: Some(bytes), note: sealed.note }
+                }
                 // It cannot be made again: another training under another state could give other bytes.
                 _ => Message::Declined { collection, reason: "the sealed update on this device is damaged".into() },
             };
@@ -830,6 +836,12 @@ impl Role for Device {
             || self.models.values().flatten().any(|m| *m == object)
             || self.prepared.values().any(|prepared| prepared.learnt.id() == object)
     }
+}
+
+/// What a device tells of itself in the open, if its job chooses devices by that.
+fn note_of(spec: &crate::job::JobSpec, note: &LocalNote) -> Option<Note> {
+    let loss_ppm = (note.mean_loss.max(0.0) * 1e6).min(u32::MAX.into()) as u32;
+    spec.settings().selection.needs_losses().then_some(Note { rows: note.examples, loss_ppm })
 }
 
 fn sealed_key(collection: Collection) -> RowKey {

@@ -142,6 +142,19 @@ impl Learner for Training<'_> {
         self.time.is_some_and(|(ms, watch)| watch.ms(self.step as u64) >= ms)
     }
 
+    fn loss(&mut self, w: &[f32]) -> f64 {
+        if self.fault.is_some() {
+            return 0.0;
+        }
+        match self.room.worker.evaluate(self.model, w, self.view) {
+            Ok(evaluation) => evaluation.loss_sum / self.view.len().max(1) as f64,
+            Err(fault) => {
+                self.fault = Some(fault.to_string());
+                0.0
+            }
+        }
+    }
+
     fn learning_rate(&self) -> f32 {
         match self.local.optimiser {
             OptimiserText::Sgd { learning_rate, .. } | OptimiserText::Adam { learning_rate, .. } => learning_rate,

@@ -136,7 +136,7 @@ impl Machines {
     pub fn offer(&mut self, device: &str, link: LinkId, collection: Collection) {
         let bytes = vec![0; JobSpec::parse(JOB).expect("a good job").plan(collection.work).format().bytes()];
         let update = Manifest::of(&bytes).expect("small");
-        self.say(device, link, Message::Offer { collection, update, inline: Blob::new(bytes).ok() });
+        self.say(device, link, Message::Offer { collection, update, inline: Blob::new(bytes).ok(), note: None });
     }
 
     pub fn rotate(&mut self, from: &str, to: &str) {

@@ -98,6 +98,11 @@ fn commitment() -> BoxedStrategy<Option<[u8; 32]>> {
     proptest::option::of(any::<[u8; 32]>()).boxed()
 }
 
+fn note() -> BoxedStrategy<Option<Note>> {
+    let note = (any::<u64>(), any::<u32>()).prop_map(|(rows, loss_ppm)| Note { rows, loss_ppm });
+    proptest::option::of(note).boxed()
+}
+
 fn fate() -> BoxedStrategy<Fate> {
     let fates = [Fate::Absorbed, Fate::Declined, Fate::Released, Fate::Refused, Fate::Detached, Fate::Ready];
     proptest::sample::select(fates.to_vec()).boxed()
@@ -149,10 +154,10 @@ variants! {
     Rotate { to: node(), signature: any::<[u8; 64]>(), }
     Rotated { to: node(), }
     Attach { name: text(), data: data(), held: list(collection()), }
-    Offer { collection: collection(), update: manifest(), inline: inline(), }
+    Offer { collection: collection(), update: manifest(), inline: inline(), note: note(), }
     Declined { collection: collection(), reason: text(), }
     Sealing { collection: collection(), step: step(), body: blob(), }
-    Ready { collection: collection(), }
+    Ready { collection: collection(), note: note(), }
     Attached { cloud: node(), upstreams: upstreams(), }
     Task {
         collection: collection(),
@@ -170,7 +175,7 @@ variants! {
     EdgeAttach { name: text(), listen: text(), open: open(), }
     DeviceAttached { device: node(), name: text(), data: data(), held: list(collection()), }
     DeviceDetached { device: node(), }
-    Progress { incarnation: incarnation(), device: node(), fate: fate(), reason: text(), }
+    Progress { incarnation: incarnation(), device: node(), fate: fate(), reason: text(), note: note(), }
     Partial { incarnation: incarnation(), devices: list(node()), sum: manifest(), inline: inline(), }
     NoPartial { incarnation: incarnation(), }
     SealingFrom { device: node(), collection: collection(), step: step(), body: blob(), }

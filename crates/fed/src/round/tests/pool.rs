@@ -166,7 +166,13 @@ fn devices_of_an_edge_that_is_lost_or_forgot_are_asked_through_another() {
     scene.ready(10, 2);
     assert_eq!(scene.asked(1).collection.work, Work::Train);
     // What it said under its old number counts no more.
-    let late = Event::Progress { incarnation: before, device: device(3), fate: Fate::Ready, reason: String::new() };
+    let late = Event::Progress {
+        incarnation: before,
+        device: device(3),
+        fate: Fate::Ready,
+        reason: String::new(),
+        note: None,
+    };
     scene.step(11, late);
     assert_eq!(scene.round.in_flight(), (1, 0));
 }

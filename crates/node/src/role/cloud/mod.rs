@@ -148,9 +148,14 @@ impl Cloud {
                 let event = littoral_fed::round::Event::DeviceLeft { device };
                 was_there.then(|| self.jobs.each_round(now, event, &self.fleet, effects));
             }
-            Message::Progress { incarnation, device, fate, reason } => {
-                let event =
-                    littoral_fed::round::Event::Progress { incarnation, device, fate, reason: reason.to_string() };
+            Message::Progress { incarnation, device, fate, reason, note } => {
+                let event = littoral_fed::round::Event::Progress {
+                    incarnation,
+                    device,
+                    fate,
+                    reason: reason.to_string(),
+                    note,
+                };
                 self.jobs.round(now, incarnation.collection.job, event, &self.fleet, effects);
             }
             // Of a device that is here through this edge.

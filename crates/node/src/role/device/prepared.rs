@@ -8,6 +8,7 @@ use super::{Device, TaskStage};
 use crate::role::{Effect, Entropy, RowKey, Table, WorkId, Write};
 use crate::work::Work;
 use littoral_wire::codec::{Reader, Wire};
+use littoral_wire::message::Note;
 use littoral_wire::{Collection, JobId, Manifest, Message};
 
 /// Jobs of which something is kept.
@@ -48,14 +49,20 @@ impl Device {
         self.prepared.get(&collection.job).is_some_and(|prepared| prepared.collection == collection)
     }
 
-    pub(super) fn say_ready(&self, collection: Collection, effects: &mut Vec<Effect>) {
+    pub(super) fn say_ready(&self, collection: Collection, note: Option<Note>, effects: &mut Vec<Effect>) {
         if let Some(link) = self.edge {
-            effects.push(Effect::Send { link, message: Message::Ready { collection } });
+            effects.push(Effect::Send { link, message: Message::Ready { collection, note } });
         }
     }
 
     /// It has trained. That is durable before it is said.
-    pub(super) fn prepared(&mut self, collection: Collection, learnt: Manifest, effects: &mut Vec<Effect>) {
+    pub(super) fn prepared(
+        &mut self,
+        collection: Collection,
+        learnt: Manifest,
+        note: Option<Note>,
+        effects: &mut Vec<Effect>,
+    ) {
         let prepared = Prepared { collection, learnt };
         let mut writes = vec![Write::Object(prepared.learnt.id())];
         writes.push(Write::Put { key: key(collection.job), value: prepared.to_bytes() });
@@ -69,7 +76,7 @@ impl Device {
         }
         effects.push(Effect::Store(writes));
         effects.extend(old.into_iter().map(|old| Effect::Drop(old.learnt.id())));
-        self.say_ready(collection, effects);
+        self.say_ready(collection, note, effects);
     }
 
     /// A collection asks for what began at this version.

@@ -158,7 +158,7 @@ impl Device {
         self.keep_sealed(
             collection,
             &task.spec,
-            Sealed { update, pending, absorbed: false, masks, said: None },
+            Sealed { update, pending, absorbed: false, masks, said: None, note: None },
             effects,
         );
         effects.push(Effect::Drop(plain.id()));

@@ -7,7 +7,7 @@ use crate::role::{LinkId, WorkId};
 use littoral_fed::aggregate::{Absorbing, Partial, Refused};
 use littoral_fed::compress::accumulate::AbsorbError;
 use littoral_fed::plan::Format;
-use littoral_wire::message::{Effort, Fate, Gather, Reason, SEALING_BYTES_MAX, SealingStep};
+use littoral_wire::message::{Effort, Fate, Gather, Note, Reason, SEALING_BYTES_MAX, SealingStep};
 use littoral_wire::object::{CHUNK_BYTES, Manifest};
 use littoral_wire::{NodeId, ObjectId};
 use std::collections::BTreeMap;
@@ -53,6 +53,8 @@ pub(super) struct Desk {
     /// As the cloud said it; for devices.
     pub commitment: Option<[u8; 32]>,
     pub seats: BTreeMap<NodeId, Seat>,
+    /// What devices told of themselves.
+    pub notes: BTreeMap<NodeId, Note>,
     pub closed: bool,
     gathered: Gathered,
     sum: Option<Manifest>,
@@ -139,6 +141,7 @@ impl Desk {
             before,
             commitment,
             seats,
+            notes: BTreeMap::new(),
             closed: false,
             gathered,
             sum: None,

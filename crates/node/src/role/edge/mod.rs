@@ -25,8 +25,8 @@ use inspect::Rules;
 use littoral_fed::included::Tree;
 use littoral_fed::plan::Format;
 use littoral_wire::message::{
-    Announcement, Asked, COHORT_MAX, DataOffer, Fate, Gather, Incarnation, Inline, Name, OFFERS_MAX, OpenState, Reason,
-    SocketName, UPSTREAMS_MAX, Upstream, Verdict, Work,
+    Announcement, Asked, COHORT_MAX, DataOffer, Fate, Gather, Incarnation, Inline, Name, Note, OFFERS_MAX, OpenState,
+    Reason, SocketName, UPSTREAMS_MAX, Upstream, Verdict, Work,
 };
 use littoral_wire::object::{Chain, INLINE_BYTES_MAX, Manifest};
 use littoral_wire::{Blob, Collection, JobId, List, Message, NodeId, ObjectId};
@@ -133,7 +133,9 @@ impl Edge {
         reason: Reason,
         effects: &mut Vec<Effect>,
     ) {
-        self.tell(Message::Progress { incarnation, device, fate, reason }, effects);
+        let told = self.desks.get(&incarnation).and_then(|desk| desk.notes.get(&device)).copied();
+        let note = told.filter(|_| matches!(fate, Fate::Absorbed | Fate::Ready));
+        self.tell(Message::Progress { incarnation, device, fate, reason, note }, effects);
     }
 
     fn attach(&self, effects: &mut Vec<Effect>) {
@@ -545,7 +547,8 @@ impl Edge {
                 self.announce_guest(device, effects);
                 self.resume_uploads(device, link, effects);
             }
-            Message::Offer { collection, update, inline } => {
+            Message::Offer { collection, update, inline, note } => {
+                self.note(device, collection, note);
                 self.offer(link, device, collection, update, inline, effects)
             }
             Message::Declined { collection, reason } => {
@@ -563,7 +566,8 @@ impl Edge {
                     self.progress(incarnation, device, Fate::Declined, reason.clone(), effects);
                 }
             }
-            Message::Ready { collection } => {
+            Message::Ready { collection, note } => {
+                self.note(device, collection, note);
                 let prepares = |(i, desk): &(&Incarnation, &Desk)| {
                     i.collection == collection
                         && collection.work == Work::Prepare
@@ -603,6 +607,16 @@ impl Edge {
             }
             Message::Bye { reason } => effects.push(Effect::Hangup { link, reason: reason.to_string() }),
             _ => {}
+        }
+    }
+
+    /// What a device tells of itself, for the cloud.
+    fn note(&mut self, device: NodeId, collection: Collection, note: Option<Note>) {
+        let Some(note) = note else { return };
+        for (_, desk) in
+            self.desks.iter_mut().filter(|(i, desk)| i.collection == collection && desk.seats.contains_key(&device))
+        {
+            desk.notes.insert(device, note);
         }
     }
 

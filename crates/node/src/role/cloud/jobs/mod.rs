@@ -194,8 +194,8 @@ impl Jobs {
         fleet: &Fleet,
     ) -> round::Event {
         let set = self.jobs[&job].spec.data_set();
-        let eligible = data.iter().any(|offer| &*offer.name == set && offer.rows > 0);
-        round::Event::Device { device, name: fleet.name(device), edge, eligible }
+        let rows = data.iter().filter(|offer| &*offer.name == set).map(|offer| offer.rows).max().unwrap_or(0);
+        round::Event::Device { device, name: fleet.name(device), edge, rows }
     }
 
     pub(in crate::role::cloud) fn device_attached(
