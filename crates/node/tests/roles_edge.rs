@@ -20,7 +20,8 @@ fn connected(link: u64) -> Event {
 
 fn edge_with_a_cloud() -> Edge {
     let cloud = Peer { id: CLOUD, address: "cloud:1".into() };
-    let identity = EdgeIdentity { id: NodeId([2; 32]), name: "edge".into(), cloud, listen: "edge:1".into() };
+    let identity =
+        EdgeIdentity { id: NodeId([2; 32]), name: "edge".into(), cloud, replicas: vec![], listen: "edge:1".into() };
     let mut edge = Edge::new(identity);
     step(&mut edge, 0, connected(1));
     edge

@@ -79,7 +79,7 @@ pub async fn start_device(config: &DeviceConfig, base: &Path, on_report: OnRepor
     let (store, data) = (Arc::new(store), Arc::new(DeviceData::new(sources, base, limits)));
     let world = World { transport, store, objects, data, on_report };
     let handle = host::start(Box::new(role), world, host_settings(config.threads, &config.limits.of_links(), None));
-    Ok(Running { id, name, address: None, handle })
+    Ok(Running { id, name, address: None, handle, _lock: None })
 }
 
 /// Runs the device until `stop`.

@@ -773,6 +773,7 @@ impl Role for Device {
             }
             Event::Loaded { object, bytes, .. } => self.loaded(object, bytes, effects),
             Event::Worked { id, result } => self.worked(id, result, effects),
+            Event::Leased { .. } | Event::Shared { .. } | Event::Answered { .. } => {}
         }
     }
 

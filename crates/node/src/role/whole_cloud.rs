@@ -38,7 +38,8 @@ impl WholeCloud {
     /// `listen`: `host:port` at which machines reach the cloud.
     pub fn new(id: NodeId, listen: &str, cloud: Cloud) -> Self {
         let peer = Peer { id, address: listen.into() };
-        let identity = EdgeIdentity { id, name: "cloud".into(), cloud: peer, listen: listen.into() };
+        let (name, replicas) = ("cloud".into(), Vec::new());
+        let identity = EdgeIdentity { id, name, cloud: peer, replicas, listen: listen.into() };
         Self { id, cloud, edge: Edge::new(identity), owners: BTreeMap::new() }
     }
 
@@ -143,7 +144,9 @@ impl Role for WholeCloud {
                 self.run(now, Part::Cloud, Event::Loaded { object, index, bytes: bytes.clone() }, effects);
                 self.run(now, Part::Edge, Event::Loaded { object, index, bytes }, effects);
             }
-            Event::Worked { id, result } => self.run(now, Part::Cloud, Event::Worked { id, result }, effects),
+            event @ (Event::Worked { .. } | Event::Leased { .. } | Event::Shared { .. } | Event::Answered { .. }) => {
+                self.run(now, Part::Cloud, event, effects);
+            }
         }
     }
 

@@ -487,6 +487,8 @@ fn event_name(event: &Event) -> &'static str {
         Event::Kept { .. } => "Kept",
         Event::Loaded { .. } => "Loaded",
         Event::Worked { .. } => "Worked",
+        // Of replicas, which are not simulated.
+        Event::Leased { .. } | Event::Shared { .. } | Event::Answered { .. } => "Shared",
     }
 }
 

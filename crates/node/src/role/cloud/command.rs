@@ -204,8 +204,9 @@ impl Cloud {
                 }
             }
             Command::JobList => {
-                let jobs: Vec<Value> = self.jobs.iter().map(|(id, job)| self.summary(*id, job)).collect();
-                json!({"jobs": jobs})
+                let here = self.jobs.iter().map(|(id, job)| (*id, self.summary(*id, job)));
+                let jobs: BTreeMap<JobId, Value> = here.chain(self.summaries_elsewhere()).collect();
+                json!({"jobs": jobs.into_values().collect::<Vec<Value>>()})
             }
             Command::JobShow { job } => match self.jobs.get(JobId(job)) {
                 Some(found) => self.details(JobId(job), found),
@@ -562,7 +563,7 @@ impl Cloud {
     }
 
     /// Whoever lost the right to see jobs is told so instead of the next change.
-    fn dismiss_watchers(&mut self, operator: NodeId, effects: &mut Vec<Effect>) {
+    pub(super) fn dismiss_watchers(&mut self, operator: NodeId, effects: &mut Vec<Effect>) {
         let error = refusal("no more news", "operator", "a key with the right to observe", "one that was revoked");
         for (link, nonce, _) in self.watchers.values().flatten() {
             if self.links.peer(*link) == Some(operator) {
