@@ -11,7 +11,7 @@ use littoral_node::role::{
 };
 use littoral_node::store::{FileObjects, Lease, SqliteStore, Store, StoreError, StoreFuture};
 use littoral_node::transport::{Address, Identity, QuicOptions, QuicTransport, TcpOptions, TcpTransport, Transport};
-use littoral_node::work::{LocalData, Objects, Output, Rows, Work};
+use littoral_node::work::{LocalData, Output, Rows, Work};
 use littoral_tensor::quant::KERNELS;
 use littoral_wire::hello::{Hello, PROTOCOL};
 use littoral_wire::object::{CHUNK_BYTES, Manifest};

@@ -8,7 +8,7 @@ use host_scratch::Scratch;
 use littoral_fed::round::Record;
 use littoral_model::{Examples, Features, Labels};
 use littoral_node::config::{CloudConfig, Network, TransportName};
-use littoral_node::deploy::{KEY_FILE, Running, start_cloud};
+use littoral_node::deploy::{KEY_FILE, Running, join, start_cloud};
 use littoral_node::host::{self, Handle, World};
 use littoral_node::job::JobSpec;
 use littoral_node::operator::Operator;
@@ -21,7 +21,8 @@ use littoral_node::transport::{Address, Identity, TcpOptions, TcpTransport, Tran
 use littoral_node::work::{LocalData, Rows};
 use littoral_wire::codec::Wire;
 use littoral_wire::message::{DataOffer, Incarnation, Name, Work};
-use littoral_wire::{JobId, NodeId, ObjectId, SecretKey};
+use littoral_wire::ticket::Ticket;
+use littoral_wire::{JobId, List, NodeId, ObjectId, SecretKey};
 use serde_json::{Value, json};
 use shared_store::{Postgres, bucket, open, s3::S3};
 use std::collections::{BTreeMap, BTreeSet};
@@ -446,6 +447,7 @@ async fn replicas_that_are_killed_lose_no_job_and_change_no_bit() {
         assert!(counted.values().all(|times| *times == 1), "{counted:?}");
     }
     // Everybody can say how it ended, whoever runs it.
+    tier.wait("all replicas up", |tier| tier.replicas.iter().all(|replica| replica.said("up"))).await;
     for replica in &tier.replicas {
         let mut asked = operator(replica.at).await.unwrap();
         let shown = asked.ask(&Command::JobShow { job: 1 }).await.unwrap_or_else(|e| panic!("{e}; {}", tier.logs()));
@@ -459,4 +461,79 @@ async fn replicas_that_are_killed_lose_no_job_and_change_no_bit() {
         asked.close().await;
     }
     ground.stop().await;
+}
+
+fn signal(child: &Child, name: &str) {
+    assert!(Process::new("kill").args([name, &child.id().to_string()]).status().unwrap().success());
+}
+
+/// It believes to run the job, and to have all the time in the world.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_that_stood_still_changes_nothing_when_it_goes_on() {
+    let rounds = 12;
+    let Some(tier) = Tier::start("stalled").await else { return };
+    let expected = alone(&job(rounds)).await;
+    let ground = Ground::start(tier.dir.path(), &tier.addresses()).await;
+    let mut asked = operator(tier.replicas[0].at).await.unwrap();
+    asked.ask(&Command::JobSubmit { toml: job(rounds) }).await.unwrap_or_else(|e| panic!("{e}; {}", tier.logs()));
+    asked.close().await;
+    tier.until("version", |story| story.versions >= 3).await;
+    tier.wait("holder of the job", |tier| tier.holder(RUNS_JOB).is_some()).await;
+    let holder = tier.holder(RUNS_JOB).unwrap();
+    let child = tier.replicas[holder].child.as_ref().unwrap();
+    signal(child, "-STOP");
+    let stopped_at = tier.story().await.versions;
+    tier.until("version of another", |story| story.versions > stopped_at + 1).await;
+    signal(child, "-CONT");
+    tier.wait("end of its run", |tier| tier.replicas[holder].said("ended Err")).await;
+    let story = tier.until("end", |story| story.finished).await;
+    assert_eq!(story.versions, expected.versions);
+    assert_eq!(story.model, expected.model);
+    ground.stop().await;
+}
+
+/// What all share is changed by one of them, whoever is asked, and all hear of it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_ticket_counts_once_whichever_replica_is_asked() {
+    let Some(tier) = Tier::start("tickets").await else { return };
+    let mut asked = operator(tier.replicas[0].at).await.unwrap();
+    let ticket = Command::Ticket { role: "device".into(), uses: 1, valid_ms: 60_000, secret: "07".repeat(16) };
+    asked.ask(&ticket).await.unwrap_or_else(|e| panic!("{e}; {}", tier.logs()));
+    let join = |n: usize| {
+        let ticket = Ticket {
+            cloud: key("cloud").id(),
+            secret: [7; 16],
+            role: littoral_wire::message::Role::Device,
+            addresses: List::new(vec![tier.replicas[n].at.to_string().as_str().into()]).unwrap(),
+            roster: None,
+        };
+        let dir = tier.dir.path().join(format!("joins-{n}"));
+        async move { join(&ticket, "ward", &dir, &tcp()).await }
+    };
+    let (a, b, c) = tokio::join!(join(0), join(1), join(2));
+    let joined: Vec<_> = [a, b, c].into_iter().filter_map(Result::ok).collect();
+    assert_eq!(joined.len(), 1, "{}", tier.logs());
+    // It is known everywhere, and so is its end.
+    for state in ["away", "revoked"] {
+        for replica in &tier.replicas {
+            let mut asked = operator(replica.at).await.unwrap();
+            let started = Instant::now();
+            loop {
+                let listed = asked.ask(&Command::FleetList).await.unwrap();
+                let ward = listed["machines"].as_array().unwrap().iter().find(|machine| machine["name"] == "ward");
+                if ward.is_some_and(|ward| ward["state"] == state) {
+                    break;
+                }
+                assert!(started.elapsed() < LIMIT, "not {state}: {listed}; {}", tier.logs());
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            asked.close().await;
+        }
+        if state == "away" {
+            asked.ask(&Command::FleetRevoke { node: "ward".into() }).await.unwrap();
+        }
+    }
+    let rows = tier.store.load_job(JobId(0)).await.unwrap();
+    assert_eq!(rows.iter().filter(|row| row.key.table == Table::Ticket).count(), 0);
+    assert_eq!(rows.iter().filter(|row| row.key.table == Table::Command).count(), 2);
 }

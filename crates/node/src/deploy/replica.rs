@@ -6,7 +6,7 @@ use super::listen::listen;
 use super::running::{collect, host_settings};
 use super::{DeployError, KEY_FILE, OPERATOR_KEY_FILE, Running};
 use crate::config::CloudConfig;
-use crate::host::{self, Clock, OnReport, Replica, World, keys};
+use crate::host::{self, Clock, MailKey, OnReport, Replica, World, keys};
 use crate::role::cloud::command::Right;
 use crate::role::cloud::{Cloud, CloudIdentity, FLEET};
 use crate::role::{Effect, Entropy, Role, Row};
@@ -30,7 +30,7 @@ pub(super) async fn start(config: &CloudConfig, on_report: OnReport) -> Result<R
     let seq = store.last_change().await?;
     let rows = store.load_fleet().await?;
     let listening = listen(dir, &key, &config.listen, &config.advertise, &config.network).await?;
-    let (id, entropy) = (key.id(), Entropy::new(keys::random()?));
+    let (id, entropy, mail) = (key.id(), Entropy::new(keys::random()?), MailKey::of(&key));
     let replicas = match shared.replicas.as_slice() {
         [] => vec![listening.advertised.clone()],
         all => all.to_vec(),
@@ -52,7 +52,7 @@ pub(super) async fn start(config: &CloudConfig, on_report: OnReport) -> Result<R
     let role = Cloud::new(identity, rows);
     let objects = store.objects();
     collect(objects.folder(), &role, &on_report);
-    let replica = Replica { store: store.clone(), lease_ms: shared.lease_ms, seq, needs: Arc::new(needs) };
+    let replica = Replica { store: store.clone(), lease_ms: shared.lease_ms, seq, mail, needs: Arc::new(needs) };
     let settings = host::Settings { replica: Some(replica), ..host_settings(config.threads, &config.limits, None) };
     let data = Arc::new(NoData);
     let world = World { transport: listening.transport, store: Arc::new(store), objects, data, on_report };

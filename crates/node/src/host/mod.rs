@@ -22,11 +22,13 @@ mod journal;
 pub mod keys;
 mod link;
 mod machine;
+mod mail;
 mod pool;
 mod tier;
 mod traffic;
 
 pub use clock::Clock;
+pub use mail::MailKey;
 pub use tier::{Needs, Replica};
 pub use traffic::{PeerBytes, Traffic};
 

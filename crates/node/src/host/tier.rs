@@ -6,7 +6,9 @@
 //!
 //! A message that another replica passes on comes over a *borrowed* link, which has a number that no socket has.
 
+use super::keys::KeyError;
 use super::machine::Input;
+use super::mail::{Envelope, MailKey};
 use super::{Clock, OnReport};
 use crate::role::{Event, Kernels, LinkId, Millis, Report, Row, Table, Write};
 use crate::store::{Addressee, Lease, Mail, PgStore, StoreError};
@@ -49,6 +51,7 @@ pub struct Replica {
     pub lease_ms: u64,
     /// The role knows of all changes up to here.
     pub seq: i64,
+    pub mail: MailKey,
     pub needs: Needs,
 }
 
@@ -318,6 +321,13 @@ impl Clerk {
     }
 
     fn deliver(&mut self, to: &str, mail: Mail) {
+        let Mail { sender, link, peer, body } = mail;
+        let envelope = Envelope { addressee: to, sender: &sender, link, peer };
+        let Some(body) = self.tier.replica.mail.open(&envelope, &body) else {
+            let what = "mail in the database that no replica of this cloud wrote was thrown away".to_owned();
+            return (self.tier.on_report)(Report::Warning { what });
+        };
+        let mail = Mail { sender, link, peer, body };
         if to == Addressee::Replica(self.tier.replica.store.replica().to_owned()).name() {
             if let Ok(message) = Message::from_bytes(&mail.body) {
                 self.tier.event(Event::Answered { link: LinkId(mail.link), message });
@@ -360,11 +370,10 @@ impl Clerk {
     }
 
     async fn carry(&mut self, out: Out) -> Result<(), StoreError> {
-        let store = self.tier.replica.store.clone();
         match out {
             Out::Pass { job, link, peer, message } => {
                 let body = message.map(|message| message.to_bytes()).unwrap_or_default();
-                store.post(&Addressee::Holder(job), link.0, peer, &body).await
+                self.post(Addressee::Holder(job), link.0, peer, &body).await
             }
             // The lender asks its own peer whether it lives.
             Out::Reply { link, message: Message::Ping { nonce } } => {
@@ -383,6 +392,14 @@ impl Clerk {
 
     async fn answer(&self, link: LinkId, message: &Message) -> Result<(), StoreError> {
         let Some((lender, theirs, peer)) = self.borrowed.lenders.get(&link).cloned() else { return Ok(()) };
-        self.tier.replica.store.post(&Addressee::Replica(lender), theirs, peer, &message.to_bytes()).await
+        self.post(Addressee::Replica(lender), theirs, peer, &message.to_bytes()).await
+    }
+
+    async fn post(&self, to: Addressee, link: u64, peer: NodeId, text: &[u8]) -> Result<(), StoreError> {
+        let Replica { store, mail, .. } = &self.tier.replica;
+        let (addressee, sender) = (&to.name(), store.replica());
+        let sealed = mail.seal(&Envelope { addressee, sender, link, peer }, text);
+        let failed = |e: KeyError| StoreError::Database { at: "this machine".into(), why: e.to_string(), passes: true };
+        store.post(&to, link, peer, &sealed.map_err(failed)?).await
     }
 }

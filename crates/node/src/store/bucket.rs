@@ -25,7 +25,7 @@ use object_store::client::{HttpClient, HttpConnector};
 use object_store::local::LocalFileSystem;
 use object_store::path::Path as Key;
 use object_store::{ClientOptions, ObjectStoreExt, PutPayload, RetryConfig, WriteMultipart};
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::error::Error;
 use std::fmt;
 use std::path::Path;
@@ -39,6 +39,8 @@ const PART_BYTES: usize = 8 << 20;
 const PARTS_MAX: usize = 4;
 /// A manifest of the biggest object has 32 bytes for each of its chunks; this is one of 256 GB.
 const MANIFEST_BYTES_MAX: u64 = 64 << 20;
+/// Objects that were fetched to be read and stay in the folder.
+const FETCHED_MAX: usize = 64;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Between two pieces of an answer.
 const SILENCE_TIMEOUT: Duration = Duration::from_secs(20);
@@ -254,12 +256,21 @@ pub struct BucketObjects {
     runtime: Handle,
     /// Known to be in the bucket.
     stored: Mutex<HashSet<ObjectId>>,
+    /// Fetched because somebody read them. Nobody will say that they are not needed: the oldest go.
+    fetched: Mutex<VecDeque<ObjectId>>,
 }
 
 impl BucketObjects {
     pub(super) fn new(dir: &Path, bucket: Bucket, pool: sqlx::PgPool) -> Result<Self, ObjectFault> {
         let folder = FileObjects::open(dir)?;
-        Ok(Self { folder, bucket, pool, runtime: Handle::current(), stored: Mutex::default() })
+        Ok(Self {
+            folder,
+            bucket,
+            pool,
+            runtime: Handle::current(),
+            stored: Mutex::default(),
+            fetched: Mutex::default(),
+        })
     }
 
     pub fn bucket(&self) -> &Bucket {
@@ -286,6 +297,17 @@ impl BucketObjects {
         Ok(())
     }
 
+    /// As [`Self::fetch`], for somebody who will not drop it.
+    fn fetch_to_read(&self, object: ObjectId) -> Result<(), ObjectFault> {
+        self.fetch(object)?;
+        let oldest = {
+            let mut fetched = self.fetched.lock().unwrap_or_else(PoisonError::into_inner);
+            fetched.push_back(object);
+            if fetched.len() > FETCHED_MAX { fetched.pop_front() } else { None }
+        };
+        oldest.map_or(Ok(()), |oldest| self.folder.remove(oldest))
+    }
+
     fn or_fetch<T>(
         &self,
         object: ObjectId,
@@ -293,7 +315,7 @@ impl BucketObjects {
     ) -> Result<T, ObjectFault> {
         match read(&self.folder) {
             Err(ObjectFault::Missing(_) | ObjectFault::Damaged { .. }) => {
-                self.fetch(object)?;
+                self.fetch_to_read(object)?;
                 read(&self.folder)
             }
             done => done,
@@ -336,7 +358,7 @@ impl ObjectStore for BucketObjects {
         if !self.stored().remove(&object) {
             return Ok(());
         }
-        let note = sqlx::query("UPDATE littoral.object SET dropped = clock_timestamp() WHERE id = $1");
+        let note = sqlx::query("UPDATE littoral.object SET dropped = TRUE, since = clock_timestamp() WHERE id = $1");
         let noted = self.runtime.block_on(note.bind(object.0.as_slice()).execute(&self.pool));
         noted.map(drop).map_err(|e| ObjectFault::Disk(format!("object {object}: its drop was not noted: {e}")))
     }
@@ -346,7 +368,7 @@ impl Objects for BucketObjects {
     fn read(&self, object: ObjectId, offset: u64, out: &mut [u8]) -> Result<(), ObjectFault> {
         match self.folder.read(object, offset, out) {
             Err(ObjectFault::Missing(_) | ObjectFault::Damaged { .. }) => {
-                self.fetch(object)?;
+                self.fetch_to_read(object)?;
                 self.folder.read(object, offset, out)
             }
             done => done,

@@ -80,8 +80,10 @@ fn first(engine: Engine) -> Vec<String> {
             "CREATE TABLE littoral.lease (name TEXT PRIMARY KEY, holder TEXT NOT NULL, token BIGINT NOT NULL, \
              until TIMESTAMPTZ NOT NULL)",
             "CREATE INDEX lease_until ON littoral.lease (until)",
-            // What is in the bucket, and since when nobody is known to need it.
-            "CREATE TABLE littoral.object (id BYTEA PRIMARY KEY, dropped TIMESTAMPTZ)",
+            // What is in the bucket, since when it is not known to be needed, and whether it was dropped then.
+            "CREATE TABLE littoral.object (id BYTEA PRIMARY KEY, dropped BOOLEAN NOT NULL DEFAULT FALSE, \
+             since TIMESTAMPTZ NOT NULL DEFAULT clock_timestamp())",
+            "CREATE INDEX object_since ON littoral.object (since)",
             "CREATE TABLE littoral.cloud (one BOOLEAN PRIMARY KEY CHECK (one), id BYTEA NOT NULL)",
             // Keys of rows that replicas have in memory, and who wrote them, in the order of their commits.
             "CREATE TABLE littoral.change (seq BIGINT PRIMARY KEY, origin TEXT NOT NULL, name TEXT NOT NULL, \

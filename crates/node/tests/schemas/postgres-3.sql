@@ -80,7 +80,8 @@ CREATE TABLE littoral.node (
 );
 CREATE TABLE littoral.object (
     id bytea NOT NULL,
-    dropped timestamp with time zone
+    dropped boolean DEFAULT false NOT NULL,
+    since timestamp with time zone DEFAULT clock_timestamp() NOT NULL
 );
 CREATE TABLE littoral.operator (
     job bigint NOT NULL,

@@ -199,7 +199,10 @@ impl Cloud {
             Command::JobSubmit { toml } => {
                 let by = self.operators.name(operator);
                 match self.jobs.submit(now, &toml, &by, effects) {
-                    Ok(job) => json!({"job": job.0}),
+                    Ok(job) => {
+                        self.know_submitted(effects);
+                        json!({"job": job.0})
+                    }
                     Err(e) => json!({"error": e.parts()}),
                 }
             }

@@ -11,7 +11,7 @@
 //! Not here: leases, which the host keeps ([`crate::host`]). A host that has lost one ends the run.
 
 use super::command::Command;
-use super::{Cloud, Effect, LinkId, Millis, Report, Row, RowKey, Table, roster};
+use super::{Cloud, Effect, LinkId, Millis, Report, Row, RowKey, Table, Write, roster};
 use crate::job::JobSpec;
 use littoral_fed::round;
 use littoral_wire::codec::Wire;
@@ -62,8 +62,8 @@ impl Replica {
         self.joins = 0;
     }
 
-    fn know(&mut self, row: &Row) {
-        let Ok(stored) = serde_json::from_slice::<Value>(&row.value) else { return };
+    fn know(&mut self, job: JobId, description: &[u8]) {
+        let Ok(stored) = serde_json::from_slice::<Value>(description) else { return };
         let text = |field: &str| stored[field].as_str().unwrap_or_default().to_owned();
         let spec = JobSpec::parse(&text("toml")).ok();
         let known = Known {
@@ -74,7 +74,7 @@ impl Replica {
             submitted_by: text("submitted_by"),
             submitted_ms: stored["at_ms"].as_u64().unwrap_or(0),
         };
-        self.known.insert(row.key.job, known);
+        self.known.insert(job, known);
     }
 }
 
@@ -90,7 +90,20 @@ impl Cloud {
         self.restore_spent(row);
         if let (Table::Job, Some(replica)) = (row.key.table, &mut self.replica) {
             self.jobs.number_after(row.key.job);
-            replica.know(row);
+            replica.know(row.key.job, &row.value);
+        }
+    }
+
+    /// The others hear of a new job by its row; this one wrote it.
+    pub(super) fn know_submitted(&mut self, effects: &[Effect]) {
+        let Some(replica) = &mut self.replica else { return };
+        for write in effects.iter().flat_map(|effect| if let Effect::Store(writes) = effect { &**writes } else { &[] })
+        {
+            if let Write::Put { key, value } = write
+                && key.table == Table::Job
+            {
+                replica.know(key.job, value);
+            }
         }
     }
 

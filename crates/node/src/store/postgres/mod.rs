@@ -38,6 +38,8 @@ const CONNECTIONS_MAX: u32 = 8;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The number under which migrations exclude each other: "littoral" in letters' places.
 const MIGRATION_LOCK: i64 = 0x6c69_7474_6f72_616c;
+/// Whoever should have dropped an object may have died before: after so long it is looked at all the same.
+const FORGOTTEN_DAYS: f64 = 30.0;
 /// Objects that one sweep deletes.
 const SWEPT_MAX: i64 = 256;
 
@@ -169,20 +171,21 @@ impl PgStore {
 
     /// The object is needed from now on. From here to the end of the transaction no sweep takes it.
     async fn name(&self, tx: &mut Transaction<'_, Postgres>, object: ObjectId) -> Result<(), StoreError> {
-        let known = sqlx::query_scalar("SELECT dropped IS NULL FROM littoral.object WHERE id = $1 FOR UPDATE");
+        let known = sqlx::query_scalar("SELECT NOT dropped FROM littoral.object WHERE id = $1 FOR UPDATE");
         let known: Option<bool> =
             known.bind(object.0.as_slice()).fetch_optional(&mut **tx).await.map_err(|e| self.fault(e))?;
         if known == Some(true) {
             return Ok(());
         }
-        let insert =
-            sqlx::query("INSERT INTO littoral.object (id) VALUES ($1) ON CONFLICT (id) DO UPDATE SET dropped = NULL");
+        let insert = sqlx::query(
+            "INSERT INTO littoral.object (id) VALUES ($1) ON CONFLICT (id) DO UPDATE SET dropped = FALSE, since = clock_timestamp()",
+        );
         insert.bind(object.0.as_slice()).execute(&mut **tx).await.map_err(|e| self.fault(e))?;
         // It may have been swept since it was found there.
         Ok(self.objects.ensure(object).await?)
     }
 
-    /// Deletes objects from the bucket that were dropped at least `grace` ago and that no row needs. `needs` is handed all
+    /// Deletes objects from the bucket that were dropped at least `grace` ago, or forgotten, and that no row needs. `needs` is handed all
     /// rows, and says which objects they refer to. Returns how many are gone.
     pub async fn sweep<N: Fn(ObjectId) -> bool>(
         &self,
@@ -190,9 +193,10 @@ impl PgStore {
         needs: impl FnOnce(Vec<Row>) -> N,
     ) -> Result<usize, StoreError> {
         let mut tx = self.pool.begin().await.map_err(|e| self.fault(e))?;
-        let select = "SELECT id FROM littoral.object WHERE dropped <= clock_timestamp() - $1 * interval '1 millisecond' \
+        let select = "SELECT id FROM littoral.object WHERE dropped AND since <= clock_timestamp() - $1 * interval '1 millisecond' \
+                      OR NOT dropped AND since <= clock_timestamp() - $3 * interval '1 day' \
                       ORDER BY id LIMIT $2 FOR UPDATE SKIP LOCKED";
-        let select = sqlx::query_scalar(select).bind(grace.as_millis() as f64).bind(SWEPT_MAX);
+        let select = sqlx::query_scalar(select).bind(grace.as_millis() as f64).bind(SWEPT_MAX).bind(FORGOTTEN_DAYS);
         let found: Vec<Vec<u8>> = select.fetch_all(&mut *tx).await.map_err(|e| self.fault(e))?;
         let found: Vec<ObjectId> = found.into_iter().filter_map(|id| Some(ObjectId(id.try_into().ok()?))).collect();
         if found.is_empty() {
@@ -203,7 +207,7 @@ impl PgStore {
         let mut gone = 0;
         for object in found {
             let statement = match needs(object) {
-                true => "UPDATE littoral.object SET dropped = NULL WHERE id = $1",
+                true => "UPDATE littoral.object SET dropped = FALSE, since = clock_timestamp() WHERE id = $1",
                 false => {
                     self.objects.bucket().delete(object).await?;
                     gone += 1;
