@@ -11,6 +11,7 @@ use crate::role::Peer;
 use crate::role::edge::{Edge, EdgeIdentity};
 use crate::transport::Address;
 use littoral_wire::NodeId;
+use littoral_wire::message::UPSTREAMS_MAX;
 use std::sync::Arc;
 
 /// Starts the edge of `config.dir`.
@@ -38,7 +39,12 @@ pub async fn start_edge(config: &EdgeConfig, on_report: OnReport) -> Result<Runn
     collect(&objects, &role, &on_report);
     let (store, data) = (Arc::new(store), Arc::new(NoData));
     let world = World { transport: listening.transport, store, objects, data, on_report };
-    let handle = host::start(Box::new(role), world, host_settings(config.threads, &config.limits, None));
+    let mut settings = host_settings(config.threads, &config.limits, None);
+    if !config.replicas.is_empty() {
+        // All of them have one key.
+        settings.links_per_peer_max = settings.links_per_peer_max.max(UPSTREAMS_MAX);
+    }
+    let handle = host::start(Box::new(role), world, settings);
     Ok(Running { id, name, address: Some(listening.advertised), handle, _lock: None })
 }
 

@@ -288,17 +288,19 @@ impl Clerk {
         mail.into_iter().for_each(|(to, mail)| self.deliver(&to, mail));
         let claimed = store.claim(store.replica(), self.now(), self.tier.ttl(), CLAIMS_MAX).await?;
         for lease in claimed {
-            // Read under the lease: nobody else writes them from here on.
-            let rows = if lease.job == FLEET { store.load_fleet().await } else { store.load_job(lease.job).await };
+            let (job, token) = (lease.job, lease.token);
+            // Renewed from here on, however long reading takes; the role does not write before it knows.
+            self.tier.held.lock().insert(job, lease.clone());
+            // Read under the lease: nobody else writes them any more.
+            let rows = if job == FLEET { store.load_fleet().await } else { store.load_job(job).await };
             let rows = match rows {
                 Ok(rows) => rows,
                 Err(e) => {
+                    self.tier.held.lock().remove(&job);
                     let _ = store.release(&lease).await;
                     return Err(e);
                 }
             };
-            let (job, token) = (lease.job, lease.token);
-            self.tier.held.lock().insert(job, lease);
             self.tier.event(Event::Leased { job, token, rows });
         }
         self.sweep(&store).await?;

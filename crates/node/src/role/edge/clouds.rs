@@ -28,9 +28,14 @@ struct Replica {
 }
 
 impl Clouds {
-    /// `replicas`: at least one.
-    pub fn new(me: NodeId, replicas: Vec<Peer>) -> Self {
-        let replicas = replicas.into_iter().map(|peer| Replica::new(me, peer)).collect();
+    /// `peers`: at least one; one address counts once.
+    pub fn new(me: NodeId, peers: impl Iterator<Item = Peer>) -> Self {
+        let mut replicas: Vec<Replica> = Vec::new();
+        for peer in peers {
+            if replicas.iter().all(|known| known.peer.address != peer.address) {
+                replicas.push(Replica::new(me, peer));
+            }
+        }
         Self { me, replicas, dialling: None, jobs: BTreeMap::new() }
     }
 

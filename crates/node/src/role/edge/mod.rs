@@ -98,7 +98,7 @@ pub struct Edge {
 
 impl Edge {
     pub fn new(identity: EdgeIdentity) -> Self {
-        let replicas = std::iter::once(&identity.cloud).chain(&identity.replicas).cloned().collect();
+        let replicas = std::iter::once(&identity.cloud).chain(&identity.replicas).cloned();
         Self {
             clouds: Clouds::new(identity.id, replicas),
             identity,
