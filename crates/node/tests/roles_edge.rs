@@ -177,7 +177,9 @@ fn an_edge_keeps_a_chain_as_long_as_models_build_on_it() {
 }
 
 fn dialled(effects: &[Effect]) -> Vec<&str> {
-    let address = |effect| if let &Effect::Dial(ref peer) = effect { Some(peer.address.as_str()) } else { None };
+    fn address(effect: &Effect) -> Option<&str> {
+        if let Effect::Dial(peer) = effect { Some(&peer.address) } else { None }
+    }
     effects.iter().filter_map(address).collect()
 }
 

@@ -176,7 +176,7 @@ async fn no_update_is_lost() {
                 if done == 8 {
                     break;
                 }
-                let dawdles = (n + turn) % 5 == 0;
+                let dawdles = (n + turn).is_multiple_of(5);
                 let ttl_ms = if dawdles { 1 } else { 2_000 };
                 let Some(lease) = store.claim(&format!("writer-{n}"), 0, ttl_ms, 1).await.unwrap().pop() else {
                     tokio::time::sleep(Duration::from_millis(1)).await;

@@ -121,7 +121,7 @@ pub async fn many_writers_lose_nothing(place: Place) {
 
 pub async fn big_values_come_back(place: Place) {
     let store = place.open().await;
-    let big: Vec<u8> = (0..8 << 20).map(|n: u32| (n * 31 >> 3) as u8).collect();
+    let big: Vec<u8> = (0..8 << 20).map(|n: u32| ((n * 31) >> 3) as u8).collect();
     store.rows.commit(vec![put(Table::Record, 0, b"big", &big)], vec![]).await.unwrap();
     assert!(values(&store).await == [big], "8 MB came back as they were");
 }

@@ -274,7 +274,11 @@ impl Cloud {
                     (Some(role), Some(secret)) => {
                         let expires = now.saturating_add(valid_ms);
                         self.fleet.add_ticket(&secret.to_be_bytes(), role, uses, expires, effects);
-                        json!({"cloud": self.id.to_string(), "address": self.identity.listen})
+                        let mut made = json!({"cloud": self.id.to_string(), "address": self.identity.listen});
+                        if !self.identity.replicas.is_empty() {
+                            made["addresses"] = self.identity.replicas.clone().into();
+                        }
+                        made
                     }
                 }
             }
