@@ -11,7 +11,7 @@ mod rows;
 
 use host_scratch::Scratch;
 use littoral_node::role::{RowKey, Table, Write};
-use littoral_node::store::{BucketOptions, ObjectStore, PgStore, SqliteStore, Store};
+use littoral_node::store::{BucketOptions, ObjectStore, PgStore, SqliteStore, Store, StoreError};
 use littoral_wire::JobId;
 use shared_store::{Postgres, bucket, open, s3::S3};
 use std::path::Path;
@@ -59,7 +59,14 @@ impl Opened {
 }
 
 pub async fn open_embedded(dir: &Path) -> Opened {
-    let store = Arc::new(SqliteStore::open(dir).await.unwrap());
+    let store = loop {
+        match SqliteStore::open(dir).await {
+            Ok(store) => break Arc::new(store),
+            // A process that another test is starting has our lock's file too, until it becomes another program.
+            Err(StoreError::InUse { .. }) => tokio::task::yield_now().await,
+            Err(e) => panic!("{e}"),
+        }
+    };
     Opened { rows: store.clone(), objects: store.objects(), engine: Engine::Sqlite(store) }
 }
 

@@ -67,6 +67,15 @@ impl Clouds {
         replica.redial.dial(effects);
     }
 
+    /// The pause is over for the replica that waits the shortest.
+    pub fn paused(&mut self, now: Millis, effects: &mut Vec<Effect>) {
+        let away = self.replicas.iter_mut().filter(|replica| replica.link.is_none());
+        if let Some(replica) = away.min_by_key(|replica| replica.again_at) {
+            replica.again_at = replica.again_at.min(now);
+        }
+        self.dial(now, effects);
+    }
+
     pub fn dial_failed(&mut self, now: Millis, effects: &mut Vec<Effect>) {
         if let Some(at) = self.dialling.take() {
             self.replicas[at].failed(now);

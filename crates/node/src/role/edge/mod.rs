@@ -665,7 +665,7 @@ impl Role for Edge {
                     self.hear_device(link, device, message, effects);
                 }
             }
-            Event::Timer(Timer::Redial) => self.clouds.dial(now, effects),
+            Event::Timer(Timer::Redial) => self.clouds.paused(now, effects),
             Event::Timer(_) => self.tick(now, effects),
             Event::Begun { object, missing } => {
                 if let Some(fetch) = self.models.get_mut(&object).and_then(|m| m.fetch.as_mut()) {
