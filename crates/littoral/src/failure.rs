@@ -122,14 +122,24 @@ impl From<StoreError> for Failure {
             StoreError::Disk { path, why } => {
                 Failure::new("the store cannot be used", path.display().to_string(), "a folder to write in", why)
             }
-            StoreError::Fenced { .. } | StoreError::Held { .. } | StoreError::Object(_) | StoreError::Closed => {
-                Failure::new(
-                    "the store cannot be used",
-                    "the state folder",
-                    "this process alone, and whole files",
-                    what,
-                )
+            StoreError::Database { at, why, passes } => {
+                let failure =
+                    Failure::new("the shared store cannot be used", at, "a database and a bucket that answer", why);
+                match passes {
+                    true => failure.hint("start it again: nothing that was promised is lost"),
+                    false => failure.hint("look at [shared] in cloud.toml"),
+                }
             }
+            StoreError::NotLeased { .. }
+            | StoreError::Fenced { .. }
+            | StoreError::Held { .. }
+            | StoreError::Object(_)
+            | StoreError::Closed => Failure::new(
+                "the store cannot be used",
+                "the state folder",
+                "this process alone, and whole files",
+                what,
+            ),
         }
     }
 }

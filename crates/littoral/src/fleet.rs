@@ -19,6 +19,9 @@ use littoral_wire::{List, NodeId, Text};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
+/// Addresses in a ticket.
+const ADDRESSES_MAX: usize = 8;
+
 #[derive(Subcommand, Debug)]
 pub enum Command {
     /// Machines: who is enrolled, who is here, with which data.
@@ -231,8 +234,14 @@ fn ticket(
     let part = |field: &str| reply[field].as_str().unwrap_or_default().to_owned();
     let cloud: NodeId =
         part("cloud").parse().map_err(|e| Failure::new("no ticket made", "the cloud's reply", "the cloud's key", e))?;
-    let addresses = List::new(vec![Text::new(part("address"))])
-        .map_err(|_| Failure::new("no ticket made", "address", "at most 8 addresses", "more"))?;
+    // Of a cloud of replicas any will do.
+    let replicas = reply["addresses"].as_array().into_iter().flatten().filter_map(Value::as_str).take(ADDRESSES_MAX);
+    let mut addresses: Vec<_> = replicas.map(Text::new).collect();
+    if addresses.is_empty() {
+        addresses.push(Text::new(part("address")));
+    }
+    let addresses =
+        List::new(addresses).map_err(|_| Failure::new("no ticket made", "address", "at most 8 addresses", "more"))?;
     let ticket = Ticket { cloud, secret, role, addresses, roster }.to_string();
     say(json, &json!({"ticket": ticket, "role": name, "uses": uses, "valid_ms": valid_ms}), &ticket);
     Ok(())

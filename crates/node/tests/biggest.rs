@@ -35,6 +35,7 @@ fn a_job_with_the_biggest_model_is_shown_and_its_manifest_told() {
         name: "cloud".into(),
         listen: "cloud:1".into(),
         epoch: 1,
+        replicas: Vec::new(),
         entropy: Entropy::new([1; 32]),
     };
     let mut cloud = Cloud::new(identity, Vec::new());
@@ -81,6 +82,7 @@ fn a_fleet_as_big_as_a_cohort_is_listed_in_parts() {
         name: "cloud".into(),
         listen: "cloud:1".into(),
         epoch: 1,
+        replicas: Vec::new(),
         entropy: Entropy::new([1; 32]),
     };
     let mut cloud = Cloud::new(identity, Vec::new());

@@ -103,7 +103,8 @@ fn progress(effects: &[Effect]) -> Option<(Fate, String)> {
 fn whole_updates_are_summed_and_a_malformed_one_leaves_no_trace() {
     let spec = job();
     let cloud = Peer { id: CLOUD, address: "cloud:1".into() };
-    let identity = EdgeIdentity { id: NodeId([9; 32]), name: "edge".into(), cloud, listen: "edge:1".into() };
+    let identity =
+        EdgeIdentity { id: NodeId([9; 32]), name: "edge".into(), cloud, replicas: vec![], listen: "edge:1".into() };
     let mut edge = Scene(Edge::new(identity));
     let up = |link, peer, dialled| Event::Connected { link: LinkId(link), peer, dialled, kernels: Default::default() };
     edge.step(up(1, CLOUD, true));

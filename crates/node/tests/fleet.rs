@@ -132,6 +132,7 @@ impl Fleet {
                 name: "cloud".into(),
                 listen: listen.clone(),
                 epoch,
+                replicas: Vec::new(),
                 entropy: Entropy::new([epoch as u8; 32]),
             };
             let fresh = rows.is_empty();
@@ -158,6 +159,7 @@ impl Fleet {
             id: key(&name).id(),
             name: name.clone(),
             cloud: Peer { id: key("cloud").id(), address: self.cloud_at.to_string() },
+            replicas: Vec::new(),
             listen: self.site.as_ref().map_or(self.edges_at[i], |site| site.edge_shown).to_string(),
         };
         self.host(&name, Some(self.edges_at[i]), 0, |_| Box::new(Edge::new(identity))).await

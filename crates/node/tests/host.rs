@@ -11,7 +11,7 @@ use littoral_node::role::{
 };
 use littoral_node::store::{FileObjects, Lease, SqliteStore, Store, StoreError, StoreFuture};
 use littoral_node::transport::{Address, Identity, QuicOptions, QuicTransport, TcpOptions, TcpTransport, Transport};
-use littoral_node::work::{LocalData, Objects, Output, Rows, Work};
+use littoral_node::work::{LocalData, Output, Rows, Work};
 use littoral_tensor::quant::KERNELS;
 use littoral_wire::hello::{Hello, PROTOCOL};
 use littoral_wire::object::{CHUNK_BYTES, Manifest};
@@ -183,7 +183,7 @@ async fn an_object_is_fetched_over_a_cut_and_a_restart() {
     let manifest = Manifest::of(&bytes).unwrap();
     let (asked, mut asks) = unbounded_channel();
     let (served, _) = world(listener(1).await, Gated::new(0), there.path());
-    served.objects.put(&manifest, bytes.clone()).unwrap();
+    served.objects.folder().put(&manifest, bytes.clone()).unwrap();
     let server = start(serving(15, asked), served, Settings::default());
     let (told, mut tells) = unbounded_channel();
 

@@ -237,6 +237,7 @@ impl Scene {
             name: "cloud".into(),
             listen: "cloud:1".into(),
             epoch: 1,
+            replicas: Vec::new(),
             entropy: Entropy::new([1; 32]),
         };
         let mut cloud = Cloud::new(identity, rows.load());

@@ -20,7 +20,8 @@ fn connected(link: u64) -> Event {
 
 fn edge_with_a_cloud() -> Edge {
     let cloud = Peer { id: CLOUD, address: "cloud:1".into() };
-    let identity = EdgeIdentity { id: NodeId([2; 32]), name: "edge".into(), cloud, listen: "edge:1".into() };
+    let identity =
+        EdgeIdentity { id: NodeId([2; 32]), name: "edge".into(), cloud, replicas: vec![], listen: "edge:1".into() };
     let mut edge = Edge::new(identity);
     step(&mut edge, 0, connected(1));
     edge
@@ -175,4 +176,59 @@ fn an_edge_keeps_a_chain_as_long_as_models_build_on_it() {
             assert_eq!(matches!(answer[..], [Effect::SendChunk { index: 1, .. }]), kept);
         }
     }
+}
+
+fn dialled(effects: &[Effect]) -> Vec<&str> {
+    fn address(effect: &Effect) -> Option<&str> {
+        if let Effect::Dial(peer) = effect { Some(&peer.address) } else { None }
+    }
+    effects.iter().filter_map(address).collect()
+}
+
+/// Replicas have one key and differ by address: what is about a job goes to the one that runs it, all else to all.
+#[test]
+fn an_edge_of_a_cloud_of_replicas_has_a_link_to_each() {
+    let peer = |address: &str| Peer { id: CLOUD, address: address.into() };
+    let replicas = vec![peer("cloud:2"), peer("cloud:1"), peer("cloud:3")];
+    let identity = EdgeIdentity {
+        id: NodeId([2; 32]),
+        name: "edge".into(),
+        cloud: peer("cloud:1"),
+        replicas,
+        listen: "edge:1".into(),
+    };
+    let mut edge = Edge::new(identity);
+    assert_eq!(dialled(&step(&mut edge, 0, Event::Start)), ["cloud:1"]);
+    assert_eq!(dialled(&step(&mut edge, 1, connected(1))), ["cloud:2"], "one at a time, each address once");
+    let refused = Event::DialFailed { peer: peer("cloud:2"), reason: "nobody there".into() };
+    assert_eq!(dialled(&step(&mut edge, 2, refused)), ["cloud:3"], "one that is down keeps nobody waiting");
+    step(&mut edge, 3, connected(3));
+    assert_eq!(dialled(&step(&mut edge, 4_000, Event::Timer(Timer::Redial))), ["cloud:2"]);
+    step(&mut edge, 4_001, connected(2));
+
+    let device = NodeId([3; 32]);
+    step(
+        &mut edge,
+        5_000,
+        Event::Connected { link: LinkId(7), peer: device, dialled: false, kernels: Default::default() },
+    );
+    let attach = Message::Attach { name: "ward".into(), data: List::default(), held: List::default() };
+    let told = step(&mut edge, 5_000, Event::Received { link: LinkId(7), message: attach });
+    assert_eq!([1, 2, 3].map(|link| said(&told, link)), [["DeviceAttached"]; 3]);
+
+    // The job is asked for over link 1, and then, after a takeover, over link 2.
+    let collection = Collection { job: JobId(1), version: 0, work: Work::Train, attempt: 0 };
+    let decline = |edge: &mut Edge| {
+        let message = Message::Declined { collection, reason: Default::default() };
+        let told = step(edge, 5_001, Event::Received { link: LinkId(7), message });
+        [1, 2, 3].map(|link| said(&told, link).len())
+    };
+    let model = Manifest::of(b"small").unwrap();
+    let asked = || vec![Asked { device, counted: 0, effort: Effort::Job }];
+    step(&mut edge, 5_000, open(&model, Some(b"small"), asked()));
+    assert_eq!(decline(&mut edge), [1, 0, 0]);
+    step(&mut edge, 5_002, Event::Disconnected { link: LinkId(1), reason: "killed".into() });
+    let Event::Received { message, .. } = open(&model, Some(b"small"), asked()) else { unreachable!() };
+    let again = step(&mut edge, 5_003, Event::Received { link: LinkId(2), message });
+    assert_eq!([1, 2, 3].map(|link| said(&again, link).len()), [0, 1, 0], "how it stands is told to who asks");
 }

@@ -1,9 +1,10 @@
-//! Rows, leases and the database file.
+//! The embedded store's folder and database file. What any store does is in `store_conformance`, older schemas are in
+//! `store_schemas`.
 
 mod host_scratch;
 
 use host_scratch::Scratch;
-use littoral_node::role::{Row, RowKey, Table, Write};
+use littoral_node::role::{RowKey, Table, Write};
 use littoral_node::store::{SqliteStore, Store, StoreError};
 use littoral_wire::JobId;
 use sqlx::{ConnectOptions, Connection};
@@ -17,78 +18,6 @@ fn key(table: Table, version: u64, item: &[u8]) -> RowKey {
 
 fn put(table: Table, version: u64, item: &[u8], value: &[u8]) -> Write {
     Write::Put { key: key(table, version, item), value: value.to_vec() }
-}
-
-async fn values(store: &SqliteStore) -> Vec<Vec<u8>> {
-    store.load().await.unwrap().into_iter().map(|row| row.value).collect()
-}
-
-#[tokio::test]
-async fn rows_come_back_sorted_and_exact() {
-    let dir = Scratch::new("rows");
-    let store = SqliteStore::open(dir.path()).await.unwrap();
-    let writes = vec![
-        put(Table::Record, u64::MAX, b"\0\xff", b"late"),
-        put(Table::Record, 3, b"", b""),
-        put(Table::Node, 0, b"n", b"old"),
-        put(Table::Node, 0, b"n", b"new"),
-        put(Table::Channel, 1, b"gone", b"x"),
-        Write::Delete { key: key(Table::Channel, 1, b"gone") },
-    ];
-    store.commit(writes, vec![]).await.unwrap();
-    let row = |key, value: &[u8]| Row { key, value: value.to_vec() };
-    let expected = vec![
-        row(key(Table::Node, 0, b"n"), b"new"),
-        row(key(Table::Record, 3, b""), b""),
-        row(key(Table::Record, u64::MAX, b"\0\xff"), b"late"),
-    ];
-    assert_eq!(store.load().await.unwrap(), expected);
-}
-
-#[tokio::test]
-async fn a_row_that_names_an_absent_object_is_not_written() {
-    let dir = Scratch::new("absent");
-    let store = SqliteStore::open(dir.path()).await.unwrap();
-    let absent = littoral_wire::ObjectId([1; 32]);
-    let refused = store.commit(vec![put(Table::Job, 0, b"a", b"a"), Write::Object(absent)], vec![]).await;
-    assert!(matches!(refused, Err(StoreError::Object(_))), "{refused:?}");
-    assert!(values(&store).await.is_empty());
-}
-
-#[tokio::test]
-async fn a_fenced_commit_writes_nothing_and_spoils_nothing() {
-    let dir = Scratch::new("fenced");
-    let store = SqliteStore::open(dir.path()).await.unwrap();
-    let old = store.acquire(JOB, "first", 1_000, 500, false).await.unwrap();
-    let held = store.acquire(JOB, "second", 1_499, 500, false).await;
-    assert_eq!(held, Err(StoreError::Held { job: JOB, holder: "first".into(), until: 1_500 }));
-    let new = store.acquire(JOB, "second", 1_499, 500, true).await.unwrap();
-    assert_eq!((old.token, new.token), (1, 2));
-
-    // Queued together, so that they may share a transaction.
-    let commit = |lease: &littoral_node::store::Lease, value: &[u8]| {
-        store.commit(vec![put(Table::Job, 0, value, value), put(Table::Record, 0, value, value)], vec![lease.clone()])
-    };
-    let (a, b, c) = tokio::join!(commit(&new, b"a"), commit(&old, b"b"), commit(&new, b"c"));
-    assert_eq!((a, c), (Ok(()), Ok(())));
-    assert_eq!(b, Err(StoreError::Fenced { job: JOB, ours: 1, current: 2 }));
-    assert_eq!(values(&store).await, [b"a", b"c", b"a", b"c"]);
-
-    assert!(matches!(store.renew(&old, 1_600, 500).await, Err(StoreError::Fenced { .. })));
-    assert_eq!(store.renew(&new, 1_600, 500).await.unwrap().until, 2_100);
-    // It ran out: anybody may have it, without a takeover.
-    assert_eq!(store.acquire(JOB, "third", 2_100, 500, false).await.unwrap().token, 3);
-}
-
-#[tokio::test]
-async fn tokens_grow_over_restarts() {
-    let dir = Scratch::new("tokens");
-    for token in 1..=3 {
-        let store = SqliteStore::open(dir.path()).await.unwrap();
-        assert_eq!(store.acquire(JOB, "cloud", 0, 60_000, true).await.unwrap().token, token);
-        store.close().await;
-        assert_eq!(store.load().await, Err(StoreError::Closed));
-    }
 }
 
 #[tokio::test]
@@ -141,18 +70,6 @@ async fn a_damaged_page_is_found() {
     assert!(matches!(refused, StoreError::Corrupt { .. }), "{refused}");
 }
 
-#[tokio::test]
-async fn a_newer_schema_is_refused() {
-    let dir = Scratch::new("newer");
-    SqliteStore::open(dir.path()).await.unwrap().close().await;
-    let path = dir.path().join("littoral.sqlite");
-    let mut connection = sqlx::sqlite::SqliteConnectOptions::new().filename(&path).connect().await.unwrap();
-    sqlx::query("UPDATE schema SET version = 99").execute(&mut connection).await.unwrap();
-    connection.close().await.unwrap();
-    let refused = SqliteStore::open(dir.path()).await.err().unwrap();
-    assert_eq!(refused, StoreError::Newer { path, known: 3, got: 99 });
-}
-
 async fn sql(path: &std::path::Path, statements: &[&'static str]) {
     let mut connection = sqlx::sqlite::SqliteConnectOptions::new().filename(path).connect().await.unwrap();
     for statement in statements {
@@ -180,24 +97,4 @@ async fn a_row_that_was_changed_is_found() {
         let Err(StoreError::Corrupt { why, .. }) = refused else { panic!("{change}: {refused:?}") };
         assert!(why.contains("table record, job 7, version"), "{why}");
     }
-}
-
-#[tokio::test]
-async fn rows_of_the_first_schema_are_kept_and_get_checksums() {
-    let dir = Scratch::new("older");
-    let store = SqliteStore::open(dir.path()).await.unwrap();
-    store.commit(vec![put(Table::Node, 0, b"n", b"ward"), put(Table::Record, 3, b"", b"")], vec![]).await.unwrap();
-    let rows = store.load().await.unwrap();
-    store.close().await;
-    let path = dir.path().join("littoral.sqlite");
-    let mut older = vec!["UPDATE schema SET version = 1"];
-    older.extend(Table::ALL.map(|table| -> &str {
-        match table {
-            Table::Roster | Table::Ledger => format!("DROP TABLE {}", table.name()).leak(),
-            _ => format!("ALTER TABLE {} DROP COLUMN sum", table.name()).leak(),
-        }
-    }));
-    sql(&path, &older).await;
-    let store = SqliteStore::open(dir.path()).await.unwrap();
-    assert_eq!(store.load().await.unwrap(), rows);
 }

@@ -47,7 +47,13 @@ impl Scene {
     /// An edge with five devices that are asked for their updates.
     fn open(spec: &JobSpec, gather: Gather) -> (Self, Vec<Effect>) {
         let cloud = Peer { id: CLOUD, address: "cloud:1".into() };
-        let identity = EdgeIdentity { id: NodeId([9; 32]), name: "edge".into(), cloud, listen: "edge:1".into() };
+        let identity = EdgeIdentity {
+            id: NodeId([9; 32]),
+            name: "edge".into(),
+            cloud,
+            listen: "edge:1".into(),
+            replicas: Vec::new(),
+        };
         let mut edge = Self(Edge::new(identity));
         let up =
             |link, peer, dialled| Event::Connected { link: LinkId(link), peer, dialled, kernels: Default::default() };

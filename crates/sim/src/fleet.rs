@@ -315,6 +315,7 @@ fn cloud_factory(machines: Vec<(NodeId, Part, String)>, register: Option<Registe
             name: boot.name.into(),
             listen: boot.address.into(),
             epoch: boot.life,
+            replicas: Vec::new(),
             entropy: Entropy::new(boot.entropy),
         };
         let mut cloud = Cloud::new(identity, boot.rows);
@@ -332,6 +333,7 @@ fn edge_factory(cloud: Peer) -> Factory {
             id: boot.secret.id(),
             name: boot.name.into(),
             cloud: cloud.clone(),
+            replicas: Vec::new(),
             listen: boot.address.into(),
         };
         Ok(Box::new(Edge::new(identity)) as Box<dyn Role>)

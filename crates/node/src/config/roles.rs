@@ -3,11 +3,17 @@
 use super::{Config, socket_address};
 use crate::data::{Sources, limits};
 use crate::job::Conditions;
+use crate::store::{BucketOptions, PgPlace};
 use crate::transport::{Address, AutoOptions, Mode, NodeId, Proxy, ProxyLogin, QuicOptions, TcpOptions};
-use littoral_wire::message::OFFERS_MAX;
+use littoral_wire::message::{OFFERS_MAX, UPSTREAMS_MAX};
 use serde::{Deserialize, Serialize};
+use std::fmt;
 use std::path::PathBuf;
 
+/// Half of what edges are told of whom to dial.
+const REPLICAS_MAX: usize = UPSTREAMS_MAX / 2;
+/// A renewal has to fit several times.
+const LEASE_MS_MIN: u64 = 500;
 /// The longest message takes 4.2 MB, and one must not drop the link that it waits on.
 const QUEUE_MB_MIN: u64 = 8;
 /// As in [`littoral_wire::message::Name`].
@@ -22,8 +28,24 @@ pub struct CloudConfig {
     pub advertise: String,
     pub threads: usize,
     pub log: String,
+    pub shared: Shared,
     pub network: Network,
     pub limits: Limits,
+}
+
+/// What the replicas of a cloud share; without a database the cloud is one process, with all in its folder.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Shared {
+    pub database: String,
+    pub bucket: String,
+    pub endpoint: String,
+    pub region: String,
+    pub access_key: String,
+    pub secret_key: String,
+    /// `host:port` of every replica.
+    pub replicas: Vec<String>,
+    pub lease_ms: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -35,6 +57,8 @@ pub struct EdgeConfig {
     pub advertise: String,
     /// `key@host:port`.
     pub cloud: String,
+    /// `host:port` of the cloud's other replicas.
+    pub replicas: Vec<String>,
     pub threads: usize,
     pub log: String,
     pub network: Network,
@@ -154,9 +178,33 @@ impl Default for CloudConfig {
             advertise: String::new(),
             threads: 0,
             log: "info".into(),
+            shared: Shared::default(),
             network: Network::default(),
             limits: Limits::default(),
         }
+    }
+}
+
+impl Default for Shared {
+    fn default() -> Self {
+        Self {
+            database: String::new(),
+            bucket: String::new(),
+            endpoint: String::new(),
+            region: String::new(),
+            access_key: String::new(),
+            secret_key: String::new(),
+            replicas: Vec::new(),
+            lease_ms: 5_000,
+        }
+    }
+}
+
+/// Without what opens the database and the bucket.
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { bucket, replicas, lease_ms, .. } = self;
+        write!(f, "Shared {{ bucket: {bucket:?}, replicas: {replicas:?}, lease_ms: {lease_ms} }}")
     }
 }
 
@@ -168,6 +216,7 @@ impl Default for EdgeConfig {
             listen: "127.0.0.1:7400".into(),
             advertise: String::new(),
             cloud: String::new(),
+            replicas: Vec::new(),
             threads: 0,
             log: "info".into(),
             network: Network::default(),
@@ -223,6 +272,7 @@ impl Config for CloudConfig {
         name(&self.name)?;
         log(&self.log)?;
         listen(&self.listen, &self.advertise)?;
+        self.shared.check()?;
         self.limits.check()?;
         self.network.check()
     }
@@ -243,6 +293,7 @@ impl Config for EdgeConfig {
         if !self.cloud.is_empty() {
             address("cloud", &self.cloud)?;
         }
+        self.replicas.iter().try_for_each(|replica| place("replicas", replica))?;
         self.limits.check()?;
         self.network.check()
     }
@@ -285,6 +336,45 @@ impl Config for DeviceConfig {
             source.check(name).map_err(|e| ("data", format!("{}: {}", e.field, e.allowed), e.value))?;
         }
         self.network.check()
+    }
+}
+
+impl Shared {
+    fn check(&self) -> Result<(), Wrong> {
+        if self.database.is_empty() {
+            return match self.bucket.is_empty() && self.replicas.is_empty() {
+                true => Ok(()),
+                false => Err(("shared.database", "the database that replicas share".into(), "none".into())),
+            };
+        }
+        // The value may hold a password: it is not repeated.
+        PgPlace::parse(&self.database).map_err(|_| {
+            let expected = "postgres://user:password@host:port/database".into();
+            ("shared.database", expected, "something else".to_owned())
+        })?;
+        if !self.bucket.starts_with("s3://") && !self.bucket.starts_with("file:///") {
+            return Err(("shared.bucket", "s3://bucket/prefix or file:///folder".into(), format!("{:?}", self.bucket)));
+        }
+        if self.access_key.is_empty() != self.secret_key.is_empty() {
+            return Err(("shared.secret_key", "both keys, or none of them".into(), "one".into()));
+        }
+        if self.replicas.len() > REPLICAS_MAX {
+            let expected = format!("at most {REPLICAS_MAX} replicas");
+            return Err(("shared.replicas", expected, self.replicas.len().to_string()));
+        }
+        self.replicas.iter().try_for_each(|replica| place("shared.replicas", replica))?;
+        at_least("shared.lease_ms", LEASE_MS_MIN, self.lease_ms)
+    }
+
+    /// Where objects are.
+    pub fn bucket_options(&self) -> BucketOptions {
+        BucketOptions {
+            url: self.bucket.clone(),
+            endpoint: self.endpoint.clone(),
+            region: self.region.clone(),
+            access_key: self.access_key.clone(),
+            secret_key: self.secret_key.clone(),
+        }
     }
 }
 
@@ -383,6 +473,13 @@ fn address(field: &'static str, text: &str) -> Result<(), Wrong> {
     match text.parse::<Address>() {
         Ok(_) => Ok(()),
         Err(_) => Err((field, "key@host:port".into(), format!("{text:?}"))),
+    }
+}
+
+fn place(field: &'static str, text: &str) -> Result<(), Wrong> {
+    match format!("{}@{text}", "0".repeat(64)).parse::<Address>() {
+        Ok(_) => Ok(()),
+        Err(_) => Err((field, "host:port".into(), format!("{text:?}"))),
     }
 }
 

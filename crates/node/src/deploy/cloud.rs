@@ -1,9 +1,9 @@
-//! The cloud: its rows, its first operator, its listener.
+//! The cloud of one process: its rows, its first operator, its listener.
 
 use super::data::NoData;
 use super::listen::{ADDRESS_FILE, listen, read_address};
 use super::running::{collect, host_settings};
-use super::{DeployError, KEY_FILE, Running, folder};
+use super::{DeployError, KEY_FILE, Running, folder, replica};
 use crate::config::CloudConfig;
 use crate::host::{self, Clock, OnReport, World, keys};
 use crate::role::cloud::command::Right;
@@ -21,6 +21,9 @@ const HOLDER: &str = "cloud";
 
 /// Starts the cloud of `config.dir`, which is made if it is missing.
 pub async fn start_cloud(config: &CloudConfig, on_report: OnReport) -> Result<Running, DeployError> {
+    if !config.shared.database.is_empty() {
+        return replica::start(config, on_report).await;
+    }
     let dir = &config.dir;
     let (store, key) = folder::open(dir).await?;
     // All machines dial the key that they enrolled with: a cloud under another one is another cloud.
@@ -43,6 +46,7 @@ pub async fn start_cloud(config: &CloudConfig, on_report: OnReport) -> Result<Ru
         listen: listening.advertised.clone(),
         epoch: u32::try_from(fleet.token).unwrap_or(u32::MAX),
         entropy: Entropy::new(keys::random()?),
+        replicas: Vec::new(),
     };
     let mut cloud = Cloud::new(identity, rows);
     if !cloud.has_operators() {
@@ -61,7 +65,7 @@ pub async fn start_cloud(config: &CloudConfig, on_report: OnReport) -> Result<Ru
     let (store, data) = (Arc::new(store), Arc::new(NoData));
     let world = World { transport: listening.transport, store, objects, data, on_report };
     let handle = host::start(role, world, settings);
-    Ok(Running { id, name: config.name.clone(), address: Some(listening.advertised), handle })
+    Ok(Running { id, name: config.name.clone(), address: Some(listening.advertised), handle, _lock: None })
 }
 
 /// Runs the cloud until `stop`.

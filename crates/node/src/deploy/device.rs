@@ -81,7 +81,7 @@ pub async fn start_device(config: &DeviceConfig, base: &Path, on_report: OnRepor
     let world = World { transport, store, objects, data, on_report };
     let handle = host::start(Box::new(role), world, host_settings(config.threads, &config.limits.of_links(), None));
     conditions::watch(&handle, &config.conditions, base, told);
-    Ok(Running { id, name, address: None, handle })
+    Ok(Running { id, name, address: None, handle, _lock: None })
 }
 
 /// Runs the device until `stop`.

@@ -11,6 +11,7 @@ use crate::role::Peer;
 use crate::role::edge::{Edge, EdgeIdentity};
 use crate::transport::Address;
 use littoral_wire::NodeId;
+use littoral_wire::message::UPSTREAMS_MAX;
 use std::sync::Arc;
 
 /// Starts the edge of `config.dir`.
@@ -30,14 +31,21 @@ pub async fn start_edge(config: &EdgeConfig, on_report: OnReport) -> Result<Runn
     };
     let listening = listen(dir, &key, &config.listen, &config.advertise, &config.network).await?;
     let id = key.id();
-    let identity = EdgeIdentity { id, name: name.clone(), cloud, listen: listening.advertised.clone() };
+    let replica = |address: &String| Peer { id: cloud.id, address: address.clone() };
+    let replicas = config.replicas.iter().map(replica).collect();
+    let identity = EdgeIdentity { id, name: name.clone(), cloud, replicas, listen: listening.advertised.clone() };
     let role = Edge::new(identity);
     let objects = store.objects();
     collect(&objects, &role, &on_report);
     let (store, data) = (Arc::new(store), Arc::new(NoData));
     let world = World { transport: listening.transport, store, objects, data, on_report };
-    let handle = host::start(Box::new(role), world, host_settings(config.threads, &config.limits, None));
-    Ok(Running { id, name, address: Some(listening.advertised), handle })
+    let mut settings = host_settings(config.threads, &config.limits, None);
+    if !config.replicas.is_empty() {
+        // All of them have one key.
+        settings.links_per_peer_max = settings.links_per_peer_max.max(UPSTREAMS_MAX);
+    }
+    let handle = host::start(Box::new(role), world, settings);
+    Ok(Running { id, name, address: Some(listening.advertised), handle, _lock: None })
 }
 
 /// Runs the edge until `stop`.

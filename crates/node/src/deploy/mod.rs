@@ -10,6 +10,8 @@
 //! DIR/littoral.sqlite   rows; DIR/objects, DIR/arriving: models, updates, sums
 //! ```
 //!
+//! Of a cloud of several replicas a folder has `lock`, `key`, `address` and objects in use; its rows are elsewhere.
+//!
 //! [`start_cloud`], [`start_edge`] and [`start_device`] give a [`Running`] that a caller may stop; the `run_` functions
 //! run until a future says stop. Not here: reading the environment, printing, signals; that is the command's business.
 
@@ -23,6 +25,7 @@ mod export;
 mod folder;
 mod listen;
 pub mod replay;
+mod replica;
 mod running;
 mod session;
 

@@ -4,7 +4,7 @@ use super::DeployError;
 use crate::config::{DeviceLimits, Limits};
 use crate::host::{self, Handle, HostError, OnReport, PeerBytes, Traffic};
 use crate::role::{Report, Role};
-use crate::store::{Collected, FileObjects};
+use crate::store::{Collected, DirectoryLock, FileObjects};
 use littoral_wire::NodeId;
 use std::sync::Arc;
 
@@ -15,6 +15,8 @@ pub struct Running {
     /// `host:port` at which others reach it; devices have none.
     pub address: Option<String>,
     pub(super) handle: Handle,
+    /// The folder, where no store holds it.
+    pub(super) _lock: Option<DirectoryLock>,
 }
 
 impl Running {

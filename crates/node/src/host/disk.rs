@@ -5,7 +5,7 @@ use super::OnReport;
 use super::machine::Input;
 use super::pool::Pool;
 use crate::role::{Event, Report};
-use crate::store::{FileObjects, KeepFault, Made};
+use crate::store::{KeepFault, Made, ObjectStore};
 use crate::work::ObjectFault;
 use littoral_wire::ObjectId;
 use littoral_wire::object::Manifest;
@@ -47,7 +47,7 @@ pub(super) enum Op {
 
 #[derive(Clone)]
 pub(super) struct Disk {
-    objects: Arc<FileObjects>,
+    objects: Arc<dyn ObjectStore>,
     pool: Pool,
     inputs: mpsc::UnboundedSender<Input>,
     on_report: OnReport,
@@ -56,7 +56,11 @@ pub(super) struct Disk {
 }
 
 impl Disk {
-    pub(super) fn new(objects: Arc<FileObjects>, inputs: mpsc::UnboundedSender<Input>, on_report: OnReport) -> Self {
+    pub(super) fn new(
+        objects: Arc<dyn ObjectStore>,
+        inputs: mpsc::UnboundedSender<Input>,
+        on_report: OnReport,
+    ) -> Self {
         Self { objects, pool: Pool::new("disk", THREADS), inputs, on_report, lanes: Arc::default() }
     }
 
@@ -112,7 +116,7 @@ impl Disk {
                 self.answer(Event::Begun { object: manifest.id(), missing });
             }
             Op::Keep { object, index, bytes } => {
-                let kept = self.objects.keep(object, index, &bytes);
+                let kept = self.objects.folder().keep(object, index, &bytes);
                 drop(bytes);
                 if let Err(KeepFault::Disk(e)) = &kept {
                     self.warn(e);
@@ -121,10 +125,10 @@ impl Disk {
                 self.answer(Event::Kept { object, index, fault: kept.err().map(|e| e.to_string()) });
             }
             Op::Put { manifest, bytes, done } => {
-                self.insist(|| self.objects.put(&manifest, bytes.clone()));
+                self.insist(|| self.objects.folder().put(&manifest, bytes.clone()));
                 let _ = done.send(());
             }
-            Op::Publish(made) => drop(self.insist(|| self.objects.publish_made(&made))),
+            Op::Publish(made) => drop(self.insist(|| self.objects.folder().publish_made(&made))),
             Op::Load { object, index } => {
                 let read = self.objects.chunk(object, index);
                 if let Err(e) = &read

@@ -3,6 +3,7 @@
 //! The directory's lock is ours, so a lease that is found belongs to a process that has gone: it is taken over at
 //! once, with the next token. From then on the old process, should it live after all, is refused by the store.
 
+use super::tier::Held;
 use super::{Clock, OnReport};
 use crate::role::{Report, Write};
 use crate::store::{Lease, Store, StoreError};
@@ -21,6 +22,8 @@ pub(super) struct Journal {
     pub(super) holder: Option<String>,
     pub(super) lease_ttl_ms: u64,
     pub(super) leases: BTreeMap<JobId, Lease>,
+    /// Where there are other replicas, what is leased is leased before the role knows of it.
+    pub(super) held: Option<Held>,
 }
 
 impl Journal {
@@ -42,8 +45,13 @@ impl Journal {
 
     async fn try_commit(&mut self, writes: &[Write]) -> Result<(), StoreError> {
         let mut leases = Vec::new();
-        for job in jobs(writes) {
-            leases.extend(self.lease(job).await?);
+        match &self.held {
+            Some(held) => leases = held.leases_for(writes)?,
+            None => {
+                for job in jobs(writes) {
+                    leases.extend(self.lease(job).await?);
+                }
+            }
         }
         self.store.commit(writes.to_vec(), leases).await
     }

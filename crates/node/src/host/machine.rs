@@ -6,6 +6,7 @@ use super::greet::{Greeted, Greeter};
 use super::journal::Journal;
 use super::link::{FromLink, Link};
 use super::pool::Pool;
+use super::tier::{Held, TierHandle, is_borrowed};
 use super::{Clock, HostError, Settings, Traffic, World};
 use crate::role::{Effect, Event, LinkId, Report, Role, WorkId, Write};
 use crate::store::{Made, StoreError, Workshop};
@@ -40,6 +41,8 @@ pub(super) enum Input {
     Up(Box<Greeted>),
     /// The barrier is passed.
     Stored(Result<(), StoreError>),
+    /// A lease is lost.
+    Lost(StoreError),
     Stop,
 }
 
@@ -65,6 +68,8 @@ pub(super) struct Machine {
     works: Pool,
     greeter: Greeter,
     traffic: Arc<Traffic>,
+    /// To other replicas.
+    tier: Option<TierHandle>,
 }
 
 impl Machine {
@@ -78,6 +83,12 @@ impl Machine {
         let (settings, clock) = (Arc::new(settings), Clock::start());
         let (from_links, messages) = mpsc::channel(MESSAGES_MAX);
         let on_report = world.on_report.clone();
+        let held = settings.replica.as_ref().map(|_| Held::default());
+        let tier = settings
+            .replica
+            .as_ref()
+            .zip(held.clone())
+            .map(|(replica, held)| TierHandle::start(replica, held, clock, inputs.clone(), on_report.clone()));
         let journal = Journal {
             store: world.store.clone(),
             clock,
@@ -85,6 +96,7 @@ impl Machine {
             holder: settings.holder.clone(),
             lease_ttl_ms: settings.lease_ttl_ms,
             leases: BTreeMap::new(),
+            held,
         };
         Self {
             role,
@@ -110,6 +122,7 @@ impl Machine {
             },
             inputs,
             traffic,
+            tier,
             world,
             settings,
         }
@@ -119,6 +132,9 @@ impl Machine {
         let accepting = tokio::spawn(self.greeter.clone().accept());
         let result = self.turn(&mut inbox).await;
         accepting.abort();
+        if let Some(tier) = self.tier.take() {
+            tier.close().await;
+        }
         self.hang_up().await;
         result
     }
@@ -143,6 +159,7 @@ impl Machine {
                         result?;
                         self.storing = false;
                     }
+                    Input::Lost(error) => return Err(error.into()),
                     Input::Stop if stopping => {}
                     Input::Stop => {
                         stopping = true;
@@ -193,7 +210,16 @@ impl Machine {
     fn perform(&mut self, effect: Effect) {
         match effect {
             Effect::Dial(peer) => drop(tokio::spawn(self.greeter.clone().dial(peer))),
+            Effect::Hangup { link, reason } if is_borrowed(link) => {
+                self.tier.iter().for_each(|tier| tier.hang_up(link, reason.clone()));
+            }
             Effect::Hangup { link, reason } => self.drop_link(link, reason),
+            Effect::Send { link, message } if is_borrowed(link) => {
+                self.tier.iter().for_each(|tier| tier.reply(link, message.clone()));
+            }
+            Effect::Pass { job, link, peer, message } => {
+                self.tier.iter().for_each(|tier| tier.pass(job, link, peer, message.clone()));
+            }
             Effect::Send { link, message } => {
                 self.use_link(link, |link| link.send(&message));
             }
@@ -261,7 +287,7 @@ impl Machine {
     fn work(&self, id: crate::role::WorkId, work: Box<Work>) {
         let (objects, data, inputs) = (self.world.objects.clone(), self.world.data.clone(), self.inputs.clone());
         self.works.run(move || {
-            let workshop = Workshop::new(&objects);
+            let workshop = Workshop::new(&*objects);
             let run = AssertUnwindSafe(|| work::run(&work, &workshop, &*data));
             let result = catch_unwind(run)
                 .unwrap_or_else(|_| Err(WorkFault::Failed("the work panicked, which is a bug; see the log".into())));

@@ -10,6 +10,7 @@
 //! | frames in and out | [`link`] | one message per link in; [`Settings::queue_bytes_max`] out; stalls |
 //! | objects | [`disk`] | a few threads; operations on one object in order |
 //! | durable writes | [`journal`] | one at a time, under leases, repeated while the disk is full |
+//! | other replicas | [`tier`] | a few jobs, changes and messages at a time |
 //! | works | [`pool`] | [`Settings::threads`] |
 //!
 //! Not here: decisions. If the host must choose, it drops a link and says why.
@@ -21,14 +22,18 @@ mod journal;
 pub mod keys;
 mod link;
 mod machine;
+mod mail;
 mod pool;
+mod tier;
 mod traffic;
 
 pub use clock::Clock;
+pub use mail::MailKey;
+pub use tier::{Needs, Replica};
 pub use traffic::{PeerBytes, Traffic};
 
 use crate::role::{Event, Report, Role};
-use crate::store::{FileObjects, Store, StoreError};
+use crate::store::{ObjectStore, Store, StoreError};
 use crate::transport::{Address, Transport};
 use crate::work::LocalData;
 use littoral_wire::NodeId;
@@ -46,7 +51,7 @@ pub type OnReport = Arc<dyn Fn(Report) + Send + Sync>;
 pub struct World {
     pub transport: Arc<dyn Transport>,
     pub store: Arc<dyn Store>,
-    pub objects: Arc<FileObjects>,
+    pub objects: Arc<dyn ObjectStore>,
     pub data: Arc<dyn LocalData>,
     pub on_report: OnReport,
 }
@@ -73,6 +78,8 @@ pub struct Settings {
     /// Under which name rows of jobs are leased; none: without leases, as devices do.
     pub holder: Option<String>,
     pub lease_ttl_ms: u64,
+    /// This host is one of several, and writes what it has leased from them.
+    pub replica: Option<Replica>,
 }
 
 impl Default for Settings {
@@ -89,6 +96,7 @@ impl Default for Settings {
             queue_bytes_max: 64 << 20,
             holder: None,
             lease_ttl_ms: 60_000,
+            replica: None,
         }
     }
 }

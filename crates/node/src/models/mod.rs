@@ -42,3 +42,4 @@ pub use pull::{Pulled, Report, Settings, Wanted, pull, wanted_of_hub};
 pub use reference::{HubFile, Reference};
 pub use store::{Record, Removed, State, Store};
 pub use web::Web;
+pub(crate) use web::tls;

@@ -60,12 +60,7 @@ impl Web {
     /// [`FaultKind::Refused`] if TLS cannot be set up.
     pub fn new() -> Result<Self, Fault> {
         let refused = |e: &dyn fmt::Display| Fault::refused("this machine", "TLS", e);
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let tls = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(|e| refused(&e))?
-            .with_root_certificates(roots())
-            .with_no_client_auth();
+        let tls = tls().map_err(|e| refused(&e))?;
         let client = Client::builder()
             .tls_backend_preconfigured(tls)
             .user_agent(concat!("littoral/", env!("CARGO_PKG_VERSION")))
@@ -128,6 +123,13 @@ impl Web {
             format!("none: {}", innermost(error)),
         )
     }
+}
+
+/// TLS as a client of servers with certificates.
+pub(crate) fn tls() -> Result<ClientConfig, rustls::Error> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+    Ok(builder.with_root_certificates(roots()).with_no_client_auth())
 }
 
 /// The system's certificates; where it has none, those of Mozilla's list.

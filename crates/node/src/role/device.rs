@@ -825,6 +825,7 @@ impl Role for Device {
             Event::Loaded { object, bytes, .. } => self.loaded(object, bytes, effects),
             Event::Worked { id, result } => self.worked(id, result, effects),
             Event::Conditions(now) => self.conditions = now,
+            Event::Leased { .. } | Event::Shared { .. } | Event::Answered { .. } => {}
         }
     }
 

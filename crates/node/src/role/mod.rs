@@ -119,6 +119,22 @@ pub enum Event {
     },
     /// To a device: in what state its machine is, at first and whenever it changes.
     Conditions(Conditions),
+    /// In a cloud of replicas: this one runs the job from now on; its rows as they are. Job 0: this one may change what is
+    /// the fleet's; the fleet's rows.
+    Leased {
+        job: JobId,
+        token: u64,
+        rows: Vec<Row>,
+    },
+    /// In a cloud of replicas: others have changed these rows. Without a value: gone.
+    Shared {
+        rows: Vec<(RowKey, Option<Vec<u8>>)>,
+    },
+    /// In a cloud of replicas: the answer to an [`Effect::Pass`].
+    Answered {
+        link: LinkId,
+        message: Message,
+    },
 }
 
 /// What shall be done.
@@ -168,6 +184,14 @@ pub enum Effect {
     SetTimer {
         timer: Timer,
         at: Millis,
+    },
+    /// In a cloud of replicas: the holder of this job shall answer what came over a link of ours. It hears of it as of a
+    /// link of its own. No message: the link is down.
+    Pass {
+        job: JobId,
+        link: LinkId,
+        peer: NodeId,
+        message: Option<Message>,
     },
     /// For people: progress and warnings. No decision depends on it.
     Report(Report),

@@ -66,13 +66,18 @@ impl Redial {
     /// Tries the next peer, later. The pause is 50 to 100 % of 250 ms x 2^failures, at most 30 s; the part that varies
     /// depends on who we are, so that a fleet does not return all at once.
     pub fn failed(&mut self, now: Millis, effects: &mut Vec<Effect>) {
+        let at = now + self.pause_ms();
+        effects.push(Effect::SetTimer { timer: Timer::Redial, at });
+    }
+
+    /// Counts a failure. The next peer is to be dialled after this pause.
+    pub fn pause_ms(&mut self) -> Millis {
         self.next = (self.next + 1) % self.peers.len().max(1);
         let whole_ms = (FIRST_MS << self.failures.min(10)).min(LAST_MS);
         self.failures = self.failures.saturating_add(1);
         let mut hash = blake3::Hasher::new();
         hash.update(&self.me.0).update(&self.dials.to_le_bytes()).update(&self.failures.to_le_bytes());
         let draw = u64::from(u16::from_le_bytes([hash.finalize().as_bytes()[0], hash.finalize().as_bytes()[1]]));
-        let pause_ms = whole_ms / 2 + whole_ms / 2 * draw / 65_536;
-        effects.push(Effect::SetTimer { timer: Timer::Redial, at: now + pause_ms });
+        whole_ms / 2 + whole_ms / 2 * draw / 65_536
     }
 }

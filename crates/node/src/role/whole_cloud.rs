@@ -38,7 +38,8 @@ impl WholeCloud {
     /// `listen`: `host:port` at which machines reach the cloud.
     pub fn new(id: NodeId, listen: &str, cloud: Cloud) -> Self {
         let peer = Peer { id, address: listen.into() };
-        let identity = EdgeIdentity { id, name: "cloud".into(), cloud: peer, listen: listen.into() };
+        let (name, replicas) = ("cloud".into(), Vec::new());
+        let identity = EdgeIdentity { id, name, cloud: peer, replicas, listen: listen.into() };
         Self { id, cloud, edge: Edge::new(identity), owners: BTreeMap::new() }
     }
 
@@ -146,6 +147,9 @@ impl Role for WholeCloud {
             Event::Worked { id, result } => {
                 let part = if id.0 >= FIRST_WORK { Part::Edge } else { Part::Cloud };
                 self.run(now, part, Event::Worked { id, result }, effects);
+            }
+            event @ (Event::Leased { .. } | Event::Shared { .. } | Event::Answered { .. }) => {
+                self.run(now, Part::Cloud, event, effects);
             }
             Event::Conditions(_) => {}
         }

@@ -234,7 +234,7 @@ impl Database {
 }
 
 /// Of all that a row says, 16 bytes of BLAKE3: chance damage is found, forgery is not its business.
-fn checksum(key: &RowKey, value: &[u8]) -> [u8; 16] {
+pub(super) fn checksum(key: &RowKey, value: &[u8]) -> [u8; 16] {
     let mut hash = blake3::Hasher::new();
     hash.update(key.table.name().as_bytes());
     hash.update(&[0]);

@@ -1,36 +1,46 @@
 //! What survives a crash: rows in a database, objects in files.
 //!
-//! A [`Store`] keeps the rows of [`crate::role::Table`]; [`FileObjects`] keeps models, updates and sums. They meet in
-//! [`Store::commit`]: the objects that a call names are on the disk before its rows say so. [`SqliteStore`] is the
-//! embedded engine. One process owns a directory ([`DirectoryLock`]); rows of a job are written under a [`Lease`]
-//! whose token is checked inside the transaction, so a process that was replaced cannot write although it believes to
-//! be the owner.
+//! A [`Store`] keeps the rows of [`crate::role::Table`]; an [`ObjectStore`] keeps models, updates and sums. They meet in
+//! [`Store::commit`]: the objects that a call names are durable before its rows say so. There are two of each:
+//!
+//! | | rows | objects | for |
+//! |---|---|---|---|
+//! | embedded | [`SqliteStore`] | [`FileObjects`] | one process, which owns a directory ([`DirectoryLock`]) |
+//! | shared | [`PgStore`] | [`BucketObjects`] | replicas of a cloud, on as many machines as one likes |
+//!
+//! Rows of a job are written under a [`Lease`] whose token is checked inside the transaction, so a process that was
+//! replaced cannot write although it believes to be the owner. `tests/store_conformance` says what both must do.
 //!
 //! Not here: what rows mean, and when something must be durable; that is the roles' business.
 
+mod bucket;
 mod database;
 mod lock;
 mod objects;
+mod postgres;
 mod schema;
 mod sqlite;
 mod workshop;
 mod writer;
 
+pub use bucket::{Bucket, BucketObjects, BucketOptions};
 pub use lock::DirectoryLock;
 pub use objects::{Collected, FileObjects, KeepFault};
+pub use postgres::{Addressee, Changes, Mail, PgPlace, PgStore};
 pub use sqlite::{DATABASE_FILE, SqliteStore};
 pub use workshop::{Made, Workshop};
 
 use crate::role::{Millis, Row, Write};
-use crate::work::ObjectFault;
-use littoral_wire::JobId;
+use crate::work::{ObjectFault, Objects};
+use littoral_wire::object::Manifest;
+use littoral_wire::{JobId, ObjectId};
 use std::path::PathBuf;
 use std::pin::Pin;
 use thiserror::Error;
 
 pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
 
-/// Durable rows. Calls may be queued; one connection serves them in order.
+/// Durable rows. Calls may be queued; who waits for one before the next has them in that order.
 pub trait Store: Send + Sync {
     /// All rows, ascending by key.
     fn load(&self) -> StoreFuture<'_, Vec<Row>>;
@@ -40,6 +50,9 @@ pub trait Store: Send + Sync {
 
     /// Takes a job, with a token greater than any before. A job that another holder has leased until after `now` is
     /// refused unless `takeover` says that the other is known to be gone.
+    ///
+    /// `now` is the caller's clock, and so is the answer's `until`. Where several machines share a store, who holds what is
+    /// decided by the store's own clock.
     fn acquire<'a>(
         &'a self,
         job: JobId,
@@ -51,6 +64,24 @@ pub trait Store: Send + Sync {
 
     /// Prolongs a lease until `now + ttl_ms`; refused if its token is no longer current.
     fn renew<'a>(&'a self, lease: &'a Lease, now: Millis, ttl_ms: u64) -> StoreFuture<'a, Lease>;
+}
+
+/// Objects of a host. They arrive and are made in a folder; what was synced is where it survives. Calls block.
+pub trait ObjectStore: Objects {
+    /// Where objects arrive chunk by chunk, and where new ones are made.
+    fn folder(&self) -> &FileObjects;
+
+    /// Prepares to receive an object. Returns the chunks that are not here, ascending; none: it is whole.
+    fn begin(&self, manifest: &Manifest) -> Result<Vec<u32>, ObjectFault>;
+
+    /// One chunk of a whole object, checked against its manifest.
+    fn chunk(&self, object: ObjectId, index: u32) -> Result<Vec<u8>, ObjectFault>;
+
+    /// Makes whole objects durable.
+    fn sync(&self, objects: &[ObjectId]) -> Result<(), ObjectFault>;
+
+    /// Forgets an object, whole or in part.
+    fn remove(&self, object: ObjectId) -> Result<(), ObjectFault>;
 }
 
 /// The right to write a job's rows until somebody takes it over.
@@ -67,6 +98,8 @@ pub struct Lease {
 pub enum StoreError {
     #[error("job {job}: this process writes under token {ours}, but the current token is {current}: another took over")]
     Fenced { job: JobId, ours: u64, current: u64 },
+    #[error("job {job}: this process has no lease of it")]
+    NotLeased { job: JobId },
     #[error("job {job} is leased to {holder} until {until} ms since 1970")]
     Held { job: JobId, holder: String, until: Millis },
     #[error("{dir} is in use by process {pid}: stop it, or give this one another directory")]
@@ -79,6 +112,9 @@ pub enum StoreError {
     DiskFull { path: PathBuf },
     #[error("{path}: {why}")]
     Disk { path: PathBuf, why: String },
+    /// A database on another machine. `passes`: the same may go well later.
+    #[error("{at}: {why}")]
+    Database { at: String, why: String, passes: bool },
     #[error(transparent)]
     Object(#[from] ObjectFault),
     #[error("the store was closed")]
@@ -88,6 +124,10 @@ pub enum StoreError {
 impl StoreError {
     /// May the same commit go through later, as things are?
     pub fn may_pass(&self) -> bool {
-        matches!(self, Self::DiskFull { .. } | Self::Disk { .. } | Self::Object(ObjectFault::Disk(_)))
+        match self {
+            Self::DiskFull { .. } | Self::Disk { .. } | Self::Object(ObjectFault::Disk(_)) => true,
+            Self::Database { passes, .. } => *passes,
+            _ => false,
+        }
     }
 }

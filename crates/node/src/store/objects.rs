@@ -20,6 +20,7 @@
 //!
 //! Calls block. No file stays open between calls and no body is ever in memory as a whole, but for one that is put.
 
+use super::ObjectStore;
 use super::writer::FileWriter;
 use crate::work::{ObjectFault, ObjectWriter, Objects};
 use littoral_wire::object::{CHUNK_BYTES, ChunkError, Manifest, chunk_hash};
@@ -402,6 +403,28 @@ impl Objects for FileObjects {
 
     fn create(&self) -> Result<Box<dyn ObjectWriter + '_>, ObjectFault> {
         Ok(Box::new(FileWriter::create(self)?))
+    }
+}
+
+impl ObjectStore for FileObjects {
+    fn folder(&self) -> &FileObjects {
+        self
+    }
+
+    fn begin(&self, manifest: &Manifest) -> Result<Vec<u32>, ObjectFault> {
+        self.begin(manifest)
+    }
+
+    fn chunk(&self, object: ObjectId, index: u32) -> Result<Vec<u8>, ObjectFault> {
+        self.chunk(object, index)
+    }
+
+    fn sync(&self, objects: &[ObjectId]) -> Result<(), ObjectFault> {
+        self.sync(objects)
+    }
+
+    fn remove(&self, object: ObjectId) -> Result<(), ObjectFault> {
+        self.remove(object)
     }
 }
 

@@ -1,6 +1,7 @@
 //! Objects as a work sees them. What it makes has no name yet: it gets one when its host says so, in the order of all
 //! else that happens to that object. Else a drop that was ordered earlier, for another job's equal bytes, could take it.
 
+use super::ObjectStore;
 use super::objects::FileObjects;
 use super::writer::FileWriter;
 use crate::work::{ObjectFault, ObjectWriter, Objects};
@@ -12,7 +13,7 @@ use std::sync::{Mutex, PoisonError};
 
 /// For one work. What it makes cannot be read here.
 pub struct Workshop<'a> {
-    objects: &'a FileObjects,
+    objects: &'a dyn ObjectStore,
     made: Mutex<Vec<Made>>,
 }
 
@@ -24,7 +25,7 @@ pub struct Made {
 }
 
 impl<'a> Workshop<'a> {
-    pub fn new(objects: &'a FileObjects) -> Self {
+    pub fn new(objects: &'a dyn ObjectStore) -> Self {
         Self { objects, made: Mutex::default() }
     }
 
@@ -47,7 +48,7 @@ impl Objects for Workshop<'_> {
     }
 
     fn create(&self) -> Result<Box<dyn ObjectWriter + '_>, ObjectFault> {
-        Ok(Box::new(Making { file: FileWriter::create(self.objects)?, made: &self.made }))
+        Ok(Box::new(Making { file: FileWriter::create(self.objects.folder())?, made: &self.made }))
     }
 }
 

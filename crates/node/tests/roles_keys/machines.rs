@@ -76,7 +76,13 @@ impl Machines {
         machines.run();
         for name in edges {
             let cloud = Peer { id: id("cloud"), address: String::new() };
-            let identity = EdgeIdentity { id: id(name), name: (*name).into(), cloud, listen: format!("{name}:1") };
+            let identity = EdgeIdentity {
+                id: id(name),
+                name: (*name).into(),
+                cloud,
+                replicas: vec![],
+                listen: format!("{name}:1"),
+            };
             machines.roles.insert(id(name), Box::new(Edge::new(identity)));
             machines.event(id(name), Event::Start);
         }
@@ -89,6 +95,7 @@ impl Machines {
             name: "cloud".into(),
             listen: "cloud:1".into(),
             epoch,
+            replicas: Vec::new(),
             entropy: Entropy::new([epoch as u8; 32]),
         };
         let rows = self.rows.iter().map(|(key, value)| Row { key: key.clone(), value: value.clone() });

@@ -525,6 +525,8 @@ fn event_name(event: &Event) -> &'static str {
         Event::Loaded { .. } => "Loaded",
         Event::Worked { .. } => "Worked",
         Event::Conditions(_) => "Conditions",
+        // Of replicas, which are not simulated.
+        Event::Leased { .. } | Event::Shared { .. } | Event::Answered { .. } => "Shared",
     }
 }
 

@@ -109,6 +109,8 @@ impl World {
                     self.queue.push(at, Happening::Alarm { node, life, timer });
                 }
             }
+            // Of replicas, which are not simulated.
+            Effect::Pass { .. } => {}
             Effect::Report(report) => {
                 self.show(node, Seen::Reported { report: &report });
                 self.reports.push(Reported { at: self.now_ms(), node, report });

@@ -199,13 +199,17 @@ impl Cloud {
             Command::JobSubmit { toml } => {
                 let by = self.operators.name(operator);
                 match self.jobs.submit(now, &toml, &by, effects) {
-                    Ok(job) => json!({"job": job.0}),
+                    Ok(job) => {
+                        self.know_submitted(effects);
+                        json!({"job": job.0})
+                    }
                     Err(e) => json!({"error": e.parts()}),
                 }
             }
             Command::JobList => {
-                let jobs: Vec<Value> = self.jobs.iter().map(|(id, job)| self.summary(*id, job)).collect();
-                json!({"jobs": jobs})
+                let here = self.jobs.iter().map(|(id, job)| (*id, self.summary(*id, job)));
+                let jobs: BTreeMap<JobId, Value> = here.chain(self.summaries_elsewhere()).collect();
+                json!({"jobs": jobs.into_values().collect::<Vec<Value>>()})
             }
             Command::JobShow { job } => match self.jobs.get(JobId(job)) {
                 Some(found) => self.details(JobId(job), found),
@@ -270,7 +274,11 @@ impl Cloud {
                     (Some(role), Some(secret)) => {
                         let expires = now.saturating_add(valid_ms);
                         self.fleet.add_ticket(&secret.to_be_bytes(), role, uses, expires, effects);
-                        json!({"cloud": self.id.to_string(), "address": self.identity.listen})
+                        let mut made = json!({"cloud": self.id.to_string(), "address": self.identity.listen});
+                        if !self.identity.replicas.is_empty() {
+                            made["addresses"] = self.identity.replicas.clone().into();
+                        }
+                        made
                     }
                 }
             }
@@ -570,7 +578,7 @@ impl Cloud {
     }
 
     /// Whoever lost the right to see jobs is told so instead of the next change.
-    fn dismiss_watchers(&mut self, operator: NodeId, effects: &mut Vec<Effect>) {
+    pub(super) fn dismiss_watchers(&mut self, operator: NodeId, effects: &mut Vec<Effect>) {
         let error = refusal("no more news", "operator", "a key with the right to observe", "one that was revoked");
         for (link, nonce, _) in self.watchers.values().flatten() {
             if self.links.peer(*link) == Some(operator) {

@@ -1,6 +1,6 @@
 //! Machines: which are enrolled, which are here, and where.
 
-use super::{Cloud, EDGE_GRACE_MS, Effect, LinkId, Millis, Report, Row, Table, Write, fleet_row, put};
+use super::{Cloud, CloudIdentity, EDGE_GRACE_MS, Effect, LinkId, Millis, Report, Row, Table, Write, fleet_row, put};
 use littoral_fed::round;
 use littoral_wire::codec::Wire;
 use littoral_wire::message::{
@@ -92,6 +92,26 @@ impl Fleet {
             }
             _ => {}
         }
+    }
+
+    /// What rows tell; who is here stays.
+    pub(super) fn forget_rows(&mut self) {
+        self.machines.clear();
+        self.current.clear();
+        self.tickets.clear();
+    }
+
+    /// As if all edges had just gone. Returns their links, and the devices that were here.
+    pub(super) fn forget_presence(&mut self, now: Millis) -> (Vec<LinkId>, Vec<NodeId>) {
+        let mut links = Vec::new();
+        for here in self.edges.values_mut() {
+            here.holds.clear();
+            if let Some(link) = here.link.take() {
+                here.away_since = Some(now);
+                links.push(link);
+            }
+        }
+        (links, std::mem::take(&mut self.devices).into_keys().collect())
     }
 
     fn insert(&mut self, key: NodeId, machine: Machine) {
@@ -188,13 +208,15 @@ impl Fleet {
     }
 
     /// Where devices may dial: the edges that are here, then the cloud.
-    fn upstreams(&self, cloud: NodeId, cloud_listen: &str) -> List<Upstream, UPSTREAMS_MAX> {
+    fn upstreams(&self, cloud: NodeId, identity: &CloudIdentity) -> List<Upstream, UPSTREAMS_MAX> {
         let edges = self.edges.iter().filter(|(id, e)| e.link.is_some() && **id != cloud && !e.listen.is_empty());
         let mut all: Vec<Upstream> = edges
-            .take(UPSTREAMS_MAX - 1)
+            .take(UPSTREAMS_MAX - identity.replicas.len().clamp(1, UPSTREAMS_MAX))
             .map(|(id, e)| Upstream { id: *id, address: SocketName::new(e.listen.as_str()) })
             .collect();
-        all.push(Upstream { id: cloud, address: SocketName::new(cloud_listen) });
+        let alone = std::slice::from_ref(&identity.listen);
+        let addresses = if identity.replicas.is_empty() { alone } else { &identity.replicas };
+        all.extend(addresses.iter().map(|at| Upstream { id: cloud, address: SocketName::new(at.as_str()) }));
         List::new(all).unwrap_or_default()
     }
 }
@@ -234,7 +256,7 @@ impl Cloud {
             return effects.push(Effect::Send { link, message });
         }
         if enrolled {
-            let (name, upstreams) = (self.fleet.name(peer), self.fleet.upstreams(self.id, &self.identity.listen));
+            let (name, upstreams) = (self.fleet.name(peer), self.fleet.upstreams(self.id, &self.identity));
             return effects.push(Effect::Send { link, message: Message::Joined { name: Name::new(name), upstreams } });
         }
         // Names are how people and cohorts tell machines apart: no two alike.
@@ -258,7 +280,7 @@ impl Cloud {
             }
         }
         effects.push(Effect::Store(writes));
-        let upstreams = self.fleet.upstreams(self.id, &self.identity.listen);
+        let upstreams = self.fleet.upstreams(self.id, &self.identity);
         effects.push(Effect::Send { link, message: Message::Joined { name: Name::new(name), upstreams } });
     }
 
@@ -323,7 +345,7 @@ impl Cloud {
     }
 
     /// Rounds go on without this key, and wherever it is connected it is hung up.
-    fn expel(&mut self, now: Millis, node: NodeId, effects: &mut Vec<Effect>) {
+    pub(super) fn expel(&mut self, now: Millis, node: NodeId, effects: &mut Vec<Effect>) {
         self.fleet.devices.remove(&node);
         // Before its link is cut: what an edge has not absorbed by now it refuses, over whatever link it comes.
         let why = self.fleet.why_cut(node).to_string();
@@ -360,7 +382,7 @@ impl Cloud {
         {
             effects.push(Effect::Hangup { link: old, reason: "the same machine has connected again".into() });
         }
-        let upstreams = self.fleet.upstreams(self.id, &self.identity.listen);
+        let upstreams = self.fleet.upstreams(self.id, &self.identity);
         // All edges tell their devices where else they may go.
         for (id, here) in &self.fleet.edges {
             let Some(link) = here.link else { continue };

@@ -9,7 +9,10 @@ mod fleet;
 mod jobs;
 mod ledger;
 mod operators;
+mod replica;
 mod roster;
+
+pub use replica::FLEET;
 
 use super::links::{Links, TICK_MS};
 use super::{Effect, Entropy, Event, LinkId, Millis, Report, Role, Row, RowKey, Table, Timer, Write};
@@ -18,8 +21,8 @@ use jobs::Jobs;
 use littoral_wire::message::Reason;
 use littoral_wire::{JobId, Message, NodeId, ObjectId, SecretKey};
 use operators::Operators;
+use replica::Replica;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 /// How long an edge may be away before what it holds is given up.
 pub const EDGE_GRACE_MS: u64 = 4_000;
@@ -34,6 +37,8 @@ pub struct CloudIdentity {
     /// Grows each time the cloud starts (the fencing token of its lease).
     pub epoch: u32,
     pub entropy: Entropy,
+    /// `host:port` of all replicas, where the cloud is several; none: it is this process.
+    pub replicas: Vec<String>,
 }
 
 pub struct Cloud {
@@ -46,32 +51,42 @@ pub struct Cloud {
     watchers: command::Watchers,
     /// Nonces of commands that changed something.
     spent: BTreeSet<(NodeId, u64)>,
+    replica: Option<Replica>,
 }
 
 impl Cloud {
-    /// `rows`: all that was stored.
+    /// `rows`: all that was stored; of a replica, what is the fleet's, jobs' descriptions and their lines of the ledger.
     pub fn new(identity: CloudIdentity, rows: Vec<Row>) -> Self {
-        let id = identity.key.id();
-        let (mut fleet, mut operators) = (Fleet::default(), Operators::default());
+        let (id, alone) = (identity.key.id(), identity.replicas.is_empty());
         let mut jobs = Jobs::new(identity.epoch, identity.entropy.clone());
-        let mut spent = BTreeSet::new();
-        for row in &rows {
-            fleet.restore(row);
-            if let Some(register) = roster::restored(row) {
-                jobs.set_register(Arc::new(register));
-            }
-            operators.restore(row);
-            jobs.restore_ledger(row);
-            if row.key.table == Table::Command
-                && let (Some((key, rest)), true) = (row.key.item.split_first_chunk::<32>(), row.key.item.len() == 40)
-                && let Ok(nonce) = rest.try_into()
-            {
-                spent.insert((NodeId(*key), u64::from_le_bytes(nonce)));
-            }
-        }
-        jobs.restore(rows);
         jobs.sign_with(identity.key.clone());
-        Self { identity, id, links: Links::default(), fleet, operators, jobs, watchers: BTreeMap::new(), spent }
+        let mut cloud = Self {
+            identity,
+            id,
+            links: Links::default(),
+            fleet: Fleet::default(),
+            operators: Operators::default(),
+            jobs,
+            watchers: BTreeMap::new(),
+            spent: BTreeSet::new(),
+            replica: (!alone).then(Replica::default),
+        };
+        rows.iter().for_each(|row| cloud.restore_shared(row));
+        if alone {
+            cloud.jobs.restore(rows);
+        } else {
+            cloud.jobs.are_shared();
+        }
+        cloud
+    }
+
+    fn restore_spent(&mut self, row: &Row) {
+        if row.key.table == Table::Command
+            && let (Some((key, rest)), true) = (row.key.item.split_first_chunk::<32>(), row.key.item.len() == 40)
+            && let Ok(nonce) = rest.try_into()
+        {
+            self.spent.insert((NodeId(*key), u64::from_le_bytes(nonce)));
+        }
     }
 
     /// Lets an operator key in; for the first key of a new cloud, which has to come from its own machine.
@@ -106,9 +121,17 @@ impl Cloud {
     fn received(&mut self, now: Millis, link: LinkId, message: Message, effects: &mut Vec<Effect>) {
         let Some(peer) = self.links.peer(link) else { return };
         match message {
+            Message::Attach { .. } if self.replica.is_some() => self.send_device_away(link, effects),
+            message @ (Message::Join { .. } | Message::Rotate { .. }) if self.is_elsewhere(FLEET) => {
+                self.pass_join(link, peer, message, effects);
+            }
             Message::Join { secret, role, name } => self.join(now, link, peer, secret, role, &name, effects),
             Message::Rotate { to, signature } => self.rotate(now, link, peer, to, &signature, effects),
             Message::Command { body, nonce, issued_at_ms, signature } => {
+                if let Some(job) = self.command_elsewhere(peer, &body) {
+                    let message = Message::Command { body, nonce, issued_at_ms, signature };
+                    return self.pass(job, link, peer, message, effects);
+                }
                 self.command(now, link, peer, &body, nonce, issued_at_ms, &signature, effects);
             }
             Message::EdgeAttach { name, listen, open } => {
@@ -120,11 +143,15 @@ impl Cloud {
             _ if self.fleet.edge_link(peer) == Some(link) => self.hear_edge(now, link, peer, message, effects),
             Message::GetChunk { object, index } => {
                 // Operators fetch finished models.
-                if self.operators.right(peer).is_some() && self.jobs.offers(object) {
+                let lent = self.replica.as_ref().is_some_and(|replica| replica.lends(link, object));
+                if self.operators.right(peer).is_some() && (lent || self.jobs.offers(object)) {
                     effects.push(Effect::SendChunk { link, object, index });
                 } else {
                     effects.push(Effect::Send { link, message: Message::NoChunk { object, index } });
                 }
+            }
+            Message::GetModel { job } if self.is_known_elsewhere(job) && self.operators.right(peer).is_some() => {
+                self.pass(job, link, peer, Message::GetModel { job }, effects);
             }
             Message::GetModel { job } => self.tell_model(link, peer, job, effects),
             Message::Bye { reason } => effects.push(Effect::Hangup { link, reason: reason.to_string() }),
@@ -191,6 +218,7 @@ impl Role for Cloud {
             Event::DialFailed { .. } => {}
             Event::Disconnected { link, .. } => {
                 if let Some(peer) = self.links.disconnected(link) {
+                    self.passed_link_lost(link, peer, effects);
                     self.fleet.edge_disconnected(peer, link, now);
                     self.jobs.link_lost(link);
                     self.drop_watcher(link);
@@ -204,6 +232,7 @@ impl Role for Cloud {
             Event::Timer(Timer::Tick) => {
                 effects.push(Effect::SetTimer { timer: Timer::Tick, at: now + TICK_MS / 4 });
                 self.links.tick(now, effects);
+                self.replica.iter_mut().for_each(Replica::tick);
                 self.lost_edges(now, effects);
                 self.jobs.tick(now, &self.fleet, effects);
             }
@@ -221,6 +250,9 @@ impl Role for Cloud {
             Event::Loaded { object, bytes, .. } => self.jobs.loaded(object, bytes, &self.fleet, effects),
             Event::Worked { id, result } => self.jobs.worked(now, id, result, &self.fleet, effects),
             Event::Conditions(_) => {}
+            Event::Leased { job, token, rows } => self.leased(now, job, token, rows, effects),
+            Event::Shared { rows } => self.shared(now, rows, effects),
+            Event::Answered { link, message } => self.answered(link, message, effects),
         }
         if !self.watchers.is_empty() {
             self.tell_watchers(effects);

@@ -34,6 +34,15 @@ impl Operators {
         }
     }
 
+    pub fn clear(&mut self) {
+        self.0.clear();
+    }
+
+    /// Another replica has withdrawn it.
+    pub fn forget(&mut self, key: NodeId) {
+        self.0.remove(&key);
+    }
+
     pub fn iter(&self) -> impl Iterator<Item = (NodeId, &Operator)> {
         self.0.iter().map(|(key, operator)| (*key, operator))
     }

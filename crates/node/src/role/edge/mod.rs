@@ -8,6 +8,7 @@
 //! something about devices that lie, updates are looked into first: [`inspect`]; and where its rule must see each, nothing is
 //! summed: [`each`].
 
+mod clouds;
 mod coded;
 mod desk;
 mod each;
@@ -16,9 +17,9 @@ mod upload;
 
 use super::fetch::Fetch;
 use super::links::{Links, TICK_MS};
-use super::redial::Redial;
 use super::{Effect, Event, LinkId, Millis, Peer, Report, Role, Timer, WorkId};
 use crate::job::Task;
+use clouds::Clouds;
 use coded::Coding;
 use desk::{Desk, Relay, Seat};
 use inspect::Rules;
@@ -51,6 +52,8 @@ pub struct EdgeIdentity {
     pub id: NodeId,
     pub name: String,
     pub cloud: Peer,
+    /// Other addresses of the cloud, where it is several replicas.
+    pub replicas: Vec<Peer>,
     /// `host:port` at which devices reach this edge.
     pub listen: String,
 }
@@ -63,6 +66,13 @@ struct Guest {
     held: List<Collection, OFFERS_MAX>,
     /// The cloud knows the key.
     admitted: bool,
+}
+
+impl Guest {
+    fn announced(&self, device: NodeId) -> Message {
+        let (name, data, held) = (self.name.clone(), self.data.clone(), self.held.clone());
+        Message::DeviceAttached { device, name, data, held }
+    }
 }
 
 /// An object of a model version on its way to devices.
@@ -78,9 +88,8 @@ struct Model {
 
 pub struct Edge {
     identity: EdgeIdentity,
-    redial: Redial,
     links: Links,
-    cloud: Option<LinkId>,
+    clouds: Clouds,
     /// The cloud does not let this edge in.
     cut_off: bool,
     guests: BTreeMap<NodeId, Guest>,
@@ -99,11 +108,11 @@ pub struct Edge {
 
 impl Edge {
     pub fn new(identity: EdgeIdentity) -> Self {
+        let replicas = std::iter::once(&identity.cloud).chain(&identity.replicas).cloned();
         Self {
-            redial: Redial::new(identity.id, vec![identity.cloud.clone()]),
+            clouds: Clouds::new(identity.id, replicas),
             identity,
             links: Links::default(),
-            cloud: None,
             cut_off: false,
             guests: BTreeMap::new(),
             desks: BTreeMap::new(),
@@ -119,10 +128,12 @@ impl Edge {
 
     // ---- towards the cloud ----
 
+    /// To whoever it is for: the replica that runs the job, or all.
     fn tell(&self, message: Message, effects: &mut Vec<Effect>) {
-        if let Some(link) = self.cloud {
-            effects.push(Effect::Send { link, message });
-        }
+        let mut links = self.clouds.of(&message);
+        let last = links.pop();
+        effects.extend(links.into_iter().map(|link| Effect::Send { link, message: message.clone() }));
+        effects.extend(last.map(|link| Effect::Send { link, message }));
     }
 
     fn progress(
@@ -138,7 +149,7 @@ impl Edge {
         self.tell(Message::Progress { incarnation, device, fate, reason, note }, effects);
     }
 
-    fn attach(&self, effects: &mut Vec<Effect>) {
+    fn attach(&self, link: LinkId, effects: &mut Vec<Effect>) {
         let open: Vec<OpenState> = self
             .desks
             .iter()
@@ -149,28 +160,34 @@ impl Edge {
             })
             .take(OFFERS_MAX)
             .collect();
-        self.tell(
-            Message::EdgeAttach {
-                name: Name::new(self.identity.name.as_str()),
-                listen: SocketName::new(self.identity.listen.as_str()),
-                open: List::new(open).unwrap_or_default(),
-            },
-            effects,
-        );
-        self.guests.keys().for_each(|device| self.announce_guest(*device, effects));
+        let message = Message::EdgeAttach {
+            name: Name::new(self.identity.name.as_str()),
+            listen: SocketName::new(self.identity.listen.as_str()),
+            open: List::new(open).unwrap_or_default(),
+        };
+        effects.push(Effect::Send { link, message });
+        for (device, guest) in &self.guests {
+            effects.push(Effect::Send { link, message: guest.announced(*device) });
+        }
     }
 
     fn announce_guest(&self, device: NodeId, effects: &mut Vec<Effect>) {
         let Some(guest) = self.guests.get(&device) else { return };
-        let (name, data, held) = (guest.name.clone(), guest.data.clone(), guest.held.clone());
-        self.tell(Message::DeviceAttached { device, name, data, held }, effects);
+        self.tell(guest.announced(device), effects);
     }
 
     fn hear_cloud(&mut self, now: Millis, link: LinkId, message: Message, effects: &mut Vec<Effect>) {
+        self.clouds.heard(link, &message);
         match message {
             Message::EdgeAttached { upstreams, .. } => {
-                self.redial.succeeded();
+                self.clouds.succeeded(link);
                 self.cut_off = false;
+                let cloud = self.identity.cloud.id;
+                if self.identity.id != cloud && !self.identity.replicas.is_empty() {
+                    let others = upstreams.iter().filter(|upstream| upstream.id == cloud);
+                    let others = others.map(|upstream| Peer { id: cloud, address: upstream.address.to_string() });
+                    self.clouds.learn(now, others, effects);
+                }
                 self.upstreams = upstreams;
                 // Who came to the cloud itself, for want of an edge, may go to one now.
                 if self.identity.id == self.identity.cloud.id {
@@ -343,6 +360,12 @@ impl Edge {
         }
     }
 
+    /// What was on its way goes on from here.
+    fn fetch_from(&mut self, now: Millis, link: LinkId, effects: &mut Vec<Effect>) {
+        let fetches = self.models.values_mut().filter_map(|model| model.fetch.as_mut());
+        fetches.filter(|fetch| fetch.source().is_none()).for_each(|fetch| fetch.resume(now, link, effects));
+    }
+
     /// This model stays when its collection is over, and what the job had before goes.
     fn keep_chain(&mut self, job: JobId, objects: Vec<ObjectId>, effects: &mut Vec<Effect>) {
         let mut old = self.chains.insert(job, objects).unwrap_or_default();
@@ -429,7 +452,7 @@ impl Edge {
     /// The cloud does not let this edge in: its devices shall find another.
     fn send_guests_away(&mut self, reason: &str, effects: &mut Vec<Effect>) {
         effects.push(Effect::Report(Report::Warning { what: format!("this edge was cut off: {reason}") }));
-        self.redial.refused();
+        self.clouds.refused();
         self.cut_off = true;
         for guest in std::mem::take(&mut self.guests).into_values() {
             effects.push(Effect::Hangup { link: guest.link, reason: CUT_OFF.into() });
@@ -673,26 +696,28 @@ impl Role for Edge {
     fn step(&mut self, now: Millis, event: Event, effects: &mut Vec<Effect>) {
         match event {
             Event::Start => {
-                self.redial.dial(effects);
+                self.clouds.dial(now, effects);
                 effects.push(Effect::SetTimer { timer: Timer::Tick, at: now + TICK_MS });
             }
             Event::Connected { link, peer, dialled, kernels } => {
                 self.links.connected(now, link, peer, kernels);
                 if dialled {
-                    self.cloud = Some(link);
+                    self.clouds.connected(now, link, effects);
                     // First who we are: the cloud has chunks for edges only.
-                    self.attach(effects);
-                    let fetches = self.models.values_mut().filter_map(|model| model.fetch.as_mut());
-                    fetches.for_each(|fetch| fetch.resume(now, link, effects));
+                    self.attach(link, effects);
+                    self.fetch_from(now, link, effects);
                 }
             }
-            Event::DialFailed { .. } => self.redial.failed(now, effects),
+            Event::DialFailed { .. } => self.clouds.dial_failed(now, effects),
             Event::Disconnected { link, .. } => {
                 let Some(peer) = self.links.disconnected(link) else { return };
-                if self.cloud == Some(link) {
-                    self.cloud = None;
+                if self.clouds.has(link) {
                     self.models.values_mut().filter_map(|m| m.fetch.as_mut()).for_each(|fetch| fetch.lost(link));
-                    self.redial.failed(now, effects);
+                    self.clouds.disconnected(now, link, effects);
+                    let other = self.clouds.links().next();
+                    if let Some(other) = other {
+                        self.fetch_from(now, other, effects);
+                    }
                 } else if self.guests.get(&peer).is_some_and(|guest| guest.link == link) {
                     self.guests.remove(&peer);
                     self.leave(peer, link, effects);
@@ -700,17 +725,13 @@ impl Role for Edge {
             }
             Event::Received { link, message } => {
                 let Some(message) = self.links.received(now, link, message, effects) else { return };
-                if self.cloud == Some(link) {
+                if self.clouds.has(link) {
                     self.hear_cloud(now, link, message, effects);
                 } else if let Some(device) = self.links.peer(link) {
                     self.hear_device(link, device, message, effects);
                 }
             }
-            Event::Timer(Timer::Redial) => {
-                if self.cloud.is_none() {
-                    self.redial.dial(effects);
-                }
-            }
+            Event::Timer(Timer::Redial) => self.clouds.paused(now, effects),
             Event::Timer(_) => self.tick(now, effects),
             Event::Begun { object, missing } => {
                 if let Some(fetch) = self.models.get_mut(&object).and_then(|m| m.fetch.as_mut()) {
@@ -737,7 +758,7 @@ impl Role for Edge {
             }
             Event::Loaded { object, index, bytes } => self.loaded(object, index, bytes, effects),
             Event::Worked { id, result } => self.worked(id, result, effects),
-            Event::Conditions(_) => {}
+            Event::Conditions(_) | Event::Leased { .. } | Event::Shared { .. } | Event::Answered { .. } => {}
         }
     }
 

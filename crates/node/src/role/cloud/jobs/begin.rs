@@ -40,14 +40,36 @@ impl Jobs {
         let value = serde_json::to_vec(&stored).unwrap_or_default();
         let reserved = self.ledger.reserve(job, &spec, now);
         effects.push(Effect::Store(vec![Write::Put { key: job_row(job), value }, reserved]));
-        self.insert(job, spec, stored, Vec::new(), effects);
+        self.last = job.0;
+        // Of replicas, whoever leases it runs it.
+        if !self.shared {
+            self.insert(job, spec, stored, Vec::new(), effects);
+        }
         Ok(job)
+    }
+
+    /// This replica runs the job from now on, whose rows these are.
+    pub(in crate::role::cloud) fn adopt(&mut self, job: JobId, epoch: u32, rows: Vec<Row>, effects: &mut Vec<Effect>) {
+        self.epochs.insert(job, epoch);
+        self.restore(rows);
+        self.say_unread(job, effects);
+        if let Some(Job { state: State::Preparing(id), spec, .. }) = self.jobs.get(&job) {
+            effects.push(Effect::Work { id: *id, work: Box::new(Work::Initial { spec: spec.clone() }) });
+        }
+    }
+
+    fn say_unread(&self, which: JobId, effects: &mut Vec<Effect>) {
+        for (job, why, _) in self.unread.iter().filter(|(job, _, _)| *job == which) {
+            let what = format!("job {job} stands still: this release does not understand it: {why}");
+            effects.push(Effect::Report(Report::Warning { what }));
+        }
     }
 
     /// Above all others, also of those that this release does not understand.
     fn next_id(&self) -> JobId {
         let unread = self.unread.iter().map(|(job, _, _)| *job);
-        JobId(unread.chain(self.jobs.keys().next_back().copied()).max().map_or(1, |last| last.0 + 1))
+        let last = unread.chain(self.jobs.keys().next_back().copied()).map(|job| job.0).max();
+        JobId(last.unwrap_or(0).max(self.last) + 1)
     }
 
     fn insert(&mut self, job: JobId, spec: JobSpec, stored: Stored, records: Vec<Record>, effects: &mut Vec<Effect>) {
@@ -125,10 +147,8 @@ impl Jobs {
             let reserved = self.ledger.reserve(id, &spec, at_ms);
             effects.push(Effect::Store(vec![reserved]));
         }
-        for (job, why, _) in &self.unread {
-            let what = format!("job {job} stands still: this release does not understand it: {why}");
-            effects.push(Effect::Report(Report::Warning { what }));
-        }
+        let unread: Vec<JobId> = self.unread.iter().map(|(job, _, _)| *job).collect();
+        unread.into_iter().for_each(|job| self.say_unread(job, effects));
         for job in self.jobs.values() {
             if let State::Preparing(id) = job.state {
                 effects.push(Effect::Work { id, work: Box::new(Work::Initial { spec: job.spec.clone() }) });
@@ -173,7 +193,8 @@ impl Jobs {
         }
         let entropy = self.entropy.draw("job", &id.0.to_le_bytes());
         let settings = job.spec.settings().clone();
-        let round = Round::new(id, settings, model, state, self.epoch, entropy, now).after(now, &records);
+        let epoch = self.epochs.get(&id).copied().unwrap_or(self.epoch);
+        let round = Round::new(id, settings, model, state, epoch, entropy, now).after(now, &records);
         // Version 0 can be made again from the job's text, so it needs no row; while it is current, its bytes must be here.
         let current = first.into_iter().filter(|object| round.needs(*object));
         effects.push(Effect::Store(current.map(Write::Object).collect()));

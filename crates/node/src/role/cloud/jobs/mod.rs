@@ -118,6 +118,11 @@ impl Job {
 
 pub struct Jobs {
     epoch: u32,
+    /// Several replicas share the jobs; only those that are leased are here, each with the token of its lease.
+    shared: bool,
+    epochs: BTreeMap<JobId, u32>,
+    /// There are jobs up to this number, here or elsewhere.
+    last: u64,
     entropy: Entropy,
     /// Which devices there are, as devices believe it.
     register: Option<Arc<Register>>,
@@ -137,6 +142,9 @@ impl Jobs {
     pub(in crate::role::cloud) fn new(epoch: u32, entropy: Entropy) -> Self {
         Self {
             epoch,
+            shared: false,
+            epochs: BTreeMap::new(),
+            last: 0,
             entropy,
             register: None,
             key: None,
@@ -164,6 +172,20 @@ impl Jobs {
 
     pub(in crate::role::cloud) fn restore_ledger(&mut self, row: &super::Row) {
         self.ledger.restore(row);
+    }
+
+    pub(in crate::role::cloud) fn forget_ledger(&mut self) {
+        self.ledger = Ledger::default();
+    }
+
+    /// Replicas share the jobs: what is not here is not unknown.
+    pub(in crate::role::cloud) fn are_shared(&mut self) {
+        self.shared = true;
+    }
+
+    /// There is a job of this number.
+    pub(in crate::role::cloud) fn number_after(&mut self, job: JobId) {
+        self.last = self.last.max(job.0);
     }
 
     pub(in crate::role::cloud) fn ledger(&self) -> &Ledger {
@@ -282,7 +304,7 @@ impl Jobs {
         // What the edge holds of jobs that are no more.
         if let Some(link) = fleet.edge_link(edge) {
             for (incarnation, _) in holds {
-                if self.jobs.get(&incarnation.collection.job).is_none_or(Job::finished) {
+                if self.jobs.get(&incarnation.collection.job).map_or(!self.shared, Job::finished) {
                     effects.push(Effect::Send { link, message: Message::Fence { incarnation } });
                 }
             }
