@@ -19,6 +19,9 @@ pub struct VersionLine {
     pub line: Line,
 }
 
+/// Held-out rows on which a target is reached.
+const ROWS_TRIED: u64 = 1_000;
+
 /// A finished run.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Outcome {
@@ -75,11 +78,25 @@ impl Outcome {
         value
     }
 
-    /// When the first version was there that answers as often right as was wanted.
+    /// When the first version was there that answers as often right as was wanted: by the last versions that together were tried on
+    /// [`ROWS_TRIED`] held-out rows, so that a few lucky rows of a small version do not say so.
     pub fn to_target_ms(&self) -> Option<u64> {
         let target = self.target?;
+        let tried: Vec<(f64, u64)> =
+            self.lines.iter().map(|line| (line.line.accuracy.unwrap_or(0.0), line.line.test_rows)).collect();
+        let wanted = ROWS_TRIED.min(tried.iter().map(|(_, rows)| rows).sum());
+        let lately = |at: usize| {
+            let (mut right, mut rows) = (0.0, 0);
+            for (accuracy, tested) in tried[..=at].iter().rev() {
+                (right, rows) = (right + accuracy * *tested as f64, rows + tested);
+                if rows >= wanted {
+                    return right / rows.max(1) as f64;
+                }
+            }
+            0.0
+        };
+        let at = (0..tried.len()).find(|at| lately(*at) >= target)?;
         // A line tells of the version that devices started from: it was there when the line before it was.
-        let at = self.lines.iter().position(|line| line.line.accuracy.is_some_and(|accuracy| accuracy >= target))?;
         Some(at.checked_sub(1).map_or(0, |before| self.lines[before].at_ms))
     }
 
@@ -205,6 +222,25 @@ mod tests {
         assert_eq!(csv(&[outcome()]), expected);
         assert_eq!(outcome().lines[0].json()["virtual_ms"], 10);
         assert!(accuracy_svg("x", &[outcome()]).contains("fedavg"));
+    }
+
+    #[test]
+    fn a_target_is_not_reached_by_a_few_lucky_rows() {
+        let tried = [(1.0, 10), (0.5, 600), (0.7, 600), (0.9, 600), (0.9, 600)];
+        let line = |(at, (accuracy, rows)): (u64, (f64, u64))| VersionLine {
+            work: Work::Train,
+            version: at + 1,
+            model: ObjectId([0; 32]),
+            at_ms: 100 * (at + 1),
+            line: Line { accuracy: Some(accuracy), test_rows: rows, ..Line::default() },
+        };
+        let reached = |target| {
+            let lines = (0..).zip(tried).map(line).collect();
+            Outcome { lines, target: Some(target), ..Outcome::default() }.to_target_ms()
+        };
+        // 0.7 and 0.9 on as many rows are 0.8; the version before that line was there at 300.
+        assert_eq!(reached(0.8), Some(300));
+        assert_eq!((reached(0.95), reached(0.85)), (None, Some(400)));
     }
 
     #[test]

@@ -125,6 +125,9 @@ fn the_readme_knows_the_sizes() {
     row::<Announcement>("Announcement");
     row::<Proof>("Proof");
     row::<Verdict>("Verdict");
+    row::<Asked>("Asked");
+    row::<Effort>("Effort");
+    row::<Note>("Note");
     row::<OpenState>("OpenState");
     row::<Inline>("Inline");
 }

@@ -14,7 +14,7 @@ use std::path::PathBuf;
 const REPLICAS_MAX: usize = UPSTREAMS_MAX / 2;
 /// A renewal has to fit several times.
 const LEASE_MS_MIN: u64 = 500;
-/// The longest message takes 4.2 MB, and one must not drop the link that it waits on.
+/// The longest message takes 5.3 MB, and one must not drop the link that it waits on.
 const QUEUE_MB_MIN: u64 = 8;
 /// As in [`littoral_wire::message::Name`].
 const DATA_NAME_BYTES_MAX: usize = 64;

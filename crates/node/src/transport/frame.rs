@@ -296,7 +296,7 @@ mod tests {
             let header = length.to_le_bytes();
             let mut reader = reader(&header);
             let error = reader.recv().await.unwrap_err().to_string();
-            assert!(error.contains("4194304") && error.contains(&length.to_string()), "{error}");
+            assert!(error.contains("5242880") && error.contains(&length.to_string()), "{error}");
             assert!(reader.buffer.capacity() <= READ_BYTES);
             assert!(matches!(reader.state, Reading::Failed));
         }
