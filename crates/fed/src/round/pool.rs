@@ -373,7 +373,7 @@ impl Round {
     pub(super) fn edge_holds(&mut self, edge: NodeId, holds: &[Incarnation], effects: &mut Vec<Effect>) {
         for incarnation in holds {
             let (number, version) = (incarnation.number, incarnation.collection.version);
-            if !self.pool.desks.get(&number).is_some_and(|desk| (desk.edge, desk.version) == (edge, version)) {
+            if self.pool.desks.get(&number).is_none_or(|desk| (desk.edge, desk.version) != (edge, version)) {
                 effects.push(Effect::Fence { edge, incarnation: *incarnation });
             }
         }

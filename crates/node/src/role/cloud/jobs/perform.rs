@@ -275,6 +275,7 @@ impl Jobs {
         }
     }
 
+    #[allow(clippy::too_many_arguments)] // The fields of one decision.
     fn apply(
         &mut self,
         id: JobId,
