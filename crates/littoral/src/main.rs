@@ -29,6 +29,7 @@ mod sim_cmd;
 mod sim_data;
 mod sites;
 mod sources;
+mod sweep;
 mod tokenize;
 mod traces;
 mod up;

@@ -24,7 +24,7 @@ mod dp;
 mod edge;
 mod fedavg;
 mod llm;
-mod machine;
+pub mod machine;
 mod membership;
 mod mnist;
 mod processes;
