@@ -5,7 +5,7 @@
 //! step sizes of devices, with one seed that is not among those that count. Other parameters are defaults of this release
 //! and the same on all data (`arms`). Nothing is tuned until a sign appears.
 //!
-//! What it does not show: large fleets, large models, partial participation (all twenty devices are in every round), other
+//! What it does not show: large fleets, large models, partial participation (but of speakers all twenty devices are in every round), other
 //! budgets. Intervals are over seeds, which redraw shares, weights and orders, and not the data set.
 //!
 //! | file | idea |
@@ -46,7 +46,7 @@ pub struct Args {
     /// From 1 on
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=100))]
     seeds: u64,
-    /// Of a synchronous run; by default 30, of speakers 8
+    /// Of a synchronous run; by default 30, of speakers 40
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     rounds: Option<u32>,
     /// A new folder, or one to go on with
