@@ -29,6 +29,7 @@ mod sim_cmd;
 mod sim_data;
 mod sites;
 mod sources;
+mod sweep;
 mod tokenize;
 mod traces;
 mod up;
@@ -74,7 +75,7 @@ enum Command {
     #[command(subcommand)]
     Job(job::Command),
     /// Thousands of virtual devices, virtual time, faults, a seed.
-    Sim(sim_cmd::Args),
+    Sim(Box<sim_cmd::Args>),
     /// A data set of your own as the folders of many devices: IID, or skewed in labels, sizes or features.
     Partition(partition::Args),
     /// Traces of devices that come and go, for `sim`: days and nights, outages, speeds.
@@ -116,7 +117,7 @@ fn main() -> ExitCode {
         Command::Join(args) => join::run(args, json),
         Command::Fleet(command) => fleet::run(command, json),
         Command::Job(command) => job::run(command, json),
-        Command::Sim(args) => sim_cmd::run(args),
+        Command::Sim(args) => sim_cmd::run(*args),
         Command::Partition(args) => partition::run(&args, json),
         Command::Traces(args) => traces::run(&args, json),
         Command::Run(args) => run::run(&args, json),

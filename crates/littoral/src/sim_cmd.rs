@@ -25,7 +25,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 /// A week of virtual time: a job that has not ended by then will not.
-const LIMIT_MS: u64 = 7 * 86_400_000;
+pub const LIMIT_MS: u64 = 7 * 86_400_000;
 
 #[derive(clap::Args, Debug)]
 pub struct Args {
@@ -97,21 +97,34 @@ pub struct Args {
     /// Draw the accuracy here.
     #[arg(long, value_name = "FILE")]
     pub svg: Option<PathBuf>,
+    /// Run a grid of jobs and conditions (docs/simulation.md) and tabulate it; options that the grid has no field for hold for
+    /// all of it
+    #[arg(long, value_name = "GRID.toml", conflicts_with_all = ["algorithms", "csv", "svg", "fleet"])]
+    pub sweep: Option<PathBuf>,
+    /// The folder of --sweep, a new one or one to go on with; by default called as the job
+    #[arg(long, value_name = "DIR", requires = "sweep")]
+    pub into: Option<PathBuf>,
+    /// What the report of --sweep says of when
+    #[arg(long, value_name = "TEXT", requires = "sweep")]
+    pub date: Option<String>,
     /// What the curve of --svg is drawn over
     #[arg(long, value_name = "AXIS", default_value = "version", value_parser = ["version", "time"], requires = "svg")]
     pub over: String,
 }
 
 pub fn run(args: Args) -> Result<(), Failure> {
-    let (job, text) = crate::job::read_job(&args.job)?;
-    let jobs = jobs(&args, &job, text)?;
-    let faults = Faults::profile(&args.faults).unwrap_or_default();
     if !(0.0..1.0).contains(&args.attackers) {
         return Err(Failure::usage("--attackers", "a fraction of at least 0 and below 1", args.attackers));
     }
     if let Some(target) = args.target.filter(|target| !(*target > 0.0 && *target <= 1.0)) {
         return Err(Failure::usage("--target", "a fraction above 0, at most 1", target));
     }
+    if let Some(grid) = &args.sweep {
+        return crate::sweep::run(&args, grid);
+    }
+    let (job, text) = crate::job::read_job(&args.job)?;
+    let jobs = jobs(&args, &job, text)?;
+    let faults = Faults::profile(&args.faults).unwrap_or_default();
     let attack = args.attack.as_deref().and_then(Kind::named);
     let attack = attack.map(|kind| Attack { kind, share: args.attackers, strength: args.attack_strength });
     let (edges, rows) = (args.edges as usize, args.rows as usize);
@@ -265,7 +278,8 @@ fn jobs(args: &Args, job: &JobSpec, text: String) -> Result<Vec<String>, Failure
     args.algorithms.iter().map(with).collect()
 }
 
-fn side_by_side<T: Send + Sync + Copy, R: Send>(
+/// In the order of `all`, whichever ended first.
+pub fn side_by_side<T: Send + Sync + Copy, R: Send>(
     all: &[T],
     threads: usize,
     one: impl Fn(T) -> Result<R, Failure> + Sync,

@@ -5,6 +5,7 @@
 //! | file | question |
 //! |---|---|
 //! | `fedavg` | seconds per round of training and summing on MNIST, and what is learnt |
+//! | `algorithms` | which algorithm bears which unevenness, and what papers say of it |
 //! | `compress` | bytes that compression saves, and accuracy that it costs |
 //! | `round` | what a round costs per device when training costs nothing |
 //! | `aggregate` | how fast updates are summed, and in how much memory |
@@ -18,13 +19,14 @@
 //! Peers written by others are measured by `bench/peers/compare.py`. `team`, `machine`, `processes` and `mnist` are shared.
 
 mod aggregate;
+mod algorithms;
 mod compress;
 mod deployed;
 mod dp;
 mod edge;
 mod fedavg;
 mod llm;
-mod machine;
+pub mod machine;
 mod membership;
 mod mnist;
 mod processes;
@@ -47,6 +49,8 @@ pub struct Args {
 enum What {
     /// Federated averaging on MNIST: seconds per round, memory, accuracy.
     Fedavg(fedavg::Args),
+    /// Algorithms on uneven data, in the simulator: a table with intervals, and which of the literature's signs appear.
+    Algorithms(algorithms::Args),
     /// What a round costs per device beside training.
     Round(round::Args),
     /// Sums of large updates: bytes per second, memory.
@@ -78,6 +82,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
     let report = match &args.what {
         What::Fedavg(args) => fedavg::run(args),
         What::Compress(args) => compress::run(args),
+        What::Algorithms(args) => algorithms::run(args),
         What::Round(args) => round::run(args),
         What::Aggregate(args) => aggregate::run(args),
         What::Dp(args) => dp::run(args),

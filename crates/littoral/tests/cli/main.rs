@@ -9,6 +9,7 @@ mod kinds;
 mod operators;
 mod privacy;
 mod replay;
+mod sweep;
 mod usage;
 mod words;
 mod world;

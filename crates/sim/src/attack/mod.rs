@@ -77,7 +77,7 @@ pub struct Attack {
 
 impl Attack {
     /// Can this attack go with this job?
-    fn check(&self, job: &JobSpec) -> Result<(), JobError> {
+    pub fn check(&self, job: &JobSpec) -> Result<(), JobError> {
         let refused = |place, expected, got| Err(JobError::new(place, expected, got));
         if !(0.0..1.0).contains(&self.share) {
             return refused("attackers", "a fraction of at least 0 and below 1", self.share.to_string());
