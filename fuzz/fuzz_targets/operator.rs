@@ -60,6 +60,7 @@ impl Desk {
             listen: "cloud:1".into(),
             epoch: 1,
             entropy: Entropy::new([1; 32]),
+            replicas: Vec::new(),
         };
         let mut cloud = Cloud::new(identity, rows);
         cloud.install_operator(operator.id(), "first", Right::Administer, &mut Vec::new());

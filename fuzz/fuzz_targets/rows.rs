@@ -73,6 +73,7 @@ fn cloud(mut rows: Vec<Row>) {
         listen: "cloud:1".into(),
         epoch: 2,
         entropy: Entropy::new([2; 32]),
+        replicas: Vec::new(),
     };
     let mut host = Host::default();
     let mut cloud = Cloud::new(identity, rows);

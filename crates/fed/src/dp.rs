@@ -212,7 +212,7 @@ const ATTEMPTS: u32 = 3;
 impl DifferentialPrivacy {
     /// Whether noise or clip belong to one version, or each training is accounted for with its version: then no update may be old.
     pub fn of_a_version(&self) -> bool {
-        self.adaptive_clip.is_some() || matches!(self.mechanism, MechanismName::DpFtrl | MechanismName::ExampleGaussian)
+        self.adaptive_clip.is_some() || self.mechanism == MechanismName::DpFtrl || self.by_example()
     }
 
     /// What is protected, for people.

@@ -217,7 +217,10 @@ impl Round {
         }
         match event {
             Event::Device { device, name, edge, rows } => self.device(device, name, edge, rows, effects),
-            Event::DeviceLeft { device } => self.presence.went(now, device),
+            Event::DeviceLeft { device } => {
+                self.presence.went(now, device);
+                self.flight_left(now, device, effects);
+            }
             Event::Expelled { device, why } => self.expelled(device, why, effects),
             Event::Edge { edge, holds } => self.edge(now, edge, holds, effects),
             Event::EdgeLost { edge } => self.edge_lost(edge, effects),

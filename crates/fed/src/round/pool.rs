@@ -109,7 +109,9 @@ impl Pool {
         objects.any(|of| of.id() == object)
     }
 
+    /// In place of what it was at before, if anything: records of a device that was let go in between do not say so.
     fn insert(&mut self, device: NodeId, flight: Flight) {
+        self.remove(&device);
         if let Some(begun) = self.models.get_mut(&flight.version) {
             begun.count += 1;
         }
@@ -153,13 +155,13 @@ impl Pool {
     }
 
     /// Those of a group whose collection came to nothing, or came too late, are ready as before; the others are free.
-    fn put_back(&mut self, members: &Members, until: Millis) {
+    fn put_back(&mut self, members: &Members, since: Millis, until: Millis) {
         for (device, version) in std::mem::take(&mut self.group) {
             if let Some(member) = members.get(&device)
                 && !matches!(member.state, MemberState::In(_) | MemberState::Out { .. })
             {
                 let name = member.name.clone();
-                let flight = Flight { name, version, since: until, until, steps: 0, arrival: 0, place: Place::Adrift };
+                let flight = Flight { name, version, since, until, steps: 0, arrival: 0, place: Place::Adrift };
                 self.insert(device, flight);
             }
             self.end_of(version);
@@ -321,6 +323,17 @@ impl Round {
         }
     }
 
+    /// A device that is ready left with what it has learnt: its place is kept for as long as for one that trains.
+    pub(super) fn flight_left(&mut self, now: Millis, device: NodeId, effects: &mut Vec<Effect>) {
+        if let Some(flight) = self.pool.flights.get_mut(&device)
+            && matches!(flight.place, Place::Ready { .. })
+        {
+            flight.until = now + self.settings.deadline_ms;
+            effects.push(Effect::Wake { at: flight.until });
+            self.pool.place(&device, Place::Adrift);
+        }
+    }
+
     fn set_adrift(&mut self, devices: &[NodeId], effects: &mut Vec<Effect>) {
         for device in devices {
             self.pool.place(device, Place::Adrift);
@@ -450,6 +463,8 @@ impl Round {
         };
         let (enough, until) = match self.settings.pace.compass {
             None => (ready.len() >= target, Some(until)),
+            // Whom a cloud expected that is back it does not know any more: then all of them.
+            Some(_) if self.pool.training.is_empty() => (ready.len() >= min, Some(until)),
             Some(_) => match self.pool.course.complete(now) {
                 Ok(()) => (ready.len() >= min, Some(until)),
                 Err(latest) => (ready.len() >= target, latest.map(|latest| latest.min(until)).or(Some(until))),
@@ -495,7 +510,7 @@ impl Round {
     /// The collection is over: who is not in its sum is ready as before.
     pub(super) fn ungroup(&mut self, now: Millis) {
         self.adrift = true;
-        self.pool.put_back(&self.members, now + self.settings.deadline_ms);
+        self.pool.put_back(&self.members, now, now + self.settings.deadline_ms);
     }
 
     /// The model of a version that somebody in flight began at, and what it builds on.

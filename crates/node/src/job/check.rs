@@ -139,6 +139,12 @@ fn fit(text: &JobText, model: &Model, algorithm: &dyn Algorithm) -> Result<(), J
         let expected = "none or group: running statistics are not trained, so their control variate would drift";
         return Err(JobError::new("model.norm", expected, "batch"));
     }
+    if let (Some(ms), Some(dp)) = (text.local.time_ms, &text.differential_privacy)
+        && dp.by_example()
+    {
+        let expected = "none, since privacy of single examples is accounted for as many steps as the job says";
+        return Err(JobError::new("local.time_ms", expected, ms));
+    }
     selection(text)?;
     asynchronous(text, algorithm)
 }

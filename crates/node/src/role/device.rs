@@ -476,7 +476,9 @@ impl Device {
         }
         let too_open = self.identity.masks.and_then(|least| task.shows_too_much(least));
         let spec = Arc::clone(&task.spec);
-        let unfit = || self.ineligible(&spec);
+        // What was learnt already costs nothing more.
+        let trains = !matches!(task.effort, Effort::Kept { .. });
+        let unfit = || self.ineligible(&spec).filter(|_| trains);
         if let Some(why) = too_open.or_else(unfit).or_else(|| self.spent(collection, &spec)) {
             self.tasks.remove(&collection);
             return self.decline(collection, why, effects);

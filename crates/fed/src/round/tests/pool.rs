@@ -133,6 +133,40 @@ fn a_device_that_is_stuck_or_too_old_gives_its_place_away() {
 }
 
 #[test]
+fn who_is_ready_and_leaves_for_good_gives_its_place_away() {
+    let mut scene = scene(asynchronous(2, 1, 4), &[(1, A), (2, A)]);
+    scene.ready(10, 1);
+    scene.step(20, Event::DeviceLeft { device: device(1) });
+    scene.ready(30, 2);
+    assert_eq!(scene.round.in_flight(), (1, 1), "one update alone makes no version");
+    // It may come back with what it has learnt, and need not train again.
+    scene.here(40, 1, B);
+    assert_eq!((scene.asked(1).collection.work, scene.round.in_flight()), (Work::Prepare, (1, 1)));
+    scene.step(50, Event::DeviceLeft { device: device(1) });
+    scene.here(60, 3, A);
+    assert!(scene.round.pool.get(&device(3)).is_none());
+    scene.step(40 + DEADLINE_MS, Event::Tick);
+    assert!(scene.round.pool.get(&device(1)).is_none() && scene.round.pool.get(&device(3)).is_some());
+}
+
+/// Records say who was dispatched and not who was let go: a device that was sent off twice began at the later version.
+#[test]
+fn a_model_that_nobody_is_at_any_more_goes_after_a_restart_too() {
+    let mut scene = scene(asynchronous(3, 1, 4), &[(1, A), (2, A), (3, A)]);
+    scene.ready(10, 1);
+    scene.ready(11, 2);
+    scene.version(20, &[1, 2], b"w1");
+    // The third is stuck, is let go, and is sent off anew.
+    scene.step(DEADLINE_MS, Event::Tick);
+    scene.step(2 * DEADLINE_MS + 1, Event::Tick);
+    assert_eq!(scene.round.pool.get(&device(3)).map(|flight| flight.version), Some(1));
+    let mut back = scene.restored(5_000);
+    back.step(5_000, Event::Tick);
+    assert!(!back.round.needs(manifest(b"w0").id()));
+    assert!(back.round.needs(manifest(b"w1").id()));
+}
+
+#[test]
 fn a_cloud_that_is_back_knows_who_trains_from_what() {
     let mut scene = scene(asynchronous(3, 1, 4), &[(1, A), (2, A), (3, B)]);
     scene.ready(10, 1);
