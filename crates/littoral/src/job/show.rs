@@ -140,10 +140,13 @@ pub fn details(job: &Value) {
     if versions.is_empty() {
         return;
     }
+    // Where updates may be old.
+    let old = versions.iter().any(|version| version["staleness"].is_number());
     let row = |version: &Value| {
+        let age = version["staleness"].as_f64().map_or(String::new(), |mean| format!("{mean:.1}"));
         let loss = |field: &str| version[field].as_f64().map_or(String::new(), |loss| format!("{loss:.4}"));
         let name = |field| text(version, field);
-        vec![
+        let mut row = vec![
             name("version"),
             name("work"),
             name("included"),
@@ -152,10 +155,14 @@ pub fn details(job: &Value) {
             accuracy(version),
             name("test_rows"),
             name("took_ms"),
-        ]
+        ];
+        row.extend(old.then_some(age));
+        row
     };
     let rows: Vec<Vec<String>> = versions.iter().map(row).collect();
-    table(&["VERSION", "WORK", "DEVICES", "LOSS", "TEST LOSS", "ACCURACY", "TEST ROWS", "TOOK MS"], &rows);
+    let mut head = vec!["VERSION", "WORK", "DEVICES", "LOSS", "TEST LOSS", "ACCURACY", "TEST ROWS", "TOOK MS"];
+    head.extend(old.then_some("MEAN AGE"));
+    table(&head, &rows);
 }
 
 /// The plan, and what the job guarantees to whom: a line each. The plan says the latter too.

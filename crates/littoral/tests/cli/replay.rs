@@ -88,6 +88,28 @@ fn a_compressed_run_is_repeated_and_its_record_tells_the_bytes() {
     assert_eq!((repeated["equal"].as_bool(), repeated["versions"].as_u64()), (Some(true), versions), "{repeated}");
 }
 
+/// Devices train first, and some updates are older than the version that they go into: which, the record says.
+#[test]
+fn a_run_without_rounds_is_repeated() {
+    for (algorithm, target) in [("fedbuff", 2), ("fedasync", 1)] {
+        let folder = Folder::new(&format!("replay-{algorithm}"));
+        let (done, versions) = recorded(&folder, |job| {
+            let job = job.replace("\"fedavg\"", &format!("{algorithm:?}")).replace("count = 3", "count = 12");
+            let job =
+                job.replace("target = 3", &format!("target = {target}")).replace("min = 3", &format!("min = {target}"));
+            format!("{job}\n[pace]\npool = 3\ndispatch = 1\nstaleness_max = 8\n")
+        });
+        let trained: Vec<&Value> =
+            done["versions"].as_array().unwrap().iter().filter(|version| version["work"] == "train").collect();
+        assert_eq!(trained.len(), 12, "{done}");
+        // Three in flight and a version of fewer: somebody is left over from the first one on.
+        assert!(trained.iter().any(|version| version["staleness_max"].as_u64() > Some(0)), "{done}");
+        let (record, devices) = (folder.path("record.json"), folder.path("devices"));
+        let repeated = json(&["job", "replay", text(&record), "--devices", text(&devices)]);
+        assert_eq!((repeated["equal"].as_bool(), repeated["versions"].as_u64()), (Some(true), versions), "{repeated}");
+    }
+}
+
 #[test]
 fn a_record_is_repeated_to_the_same_bits_and_a_changed_site_is_found() {
     let folder = Folder::new("replay");
