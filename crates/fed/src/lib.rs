@@ -3,7 +3,7 @@
 //! One round, read downwards:
 //!
 //! 1. [`learner`]: what an algorithm needs of a model and a device's data;
-//! 2. [`algorithm`]: both halves of each federated algorithm, one file each;
+//! 2. [`algorithm`]: both halves of each federated algorithm, one file each; [`home`]: what of a model they leave on devices;
 //! 3. [`plan`]: fixed point, decided once per job and known to all;
 //! 4. [`compress`]: fewer bytes: maps that sums pass through, and codes that an edge decodes;
 //! 5. [`seal`]: what happens to an update before it may leave the device, spelled by types;
@@ -19,7 +19,9 @@
 pub mod aggregate;
 pub mod algorithm;
 pub mod compress;
+pub mod distribution;
 pub mod dp;
+pub mod home;
 pub mod included;
 pub mod learner;
 pub mod masks;

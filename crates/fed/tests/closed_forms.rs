@@ -6,7 +6,7 @@ use fleet::{Fleet, Quadratic, argmin, distance};
 use littoral_fed::algorithm::{
     AlgorithmSpec, ApplyError, Began, Chunk, Start, State, StateError, StateSlice, apply_chunk,
 };
-use littoral_fed::learner::{Correct, Learner};
+use littoral_fed::learner::{Batch, Correct, Learner};
 use littoral_fed::open::Totals;
 use littoral_fed::plan::{Plan, Resolution, Weighting};
 use littoral_fed::seal::Sent;
@@ -162,6 +162,16 @@ fn fednova_of_a_device_whose_time_is_up_counts_the_steps_it_made() {
         fn step(&mut self, w: &mut [f32], correct: Option<Correct<'_>>) -> f32 {
             self.1 -= 1;
             self.0.step(w, correct)
+        }
+        fn gradient(&mut self, w: &[f32], batch: Batch, gradient: &mut [f32]) -> f32 {
+            Learner::gradient(&mut self.0, w, batch, gradient)
+        }
+        fn descend(&mut self, w: &mut [f32], gradient: &mut [f32]) {
+            self.1 -= 1;
+            self.0.descend(w, gradient);
+        }
+        fn restart(&mut self) {
+            self.0.restart();
         }
     }
     let q = |steps| Quadratic::new(&[1.0, 0.5], &[1.0, -1.0], steps, 0.1);

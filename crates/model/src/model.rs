@@ -6,7 +6,7 @@ use crate::init::{self, Init};
 use crate::layers::{Embedding, Layer, Mode, Room, Tally, cross_entropy, mean_squared_error};
 use crate::sink::Sink;
 use crate::spec::Loss;
-use littoral_tensor::{Layout, Real};
+use littoral_tensor::{Layout, Real, Segment};
 
 /// An architecture with its sizes. It holds no weights and never changes; share it between threads.
 #[derive(Clone, Debug)]
@@ -38,6 +38,21 @@ impl Model {
     pub fn norm_segments(&self) -> Vec<&str> {
         let names = self.layout.segments().iter().map(|segment| segment.name.as_str());
         names.filter(|name| name.starts_with("norm")).collect()
+    }
+
+    /// The segments of each layer that has any, from the first to the last; those of a normalisation count with the layer before it.
+    pub fn layer_segments(&self) -> Vec<Vec<&Segment>> {
+        let mut layers: Vec<(String, Vec<&Segment>)> = Vec::new();
+        for segment in self.layout.segments() {
+            let layer = segment.name.split('.').next().unwrap_or_default();
+            // Norm 3 follows convolution 3; running statistics come behind all that is trained.
+            let layer = layer.replace("norm", "conv");
+            match layers.iter_mut().find(|(name, _)| *name == layer) {
+                Some((_, segments)) => segments.push(segment),
+                None => layers.push((layer, vec![segment])),
+            }
+        }
+        layers.into_iter().map(|(_, segments)| segments).collect()
     }
 
     /// The weights to begin with, the same for the same seed everywhere (see the module `init` for the distributions).

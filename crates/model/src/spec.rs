@@ -171,7 +171,8 @@ impl ModelSpec {
         Ok(())
     }
 
-    pub(crate) fn kind(&self) -> &'static str {
+    /// As a job names it.
+    pub fn kind(&self) -> &'static str {
         match self {
             Self::Softmax {} => "softmax",
             Self::Mlp { .. } => "mlp",

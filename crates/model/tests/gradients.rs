@@ -163,6 +163,11 @@ fn running_statistics_come_to_stand_for_the_batch() {
     assert!((per_row(&mut worker, &weights) - loss).abs() < 0.02 * loss);
     assert!((strange - loss).abs() > 0.05 * loss, "statistics that say nothing give {strange}, the batch {loss}");
     assert_eq!(model.norm_segments(), ["norm1.weight", "norm1.bias", "norm1.running_mean", "norm1.running_variance"]);
+    let layers = model.layer_segments();
+    let names: Vec<Vec<&str>> = layers.iter().map(|layer| layer.iter().map(|s| s.name.as_str()).collect()).collect();
+    assert_eq!(names[0][..2], ["conv1.weight", "conv1.bias"]);
+    assert_eq!(names[0][2..], model.norm_segments());
+    assert_eq!(names.last().unwrap().len(), 2, "a linear layer: {names:?}");
     assert!(derivative[model.trained_len()..].iter().all(|g| *g == 0.0));
 }
 

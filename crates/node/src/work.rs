@@ -10,6 +10,7 @@ mod compressed;
 mod image;
 mod learnt;
 mod local;
+mod personal;
 mod private;
 mod robust;
 mod steps;
@@ -47,6 +48,10 @@ pub enum Work {
         before: Chain,
         /// What the device keeps of this job between rounds.
         state: Option<Manifest>,
+        /// What the device has of its own: segments of the model, or a model.
+        personal: Option<Manifest>,
+        /// What it learnt from this version before, for a version that is made in steps.
+        learnt: Option<(u64, Manifest)>,
         device: NodeId,
         /// Seeds the order of examples together with the job's seed and the version.
         name: String,
@@ -110,6 +115,10 @@ pub enum Output {
         update: Manifest,
         /// Becomes the device's state if the update is included.
         state: Option<Manifest>,
+        /// Becomes what the device has of its own, if the update is included. It never leaves.
+        personal: Option<Manifest>,
+        /// For the steps that follow, where a version is made in several.
+        learnt: Option<Manifest>,
         note: LocalNote,
     },
     /// Of a collection of [`Kind::Prepare`](littoral_wire::message::Work::Prepare): what the device learnt. It never leaves as it
@@ -144,6 +153,8 @@ pub struct LocalNote {
     pub steps: u64,
     pub mean_loss: f64,
     pub saturated: u64,
+    /// What the device had of its own could not be read: it began anew.
+    pub anew: bool,
 }
 
 /// Why there is no output.
@@ -228,9 +239,23 @@ pub struct Rows {
 
 pub fn run(work: &Work, objects: &dyn Objects, data: &dyn LocalData) -> Result<Output, WorkFault> {
     match work {
-        Work::Local { collection, task, model, before, state, device: _, name, steps_max, entropy } => {
+        Work::Local {
+            collection,
+            task,
+            model,
+            before,
+            state,
+            personal,
+            learnt,
+            device: _,
+            name,
+            steps_max,
+            entropy,
+        } => {
             let steps_max = *steps_max as usize;
-            local::run(*collection, task, (model, before), state.as_ref(), name, steps_max, entropy, objects, data)
+            let learnt = learnt.as_ref().map(|(version, learnt)| (*version, learnt));
+            let kept = local::Kept { state: state.as_ref(), personal: personal.as_ref(), learnt };
+            local::run(*collection, task, (model, before), kept, name, steps_max, entropy, objects, data)
         }
         Work::Seal { collection, task, learnt, times, name, entropy } => {
             local::seal(*collection, task, learnt, *times, name, entropy, objects)

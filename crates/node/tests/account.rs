@@ -86,7 +86,7 @@ impl Scene {
         let id =
             asked.iter().find_map(|e| if let Effect::Work { id, .. } = e { Some(*id) } else { None }).expect("work");
         let update = Manifest::of(&[byte; 50]).unwrap();
-        let output = Output::Local { update, state: None, note: LocalNote::default() };
+        let output = Output::Local { update, state: None, personal: None, learnt: None, note: LocalNote::default() };
         self.step(Event::Worked { id, result: Ok(output) })
     }
 

@@ -4,7 +4,7 @@ use littoral_fed::included::{Tree, announce};
 use littoral_node::job::JobSpec;
 use littoral_node::role::cloud::{Cloud, CloudIdentity};
 use littoral_node::role::device::{Device, DeviceIdentity};
-use littoral_node::role::{Effect, Entropy, Event, LinkId, Role, Row, RowKey, WorkId, Write};
+use littoral_node::role::{Effect, Entropy, Event, LinkId, Report, Role, Row, RowKey, WorkId, Write};
 use littoral_node::work::{LocalNote, Output, Work};
 use littoral_wire::message::{Asked, DataOffer, Fate, ROTATE_DOMAIN, Role as Kind, Verdict, Work as Collects};
 use littoral_wire::{Blob, Chain, Collection, JobId, List, Manifest, Message, NodeId, SecretKey};
@@ -19,7 +19,7 @@ fn job(algorithm: &str) -> String {
         r#"
         name = "lost"
         seed = 1
-        model = {{ kind = "softmax" }}
+        model = {model}
         data = {{ set = "blobs", standardise = false, schema = {{ label = {{ name = "class", classes = ["a", "b"] }}, fields = [{{ name = "x" }}] }} }}
         algorithm = {{ name = "{algorithm}" }}
         local = {{ optimiser = {{ name = "sgd", learning_rate = 0.1 }} }}
@@ -28,6 +28,7 @@ fn job(algorithm: &str) -> String {
         precision = {{ weighting = "uniform" }}
         {compression}
         "#,
+        model = if algorithm == "fedper" { "{ kind = \"mlp\", hidden = [2] }" } else { "{ kind = \"softmax\" }" },
         // Not an algorithm, but one with a residual.
         algorithm = algorithm.trim_end_matches(" and top-k"),
         compression = if algorithm.ends_with("top-k") { "compression = { uplink = { name = \"top-k\" } }" } else { "" },
@@ -119,7 +120,13 @@ fn seal(device: &mut Device, rows: &mut Rows, algorithm: &str, version: u64, cou
     let object = Manifest::of(b"model").unwrap().id();
     let id = work(&step(device, rows, Event::Begun { object, missing: Vec::new() }));
     let made = |what: &str| Manifest::of(format!("{what} {version}").as_bytes()).unwrap();
-    let output = Output::Local { update: made("update"), state: Some(made("state")), note: LocalNote::default() };
+    let output = Output::Local {
+        update: made("update"),
+        state: Some(made("state")),
+        personal: None,
+        learnt: None,
+        note: LocalNote::default(),
+    };
     step(device, rows, Event::Worked { id, result: Ok(output) });
 }
 
@@ -218,6 +225,73 @@ fn a_residual_survives_restarts_and_is_forgotten_if_it_is_of_another_version() {
         assert_eq!(state_of(&mut device(&rows), &mut rows, 3, 2), Some(None), "{what}");
         assert!(device(&rows).state(JobId(1)).is_none(), "{what}, after a restart");
     }
+}
+
+/// What is a device's own becomes current with its update, over restarts too. Whoever lost it is not turned away: it begins anew and
+/// says so, and nobody is served any of it.
+#[test]
+fn a_devices_own_part_survives_restarts_and_may_be_lost() {
+    let made = |what: &str| Manifest::of(what.as_bytes()).unwrap();
+    let notes = |effects: &[Effect]| {
+        let note = |e: &&Effect| matches!(e, Effect::Report(Report::Note { what }) if what.contains("begins anew"));
+        effects.iter().filter(note).count()
+    };
+    // What it begins from, and how often it says that this was lost.
+    let begin = |device: &mut Device, rows: &mut Rows, version: u64, counted: u32| {
+        let begun = step(device, rows, task("fedper", version, counted));
+        let effects = step(device, rows, Event::Begun { object: made("model").id(), missing: Vec::new() });
+        let ordered = effects.iter().find_map(|e| match e {
+            Effect::Work { id, work } => match &**work {
+                Work::Local { personal, state: None, .. } => Some((*id, personal.clone())),
+                _ => None,
+            },
+            _ => None,
+        });
+        let (id, personal) = ordered.expect("a work was ordered");
+        (id, personal, notes(&begun))
+    };
+    let worked = |device: &mut Device, rows: &mut Rows, id, version: u64, anew: bool| {
+        let note = LocalNote { anew, ..LocalNote::default() };
+        let (update, personal) = (made(&format!("update {version}")), Some(made(&format!("own {version}"))));
+        let output = Output::Local { update, state: None, personal, learnt: None, note };
+        step(device, rows, Event::Worked { id, result: Ok(output) })
+    };
+    let mut rows = Rows::default();
+    let mut first = device(&rows);
+    let (id, personal, said) = begin(&mut first, &mut rows, 0, 0);
+    assert_eq!((personal, said), (None, 0), "there was nothing to lose");
+    worked(&mut first, &mut rows, id, 0, false);
+    let asked = Event::Received { link: UP, message: Message::GetChunk { object: made("own 0").id(), index: 0 } };
+    let answer = step(&mut first, &mut rows, asked);
+    assert!(said_no(&answer), "nobody is served it: {answer:?}");
+    // Killed while it waits: it is still there, with the update, and not current.
+    let mut second = device(&rows);
+    assert!(second.needs(made("own 0").id()) && second.personal(JobId(1)).is_none());
+    step(&mut second, &mut rows, told(0));
+    assert_eq!(device(&rows).personal(JobId(1)), Some(&made("own 0")));
+
+    // Not included: what there was before is what the next attempt begins from.
+    let (id, personal, said) = begin(&mut second, &mut rows, 1, 1);
+    assert_eq!((personal, said), (Some(made("own 0")), 0));
+    worked(&mut second, &mut rows, id, 1, false);
+    let verdict = Verdict { collection: collection(1), announcement: None, proof: None };
+    let effects = step(&mut second, &mut rows, Event::Received { link: UP, message: Message::Told { verdict } });
+    assert!(effects.iter().any(|e| matches!(e, Effect::Drop(object) if *object == made("own 1").id())));
+    let mut third = device(&rows);
+    assert!(!third.needs(made("own 1").id()) && third.needs(made("own 0").id()));
+    assert_eq!(begin(&mut third, &mut rows, 2, 1).1, Some(made("own 0")));
+
+    // Its store is gone, or what is in it cannot be read.
+    let (id, personal, said) = begin(&mut device(&Rows::default()), &mut Rows::default(), 2, 1);
+    assert_eq!((personal, said), (None, 1));
+    let mut unread = device(&rows);
+    begin(&mut unread, &mut rows, 2, 1);
+    assert_eq!(notes(&worked(&mut unread, &mut rows, id, 2, true)), 1);
+}
+
+fn said_no(effects: &[Effect]) -> bool {
+    said(effects).any(|m| matches!(m, Message::NoChunk { .. }))
+        && !effects.iter().any(|e| matches!(e, Effect::SendChunk { .. }))
 }
 
 const EDGE: LinkId = LinkId(7);

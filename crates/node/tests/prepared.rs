@@ -145,7 +145,11 @@ fn it_is_sealed_as_it_is_asked_for_and_kept_until_a_version_has_it() {
     }
     let id = asked.iter().find_map(|e| if let Effect::Work { id, .. } = e { Some(*id) } else { None }).unwrap();
     let update = Manifest::of(&[9; 50]).unwrap();
-    scene.step(Event::Worked { id, result: Ok(Output::Local { update, state: None, note: LocalNote::default() }) });
+    let note = LocalNote::default();
+    scene.step(Event::Worked {
+        id,
+        result: Ok(Output::Local { update, state: None, personal: None, learnt: None, note }),
+    });
     assert!(scene.device.needs(learnt().id()), "the attempt may come to nothing");
     // It did: no version lists the device.
     let verdict = littoral_wire::message::Verdict { collection: train(6), announcement: None, proof: None };

@@ -154,7 +154,13 @@ fn a_device_keeps_the_objects_of_a_chain_and_fetches_what_it_lacks() {
         assert_eq!((model, before.len()), (object(*newest), chain.len() - 1));
         here.extend(lacked);
         let update = Manifest::of(b"update").unwrap();
-        let output = littoral_node::work::Output::Local { update, state: None, note: Default::default() };
+        let output = littoral_node::work::Output::Local {
+            update,
+            state: None,
+            personal: None,
+            learnt: None,
+            note: Default::default(),
+        };
         for effect in step(&mut device, 3, Event::Worked { id, result: Ok(output) }) {
             match effect {
                 Effect::Store(writes) => writes.into_iter().for_each(|write| match write {

@@ -116,6 +116,8 @@ impl Host {
                             _ => Output::Local {
                                 update: Manifest::of(&[100 + self.number; 64]).unwrap(),
                                 state: None,
+                                personal: None,
+                                learnt: None,
                                 note: LocalNote::default(),
                             },
                         };

@@ -4,6 +4,7 @@
 //! device are sealed, summed and added to the model; an algorithm with state on devices keeps its sums, so that every
 //! checker has something to check.
 
+use littoral_fed::algorithm::Personal;
 use littoral_fed::masks::cloud::Opening;
 use littoral_node::job::{JobSpec, Task, Totals};
 use littoral_node::work::{LocalData, LocalNote, ObjectFault, Objects, Output, Work, WorkFault};
@@ -16,7 +17,7 @@ use littoral_wire::object::{Chain, Manifest};
 /// In place of [`littoral_node::work::run`].
 pub fn run(work: &Work, objects: &dyn Objects, data: &dyn LocalData) -> Result<Output, WorkFault> {
     match work {
-        Work::Local { collection, task, model, state, name, .. } => {
+        Work::Local { collection, task, model, state, personal, name, .. } => {
             let spec = Task::decode(task).map_err(|e| WorkFault::Declined(e.to_string()))?.spec;
             // Training reads the model; so does this.
             read(objects, model)?;
@@ -24,12 +25,12 @@ pub fn run(work: &Work, objects: &dyn Objects, data: &dyn LocalData) -> Result<O
                 let learnt = write(objects, &[&collection.to_bytes()[..], name.as_bytes()].concat())?;
                 return Ok(Output::Prepared { learnt, note: LocalNote::default() });
             }
-            local(&spec, *collection, state.as_ref(), name, objects)
+            local(&spec, *collection, (state.as_ref(), personal.as_ref()), name, objects)
         }
         Work::Seal { collection, task, learnt, name, .. } => {
             let spec = Task::decode(task).map_err(|e| WorkFault::Declined(e.to_string()))?.spec;
             read(objects, learnt)?;
-            local(&spec, *collection, None, name, objects)
+            local(&spec, *collection, (None, None), name, objects)
         }
         Work::Initial { spec } => {
             let layout = spec.version();
@@ -65,7 +66,7 @@ fn broken(why: impl ToString) -> WorkFault {
 fn local(
     spec: &JobSpec,
     collection: Collection,
-    state: Option<&Manifest>,
+    (state, personal): (Option<&Manifest>, Option<&Manifest>),
     name: &str,
     objects: &dyn Objects,
 ) -> Result<Output, WorkFault> {
@@ -96,7 +97,26 @@ fn local(
         add(&mut state, &last);
         write(objects, &state)
     });
-    Ok(Output::Local { update: write(objects, &update)?, state: state.transpose()?, note: LocalNote::default() })
+    let keeps = spec.algorithm().keeps().filter(|_| spec.keeps_own() && collection.work == Kind::Train);
+    let own = |keeps| own(Personal::len(keeps, spec.home()), personal, &mut chance, objects);
+    let personal = keeps.map(own).transpose()?;
+    let (update, state) = (write(objects, &update)?, state.transpose()?);
+    Ok(Output::Local { update, state, personal, learnt: None, note: LocalNote::default() })
+}
+
+/// What a device has of its own: as much as it would have, and made of what it had before.
+fn own(
+    len: usize,
+    before: Option<&Manifest>,
+    chance: &mut blake3::OutputReader,
+    objects: &dyn Objects,
+) -> Result<Manifest, WorkFault> {
+    let mut bytes = vec![0; 4 * len];
+    chance.fill(&mut bytes);
+    // What cannot be read was lost, and it begins anew.
+    let before = before.and_then(|before| read(objects, before).ok());
+    bytes.iter_mut().zip(before.iter().flatten()).for_each(|(new, old)| *new ^= old);
+    Ok(write(objects, &bytes)?)
 }
 
 /// Adds to 32-bit integers.

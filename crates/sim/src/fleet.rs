@@ -230,6 +230,7 @@ impl Fleet {
                     }
                     let line = VersionLine { work: collection.work, version, model, at_ms: said.at, line: *line };
                     outcome.accuracy = line.line.accuracy.or(outcome.accuracy);
+                    outcome.worst_decile_accuracy = line.line.worst_decile_accuracy.or(outcome.worst_decile_accuracy);
                     progress(&line);
                     outcome.lines.push(line);
                 }

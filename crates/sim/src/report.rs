@@ -40,6 +40,8 @@ pub struct Outcome {
     pub accuracy: Option<f64>,
     /// An accuracy that is looked for; by itself it stops nothing.
     pub target: Option<f64>,
+    /// Mean of the worst tenth of devices, by the last version in which devices told.
+    pub worst_decile_accuracy: Option<f64>,
     pub faults_injected: Injected,
     /// One sentence for each checker that found something.
     pub checks_broken: Vec<String>,
@@ -74,6 +76,9 @@ impl Outcome {
         }
         if let Some(accuracy) = self.accuracy {
             value["accuracy"] = json!(accuracy);
+        }
+        if let Some(worst) = self.worst_decile_accuracy {
+            value["worst_decile_accuracy"] = json!(worst);
         }
         value
     }
@@ -130,7 +135,8 @@ fn work_name(work: Work) -> &'static str {
 
 /// A header and one row per version of every run. What was not measured is an empty cell.
 pub fn csv(outcomes: &[Outcome]) -> String {
-    let columns = "job,algorithm,seed,version,work,virtual_ms,devices,train_loss,accuracy,test_loss,test_rows,model";
+    let columns = "job,algorithm,seed,version,work,virtual_ms,devices,train_loss,accuracy,test_loss,test_rows,model,\
+                   accuracy_mean_over_devices,accuracy_variance,worst_decile_accuracy";
     let mut out = format!("{columns}\n");
     for outcome in outcomes {
         for VersionLine { work, version, model, at_ms, line } in &outcome.lines {
@@ -138,7 +144,7 @@ pub fn csv(outcomes: &[Outcome]) -> String {
             // Writing to a String does not fail.
             let _ = writeln!(
                 out,
-                "{},{},{},{version},{},{at_ms},{},{},{},{},{},{model}",
+                "{},{},{},{version},{},{at_ms},{},{},{},{},{},{model},{},{},{}",
                 quoted(&outcome.job),
                 outcome.algorithm,
                 outcome.seed,
@@ -147,7 +153,10 @@ pub fn csv(outcomes: &[Outcome]) -> String {
                 number(line.train_loss),
                 number(line.accuracy),
                 number(line.test_loss),
-                line.test_rows
+                line.test_rows,
+                number(line.accuracy_mean_over_devices),
+                number(line.accuracy_variance),
+                number(line.worst_decile_accuracy),
             );
         }
     }
@@ -195,7 +204,7 @@ mod tests {
     use super::*;
 
     fn outcome() -> Outcome {
-        let line = Line { devices: 3, accuracy: Some(0.5), ..Line::default() };
+        let line = Line { devices: 3, accuracy: Some(0.5), worst_decile_accuracy: Some(0.25), ..Line::default() };
         let versions = [1, 2].map(|version| {
             let model = ObjectId([version as u8; 32]);
             VersionLine { work: Work::Train, version, model, at_ms: 10 * version, line: line.clone() }
@@ -215,9 +224,10 @@ mod tests {
     fn a_row_per_version() {
         let (one, two) = (ObjectId([1; 32]), ObjectId([2; 32]));
         let expected = format!(
-            "job,algorithm,seed,version,work,virtual_ms,devices,train_loss,accuracy,test_loss,test_rows,model\n\
-             \"a, \"\"b\"\"\",fedavg,7,1,train,10,3,,0.5,,0,{one}\n\
-             \"a, \"\"b\"\"\",fedavg,7,2,train,20,3,,0.5,,0,{two}\n"
+            "job,algorithm,seed,version,work,virtual_ms,devices,train_loss,accuracy,test_loss,test_rows,model,\
+             accuracy_mean_over_devices,accuracy_variance,worst_decile_accuracy\n\
+             \"a, \"\"b\"\"\",fedavg,7,1,train,10,3,,0.5,,0,{one},,,0.25\n\
+             \"a, \"\"b\"\"\",fedavg,7,2,train,20,3,,0.5,,0,{two},,,0.25\n"
         );
         assert_eq!(csv(&[outcome()]), expected);
         assert_eq!(outcome().lines[0].json()["virtual_ms"], 10);

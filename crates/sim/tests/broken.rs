@@ -28,14 +28,23 @@ const PRIVATE: &str = if cfg!(feature = "broken-within-budget") {
     ""
 };
 /// An algorithm that keeps something on devices, where it may.
-const ALGORITHM: &str = if PRIVATE.is_empty() { "scaffold" } else { "fedavg" };
+const ALGORITHM: &str = if cfg!(feature = "broken-own-segments") {
+    "fedper"
+} else if PRIVATE.is_empty() {
+    "scaffold"
+} else {
+    "fedavg"
+};
+/// Of which some can stay on devices.
+const MODEL: &str =
+    if cfg!(feature = "broken-own-segments") { r#"{ kind = "mlp", hidden = [4] }"# } else { r#"{ kind = "softmax" }"# };
 
 fn spec(seed: u64, threads: usize, faults: Faults) -> FleetSpec {
     let job_toml = format!(
         r#"
         name = "drill"
         seed = {seed}
-        model = {{ kind = "softmax" }}
+        model = {MODEL}
         data = {{ set = "blobs", standardise = false, schema = {{ label = {{ name = "class", classes = ["a", "b", "c"] }}, fields = [{{ name = "x" }}, {{ name = "y" }}] }} }}
         algorithm = {{ name = "{ALGORITHM}" }}
         local = {{ optimiser = {{ name = "sgd", learning_rate = 0.1 }} }}
@@ -87,6 +96,8 @@ const BROKEN: Option<&str> = if cfg!(feature = "broken-counted-once") {
     Some("served model")
 } else if cfg!(feature = "broken-one-model-per-version") {
     Some("one model per version")
+} else if cfg!(feature = "broken-own-segments") {
+    Some("own segments")
 } else if cfg!(feature = "broken-plain-update") {
     Some("plain update")
 } else if cfg!(feature = "broken-one-vector-per-key") {

@@ -19,12 +19,21 @@
 //! | `fedbuff` | updates of different ages | cloud |
 //! | `fedasync` | a version of each update, by itself | cloud |
 //! | `scaffold` | control variates, kept on device and cloud | both |
+//! | `fedbn` | normalisation that stays on the device | device |
+//! | `fedper` | last layers that stay on the device | device |
+//! | `fedrep` | …and train first, by themselves | device |
+//! | `ditto` | a whole model of the device's own, pulled towards the version | device |
+//! | `perfedavg` | a version from which one step leads to a good model of one's own | device |
 //!
 //! Which devices, when, over what network and how often is not decided here.
 
 mod fedopt;
+mod personal;
+
+pub use personal::{Keeps, Personal};
 
 use crate::aggregate::{Partial, Refused};
+use crate::home::{Home, HomeError, Places};
 use crate::learner::{Correct, Learner};
 use crate::open::{self, OpenError, Totals};
 use crate::plan::{Plan, Section};
@@ -74,6 +83,11 @@ register! {
     fedasync::FedAsync = "fedasync",
     qfedavg::QFedAvg = "qfedavg",
     scaffold::Scaffold = "scaffold",
+    fedbn::FedBn = "fedbn",
+    fedper::FedPer = "fedper",
+    fedrep::FedRep = "fedrep",
+    ditto::Ditto = "ditto",
+    perfedavg::PerFedAvg = "perfedavg",
 }
 
 /// Both halves of a federated algorithm. What most algorithms do not need has a default.
@@ -113,8 +127,45 @@ pub trait Algorithm: Send + Sync {
         false
     }
 
+    /// What devices keep to themselves, so that each has a model of its own; `None`: all have the version.
+    fn keeps(&self) -> Option<Keeps> {
+        None
+    }
+
+    /// Which parameters of a model never leave a device. The plan, sections, state and cloud half are of the others.
+    fn home(&self, places: &Places) -> Result<Home, HomeError> {
+        Ok(Home::empty(places.params))
+    }
+
     /// Device half: one participation.
     fn local(&self, start: &Start<'_>, learner: &mut dyn Learner) -> Result<Raw, LocalError>;
+
+    /// Device half: what is told of what was learnt, where that hangs on more of the version than training does. What was learnt
+    /// once may be told of several versions.
+    fn tell(&self, _start: &Start<'_>, _raw: &mut Raw) -> Result<(), LocalError> {
+        Ok(())
+    }
+
+    /// Device half of an algorithm that [keeps](Algorithm::keeps) something on devices: `personal` becomes what it is if the update
+    /// is included.
+    fn local_personal(
+        &self,
+        start: &Start<'_>,
+        _personal: &mut Personal<'_>,
+        learner: &mut dyn Learner,
+    ) -> Result<Raw, LocalError> {
+        self.local(start, learner)
+    }
+
+    /// The device's own model, the whole of it: what it would use, and what is evaluated. `w`: the version.
+    fn own_model(
+        &self,
+        w: &[f32],
+        personal: &Personal<'_>,
+        _learner: &mut dyn Learner,
+    ) -> Result<Vec<f32>, LocalError> {
+        Ok(personal.home.whole(w, &personal.own)?)
+    }
 
     /// Device half: makes of the device's state what it becomes if `sent` is included. On an error the state must be
     /// thrown away, as it is when the update is not included.
@@ -129,6 +180,7 @@ pub trait Algorithm: Send + Sync {
 }
 
 /// What a device starts from.
+#[derive(Clone, Copy)]
 pub struct Start<'a> {
     /// The model's parameters.
     pub w: &'a [f32],
@@ -214,6 +266,8 @@ pub struct SpecError {
 pub enum LocalError {
     #[error("{what}: {expected} expected, got {got}")]
     Shape { what: &'static str, expected: usize, got: usize },
+    #[error(transparent)]
+    Home(#[from] HomeError),
     #[error("{algorithm} divides by {what}, which must be finite and above 0, got {got}")]
     Divisor { algorithm: &'static str, what: &'static str, got: f64 },
 }
@@ -272,6 +326,14 @@ impl State {
 }
 
 impl StateSlice<'_> {
+    /// The same elements, for as long as this is borrowed.
+    pub fn again(&mut self) -> StateSlice<'_> {
+        match self {
+            Self::Real(v) => StateSlice::Real(v),
+            Self::Whole(v) => StateSlice::Whole(v),
+        }
+    }
+
     fn len(&self) -> usize {
         match self {
             Self::Real(v) => v.len(),
@@ -363,22 +425,29 @@ struct Trained {
 
 /// Local training as every algorithm here does it: the steps of a participation, from `start.w`, all of them or as many as
 /// there is time for.
-fn train(start: &Start<'_>, learner: &mut dyn Learner, mut correct: Option<Correct<'_>>) -> Trained {
+fn train(start: &Start<'_>, learner: &mut dyn Learner, correct: Option<Correct<'_>>) -> Trained {
     let mut w = start.w.to_vec();
+    let most = learner.steps();
+    let (loss, steps) = run(&mut w, most, learner, correct);
+    w.iter_mut().zip(start.w).for_each(|(local, &w)| *local -= w);
+    Trained { delta: w, loss, steps }
+}
+
+/// Moves `w` by so many steps, or as many as there is time for. Returns the mean loss, and how many were made.
+fn run(w: &mut [f32], most: usize, learner: &mut dyn Learner, mut correct: Option<Correct<'_>>) -> (f32, usize) {
     let mut loss = 0f64;
     let mut steps = 0;
-    while steps < learner.steps() {
+    while steps < most {
         loss += f64::from(match &mut correct {
-            Some(correct) => learner.step(&mut w, Some(&mut **correct)),
-            None => learner.step(&mut w, None),
+            Some(correct) => learner.step(w, Some(&mut **correct)),
+            None => learner.step(w, None),
         });
         steps += 1;
         if learner.spent() {
             break;
         }
     }
-    w.iter_mut().zip(start.w).for_each(|(local, &w)| *local -= w);
-    Trained { delta: w, loss: (loss / steps.max(1) as f64) as f32, steps }
+    ((loss / steps.max(1) as f64) as f32, steps)
 }
 
 /// ‖a‖₁ of Wang et al. 2020, section 4: how many plain steps a participation's steps amount to. With momentum ρ the

@@ -11,6 +11,8 @@
 //! | `bulyan` | Krum's choices, then per coordinate the mean of those nearest their median | `byzantine`, of 4f + 3 and more |
 //! | `geometric_median` | the point with the least sum of distances to all updates | fewer than half |
 //!
+//! `weiszfeld` is the geometric median by sums alone, for jobs whose updates nobody sees.
+//!
 //! Beside a rule, or without one, a job may bound the norm of each update: `inspect` has what a reader of a plain update
 //! can check of it.
 //!
@@ -30,6 +32,7 @@ pub mod inspect;
 pub mod krum;
 pub mod median;
 pub mod trimmed_mean;
+pub mod weiszfeld;
 
 use serde::{Deserialize, Serialize};
 use std::fmt;

@@ -125,6 +125,9 @@ pub struct Settings {
     pub selection: Selection,
     /// A device is part of at most one of so many versions in a row; 1: of any.
     pub spacing: u64,
+    /// So many versions in a row are steps of one: their weights are the same, and so are the devices that are drawn. 1: each
+    /// stands for itself.
+    pub steps: u32,
     /// Sums are masked.
     pub masked: Option<Masked>,
 }
@@ -162,6 +165,16 @@ impl Settings {
                 min.max((POISSON_MEAN.start() * f64::from(self.cohort.target) / rate).ceil() as usize)
             }
         }
+    }
+
+    /// The first of the versions that are steps of one with this one.
+    pub fn base(&self, version: u64) -> u64 {
+        version - self.step_of(version)
+    }
+
+    /// Which step this is of those that a version is made in, from 0 on.
+    pub fn step_of(&self, version: u64) -> u64 {
+        version.saturating_sub(self.statistics.into()) % u64::from(self.steps.max(1))
     }
 
     /// Checked settings, with masks.

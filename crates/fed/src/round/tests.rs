@@ -32,6 +32,7 @@ fn settings(target: u32, min: u32) -> Settings {
         seed: 1,
         sampling: Default::default(),
         spacing: 1,
+        steps: 1,
         selection: Default::default(),
         masked: None,
     }

@@ -153,9 +153,9 @@ impl Round {
     fn lot(&self, attached: &Attached) -> [u8; 32] {
         let mut hash = blake3::Hasher::new();
         hash.update(b"littoral/cohort\0");
-        for number in
-            [self.settings.seed, self.collection.version, self.collection.work as u64, self.collection.attempt.into()]
-        {
+        // Steps of one version are for the same devices.
+        let version = self.settings.base(self.collection.version);
+        for number in [self.settings.seed, version, self.collection.work as u64, self.collection.attempt.into()] {
             hash.update(&number.to_le_bytes());
         }
         hash.update(attached.name.as_bytes());

@@ -3,7 +3,7 @@
 use littoral_fed::Learner;
 use littoral_fed::aggregate::Partial;
 use littoral_fed::algorithm::{Algorithm, AlgorithmSpec, Start, State, StateView, advance};
-use littoral_fed::learner::Correct;
+use littoral_fed::learner::{Batch, Correct};
 use littoral_fed::plan::{Plan, Resolution, Weighting};
 use littoral_fed::seal::Sealed;
 use littoral_wire::message::Work;
@@ -49,16 +49,26 @@ impl Learner for Quadratic {
         self.momentum
     }
     fn step(&mut self, w: &mut [f32], correct: Option<Correct<'_>>) -> f32 {
-        let loss = (0..w.len()).map(|j| 0.5 * self.a[j] * (w[j] - self.b[j]).powi(2)).sum();
-        let mut g = self.gradient(w);
+        let mut g = vec![0.0; w.len()];
+        let loss = Learner::gradient(self, w, Batch::Next, &mut g);
         if let Some(correct) = correct {
             correct(w, &mut g);
         }
-        for ((w, u), g) in w.iter_mut().zip(&mut self.velocity).zip(g) {
-            *u = self.momentum * *u + g;
+        self.descend(w, &mut g);
+        loss
+    }
+    fn gradient(&mut self, w: &[f32], _: Batch, gradient: &mut [f32]) -> f32 {
+        gradient.copy_from_slice(&Quadratic::gradient(self, w));
+        (0..w.len()).map(|j| 0.5 * self.a[j] * (w[j] - self.b[j]).powi(2)).sum()
+    }
+    fn descend(&mut self, w: &mut [f32], gradient: &mut [f32]) {
+        for ((w, u), g) in w.iter_mut().zip(&mut self.velocity).zip(gradient) {
+            *u = self.momentum * *u + *g;
             *w -= self.learning_rate * *u;
         }
-        loss
+    }
+    fn restart(&mut self) {
+        self.velocity.fill(0.0);
     }
 }
 
@@ -101,6 +111,22 @@ impl Fleet {
         model: &[f32],
     ) -> Self {
         let algorithm = toml::from_str::<AlgorithmSpec>(toml).unwrap().build().unwrap();
+        Self::of(algorithm, weighting, resolution, devices, model)
+    }
+
+    /// Of an algorithm that no job names.
+    #[allow(dead_code)] // Not every test has one.
+    pub fn around(algorithm: Box<dyn Algorithm>, devices: &[Quadratic], model: &[f32]) -> Self {
+        Self::of(algorithm, Weighting::Uniform, Resolution::Fit32, devices, model)
+    }
+
+    fn of(
+        algorithm: Box<dyn Algorithm>,
+        weighting: Weighting,
+        resolution: Resolution,
+        devices: &[Quadratic],
+        model: &[f32],
+    ) -> Self {
         let sections = algorithm.sections(model.len(), 4.0);
         let plan = Plan::new(devices.len() as u32, weighting, resolution, sections, algorithm.wholes()).unwrap();
         let state = algorithm.cloud_state().iter().map(|vector| vector.initial.state(model.len())).collect();
@@ -120,7 +146,8 @@ impl Fleet {
             population: self.devices.len() as u64,
             plan: &self.plan,
         };
-        let raw = self.algorithm.local(&start, &mut self.devices[i].clone()).unwrap();
+        let mut raw = self.algorithm.local(&start, &mut self.devices[i].clone()).unwrap();
+        self.algorithm.tell(&start, &mut raw).unwrap();
         let rounded = raw.unclipped().round(&self.plan).unwrap();
         assert_eq!(rounded.saturated().iter().sum::<u64>(), 0, "these tests stay inside the range");
         let pending = self.algorithm.device_state().map(|_| {

@@ -11,7 +11,7 @@ use super::{Report, broken, machine, median, team};
 use crate::output::Failure;
 use littoral_fed::aggregate::Partial;
 use littoral_fed::algorithm::fedavg::FedAvg;
-use littoral_fed::learner::{Correct, Learner};
+use littoral_fed::learner::{Batch, Correct, Learner};
 use serde_json::json;
 use std::time::Instant;
 
@@ -62,6 +62,15 @@ impl Learner for Idle {
     fn step(&mut self, _: &mut [f32], _: Option<Correct<'_>>) -> f32 {
         0.0
     }
+
+    fn gradient(&mut self, _: &[f32], _: Batch, gradient: &mut [f32]) -> f32 {
+        gradient.fill(0.0);
+        0.0
+    }
+
+    fn descend(&mut self, _: &mut [f32], _: &mut [f32]) {}
+
+    fn restart(&mut self) {}
 }
 
 pub fn run(args: &Args) -> Result<Report, Failure> {

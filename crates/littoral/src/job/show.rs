@@ -78,6 +78,9 @@ pub fn news(before: &Value, job: &Value) -> Option<String> {
     }
 }
 
+/// The column of the worst tenth of devices.
+const WORST: usize = 6;
+
 pub fn details(job: &Value) {
     line(&progress(job));
     for (label, field) in [
@@ -127,6 +130,17 @@ pub fn details(job: &Value) {
             "models"
         ));
     }
+    let spread = items(job, "versions").iter().find(|version| version["accuracy_mean_over_devices"].is_number());
+    if let Some(spread) = spread {
+        let figure = |field: &str| spread[field].as_f64().unwrap_or_default();
+        line(&format!(
+            "  {:<13}accuracy {:.4} in the mean over devices, standard deviation {:.4}, worst tenth {:.3}",
+            "devices",
+            figure("accuracy_mean_over_devices"),
+            figure("accuracy_variance").sqrt(),
+            figure("worst_decile_accuracy"),
+        ));
+    }
     for note in items(job, "notes") {
         line(&format!("  {:<13}{}", "note", note.as_str().unwrap_or_default()));
     }
@@ -153,15 +167,22 @@ pub fn details(job: &Value) {
             loss("train_loss"),
             loss("test_loss"),
             accuracy(version),
+            loss("worst_decile_accuracy"),
             name("test_rows"),
             name("took_ms"),
         ];
         row.extend(old.then_some(age));
         row
     };
-    let rows: Vec<Vec<String>> = versions.iter().map(row).collect();
-    let mut head = vec!["VERSION", "WORK", "DEVICES", "LOSS", "TEST LOSS", "ACCURACY", "TEST ROWS", "TOOK MS"];
+    let mut rows: Vec<Vec<String>> = versions.iter().map(row).collect();
+    let mut head =
+        vec!["VERSION", "WORK", "DEVICES", "LOSS", "TEST LOSS", "ACCURACY", "WORST TENTH", "TEST ROWS", "TOOK MS"];
     head.extend(old.then_some("MEAN AGE"));
+    // Few jobs tell it.
+    if rows.iter().all(|row| row[WORST].is_empty()) {
+        head.remove(WORST);
+        rows.iter_mut().for_each(|row| drop(row.remove(WORST)));
+    }
     table(&head, &rows);
 }
 

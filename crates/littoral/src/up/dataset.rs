@@ -207,6 +207,7 @@ impl DataSet {
                 close_ms: 30_000,
             },
             precision: PrecisionText::default(),
+            evaluation: None,
             secure_aggregation: masked.then(SecureAggregation::default),
             differential_privacy: None,
             robust: None,

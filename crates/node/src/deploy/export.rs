@@ -2,7 +2,9 @@
 //! (github.com/huggingface/safetensors, format 0.x). Beside the model's own segments it has `standardise.mean` and
 //! `standardise.inverse_deviation`, which inputs must go through first.
 //!
-//! Written from front to back, one block of parameters in memory at a time.
+//! Written from front to back, one block of parameters in memory at a time. Of a job that leaves segments on devices the file has the
+//! whole model all the same: these segments as the job began with them, and their names in the metadata, `personal`. Then the
+//! weights are in memory as a whole.
 
 use crate::job::JobSpec;
 use crate::work::VersionError;
@@ -38,7 +40,11 @@ pub fn safetensors(spec: &JobSpec, object: &mut (impl Read + Seek), out: &mut im
         return Err(ExportError::Length { expected, got });
     }
     let mut header = Map::new();
-    header.insert("__metadata__".into(), json!({"job": spec.name(), "algorithm": spec.algorithm_name()}));
+    let mut metadata = json!({"job": spec.name(), "algorithm": spec.algorithm_name()});
+    if !spec.home().is_empty() {
+        metadata["personal"] = spec.own_segments().join(" ").into();
+    }
+    header.insert("__metadata__".into(), metadata);
     let mut tensor = |name: &str, shape: &[usize], bytes: Range<usize>| {
         header
             .insert(name.to_owned(), json!({"dtype": "F32", "shape": shape, "data_offsets": [bytes.start, bytes.end]}));
@@ -48,7 +54,7 @@ pub fn safetensors(spec: &JobSpec, object: &mut (impl Read + Seek), out: &mut im
         tensor(&segment.name, &segment.shape, 4 * segment.offset..4 * (segment.offset + segment.len));
     }
     if version.inputs > 0 {
-        let (start, bytes) = (4 * version.params, 4 * version.inputs);
+        let (start, bytes) = (4 * spec.home().params(), 4 * version.inputs);
         tensor("standardise.mean", &[version.inputs], start..start + bytes);
         tensor("standardise.inverse_deviation", &[version.inputs], start + bytes..start + 2 * bytes);
     }
@@ -61,13 +67,38 @@ pub fn safetensors(spec: &JobSpec, object: &mut (impl Read + Seek), out: &mut im
     let vectors = 1 + version.broadcast;
     let weights = version.blocks().map(|block| version.at(&block, 0, vectors));
     let standardisation = version.standardisation();
-    for part in weights.chain([standardisation]) {
+    let mut shared = Vec::new();
+    for part in weights {
         buffer.resize(part.len(), 0);
         object.seek(SeekFrom::Start(part.start as u64))?;
         object.read_exact(&mut buffer)?;
-        out.write_all(&buffer)?;
+        match spec.home().is_empty() {
+            true => out.write_all(&buffer)?,
+            false => shared.extend_from_slice(&buffer),
+        }
     }
+    if !spec.home().is_empty() {
+        let first = spec.model().init(spec.seed());
+        let mut shared = &shared[..];
+        let mut at = 0;
+        for range in spec.home().shared() {
+            write_first(&first[at..range.start], out)?;
+            let (here, rest) = shared.split_at(4 * range.len());
+            out.write_all(here)?;
+            (shared, at) = (rest, range.end);
+        }
+        write_first(&first[at..], out)?;
+    }
+    buffer.resize(standardisation.len(), 0);
+    object.seek(SeekFrom::Start(standardisation.start as u64))?;
+    object.read_exact(&mut buffer)?;
+    out.write_all(&buffer)?;
     Ok(())
+}
+
+/// Weights that are in no version.
+fn write_first(weights: &[f32], out: &mut impl Write) -> io::Result<()> {
+    weights.iter().try_for_each(|weight| out.write_all(&weight.to_le_bytes()))
 }
 
 #[cfg(test)]

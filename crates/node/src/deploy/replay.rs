@@ -130,6 +130,8 @@ pub fn replay_updates(
     };
     // What each device keeps between rounds.
     let mut kept: BTreeMap<&str, Manifest> = BTreeMap::new();
+    // What is each device's own.
+    let mut own: BTreeMap<&str, Manifest> = BTreeMap::new();
     // Versions that updates may have begun at.
     let mut older: BTreeMap<u64, (Manifest, Chain)> = BTreeMap::new();
     let pace = &spec.settings().pace;
@@ -166,6 +168,8 @@ pub fn replay_updates(
                 model: begun.clone(),
                 before: builds_on.clone(),
                 state: kept.get(name.as_str()).cloned(),
+                personal: own.get(name.as_str()).cloned(),
+                learnt: None,
                 device: stand_in(name),
                 name: name.clone(),
                 steps_max: 0,
@@ -187,8 +191,11 @@ pub fn replay_updates(
                 }
                 other => Ok(other),
             });
-            let (update, pending) = match sealed {
-                Ok(Output::Local { update, state, .. }) => (update, state),
+            let (update, pending, personal) = match sealed {
+                Ok(Output::Local { update, state, personal, learnt, .. }) => {
+                    learnt.map(|learnt| objects.remove(learnt.id())).transpose()?;
+                    (update, state, personal)
+                }
                 Ok(_) => return Err(wrong("work", "an update", "something else".into())),
                 Err(fault) => return Err(ReplayError::Device { version, device, fault }),
             };
@@ -210,6 +217,9 @@ pub fn replay_updates(
             // It was included, so what it wanted to keep became current.
             if let Some(pending) = pending {
                 kept.insert(name, pending);
+            }
+            if let Some(personal) = personal {
+                own.insert(name, personal);
             }
         }
         let version = entry.version;

@@ -2,6 +2,8 @@
 
 use super::{Eligibility, JobError, JobText, OptimiserText};
 use littoral_fed::algorithm::Algorithm;
+use littoral_fed::dp::DifferentialPrivacy;
+use littoral_fed::home::{Home, HomeError, Places};
 use littoral_fed::plan::PlanError;
 use littoral_fed::round::selection::Policy;
 use littoral_fed::round::{Pace, Settings};
@@ -12,6 +14,8 @@ pub(super) struct Parts {
     pub model: Model,
     pub algorithm: Box<dyn Algorithm>,
     pub settings: Settings,
+    /// What of the model is shared.
+    pub home: Home,
 }
 
 /// Pause before a sum that could not be applied is tried again.
@@ -31,7 +35,8 @@ pub(super) fn parts(text: &JobText) -> Result<Parts, JobError> {
     match (model, algorithm, settings) {
         (Some(model), Some(algorithm), Some(settings)) if wrong.is_empty() => {
             fit(text, &model, &*algorithm)?;
-            Ok(Parts { model, algorithm, settings })
+            let home = home(text, &model, &*algorithm)?;
+            Ok(Parts { model, algorithm, settings, home })
         }
         _ => Err(JobError::all(&wrong)),
     }
@@ -83,6 +88,7 @@ fn settings(text: &JobText) -> Result<Settings, JobError> {
         selection: text.selection.clone(),
         sampling: text.differential_privacy.as_ref().map_or_else(Default::default, |dp| dp.sampling),
         spacing: text.differential_privacy.as_ref().map_or(1, |dp| dp.spacing()),
+        steps: 1,
         masked: None,
     };
     let place = |field: &str| match field {
@@ -165,6 +171,53 @@ fn selection(text: &JobText) -> Result<(), JobError> {
         format!("one that needs nothing of a single device, in {hides}"),
         "another",
     ))
+}
+
+/// What of the model the algorithm leaves on devices.
+fn home(text: &JobText, model: &Model, algorithm: &dyn Algorithm) -> Result<Home, JobError> {
+    let norms = model.norm_segments();
+    let segments = model.layout().segments().iter();
+    let places = Places {
+        params: model.layout().len(),
+        norms: segments.filter(|s| norms.contains(&s.name.as_str())).map(|s| s.range()).collect(),
+        layers: model
+            .layer_segments()
+            .into_iter()
+            .map(|layer| layer.into_iter().map(|s| s.range()).collect())
+            .collect(),
+    };
+    let (name, kind) = (algorithm.name(), text.model.kind());
+    let home = algorithm.home(&places).map_err(|error| match (error, &text.model) {
+        (HomeError::NoNorm, ModelSpec::Cnn { .. }) => {
+            JobError::new("model.norm", format!("group or batch, since {name} keeps norms on devices"), "none")
+        }
+        (HomeError::NoNorm, _) => {
+            let expected = format!("cnn with norm = \"batch\" or \"group\", since {name} keeps norms on devices");
+            JobError::new("model.kind", expected, kind)
+        }
+        (HomeError::Layers { most: 0, .. }, _) => {
+            let expected =
+                format!("one of two layers or more, since {name} keeps the last ones on devices and shares the others");
+            JobError::new("model.kind", expected, kind)
+        }
+        (HomeError::Layers { most, got }, _) => {
+            JobError::new("algorithm.layers", format!("1 to {most}, since the others are shared"), got)
+        }
+        (other, _) => JobError::new("algorithm.name", "an algorithm for this model", other),
+    })?;
+    if algorithm.keeps().is_none() {
+        return Ok(home);
+    }
+    if text.pace.staleness_max > 0 {
+        let expected = format!("0, since a device of {name} trains its own part with the version that it is sent with");
+        return Err(JobError::new("pace.staleness_max", expected, text.pace.staleness_max));
+    }
+    if text.differential_privacy.as_ref().is_some_and(DifferentialPrivacy::by_example) {
+        let expected = "one without a personal model, since the account of single examples counts the steps of one training: fedavg, \
+                        fedprox, fedavgm, fedadagrad, fedadam or fedyogi";
+        return Err(JobError::new("algorithm.name", expected, name));
+    }
+    Ok(home)
 }
 
 /// Whether updates may be old in this job.

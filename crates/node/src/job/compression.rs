@@ -11,6 +11,7 @@ use littoral_fed::compress::powersgd::Matrix;
 use littoral_fed::compress::recipe::{Downlink, PowerSgdText, RandomKText};
 use littoral_fed::compress::{Codec, CompressError, Compressor, Linear, Recipe};
 use littoral_fed::dp::DifferentialPrivacy;
+use littoral_fed::home::Home;
 use littoral_fed::plan::{Plan, Resolution};
 use littoral_model::Model;
 use littoral_wire::object::{CHAIN_CHUNKS_MAX, CHUNK_BYTES, INLINE_BYTES_MAX};
@@ -103,11 +104,14 @@ impl<'a> MapOf<'a> {
     }
 }
 
-/// A model's matrices in its flat parameters: of a segment of more than two dimensions the first counts the rows.
-fn matrices(model: &Model) -> Vec<Matrix> {
+/// A model's matrices in what is shared of its parameters: of a segment of more than two dimensions the first counts the rows.
+fn matrices(model: &Model, home: &Home) -> Vec<Matrix> {
     let segments = model.layout().segments().iter();
     let matrix = segments.filter_map(|segment| match segment.shape[..] {
-        [rows, _, ..] => Some(Matrix { start: segment.offset, rows, columns: segment.len / rows.max(1) }),
+        [rows, _, ..] => {
+            let start = home.place(segment.range())?.start;
+            Some(Matrix { start, rows, columns: segment.len / rows.max(1) })
+        }
         _ => None,
     });
     matrix.collect()
@@ -122,9 +126,14 @@ const SENDS_ONE_VECTOR: &str = "an algorithm whose devices send one vector and k
                                 fedprox, fedavgm, fedadagrad, fedadam, fedyogi or fednova";
 
 /// Can this job compress as it says?
-pub(super) fn uplink(text: &JobText, algorithm: &dyn Algorithm, model: &Model) -> Result<Option<Uplink>, JobError> {
+pub(super) fn uplink(
+    text: &JobText,
+    algorithm: &dyn Algorithm,
+    model: &Model,
+    home: &Home,
+) -> Result<Option<Uplink>, JobError> {
     let Some(CompressionText { uplink: Some(recipe), .. }) = &text.compression else { return Ok(None) };
-    let params = model.layout().len();
+    let params = home.shared_len();
     let refused = |field: &str, expected: String, got: &str| {
         let place = if field.is_empty() { "compression.uplink".into() } else { format!("compression.uplink.{field}") };
         Err(JobError::new(place, expected, got))
@@ -144,7 +153,7 @@ pub(super) fn uplink(text: &JobText, algorithm: &dyn Algorithm, model: &Model) -
     if algorithm.device_state().is_some() || algorithm.sections(params, 1.0).len() != 1 {
         return Err(JobError::new("algorithm.name", SENDS_ONE_VECTOR, algorithm.name()));
     }
-    let compressor = recipe.build(params, &matrices(model)).map_err(unbuilt)?;
+    let compressor = recipe.build(params, &matrices(model, home)).map_err(unbuilt)?;
     let name = compressor.name();
     if let Err(why) = compressor.masked() {
         let since = match (text.secure_aggregation.is_some(), text.differential_privacy.is_some()) {
@@ -194,7 +203,7 @@ pub(super) fn uplink(text: &JobText, algorithm: &dyn Algorithm, model: &Model) -
 const IMAGE_PARAMS_MAX: usize = CHAIN_CHUNKS_MAX * CHUNK_BYTES / 4;
 
 /// Can the model go down the link as the job says?
-pub(super) fn downlink(text: &JobText, algorithm: &dyn Algorithm, model: &Model) -> Result<(), JobError> {
+pub(super) fn downlink(text: &JobText, algorithm: &dyn Algorithm, home: &Home) -> Result<(), JobError> {
     let Some(compression) = &text.compression else { return Ok(()) };
     let Some(downlink) = &compression.downlink else {
         return match compression.uplink {
@@ -212,7 +221,7 @@ pub(super) fn downlink(text: &JobText, algorithm: &dyn Algorithm, model: &Model)
         let expected = "none, or an algorithm whose devices get the model and nothing beside it (not scaffold)";
         return Err(JobError::new("compression.downlink", expected, algorithm.name()));
     }
-    let params = model.layout().len();
+    let params = home.shared_len();
     match params > IMAGE_PARAMS_MAX {
         true => {
             let expected = format!("none, or a model of at most {IMAGE_PARAMS_MAX} parameters");

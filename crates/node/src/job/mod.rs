@@ -7,6 +7,7 @@
 mod check;
 pub mod compression;
 mod eligibility;
+mod evaluation;
 pub mod privacy;
 mod robust;
 mod text;
@@ -14,14 +15,17 @@ mod version;
 
 pub use compression::{CompressionText, Map, MapOf, Uplink};
 pub use eligibility::{Conditions, Eligibility};
+pub use evaluation::EvaluationText;
 pub use privacy::{Guarantee, Terms};
 pub use text::{DataText, JobText, LocalText, OptimiserText, PrecisionText, RoundsText, SAMPLE_TOML};
 pub use version::{BLOCK, VersionLayout};
 
-use littoral_fed::algorithm::Algorithm;
+use littoral_fed::algorithm::{Algorithm, Keeps};
 use littoral_fed::compress::recipe::Downlink;
 use littoral_fed::compress::{Codec, Recipe, accumulate};
+use littoral_fed::distribution::{self, Distribution};
 use littoral_fed::dp::{ExampleNoise, Noise};
+use littoral_fed::home::Home;
 use littoral_fed::plan::{Plan, Resolution, Weighting};
 use littoral_fed::robust::Rule;
 use littoral_fed::round::{Masked, Settings};
@@ -35,6 +39,7 @@ use std::sync::{Arc, OnceLock};
 use thiserror::Error;
 
 use self::check::{Parts, unplanned};
+use self::evaluation::Spread;
 use self::privacy::{Noised, Protection};
 use self::robust::Robust;
 use crate::data::statistics::WORDS_PER_INPUT;
@@ -67,6 +72,10 @@ struct Inner {
     guarantees: OnceLock<Vec<Guarantee>>,
     uplink: Option<Uplink>,
     robust: Option<Robust>,
+    /// The algorithm where a version is made in several steps, in the last of them.
+    last_step: Option<Box<dyn Algorithm>>,
+    home: Home,
+    spread: Spread,
 }
 
 impl std::fmt::Debug for JobSpec {
@@ -123,14 +132,22 @@ impl JobSpec {
     }
 
     pub fn check(text: JobText) -> Result<Self, JobError> {
-        let Parts { model, algorithm, mut settings } = check::parts(&text)?;
+        let Parts { model, mut algorithm, mut settings, home } = check::parts(&text)?;
         let cohort_max = settings.cohort_size() as u32;
-        let params = model.layout().len();
-        let uplink = compression::uplink(&text, &*algorithm, &model)?;
-        compression::downlink(&text, &*algorithm, &model)?;
+        // Of the job's vector. What devices keep to themselves is in none of what follows.
+        let params = home.shared_len();
+        let uplink = compression::uplink(&text, &*algorithm, &model, &home)?;
+        compression::downlink(&text, &*algorithm, &home)?;
         let robust = robust::robust(&text, &*algorithm, &settings, params)?;
+        let mut last_step = None;
+        if let Some(Robust { by_sums: Some(by_sums), norm_bound, .. }) = robust {
+            let [step, last] = by_sums.around(algorithm, norm_bound);
+            (algorithm, last_step, settings.steps) = (step, Some(last), by_sums.steps);
+        }
         let coded = matches!(&uplink, Some(Uplink::Coded(_)));
-        let wholes = algorithm.wholes() + EVALUATION_WHOLES + usize::from(coded);
+        let spread = evaluation::spread(&text, &*algorithm, &model)?;
+        let evaluated = |spread: bool| EVALUATION_WHOLES + if spread { distribution::WHOLES } else { 0 };
+        let wholes = algorithm.wholes() + evaluated(spread.train) + usize::from(coded);
         let mapped = match &uplink {
             Some(Uplink::Linear { map, resolution, range }) => {
                 let weighting = match text.differential_privacy {
@@ -143,7 +160,7 @@ impl JobSpec {
             _ => None,
         };
         let mapping = uplink.as_ref().zip(mapped.as_ref());
-        let private = privacy::protection(&text, &model, &*algorithm, &settings, mapping)?;
+        let private = privacy::protection(&text, &model, params, &*algorithm, &settings, mapping)?;
         let (protection, terms) = private.unzip();
         let plan = |resolution| match (&mapped, &protection) {
             (Some(plan), None) => Ok(plan.clone()),
@@ -164,7 +181,8 @@ impl JobSpec {
             (None, None) => {
                 let sections = algorithm.sections(params, text.precision.range);
                 // A liar would have the most examples.
-                let weighting = match robust.as_ref().is_some_and(|robust| robust.rule.is_some()) {
+                let judged = |robust: &Robust| robust.rule.is_some() || robust.by_sums.is_some();
+                let weighting = match robust.as_ref().is_some_and(judged) {
                     true => Weighting::Uniform,
                     false => text.precision.weighting,
                 };
@@ -192,7 +210,7 @@ impl JobSpec {
             _ => 0,
         };
         let statistics_plan = whole(width * WORDS_PER_INPUT)?;
-        let evaluate = whole(EVALUATION_WHOLES)?;
+        let evaluate = whole(evaluated(spread.evaluate))?;
         if let Some(agreement) = &text.secure_aggregation {
             let job = *blake3::hash(&serde_json::to_vec(&text).unwrap_or_default()).as_bytes();
             let formats = [statistics_plan.format(), train.format(), evaluate.format()];
@@ -241,6 +259,9 @@ impl JobSpec {
             guarantees: OnceLock::new(),
             uplink,
             robust,
+            last_step,
+            home,
+            spread,
         };
         let spec = Self { inner: Arc::new(inner) };
         // Written as JSON a job may be much longer than its text.
@@ -270,6 +291,13 @@ impl JobSpec {
     pub fn algorithm(&self) -> &dyn Algorithm {
         &*self.inner.algorithm
     }
+    /// Both halves as they are for the collection that follows on this version.
+    pub fn algorithm_of(&self, version: u64) -> &dyn Algorithm {
+        let settings = &self.inner.settings;
+        let last = settings.step_of(version) + 1 == u64::from(settings.steps);
+        let last = self.inner.last_step.as_ref().filter(|_| last);
+        &**last.unwrap_or(&self.inner.algorithm)
+    }
     pub fn algorithm_name(&self) -> &'static str {
         self.inner.algorithm.name()
     }
@@ -279,6 +307,37 @@ impl JobSpec {
     pub fn version(&self) -> &VersionLayout {
         &self.inner.version
     }
+    /// Which of the model's parameters are shared, and so in versions and updates, and which stay on devices.
+    pub fn home(&self) -> &Home {
+        &self.inner.home
+    }
+
+    /// Whether a device keeps something of its own between rounds.
+    pub fn keeps_own(&self) -> bool {
+        self.inner.algorithm.keeps().is_some_and(|keeps| keeps != Keeps::Nothing)
+    }
+
+    /// Names of the model's segments that stay on devices.
+    pub fn own_segments(&self) -> Vec<&str> {
+        let segments = self.inner.model.layout().segments().iter();
+        let own = segments.filter(|segment| self.inner.home.place(segment.range()).is_none());
+        own.map(|segment| segment.name.as_str()).collect()
+    }
+
+    /// Whether updates of a collection tell how accuracy is spread over devices.
+    pub fn tells_spread(&self, work: Work) -> bool {
+        match work {
+            Work::Statistics => false,
+            Work::Train | Work::Prepare => self.inner.spread.train,
+            Work::Evaluate => self.inner.spread.evaluate,
+        }
+    }
+
+    /// Exact integers at the end of a collection's that tell how well devices do.
+    pub fn evaluation_wholes(&self, work: Work) -> usize {
+        EVALUATION_WHOLES + if self.tells_spread(work) { distribution::WHOLES } else { 0 }
+    }
+
     /// How a collection's words are laid out.
     pub fn plan(&self, work: Work) -> &Plan {
         match work {
@@ -424,6 +483,7 @@ impl JobSpec {
             plan.levels(),
             plan.sections().first().map_or(self.inner.text.precision.range, |section| section.range),
         )];
+        out.extend(evaluation::remark(self));
         if let Some(uplink) = &self.inner.uplink {
             let (bytes, whole) = (self.update_bytes(), self.uncompressed_bytes());
             let (name, at_most) = (uplink.name(), if self.codec(Work::Train).is_some() { "at most " } else { "" });
@@ -517,6 +577,8 @@ pub struct Totals {
     pub loss_sum: f64,
     /// Right and wrong are words for classes, not for numbers.
     pub classifies: bool,
+    /// How right answers are spread over devices, each with the model that it would use.
+    pub distribution: Option<Box<Distribution>>,
     /// Bytes of all devices' updates of training.
     pub update_bytes: Option<u64>,
     /// How many versions old each update was, where they may be old.
@@ -564,6 +626,15 @@ pub struct Line {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub test_loss: Option<f64>,
     pub test_rows: u64,
+    /// Over devices, each counting once, where they tell: the mean of their accuracies,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accuracy_mean_over_devices: Option<f64>,
+    /// their variance,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accuracy_variance: Option<f64>,
+    /// and the mean of the worst tenth, right to 0.025.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub worst_decile_accuracy: Option<f64>,
     /// Of one device, the mean over those that are in the version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub update_bytes: Option<u64>,
@@ -597,6 +668,9 @@ impl Line {
             accuracy: totals.accuracy(),
             test_loss: (totals.rows > 0).then(|| totals.loss_sum / totals.rows as f64),
             test_rows: totals.rows,
+            accuracy_mean_over_devices: totals.distribution.as_deref().and_then(Distribution::mean),
+            accuracy_variance: totals.distribution.as_deref().and_then(Distribution::variance),
+            worst_decile_accuracy: totals.distribution.as_deref().and_then(Distribution::worst_decile),
             update_bytes: totals.update_bytes.filter(|_| totals.devices > 0).map(|bytes| bytes / totals.devices),
             downlink_bytes: totals.downlink.map(|down| down.follows),
             downlink_bytes_new: totals.downlink.map(|down| down.is_new),

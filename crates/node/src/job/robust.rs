@@ -3,20 +3,39 @@
 //! A rule ([`littoral_fed::robust`]) must see each update, so with one nothing is summed on the way; a bound on norms is
 //! checked where plain words are read, at the edge. What cannot be checked is refused or said: nobody sees into masked
 //! words, and noise that hides a device hides a liar.
+//!
+//! The geometric median alone needs no more than sums. Under masks it is worked out in several, each a version of its own
+//! ([`littoral_fed::robust::weiszfeld`]).
 
 use super::{JobError, JobSpec, JobText};
 use littoral_fed::algorithm::Algorithm;
 use littoral_fed::plan::{Plan, UPDATE_BYTES_MAX};
+use littoral_fed::robust::weiszfeld::Weiszfeld;
 use littoral_fed::robust::{Rule, RuleName, SpecError};
 use littoral_fed::round::Settings;
 use littoral_wire::message::Work;
+use std::sync::Arc;
 
 /// What a job with `[robust]` does beside summing.
 pub(super) struct Robust {
     /// `None`: sums, and a bound on norms.
     pub rule: Option<Box<dyn Rule>>,
     pub norm_bound: Option<f32>,
+    /// The geometric median by sums.
+    pub by_sums: Option<BySums>,
 }
+
+/// R and ν of the geometric median by sums.
+#[derive(Clone, Copy)]
+pub(super) struct BySums {
+    pub steps: u32,
+    pub smoothing: f32,
+}
+
+/// Under masks every device tells its weight in fixed point, where 1 is ν.
+const SMOOTHING_BY_SUMS_MIN: f32 = 1e-3;
+/// ν, if the job does not say.
+const SMOOTHING_BY_SUMS: f32 = 0.1;
 
 /// Can this job be robust as it says?
 pub(super) fn robust(
@@ -31,14 +50,11 @@ pub(super) fn robust(
         |field: &str, expected: String, got: String| Err(JobError::new(format!("robust.{field}"), expected, got));
     let ruled = named != RuleName::Mean;
     // What a rule may be here is said before what its numbers may be.
-    if ruled && text.secure_aggregation.is_some() {
-        let why = match named {
-            RuleName::GeometricMedian => {
-                "it goes under masks as three masked sums of the same updates, which this release does not run"
-            }
-            _ => "it compares devices' updates, and under masks nobody sees any of them, only their sum",
-        };
-        return refused("rule", format!("none, since the job has secure_aggregation: {why}"), named.to_string());
+    let masked = text.secure_aggregation.is_some();
+    if ruled && masked && named != RuleName::GeometricMedian {
+        let expected = "none or geometric_median, since the job has secure_aggregation: it compares devices' updates, and under masks \
+                        nobody sees any of them, only their sum";
+        return refused("rule", expected.into(), named.to_string());
     }
     if text.differential_privacy.is_some() {
         let expected = match ruled {
@@ -54,7 +70,7 @@ pub(super) fn robust(
         };
         return refused(field, expected.into(), got);
     }
-    let rule = spec.build(settings.cohort.min, settings.cohort_size() as u32).map_err(wrong)?;
+    let mut rule = spec.build(settings.cohort.min, settings.cohort_size() as u32).map_err(wrong)?;
     if text.compression.as_ref().is_some_and(|compression| compression.uplink.is_some()) {
         let expected = "none, since the job is robust: rules and norms are of the delta itself, and what is sent would be another vector";
         return Err(JobError::new("compression.uplink", expected, "a recipe"));
@@ -64,7 +80,49 @@ pub(super) fn robust(
                         fedprox, fedavgm, fedadagrad, fedadam or fedyogi";
         return Err(JobError::new("algorithm.name", expected, algorithm.name()));
     }
-    Ok(Some(Robust { rule, norm_bound: spec.norm_bound }))
+    let by_sums = if ruled && masked { Some(by_sums(text, algorithm)?) } else { None };
+    if by_sums.is_some() {
+        rule = None;
+    }
+    Ok(Some(Robust { rule, norm_bound: spec.norm_bound, by_sums }))
+}
+
+/// Can this job have its geometric median by sums? That it has the rule, masks and one vector was seen.
+fn by_sums(text: &JobText, algorithm: &dyn Algorithm) -> Result<BySums, JobError> {
+    let spec = text.robust.clone().unwrap_or_default();
+    let (steps, smoothing) = (spec.iterations.unwrap_or(3), spec.smoothing.unwrap_or(SMOOTHING_BY_SUMS));
+    let why = "since under masks geometric_median is worked out in";
+    if smoothing < SMOOTHING_BY_SUMS_MIN {
+        let expected = format!("at least {SMOOTHING_BY_SUMS_MIN}, {why} fixed point");
+        return Err(JobError::new("robust.smoothing", expected, smoothing));
+    }
+    if !text.rounds.count.is_multiple_of(u64::from(steps)) {
+        let expected =
+            format!("a multiple of robust.iterations, {steps}, {why} so many sums, each of which is a version");
+        return Err(JobError::new("rounds.count", expected, text.rounds.count));
+    }
+    if text.pace.staleness_max > 0 {
+        let expected = format!("0, {why} several sums of the same updates");
+        return Err(JobError::new("pace.staleness_max", expected, text.pace.staleness_max));
+    }
+    if text.local.time_ms.is_some() {
+        let expected = format!("none, {why} several sums, and a device that trains again must learn the same");
+        return Err(JobError::new("local.time_ms", expected, "a time"));
+    }
+    if algorithm.keeps().is_some() {
+        let expected = format!("one whose devices keep nothing of their own, {why} several sums of one training");
+        return Err(JobError::new("algorithm.name", expected, algorithm.name()));
+    }
+    Ok(BySums { steps, smoothing })
+}
+
+impl BySums {
+    /// The algorithm in its steps: all but the last, and the last.
+    pub fn around(self, inner: Box<dyn Algorithm>, norm_bound: Option<f32>) -> [Box<dyn Algorithm>; 2] {
+        let inner: Arc<dyn Algorithm> = inner.into();
+        let step = |last| Weiszfeld { inner: Arc::clone(&inner), smoothing: self.smoothing, norm_bound, last };
+        [false, true].map(|last| Box::new(step(last)) as Box<dyn Algorithm>)
+    }
 }
 
 /// A list of updates travels as one object.
@@ -101,6 +159,16 @@ pub(super) fn remarks(spec: &JobSpec) -> Vec<String> {
             "updates go unmerged: edges spill each to disk and pass all on, up to {} bytes to the cloud in a round instead of \
              {one} per edge; the cloud sees each by itself",
             one * cohort
+        ));
+    }
+    if let Some(BySums { steps, smoothing }) = robust.by_sums {
+        out.push(format!(
+            "robust: geometric_median bears fewer than half of the devices whose data or training is bad; of a device that breaks the \
+             protocol nobody sees the weight, which is NOT ENFORCED; every device counts once"
+        ));
+        out.push(format!(
+            "a model is made in {steps} masked sums of the same devices, each a version (rounds.count); smoothing {smoothing}, so that \
+             updates within it of the median count alike"
         ));
     }
     match (robust.norm_bound, masked) {
@@ -148,7 +216,9 @@ mod tests {
     fn what_cannot_be_robust_is_refused_with_the_field_and_the_reason() {
         for (algorithm, robust, more, place, told) in [
             ("fedavg", "rule = \"median\"", MASKS, "robust.rule", "under masks nobody sees any of them"),
-            ("fedavg", "rule = \"geometric_median\"", MASKS, "robust.rule", "three masked sums"),
+            ("fedavg", "rule = \"geometric_median\"", MASKS, "rounds.count", "a multiple of robust.iterations, 3"),
+            ("fedavg", "rule = \"geometric_median\"\nsmoothing = 1e-6", MASKS, "robust.smoothing", "fixed point"),
+            ("ditto", "rule = \"geometric_median\"\niterations = 5", MASKS, "algorithm.name", "nothing of their own"),
             ("fedavg", "rule = \"krum\"\nbyzantine = 1", PRIVATE, "robust.rule", "accounted for a sum"),
             ("fedavg", "norm_bound = 2.0", PRIVATE, "robust.norm_bound", "its clip bounds"),
             ("fedavg", "rule = \"median\"", CODED, "compression.uplink", "of the delta itself"),
@@ -170,6 +240,22 @@ mod tests {
         }
         let unknown = job("fedavg", "[robust]\nrule = \"mode\"").unwrap_err();
         assert!(unknown.to_string().contains("geometric_median"), "{unknown}");
+    }
+
+    #[test]
+    fn under_masks_a_version_of_the_geometric_median_is_made_in_steps() {
+        let masked =
+            job("fedavgm", &format!("[robust]\nrule = \"geometric_median\"\niterations = 5\n{MASKS}")).unwrap();
+        let settings = masked.settings();
+        // The sample begins with statistics: version 1 is the first that trains.
+        assert_eq!((settings.statistics, settings.steps), (true, 5));
+        assert_eq!([0, 1, 5, 6, 10].map(|version| settings.base(version)), [0, 1, 1, 6, 6]);
+        assert_eq!((masked.gather(Work::Train), masked.plan(Work::Train).weight_max()), (Gather::Sum, 1));
+        assert!(masked.rule().is_none() && !masked.inspected(Work::Train));
+        // The point goes down the link with the weights, the velocity does not.
+        assert_eq!((masked.version().broadcast, masked.version().kept), (1, 1));
+        let told = masked.remarks().join("\n");
+        assert!(told.contains("5 masked sums") && told.contains("NOT ENFORCED"), "{told}");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! A job as it is written.
 
-use super::{CompressionText, Eligibility, JobError};
+use super::{CompressionText, Eligibility, EvaluationText, JobError};
 use crate::data::Schema;
 use littoral_fed::algorithm::AlgorithmSpec;
 use littoral_fed::dp::DifferentialPrivacy;
@@ -36,6 +36,9 @@ pub struct JobText {
     pub rounds: RoundsText,
     #[serde(default)]
     pub precision: PrecisionText,
+    /// What is told of how well devices do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evaluation: Option<EvaluationText>,
     /// Sums are masked: nobody but the device sees its update. Without it edges and cloud could.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secure_aggregation: Option<SecureAggregation>,

@@ -9,6 +9,7 @@
 //! ([`prepared`]): then a task goes straight from the request to the sealed update.
 
 mod account;
+mod personal;
 mod prepared;
 mod sealing;
 
@@ -70,6 +71,8 @@ struct Sealed {
     update: Manifest,
     /// The device's state if the update is included.
     pending: Option<Manifest>,
+    /// What the device has of its own if the update is included; stored in a row beside ([`personal`]).
+    personal: Option<Manifest>,
     /// The edge has it; no need to offer it again.
     absorbed: bool,
     /// What is left of a masked sum's session.
@@ -97,7 +100,7 @@ impl Sealed {
             [] => None,
             masks => Some(Masked::from_bytes(masks)?),
         };
-        Some(Self { update, pending, absorbed: false, masks, said: None, note: None })
+        Some(Self { update, pending, personal: None, absorbed: false, masks, said: None, note: None })
     }
 }
 
@@ -129,11 +132,12 @@ enum TaskStage {
 
 impl TaskStage {
     /// What becomes the device's state if the update that waits for its masks is included.
-    fn pending(&self) -> Option<&Manifest> {
-        match self {
-            TaskStage::Masking(masking) => masking.pending.as_ref(),
-            _ => None,
-        }
+    fn pending(&self) -> impl Iterator<Item = &Manifest> {
+        let (state, personal) = match self {
+            TaskStage::Masking(masking) => (masking.pending.as_ref(), masking.personal.as_ref()),
+            _ => (None, None),
+        };
+        state.into_iter().chain(personal)
     }
 
     /// The plain update, where there is one.
@@ -170,6 +174,8 @@ pub struct Device {
     prepared: BTreeMap<JobId, Prepared>,
     /// Per job, what this device keeps between rounds.
     states: BTreeMap<JobId, Manifest>,
+    /// Per job, what this device has of its own: segments of the model, or a model.
+    personal: BTreeMap<JobId, Manifest>,
     /// Per job, the objects of the model that is here, the newest last. Of a model that builds on others they are stored: the next
     /// version builds on them too.
     models: BTreeMap<JobId, Vec<ObjectId>>,
@@ -249,6 +255,7 @@ impl Device {
         let mut sealed = BTreeMap::new();
         let mut prepared = BTreeMap::new();
         let mut states = BTreeMap::new();
+        let mut personal = personal::Rows::default();
         let mut settled = BTreeMap::new();
         let mut taken_part = BTreeMap::new();
         let mut models = BTreeMap::new();
@@ -279,6 +286,7 @@ impl Device {
                 Table::DeviceState if row.key.item == PREPARED => {
                     prepared.extend(Prepared::from_bytes(&row.value).map(|kept| (row.key.job, kept)));
                 }
+                Table::DeviceState if row.key.item.starts_with(personal::PERSONAL) => personal.read(&row),
                 Table::DeviceState if row.key.item == MODEL => {
                     if let Ok(objects) = ModelObjects::from_bytes(&row.value) {
                         models.insert(row.key.job, objects.into_vec());
@@ -292,6 +300,7 @@ impl Device {
                 _ => {}
             }
         }
+        let personal = personal.settle(&mut sealed);
         Self {
             redial: Redial::new(identity.id(), identity.upstreams.clone()),
             identity,
@@ -303,6 +312,7 @@ impl Device {
             sealed,
             prepared,
             states,
+            personal,
             models,
             settled,
             taken_part,
@@ -318,6 +328,11 @@ impl Device {
     /// What the device keeps of a job; for checkers.
     pub fn state(&self, job: JobId) -> Option<&Manifest> {
         self.states.get(&job)
+    }
+
+    /// What the device has of its own in a job; for checkers.
+    pub fn personal(&self, job: JobId) -> Option<&Manifest> {
+        self.personal.get(&job)
     }
 
     fn attach(&self, link: LinkId, effects: &mut Vec<Effect>) {
@@ -484,9 +499,11 @@ impl Device {
             return self.decline(collection, why, effects);
         }
         let Some(task) = self.tasks.get_mut(&collection) else { return };
-        if task.outdates_residual(collection, here) {
+        let outdated = task.outdates_residual(collection, here);
+        if outdated {
             self.forget_residual(collection.job, effects);
         }
+        self.misses_own(collection, effects);
         let Some(task) = self.tasks.get_mut(&collection) else { return };
         if let Effort::Kept { version, times } = task.effort {
             return self.seal_prepared(collection, version, times, effects);
@@ -539,6 +556,8 @@ impl Device {
                     model: task.model.clone(),
                     before: task.before.clone(),
                     state: self.states.get(&collection.job).cloned(),
+                    personal: self.personal.get(&collection.job).cloned(),
+                    learnt: self.prepared.get(&collection.job).and_then(Prepared::for_steps),
                     device: self.identity.id(),
                     name: self.identity.name.clone(),
                     steps_max: match task.effort {
@@ -564,21 +583,29 @@ impl Device {
         let Some(collection) = self.tasks.iter().find(|(_, task)| ours(task)).map(|(c, _)| *c) else { return };
         let Some(task) = self.tasks.get(&collection) else { return };
         match result {
-            Ok(Output::Local { update, state, note }) => {
+            Ok(Output::Local { update, state, personal, learnt, note }) => {
+                if note.anew {
+                    personal::begins_anew(collection, effects);
+                }
                 let objects = task.before.iter().chain([&task.model]).map(Manifest::id).collect();
                 let spec = task.spec.clone();
                 // It was decoded for the work already.
                 let told = crate::job::Task::decode(&spec);
+                if let (Some(learnt), Ok(told)) = (learnt, &told) {
+                    let version = told.spec.settings().base(collection.version);
+                    self.keep_learnt(Collection { version, ..collection }, learnt, effects);
+                }
                 let chained = told.as_ref().is_ok_and(|told| told.spec.downlink().is_some());
                 self.keep_model(collection.job, objects, chained, effects);
                 match told {
                     Ok(told) if told.spec.settings().masked.is_some() => {
-                        self.begin_masking(collection, &told.spec, (update, state), effects);
+                        self.begin_masking(collection, &told.spec, (update, state, personal), effects);
                     }
                     told => {
                         self.tasks.remove(&collection);
                         let note = told.ok().and_then(|told| note_of(&told.spec, &note));
-                        let sealed = Sealed { update, pending: state, absorbed: false, masks: None, said: None, note };
+                        let sealed =
+                            Sealed { update, pending: state, personal, absorbed: false, masks: None, said: None, note };
                         self.keep_sealed(collection, &spec, sealed, effects);
                     }
                 }
@@ -624,15 +651,19 @@ impl Device {
     /// Sealed bytes are durable before they are offered. `spec`: of the task.
     fn keep_sealed(&mut self, collection: Collection, spec: &[u8], sealed: Sealed, effects: &mut Vec<Effect>) {
         if let Some(why) = self.spent(collection, spec) {
-            let unused = [Some(&sealed.update), sealed.pending.as_ref()];
+            let unused = [Some(&sealed.update), sealed.pending.as_ref(), sealed.personal.as_ref()];
             effects.extend(unused.into_iter().flatten().map(|object| Effect::Drop(object.id())));
             return self.decline(collection, why, effects);
         }
         let mut writes = vec![Write::Object(sealed.update.id())];
         writes.extend(sealed.pending.iter().map(|s| Write::Object(s.id())));
         writes.push(Write::Put { key: sealed_key(collection), value: sealed.to_bytes() });
+        writes.extend(sealed.personal.iter().flat_map(|own| personal::waits(collection, own)));
         writes.extend(self.takes_part(collection, spec));
         effects.push(Effect::Store(writes));
+        if let (true, Some(link), Some(own)) = (cfg!(feature = "broken-own-segments"), self.edge, &sealed.personal) {
+            effects.push(Effect::SendChunk { link, object: own.id(), index: 0 });
+        }
         self.sealed.insert(collection, sealed);
         self.offer(collection, effects);
     }
@@ -715,6 +746,9 @@ impl Device {
             } else {
                 forgotten.push(pending.id());
             }
+        }
+        if let Some(own) = sealed.personal {
+            forgotten.extend(self.settle_own(collection, own, included, &mut writes));
         }
         if let Some(announcement) = &verdict.announcement {
             writes.push(Write::Put {
@@ -832,10 +866,15 @@ impl Role for Device {
     }
 
     fn needs(&self, object: ObjectId) -> bool {
-        let sealed = self.sealed.values().flat_map(|s| std::iter::once(&s.update).chain(&s.pending));
+        let sealed = self.sealed.values().flat_map(|s| std::iter::once(&s.update).chain(&s.pending).chain(&s.personal));
         let tasks = self.tasks.values().flat_map(|t| t.before.iter().chain([&t.model]).chain(t.stage.plain()));
-        let masking = self.tasks.values().filter_map(|t| t.stage.pending());
-        sealed.chain(tasks).chain(masking).chain(self.states.values()).any(|m| m.id() == object)
+        let masking = self.tasks.values().flat_map(|t| t.stage.pending());
+        sealed
+            .chain(tasks)
+            .chain(masking)
+            .chain(self.states.values())
+            .chain(self.personal.values())
+            .any(|m| m.id() == object)
             || self.models.values().flatten().any(|m| *m == object)
             || self.prepared.values().any(|prepared| prepared.learnt.id() == object)
     }

@@ -10,9 +10,10 @@ use super::robust::Unmerged;
 use super::version::{self, Version, put_reals, put_wholes, reals, wholes};
 use super::{ObjectWriter, Objects, Output, WorkFault};
 use crate::data::statistics::Sums;
-use crate::job::{BLOCK, Down, EVALUATION_WHOLES, JobSpec, LOSS_PER_UNIT, Totals, VersionLayout};
+use crate::job::{BLOCK, Down, JobSpec, LOSS_PER_UNIT, Totals, VersionLayout};
 use crate::role::Entropy;
 use littoral_fed::algorithm::{Began, Chunk, State, StateSlice, StateVector, apply_chunk};
+use littoral_fed::distribution::Distribution;
 use littoral_fed::masks::cloud::Opening;
 use littoral_fed::open::{self, open_header, open_section};
 use littoral_fed::plan::Plan;
@@ -29,7 +30,7 @@ use std::ops::Range;
 /// A job's version 0: the model's first weights, the algorithm's first state, and a standardisation that changes nothing.
 pub fn initial(spec: &JobSpec, objects: &dyn Objects) -> Result<Output, WorkFault> {
     let layout = spec.version();
-    let w = spec.model().init(spec.seed());
+    let w = spec.home().shared_of(&spec.model().init(spec.seed()));
     let mut next = Next::begin(spec, None, objects)?;
     let vectors = spec.algorithm().cloud_state();
     for block in layout.blocks() {
@@ -99,11 +100,12 @@ pub fn run(
     totals.downlink = spec.version().image.then(|| Down::of(model, before));
     if collection.work != Work::Statistics {
         // The algorithm's own integers come first; it does not know of these.
-        let own = opened.wholes.len().saturating_sub(EVALUATION_WHOLES);
-        if let [rows, correct, loss] = opened.wholes.split_off(own)[..] {
-            totals.rows = rows.clamp(0, u64::MAX.into()) as u64;
-            totals.correct = correct.clamp(0, u64::MAX.into()) as u64;
-            totals.loss_sum = loss as f64 / LOSS_PER_UNIT;
+        let own = opened.wholes.len().saturating_sub(spec.evaluation_wholes(collection.work));
+        if let [rows, correct, loss, spread @ ..] = &opened.wholes.split_off(own)[..] {
+            totals.rows = (*rows).clamp(0, u64::MAX.into()) as u64;
+            totals.correct = (*correct).clamp(0, u64::MAX.into()) as u64;
+            totals.loss_sum = *loss as f64 / LOSS_PER_UNIT;
+            totals.distribution = Distribution::from_wholes(spread, opened.devices).map(Box::new);
         }
     }
     let (model, before, state) = match collection.work {
@@ -207,7 +209,7 @@ fn step(
     began: Option<(&[f32], f32)>,
     objects: &dyn Objects,
 ) -> Result<(Manifest, Chain, Option<Manifest>), WorkFault> {
-    let (layout, algorithm) = (spec.version(), spec.algorithm());
+    let (layout, algorithm) = (spec.version(), spec.algorithm_of(collection.version));
     version::check(layout, model).map_err(refused)?;
     let (expected, got) = (layout.state_bytes() as u64, state.map_or(0, Manifest::bytes));
     if expected != got {

@@ -7,12 +7,13 @@ use super::bench::{Bench, Room};
 use super::compressed::{Compressed, compress, map_of, shared_seed};
 use super::training::{Training, rows_per_step};
 use super::version::{Version, VersionError, put_wholes, wholes};
-use super::{LocalData, LocalNote, Objects, Output, Rows, Watch, WorkFault, learnt};
+use super::{LocalData, LocalNote, Objects, Output, Rows, Watch, WorkFault, learnt, personal};
 use crate::data::statistics::Sums;
 use crate::job::{JobSpec, LOSS_PER_UNIT, Task};
 use crate::role::Entropy;
 use littoral_fed::algorithm::{Start, State};
 use littoral_fed::compress::alternating::Basis;
+use littoral_fed::distribution::Distribution;
 use littoral_fed::learner::Learner;
 use littoral_fed::masks::device::Masks;
 use littoral_fed::seal::{Packed, Raw};
@@ -30,12 +31,23 @@ use std::sync::Arc;
 /// A sum of losses counts as at most this much: a cohort's worth of them fits an i128.
 const LOSS_WHOLE_MAX: f64 = 1e27;
 
+/// What a device keeps of a job between rounds.
+#[derive(Clone, Copy)]
+pub struct Kept<'a> {
+    /// The algorithm's integers, or a residual.
+    pub state: Option<&'a Manifest>,
+    /// What is the device's own.
+    pub personal: Option<&'a Manifest>,
+    /// What it learnt from which version.
+    pub learnt: Option<(u64, &'a Manifest)>,
+}
+
 #[allow(clippy::too_many_arguments)] // The fields of one work.
 pub fn run(
     collection: Collection,
     task: &Arc<[u8]>,
     model: (&Manifest, &Chain),
-    state: Option<&Manifest>,
+    kept: Kept<'_>,
     name: &str,
     steps_max: usize,
     entropy: &Entropy,
@@ -47,10 +59,10 @@ pub fn run(
         task.spec.model().check(&rows.examples).map_err(declined)?;
         match collection.work {
             Work::Statistics => statistics(collection, &task.spec, &rows, objects),
-            Work::Evaluate => evaluate(collection, &task.spec, model, &rows, room, objects),
+            Work::Evaluate => evaluate(collection, &task.spec, model, kept.personal, name, &rows, room, objects),
             Work::Train | Work::Prepare => {
                 let effort = Effort { steps_max, watch: &*data.watch() };
-                train(collection, task, model, state, name, effort, entropy, &rows, room, objects)
+                train(collection, task, model, kept, name, effort, entropy, &rows, room, objects)
             }
         }
     })
@@ -65,10 +77,13 @@ fn statistics(collection: Collection, spec: &JobSpec, rows: &Rows, objects: &dyn
     count(collection, spec, examples, wholes, objects)
 }
 
+#[allow(clippy::too_many_arguments)]
 fn evaluate(
     collection: Collection,
     spec: &JobSpec,
     model: (&Manifest, &Chain),
+    own: Option<&Manifest>,
+    name: &str,
     rows: &Rows,
     room: &mut Option<Room>,
     objects: &dyn Objects,
@@ -78,11 +93,20 @@ fn evaluate(
         true => (Evaluation::default(), 0),
         false => {
             let version = Version::read(spec, objects, model)?;
-            let room = Room::of(room, spec.model(), 1);
-            (held_out(spec, &version, rows, room)?, rows.held_out.len() as u64)
+            let own = personal::Own::read(spec, own, &version.w, objects)?;
+            let step_rows = own.as_ref().map_or(1, |_| rows_per_step(&spec.text().local, rows.train.len()));
+            let room = Room::of(room, spec.model(), step_rows);
+            let seed = order_seed(spec.seed(), collection.version, name);
+            let standardise = version.standardise.as_ref();
+            let model = |own: &personal::Own<'_>, room: &mut Room| {
+                own.model(spec, &version.w, &view(rows, &rows.train, standardise)?, seed, room)
+            };
+            let w = own.as_ref().map(|own| model(own, room)).transpose()?;
+            let w = w.as_deref().unwrap_or(&version.w);
+            (held_out(spec, w, standardise, rows, room)?, rows.held_out.len() as u64)
         }
     };
-    count(collection, spec, examples, wholes_of(&evaluation).to_vec(), objects)
+    count(collection, spec, examples, wholes_of(spec, collection.work, &evaluation), objects)
 }
 
 /// Seals an update that is nothing but exact integers.
@@ -96,7 +120,8 @@ fn count(
     let raw = Raw { examples, loss: 0.0, wholes, sections: Vec::new() };
     let rounded = raw.unclipped().round(spec.plan(collection.work)).map_err(declined)?;
     let update = send(rounded.pack(), collection, spec.settings().masked.is_some(), objects)?;
-    Ok(Output::Local { update, state: None, note: LocalNote { examples, ..LocalNote::default() } })
+    let note = LocalNote { examples, ..LocalNote::default() };
+    Ok(Output::Local { update, state: None, personal: None, learnt: None, note })
 }
 
 /// How long a training goes on.
@@ -111,7 +136,7 @@ fn train(
     collection: Collection,
     task: &Task,
     model: (&Manifest, &Chain),
-    state: Option<&Manifest>,
+    kept: Kept<'_>,
     name: &str,
     effort: Effort<'_>,
     entropy: &Entropy,
@@ -128,21 +153,30 @@ fn train(
         return Err(WorkFault::Declined(format!("data set `{}` has no training rows here", spec.data_set())));
     }
     let version = Version::read(spec, objects, model)?;
-    let kept = match spec.device_state() {
-        Some(what) => Some(kept(what, spec.version().params, state, objects)?),
+    let mut own = personal::Own::read(spec, kept.personal, &version.w, objects)?;
+    let kept_state = match spec.device_state() {
+        Some(what) => Some(integers(what, spec.version().params, kept.state, objects)?),
         None => None,
     };
     let local = &spec.text().local;
     let rows_max = spec.example_noise().map_or(rows_per_step(local, rows.train.len()), |_| Clipping::block());
     let room = Room::of(room, spec.model(), rows_max);
-    // Before training: how good is what everybody got? Where devices are private, these counts are not told.
+    let view = view(rows, &rows.train, version.standardise.as_ref())?;
+    // Where a version is made in steps, devices learn the same in all of them, and once if what they learnt is still here.
+    let base = spec.settings().base(collection.version);
+    let before = kept.learnt.filter(|(version, _)| spec.settings().steps > 1 && *version == base);
+    let before = before.and_then(|(_, learnt)| learnt::read(learnt, objects).ok());
+    let seed = order_seed(spec.seed(), base, name);
+    // Before training: how good is what everybody got, or what this device makes of it? Where devices are private, these counts
+    // are not told.
     let evaluation = match spec.private() {
-        false => held_out(spec, &version, rows, room)?,
+        false => {
+            let w = own.as_ref().map(|own| own.model(spec, &version.w, &view, seed, room)).transpose()?;
+            held_out(spec, w.as_deref().unwrap_or(&version.w), version.standardise.as_ref(), rows, room)?
+        }
         true => Evaluation::default(),
     };
 
-    let view = view(rows, &rows.train, version.standardise.as_ref())?;
-    let seed = order_seed(spec.seed(), collection.version, name);
     let mut training = match spec.example_noise() {
         None => Training::new(spec.model(), &view, local, seed, room),
         Some(noise) => {
@@ -156,24 +190,41 @@ fn train(
     let start = Start {
         w: &version.w,
         broadcast: &broadcast,
-        device_state: kept.as_deref().filter(|_| spec.algorithm().device_state().is_some()),
+        device_state: kept_state.as_deref().filter(|_| spec.algorithm().device_state().is_some()),
         population: task.population.max(1),
         plan,
     };
-    let mut raw = spec.algorithm().local(&start, &mut training).map_err(declined)?;
-    raw.wholes.extend(wholes_of(&evaluation));
+    let (mut raw, steps, new) = match before {
+        Some((raw, steps)) => (raw, steps, false),
+        None => {
+            let raw = match &mut own {
+                None => spec.algorithm().local(&start, &mut training),
+                Some(own) => spec.algorithm().local_personal(&start, &mut own.personal, &mut training),
+            };
+            (raw.map_err(declined)?, training.steps_made() as u64, true)
+        }
+    };
     let (examples, mean_loss) = (training.examples(), f64::from(raw.loss));
-    let steps = training.steps_made() as u64;
     if let Some(fault) = training.fault() {
         return Err(declined(fault));
     }
-
-    let note = LocalNote { examples, steps, mean_loss, saturated: 0 };
+    let anew = own.as_ref().is_some_and(|own| own.anew);
+    let note = LocalNote { examples, steps, mean_loss, saturated: 0, anew };
+    let more = spec.settings().step_of(collection.version) + 1 < spec.settings().steps.into();
+    let keeps = more && new && collection.work == Work::Train;
+    let kept_learnt = if keeps { Some(learnt::write(&raw, &note, objects)?) } else { None };
+    spec.algorithm().tell(&start, &mut raw).map_err(declined)?;
+    raw.wholes.extend(wholes_of(spec, collection.work, &evaluation));
     if collection.work == Work::Prepare {
         return Ok(Output::Prepared { learnt: learnt::write(&raw, &note, objects)?, note });
     }
     let given = Given { basis: version.basis.as_ref(), clip: version.clip, times: UNIT };
-    sealed(spec, collection, raw, note, kept, given, name, entropy, objects)
+    let mut output = sealed(spec, collection, raw, note, kept_state, given, name, entropy, objects)?;
+    if let Output::Local { personal, learnt, .. } = &mut output {
+        *personal = own.map(|own| own.keep(objects)).transpose()?.flatten();
+        *learnt = kept_learnt;
+    }
+    Ok(output)
 }
 
 /// What was learnt before is sealed for a collection.
@@ -188,7 +239,7 @@ pub fn seal(
 ) -> Result<Output, WorkFault> {
     Bench::with(task, |task, _| {
         let (raw, steps) = learnt::read(learnt, objects)?;
-        let note = LocalNote { examples: raw.examples, steps, mean_loss: raw.loss.into(), saturated: 0 };
+        let note = LocalNote { examples: raw.examples, steps, mean_loss: raw.loss.into(), ..LocalNote::default() };
         // Jobs whose versions say how updates are sealed take no old ones.
         let times = if task.spec.algorithm().alone() { UNIT } else { times };
         let given = Given { basis: None, clip: None, times };
@@ -254,21 +305,22 @@ fn sealed(
                 noised.map_err(declined)?.pack()
             }
         };
-        return Ok(Output::Local { update: send(packed, collection, masked, objects)?, state: None, note: note(0) });
+        let update = send(packed, collection, masked, objects)?;
+        return Ok(Output::Local { update, state: None, personal: None, learnt: None, note: note(0) });
     }
     if let Some(uplink) = spec.uplink() {
         let Compressed { packed, saturated, residual } =
             compress(spec, uplink, basis, collection, name, raw, times, kept.as_deref())?;
         let update = send(packed, collection, masked, objects)?;
         let state = residual.map(|residual| keep(&residual, objects)).transpose()?;
-        return Ok(Output::Local { update, state, note: note(saturated) });
+        return Ok(Output::Local { update, state, personal: None, learnt: None, note: note(saturated) });
     }
     if let Some(bound) = spec.norm_bound() {
         // A longer one would be refused, where somebody can see it.
         let rounded = raw.clip(bound).and_then(|clipped| clipped.weigh(times).round(plan)).map_err(declined)?;
         let saturated = rounded.saturated().iter().sum();
         let update = send(rounded.pack(), collection, masked, objects)?;
-        return Ok(Output::Local { update, state: None, note: note(saturated) });
+        return Ok(Output::Local { update, state: None, personal: None, learnt: None, note: note(saturated) });
     }
     let rounded = raw.unclipped().weigh(times).round(plan).map_err(declined)?;
     let saturated = rounded.saturated().iter().sum();
@@ -277,7 +329,7 @@ fn sealed(
     }
     let update = send(rounded.pack(), collection, masked, objects)?;
     let state = kept.map(|kept| keep(&kept, objects)).transpose()?;
-    Ok(Output::Local { update, state, note: note(saturated) })
+    Ok(Output::Local { update, state, personal: None, learnt: None, note: note(saturated) })
 }
 
 /// Is this training one that the account of a job that protects examples has counted? Each tells something anew, also that of a
@@ -336,7 +388,7 @@ pub(super) fn rotation(spec: &JobSpec, collection: Collection) -> Rotation {
 }
 
 /// What this device keeps of the job: zeros before its first inclusion.
-fn kept(what: &str, params: usize, state: Option<&Manifest>, objects: &dyn Objects) -> Result<Vec<i32>, WorkFault> {
+fn integers(what: &str, params: usize, state: Option<&Manifest>, objects: &dyn Objects) -> Result<Vec<i32>, WorkFault> {
     let Some(state) = state else {
         return Ok(vec![0; params]);
     };
@@ -357,13 +409,19 @@ fn keep(kept: &[i32], objects: &dyn Objects) -> Result<Manifest, WorkFault> {
     Ok(object.finish()?)
 }
 
-/// How the version that came does on the rows that never train.
-fn held_out(spec: &JobSpec, version: &Version, rows: &Rows, room: &mut Room) -> Result<Evaluation, WorkFault> {
+/// How a model does on the rows that never train.
+fn held_out(
+    spec: &JobSpec,
+    w: &[f32],
+    standardise: Option<&Arc<Standardise>>,
+    rows: &Rows,
+    room: &mut Room,
+) -> Result<Evaluation, WorkFault> {
     let mut total = Evaluation::default();
     // Always as many rows at once, so that the sum of losses is rounded in the same way in every room.
     for part in rows.held_out.chunks(spec.model().evaluation_rows()) {
-        let view = view(rows, part, version.standardise.as_ref())?;
-        let part = room.worker.evaluate(spec.model(), &version.w, &view).map_err(declined)?;
+        let view = view(rows, part, standardise)?;
+        let part = room.worker.evaluate(spec.model(), w, &view).map_err(declined)?;
         total.rows += part.rows;
         total.correct += part.correct;
         total.loss_sum += part.loss_sum;
@@ -371,11 +429,15 @@ fn held_out(spec: &JobSpec, version: &Version, rows: &Rows, room: &mut Room) -> 
     Ok(total)
 }
 
-fn wholes_of(evaluation: &Evaluation) -> [i128; crate::job::EVALUATION_WHOLES] {
+fn wholes_of(spec: &JobSpec, work: Work, evaluation: &Evaluation) -> Vec<i128> {
     let loss = evaluation.loss_sum * LOSS_PER_UNIT;
     // A model that diverged has no loss that could be summed.
     let loss = if loss.is_finite() { loss.round().clamp(-LOSS_WHOLE_MAX, LOSS_WHOLE_MAX) as i128 } else { 0 };
-    [evaluation.rows.into(), evaluation.correct.into(), loss]
+    let mut wholes = vec![evaluation.rows.into(), evaluation.correct.into(), loss];
+    if spec.tells_spread(work) {
+        wholes.extend(Distribution::of(evaluation.correct, evaluation.rows).to_wholes());
+    }
+    wholes
 }
 
 fn view(rows: &Rows, of: &[u32], standardise: Option<&Arc<Standardise>>) -> Result<View, WorkFault> {
@@ -387,7 +449,7 @@ fn view(rows: &Rows, of: &[u32], standardise: Option<&Arc<Standardise>>) -> Resu
 }
 
 /// Decides the order of a device's rows: by its name, so that neither a new key nor a second attempt changes it.
-fn order_seed(job_seed: u64, version: u64, name: &str) -> u64 {
+pub(super) fn order_seed(job_seed: u64, version: u64, name: &str) -> u64 {
     let mut hasher = blake3::Hasher::new();
     hasher.update(b"littoral/examples\0");
     hasher.update(&job_seed.to_le_bytes());

@@ -15,6 +15,7 @@ use std::sync::Mutex;
 
 mod examples;
 mod image;
+mod personal;
 mod private;
 
 /// Objects in memory.
@@ -150,6 +151,8 @@ impl Run {
             model: self.model.clone(),
             before: self.before.clone(),
             state,
+            personal: None,
+            learnt: None,
             device: NodeId([device as u8; 32]),
             name: format!("device-{device}"),
         };

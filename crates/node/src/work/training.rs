@@ -7,7 +7,7 @@ use super::bench::Room;
 use super::steps::{Steps, StepsError};
 use crate::job::{LocalText, OptimiserText};
 use littoral_fed::dp::ExampleNoise;
-use littoral_fed::learner::{Correct, Learner};
+use littoral_fed::learner::{Batch, Correct, Learner};
 use littoral_model::{Adam, Mismatch, Model, Sgd, View, descend, gradient};
 use rand_chacha::ChaCha20Rng;
 
@@ -19,7 +19,9 @@ pub struct Training<'a> {
     order: Order<'a>,
     room: &'a mut Room,
     optimiser: Optimiser,
-    /// Steps made.
+    /// Batches taken since the training began, or began anew.
+    taken: usize,
+    /// Steps made in all.
     step: usize,
     /// Steps at most; 0: as the job says.
     steps_max: usize,
@@ -82,7 +84,7 @@ impl<'a> Training<'a> {
                 Optimiser::Adam(adam)
             }
         };
-        Self { model, view, local, order, room, optimiser, step: 0, steps_max: 0, time: None, fault: None }
+        Self { model, view, local, order, room, optimiser, taken: 0, step: 0, steps_max: 0, time: None, fault: None }
     }
 
     /// Ends training after so many steps, 0: as many as the job says; and when its time is up. Steps on samples are as many as their
@@ -112,11 +114,12 @@ impl<'a> Training<'a> {
     fn fill(&mut self, seed: u64) -> Result<(), Mismatch> {
         let per_epoch = self.steps_per_epoch().max(1);
         let worker = &mut self.room.worker;
-        if self.step.is_multiple_of(per_epoch) {
-            worker.epoch.shuffle(self.view, seed, (self.step / per_epoch) as u64);
+        if self.taken.is_multiple_of(per_epoch) {
+            worker.epoch.shuffle(self.view, seed, (self.taken / per_epoch) as u64);
         }
         let mut batches = worker.epoch.batches(rows_per_step(self.local, self.view.len()));
-        let rows = batches.nth(self.step % per_epoch).unwrap_or_default();
+        let rows = batches.nth(self.taken % per_epoch).unwrap_or_default();
+        self.taken += 1;
         worker.batch.fill(self.view, rows)
     }
 }
@@ -199,16 +202,61 @@ impl Learner for Training<'_> {
         if let Some(correct) = correct {
             correct(w, slope);
         }
-        // Running statistics lie behind what is trained; they have no slope.
-        let trained = model.trained_len();
-        let (moved, slope) = (&mut w[..trained], &slope[..trained]);
-        match optimiser {
-            Optimiser::Plain(rate) => moved.iter_mut().zip(slope).for_each(|(w, g)| *w -= *rate * g),
-            Optimiser::Sgd(sgd) => sgd.step(moved, slope),
-            Optimiser::Adam(adam) => adam.step(moved, slope),
-        }
+        optimiser.step(model, w, slope);
         // A model whose examples are private has none.
         model.absorb_statistics(w, &worker.batch, &worker.scratch);
         loss as f32
+    }
+
+    fn gradient(&mut self, w: &[f32], batch: Batch, slope: &mut [f32]) -> f32 {
+        slope.fill(0.0);
+        if self.fault.is_some() {
+            return 0.0;
+        }
+        let filled = match (&self.order, batch) {
+            (Order::Shuffled(seed), Batch::Next) => self.fill(*seed).map_err(|fault| fault.to_string()),
+            (Order::Shuffled(_), Batch::Same) => Ok(()),
+            // Each sample of rows is noised and accounted for once.
+            (Order::Sampled(_), _) => Err("an algorithm that takes one gradient in each step expected".into()),
+        };
+        if let Err(fault) = filled {
+            self.fault = Some(fault);
+            return 0.0;
+        }
+        let worker = &mut self.room.worker;
+        gradient(self.model, w, &worker.batch, &mut worker.scratch, slope) as f32
+    }
+
+    /// Running statistics move towards those of the last gradient's batch.
+    fn descend(&mut self, w: &mut [f32], slope: &mut [f32]) {
+        if self.fault.is_some() {
+            return;
+        }
+        self.step += 1;
+        self.optimiser.step(self.model, w, slope);
+        let worker = &self.room.worker;
+        self.model.absorb_statistics(w, &worker.batch, &worker.scratch);
+    }
+
+    fn restart(&mut self) {
+        self.taken = 0;
+        match &mut self.optimiser {
+            Optimiser::Plain(_) => {}
+            Optimiser::Sgd(sgd) => sgd.reset(),
+            Optimiser::Adam(adam) => adam.reset(),
+        }
+    }
+}
+
+impl Optimiser {
+    /// Running statistics lie behind what is trained; they have no slope.
+    fn step(&mut self, model: &Model, w: &mut [f32], slope: &[f32]) {
+        let trained = model.trained_len();
+        let (moved, slope) = (&mut w[..trained], &slope[..trained]);
+        match self {
+            Self::Plain(rate) => moved.iter_mut().zip(slope).for_each(|(w, g)| *w -= *rate * g),
+            Self::Sgd(sgd) => sgd.step(moved, slope),
+            Self::Adam(adam) => adam.step(moved, slope),
+        }
     }
 }

@@ -27,7 +27,7 @@ impl Liars {
         let plan = spec.plan(Gathered::Train);
         let scratch = Scratch { under: objects, made: Mutex::default() };
         let output = runner(work, &scratch, data)?;
-        let Output::Local { update, state, note } = output else { return Ok(output) };
+        let Output::Local { update, state, personal, learnt, note } = output else { return Ok(output) };
         let mut bytes = scratch.whole(&update)?;
         let (weight, honest) = delta(plan, &bytes)?;
         let lie: Vec<f64> = match self.kind {
@@ -42,7 +42,9 @@ impl Liars {
         fixed::pack(&words, plan.bits(), &mut bytes[place]).map_err(broken)?;
         let update = write(objects, &bytes)?;
         let state = state.map(|state| write(objects, &scratch.whole(&state)?)).transpose()?;
-        Ok(Output::Local { update, state, note })
+        let personal = personal.map(|own| write(objects, &scratch.whole(&own)?)).transpose()?;
+        let learnt = learnt.map(|learnt| write(objects, &scratch.whole(&learnt)?)).transpose()?;
+        Ok(Output::Local { update, state, personal, learnt, note })
     }
 
     /// What all liars send: made of what they would honestly send. Whoever comes first works it out for all.

@@ -7,6 +7,7 @@ mod budget;
 mod exact;
 mod keys;
 mod once;
+mod own;
 mod pending;
 mod plain;
 mod rows;
@@ -17,6 +18,7 @@ pub use budget::WithinBudget;
 pub use exact::ExactSum;
 pub use keys::OneVectorPerKey;
 pub use once::CountedOnce;
+pub use own::OwnSegments;
 pub use pending::PendingState;
 pub use plain::{Needles, PlainUpdate};
 pub use served::ServedModel;
@@ -71,6 +73,7 @@ pub fn all() -> Vec<Box<dyn Checker>> {
         Box::new(ServedModel::default()),
         Box::new(OneModelPerVersion::default()),
         Box::new(PlainUpdate::default()),
+        Box::new(OwnSegments::default()),
         Box::new(OneVectorPerKey::default()),
         Box::new(WithinBudget::default()),
     ]

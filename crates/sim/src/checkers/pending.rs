@@ -3,7 +3,8 @@
 //! A device that gives up a sealed update with pending state either makes that very state current in the same write —
 //! and then the collection's version lists it — or forgets it, and then the version does not. It does so once: nothing is
 //! sealed for a collection whose end the device has known. For SCAFFOLD the integers tell it all again: what is
-//! committed moves by what was sent, and at the end the cloud's sum is the sum over devices.
+//! committed moves by what was sent, and at the end the cloud's sum is the sum over devices. What a device has of its own in a
+//! job goes the same way in rows of its own; of its content nothing is known but that it does not change while it waits.
 
 use super::exact::words;
 use super::{Checker, Findings, Seen, rows};
@@ -28,6 +29,10 @@ struct Pending {
 #[derive(Default)]
 pub struct PendingState {
     pending: BTreeMap<(NodeId, Collection), Pending>,
+    /// What is to be a device's own, that waits with a sealed update.
+    own: BTreeMap<(NodeId, Collection), Manifest>,
+    /// What is a device's own.
+    own_committed: BTreeMap<(JobId, NodeId), Manifest>,
     /// What was masked, as it was before.
     plain: BTreeMap<(NodeId, Collection), Vec<u8>>,
     /// What waited for its verdict when the device's store was lost.
@@ -64,7 +69,14 @@ impl PendingState {
             }
         }
         let states: BTreeMap<JobId, Manifest> = rows::states(writes).collect();
+        let (waiting, own): (Vec<_>, Vec<_>) =
+            rows::personal(writes).partition(|(_, collection, _)| collection.is_some());
+        for (_, collection, own) in waiting {
+            self.own.extend(collection.map(|collection| ((device.id, collection), own)));
+        }
         for collection in rows::unsealed(writes) {
+            let own = own.iter().find(|(job, ..)| *job == collection.job).map(|(.., own)| own);
+            self.own_settled(device, collection, own);
             self.plain.remove(&(device.id, collection));
             let settled = self.settled.entry((device.id, collection.job)).or_insert(collection);
             *settled = collection.max(*settled);
@@ -83,6 +95,30 @@ impl PendingState {
                 (true, Some(_)) => self.committed(device, collection, pending),
                 (false, None) => {}
             }
+        }
+    }
+
+    /// What waited with an update that is settled is current if and only if that is included.
+    fn own_settled(&mut self, device: &Machine, collection: Collection, current: Option<&Manifest>) {
+        let (waited, name) = (self.own.remove(&(device.id, collection)), &device.name);
+        match (waited, self.included(device.id, collection), current) {
+            (Some(waited), true, Some(own)) if waited == *own => {
+                self.own_committed.insert((collection.job, device.id), waited);
+            }
+            (None, _, None) | (Some(_), false, None) => {}
+            (_, included, current) => {
+                let what = if current.is_some() { "made another its own" } else { "forgot what is its own" };
+                self.findings.add(|| format!("{name} {what} with {collection:?}, included: {included}"));
+            }
+        }
+    }
+
+    /// A device begins from what became current last, or, where that was lost, from nothing.
+    fn own_begins(&mut self, device: &Machine, collection: Collection, from: Option<&Manifest>) {
+        let current = self.own_committed.get(&(collection.job, device.id));
+        if from != current {
+            let name = &device.name;
+            self.findings.add(|| format!("{name} began {collection:?} from another own part than its current one"));
         }
     }
 
@@ -133,6 +169,8 @@ impl PendingState {
         let gone: BTreeMap<(NodeId, Collection), Pending> = gone;
         self.lost.extend(gone.into_iter().map(|((device, collection), pending)| (device, collection, pending)));
         self.settled.retain(|(of, _), _| *of != device);
+        self.own.retain(|(of, _), _| *of != device);
+        self.own_committed.retain(|(_, of), _| *of != device);
     }
 
     /// The cloud's integers against the devices'.
@@ -178,6 +216,9 @@ impl Checker for PendingState {
             Seen::Stored { writes } if machine.kind == Kind::Device => self.device_stored(machine, writes),
             Seen::Stored { writes } if machine.kind == Kind::Cloud => self.cloud_stored(writes),
             Seen::Lost if machine.kind == Kind::Device => self.device_lost(machine.id),
+            Seen::Worked { work: Work::Local { collection, personal, .. }, .. } => {
+                self.own_begins(machine, *collection, personal.as_ref());
+            }
             Seen::Worked { work: Work::Mask { collection, plain, .. }, result: Ok(_) } => {
                 if let Some(content) = machine.disk.content(plain.id()) {
                     self.plain.insert((machine.id, *collection), content.bytes.clone());

@@ -42,6 +42,20 @@ pub fn unsealed(writes: &[Write]) -> impl Iterator<Item = Collection> + '_ {
     })
 }
 
+/// What devices have of their own: what waits for the verdict of a collection, or (`None`) what becomes current.
+pub fn personal(writes: &[Write]) -> impl Iterator<Item = (JobId, Option<Collection>, Manifest)> + '_ {
+    writes.iter().filter_map(|write| match write {
+        Write::Put { key, value } if key.table == Table::DeviceState => {
+            let collection = match key.item.strip_prefix(b"personal")? {
+                [] => None,
+                collection => Some(Collection::from_bytes(collection).ok()?),
+            };
+            Some((key.job, collection, Manifest::from_bytes(value).ok()?))
+        }
+        _ => None,
+    })
+}
+
 /// States that become current.
 pub fn states(writes: &[Write]) -> impl Iterator<Item = (JobId, Manifest)> + '_ {
     writes.iter().filter_map(|write| match write {

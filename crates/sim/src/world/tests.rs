@@ -262,7 +262,13 @@ fn stretch(work: &Work, objects: &dyn Objects, _: &dyn LocalData) -> Result<Outp
     for i in 0..2_000u32 {
         writer.append(blake3::hash(&[task, &i.to_le_bytes()[..]].concat()).as_bytes())?;
     }
-    Ok(Output::Local { update: writer.finish()?, state: None, note: LocalNote::default() })
+    Ok(Output::Local {
+        update: writer.finish()?,
+        state: None,
+        personal: None,
+        learnt: None,
+        note: LocalNote::default(),
+    })
 }
 
 /// Twenty workers, each with ten works in hand at once, and crashes among them.
@@ -296,6 +302,8 @@ fn works(threads: usize) -> (Fingerprint, u64) {
                         model: Manifest::of(b"").unwrap(),
                         before: Chain::default(),
                         state: None,
+                        personal: None,
+                        learnt: None,
                         device: NodeId([0; 32]),
                         name: String::new(),
                     });

@@ -48,16 +48,16 @@ impl Protection {
     }
 }
 
-/// Can this job be private as it says? Its plan is made from what comes back.
+/// Can this job be private as it says? Its plan is made from what comes back. `params`: those that are shared.
 pub fn protection(
     text: &JobText,
     model: &Model,
+    params: usize,
     algorithm: &dyn Algorithm,
     settings: &Settings,
     mapped: Option<(&Uplink, &Plan)>,
 ) -> Result<Option<(Protection, Terms)>, JobError> {
     let Some(dp) = &text.differential_privacy else { return Ok(None) };
-    let params = model.layout().len();
     let refused = |field: &str, expected: String, got: &str| {
         Err(JobError::new(field, format!("{expected}, since the job has differential privacy"), got))
     };

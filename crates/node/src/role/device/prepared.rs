@@ -8,15 +8,19 @@ use super::{Device, TaskStage};
 use crate::role::{Effect, Entropy, RowKey, Table, WorkId, Write};
 use crate::work::Work;
 use littoral_wire::codec::{Reader, Wire};
-use littoral_wire::message::Note;
+use littoral_wire::message::{Note, Work as Kind};
 use littoral_wire::{Collection, JobId, Manifest, Message};
+
+// Where a version is made in several steps, of which each tells something else of the same update, that update waits here too
+// after the first step, and is only there to save work: from the same version a device learns the same.
 
 /// Jobs of which something is kept.
 const JOBS_MAX: usize = 8;
 
 #[derive(Clone, Debug)]
 pub(super) struct Prepared {
-    /// Of [`Prepare`](littoral_wire::message::Work::Prepare): with the version at which training began.
+    /// Of [`Prepare`](littoral_wire::message::Work::Prepare): with the version at which training began. Of `Train`: it waits for the
+    /// steps that follow on this version.
     pub collection: Collection,
     pub learnt: Manifest,
 }
@@ -27,6 +31,11 @@ impl Prepared {
         let mut reader = Reader::new(value);
         let (collection, learnt) = (Wire::take(&mut reader).ok()?, Wire::take(&mut reader).ok()?);
         Some(Self { collection, learnt })
+    }
+
+    /// What steps on a version tell of, and that version.
+    pub fn for_steps(&self) -> Option<(u64, Manifest)> {
+        (self.collection.work == Kind::Train).then(|| (self.collection.version, self.learnt.clone()))
     }
 
     fn to_bytes(&self) -> Vec<u8> {
@@ -63,6 +72,12 @@ impl Device {
         note: Option<Note>,
         effects: &mut Vec<Effect>,
     ) {
+        self.keep_learnt(collection, learnt, effects);
+        self.say_ready(collection, note, effects);
+    }
+
+    /// In place of what was kept of the job before.
+    pub(super) fn keep_learnt(&mut self, collection: Collection, learnt: Manifest, effects: &mut Vec<Effect>) {
         let prepared = Prepared { collection, learnt };
         let mut writes = vec![Write::Object(prepared.learnt.id())];
         writes.push(Write::Put { key: key(collection.job), value: prepared.to_bytes() });
@@ -74,9 +89,10 @@ impl Device {
             old.extend(self.prepared.remove(&first));
             writes.push(Write::Delete { key: key(first) });
         }
+        let new = self.prepared.get(&collection.job).map(|kept| kept.learnt.id());
         effects.push(Effect::Store(writes));
-        effects.extend(old.into_iter().map(|old| Effect::Drop(old.learnt.id())));
-        self.say_ready(collection, note, effects);
+        let old = old.into_iter().map(|old| old.learnt.id()).filter(|old| Some(*old) != new);
+        effects.extend(old.map(Effect::Drop));
     }
 
     /// A collection asks for what began at this version.
@@ -87,7 +103,8 @@ impl Device {
         times: u16,
         effects: &mut Vec<Effect>,
     ) {
-        let fits = |prepared: &&Prepared| prepared.collection.version == version;
+        let fits =
+            |prepared: &&Prepared| prepared.collection.version == version && prepared.collection.work == Kind::Prepare;
         let Some(Prepared { learnt, .. }) = self.prepared.get(&collection.job).filter(fits) else {
             self.tasks.remove(&collection);
             let why = format!("what this device had learnt from version {version} is not here any more");
@@ -109,6 +126,10 @@ impl Device {
 
     /// A version has it, or the job does not want it any more.
     pub(super) fn forget_prepared(&mut self, job: JobId, effects: &mut Vec<Effect>) {
+        // Another step may need it.
+        if self.prepared.get(&job).and_then(Prepared::for_steps).is_some() {
+            return;
+        }
         if let Some(prepared) = self.prepared.remove(&job) {
             effects.push(Effect::Store(vec![Write::Delete { key: key(job) }]));
             effects.push(Effect::Drop(prepared.learnt.id()));

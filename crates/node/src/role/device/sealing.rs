@@ -23,6 +23,8 @@ pub(super) struct Masking {
     pub plain: Manifest,
     /// The device's state if the update is included.
     pub pending: Option<Manifest>,
+    /// What the device has of its own if the update is included.
+    pub personal: Option<Manifest>,
     /// Gone while masks are being laid on.
     joining: Option<Joining>,
     /// What was said last, until it is answered.
@@ -50,7 +52,7 @@ impl Device {
         &mut self,
         collection: Collection,
         spec: &JobSpec,
-        (plain, pending): (Manifest, Option<Manifest>),
+        (plain, pending, personal): (Manifest, Option<Manifest>, Option<Manifest>),
         effects: &mut Vec<Effect>,
     ) {
         let (Some(masked), Some(task)) = (&spec.settings().masked, self.tasks.get(&collection)) else { return };
@@ -87,7 +89,7 @@ impl Device {
             effects.push(Effect::SendChunk { link, object: plain.id(), index: 0 });
         }
         if let Some(task) = self.tasks.get_mut(&collection) {
-            let masking = Masking { plain, pending, joining: Some(joining), said, laying: None };
+            let masking = Masking { plain, pending, personal, joining: Some(joining), said, laying: None };
             task.stage = TaskStage::Masking(Box::new(masking));
         }
         self.say_step(collection, effects);
@@ -153,12 +155,12 @@ impl Device {
         let Some(collection) = self.tasks.iter().find(|(_, task)| ours(task)).map(|(c, _)| *c) else { return };
         let Some(task) = self.tasks.remove(&collection) else { return };
         let TaskStage::Masking(masking) = task.stage else { return };
-        let Masking { plain, pending, laying, .. } = *masking;
+        let Masking { plain, pending, personal, laying, .. } = *masking;
         let masks = laying.map(|(_, left)| left);
         self.keep_sealed(
             collection,
             &task.spec,
-            Sealed { update, pending, absorbed: false, masks, said: None, note: None },
+            Sealed { update, pending, personal, absorbed: false, masks, said: None, note: None },
             effects,
         );
         effects.push(Effect::Drop(plain.id()));

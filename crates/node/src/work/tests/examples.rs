@@ -109,6 +109,8 @@ fn attempt(run: &Run, entropy: u8, rows: &Rows, collection: Collection) -> Resul
         model: run.model.clone(),
         before: run.before.clone(),
         state: None,
+        personal: None,
+        learnt: None,
         device: NodeId([1; 32]),
         name: "device-1".into(),
     };

@@ -49,6 +49,8 @@ fn each_viewers_epsilon_is_that_of_the_noise_really_added() {
                 model: it.model.clone(),
                 before: it.before.clone(),
                 state: None,
+                personal: None,
+                learnt: None,
                 device: NodeId([device as u8; 32]),
                 name: format!("device-{device}"),
             };
