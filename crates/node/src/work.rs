@@ -7,6 +7,7 @@ mod apply;
 mod bench;
 mod bundle;
 mod compressed;
+mod given;
 mod image;
 mod learnt;
 mod local;
@@ -27,7 +28,7 @@ use crate::job::{JobSpec, Totals};
 use crate::role::Entropy;
 use littoral_fed::masks::cloud::Opening;
 use littoral_fed::masks::device::Masks;
-use littoral_fed::round::Place;
+use littoral_fed::round::{Given, Place};
 use littoral_model::Examples;
 use littoral_wire::message::Collection;
 use littoral_wire::object::{Chain, Manifest};
@@ -96,6 +97,9 @@ pub enum Work {
         partials: Vec<Manifest>,
         /// Where each device's update is, if these are lists.
         order: Vec<Place>,
+        /// Their names, in that order, and what devices were given, of an algorithm that gives each a model of its own.
+        names: Vec<String>,
+        given: Given,
         devices: u32,
         /// Devices of the fleet that offer the data set.
         population: u64,
@@ -142,6 +146,8 @@ pub enum Output {
         /// What it builds on.
         before: Chain,
         state: Option<Manifest>,
+        /// Models that devices are given instead, by their names.
+        given: Given,
         totals: Totals,
     },
 }
@@ -271,6 +277,8 @@ pub fn run(work: &Work, objects: &dyn Objects, data: &dyn LocalData) -> Result<O
             state,
             partials,
             order,
+            names,
+            given,
             devices,
             population,
             opening,
@@ -279,7 +287,7 @@ pub fn run(work: &Work, objects: &dyn Objects, data: &dyn LocalData) -> Result<O
         } => {
             let (devices, population, opening) = (*devices, *population, opening.as_ref());
             let began = began.as_ref();
-            let sum = apply::Sum { partials, order, devices, population, opening, began, entropy };
+            let sum = apply::Sum { partials, order, names, given, devices, population, opening, began, entropy };
             apply::run(spec, *collection, (model, before), state.as_ref(), &sum, objects)
         }
     }

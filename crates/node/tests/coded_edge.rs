@@ -127,6 +127,7 @@ fn whole_updates_are_summed_and_a_malformed_one_leaves_no_trace() {
         bits: format.1,
         commitment: None,
         gather: Gather::Sum,
+        given: Default::default(),
     };
     // Words that are not the job's.
     let refused = edge.hear(1, open((8, 32)));

@@ -363,9 +363,13 @@ impl Scene {
                     };
                     let model = Manifest::of(&[version as u8]).unwrap();
                     let output = match *work {
-                        Work::Apply { .. } => {
-                            Output::Applied { model, before: Chain::default(), state: None, totals: Default::default() }
-                        }
+                        Work::Apply { .. } => Output::Applied {
+                            model,
+                            before: Chain::default(),
+                            state: None,
+                            given: Default::default(),
+                            totals: Default::default(),
+                        },
                         _ => Output::Initial { model, state: None },
                     };
                     self.feed(Event::Worked { id, result: Ok(output) });

@@ -40,6 +40,7 @@ fn open(model: &Manifest, inline: Option<&[u8]>, devices: Vec<Asked>) -> Event {
         bits: 32,
         commitment: None,
         gather: Gather::Sum,
+        given: Default::default(),
     };
     Event::Received { link: LinkId(1), message }
 }
@@ -149,6 +150,7 @@ fn an_edge_keeps_a_chain_as_long_as_models_build_on_it() {
             bits: 32,
             commitment: None,
             gather: Gather::Sum,
+            given: Default::default(),
         };
         let mut effects = step(&mut edge, 2, Event::Received { link: LinkId(1), message });
         let begun = effects.iter().filter_map(|effect| match effect {

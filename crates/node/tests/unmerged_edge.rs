@@ -77,6 +77,7 @@ impl Scene {
             bits: format.bits() as u8,
             commitment: None,
             gather,
+            given: Default::default(),
         };
         let said = edge.hear(1, open);
         (edge, said)

@@ -6,6 +6,7 @@
 
 use littoral_fed::algorithm::Personal;
 use littoral_fed::masks::cloud::Opening;
+use littoral_fed::round::Given;
 use littoral_node::job::{JobSpec, Task, Totals};
 use littoral_node::work::{LocalData, LocalNote, ObjectFault, Objects, Output, Work, WorkFault};
 use littoral_tensor::fixed;
@@ -40,9 +41,12 @@ pub fn run(work: &Work, objects: &dyn Objects, data: &dyn LocalData) -> Result<O
         }
         // Masks and lists are real.
         Work::Mask { .. } | Work::Bundle { .. } => littoral_node::work::run(work, objects, data),
-        Work::Apply { spec, collection, model, state, partials, devices, population, opening, .. } => {
+        Work::Apply {
+            spec, collection, model, state, partials, names, given, devices, population, opening, ..
+        } => {
             let opening = opening.as_ref();
-            apply(spec, *collection, model, state.as_ref(), partials, *devices, *population, opening, objects)
+            let given = (&names[..], given);
+            apply(spec, *collection, model, state.as_ref(), partials, given, *devices, *population, opening, objects)
         }
     }
 }
@@ -133,6 +137,7 @@ fn apply(
     model: &Manifest,
     state: Option<&Manifest>,
     partials: &[Manifest],
+    (names, given): (&[String], &Given),
     devices: u32,
     population: u64,
     opening: Option<&Opening>,
@@ -164,5 +169,14 @@ fn apply(
         }
     }
     let totals = Totals { devices: devices.into(), population, weight_sum: devices.into(), ..Totals::default() };
-    Ok(Output::Applied { model: write(objects, &bytes)?, before: Chain::default(), state: state.cloned(), totals })
+    let mut given = if collection.work == Kind::Statistics { Given::new() } else { given.clone() };
+    for name in names.iter().filter(|_| collection.work == Kind::Train) {
+        // Its own, of the length of a version.
+        let mut own = bytes.clone();
+        let mut chance = blake3::Hasher::new().update(&collection.to_bytes()).update(name.as_bytes()).finalize_xof();
+        chance.fill(&mut own[..4 * layout.params]);
+        given.insert(name.clone(), write(objects, &own)?);
+    }
+    let model = write(objects, &bytes)?;
+    Ok(Output::Applied { model, before: Chain::default(), state: state.cloned(), given, totals })
 }

@@ -122,6 +122,8 @@ fn models(outcome: &Outcome) -> Vec<String> {
 }
 
 const SPREAD: &str = "evaluation = { distribution = true }";
+/// Models of one kind of devices are nearer than 0.5 after a few rounds, those of different kinds are not.
+const FEDAMP: &str = "name = \"fedamp\", alpha = 0.1, sigma = 0.5, lambda = 0.01";
 const MASKS: &str = "secure_aggregation = { threat = \"honest\", adversary = 0.2 }";
 
 #[test]
@@ -149,6 +151,7 @@ fn devices_that_mean_different_things_need_models_of_their_own() {
         "name = \"fedrep\"",
         "name = \"ditto\", lambda = 0.1",
         "name = \"perfedavg\", alpha = 0.5",
+        FEDAMP,
     ] {
         let outcome = calm(algorithm, Differ::Labels, 12, "");
         println!("{algorithm}: {:.3}, worst {:.3}", outcome.accuracy.unwrap(), worst(&outcome));
@@ -210,18 +213,68 @@ fn a_device_killed_at_every_step_keeps_its_own() {
     }
 }
 
+/// Devices' own models come from the cloud: the cloud is killed before each effect of its life in turn, so also between a version that
+/// is applied and the requests that name these models. (That each device is given its own and no other's is a checker's.)
+#[test]
+fn a_cloud_killed_at_every_step_gives_each_device_its_own_model() {
+    let job = Job { algorithm: FEDAMP, rounds: 3, differ: Differ::Labels, more: "" };
+    let small = || {
+        let mut spec = spec(5, Faults { encode: true, ..Faults::default() }, drill::run, &job);
+        (spec.devices, spec.edges) = (5, 2);
+        spec.job_toml = spec.job_toml.replace("target = 12, min = 6", "target = 5, min = 4");
+        spec
+    };
+    let (mut killed_at, mut calm) = (BTreeSet::new(), None);
+    for effects in 0.. {
+        let mut fleet = Fleet::new(small()).unwrap();
+        fleet.strike(Kind::Cloud, 0, Blow::KillAtEffect(effects));
+        let outcome = fleet.run(&mut |_| {});
+        assert_eq!(outcome.checks_broken, [] as [String; 0], "before effect {effects}");
+        assert_eq!(outcome.rounds_completed, 3, "before effect {effects}: {outcome:?}");
+        let faults = serde_json::to_value(&outcome.faults_injected).unwrap();
+        let kills: Vec<String> = faults.as_object().unwrap().keys().cloned().collect();
+        if kills.is_empty() {
+            println!("{effects} effects; killed at: {killed_at:?}");
+            calm = Some(outcome);
+            break;
+        }
+        killed_at.extend(kills);
+    }
+    assert!(calm.is_some_and(|calm| calm.warnings == 0));
+    for step in ["Open", "Announce", "work"] {
+        let hit = killed_at.iter().any(|kill| kill.to_lowercase().contains(&step.to_lowercase()));
+        assert!(hit, "{step} was not hit: {killed_at:?}");
+    }
+}
+
+/// With the cloud's half in earnest: a cloud that was killed goes on to the very same models.
+#[test]
+fn given_models_are_the_same_after_a_kill_and_with_more_threads() {
+    let job = Job { algorithm: FEDAMP, rounds: 4, differ: Differ::Labels, more: "" };
+    let calm = calm(FEDAMP, Differ::Labels, 4, "");
+    let mut killed = Fleet::new(spec(1, Faults::default(), REAL, &job)).unwrap();
+    killed.strike(Kind::Cloud, 0, Blow::KillAtEffect(60));
+    let killed = killed.run(&mut |_| {});
+    assert_eq!(killed.checks_broken, [] as [String; 0]);
+    assert_eq!(models(&killed), models(&calm));
+    let mut threads = spec(1, Faults::default(), REAL, &job);
+    threads.threads = 3;
+    assert_eq!(run(threads).state_hash, calm.state_hash);
+}
+
 /// The drill of `.ci/long` has a thousand.
 #[test]
 fn twenty_seeds_of_faults_break_nothing() {
     for seed in 0..20 {
-        let algorithm = match seed % 5 {
+        let algorithm = match seed % 6 {
             0 => "name = \"fedbn\"",
             1 => "name = \"fedper\"",
             2 => "name = \"fedrep\", head_steps = 2",
             3 => "name = \"ditto\"",
-            _ => "name = \"perfedavg\"",
+            4 => "name = \"perfedavg\"",
+            _ => FEDAMP,
         };
-        let more = if seed % 3 == 0 { "secure_aggregation = { adversary = 0.2 }" } else { "" };
+        let more = if seed % 3 == 0 && algorithm != FEDAMP { "secure_aggregation = { adversary = 0.2 }" } else { "" };
         let runner: Runner = if seed < 10 { drill::run } else { REAL };
         let job = Job { algorithm, rounds: 6, differ: Differ::Labels, more };
         let outcome = run(spec(seed, Faults::profile("default").unwrap(), runner, &job));

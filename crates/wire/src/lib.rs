@@ -1,7 +1,7 @@
 //! Words: every message between machines, its bytes, versions, size bounds, and who machines are.
 //!
 //! Read in this order: [`codec`] (how bytes become values, totally), [`bounded`] (bounds that are part of a type),
-//! [`identity`] (a machine is its key), [`hello`] (which protocol), [`object`] (big things travel as hashed chunks),
+//! [`identity`] (a machine is its key), [`hello`] (which protocol), [`object`] (big things travel as hashed chunks), [`given`],
 //! [`message`] (the conversation), [`ticket`] (how a machine gets in).
 //!
 //! For other implementers, `vectors/README.md` has the layout of every message in tables, with test vectors beside it.
@@ -23,6 +23,7 @@
 
 pub mod bounded;
 pub mod codec;
+pub mod given;
 pub mod hello;
 pub mod identity;
 pub mod message;
@@ -31,6 +32,7 @@ pub mod ticket;
 
 pub use bounded::{Blob, List, Text};
 pub use codec::{DecodeError, Wire};
+pub use given::Given;
 pub use identity::{NodeId, SecretKey};
 pub use message::{Collection, JobId, Message};
 pub use object::{Chain, Manifest, ObjectId};

@@ -26,6 +26,7 @@
 
 use crate::bounded::{Blob, List, Text};
 use crate::codec::{DecodeError, Reader, Wire, shown, wire_names, wire_struct};
+use crate::given::Given;
 use crate::identity::NodeId;
 use crate::object::{CHUNK_BYTES, Chain, INLINE_BYTES_MAX, Manifest, ObjectId};
 use std::fmt;
@@ -474,6 +475,8 @@ messages! {
         /// Where the sum is masked: to what the cloud adds to the choice of neighbours, before it knows any key.
         commitment: Option<[u8; 32]>,
         gather: Gather,
+        /// Which of `devices` are given a model of their own instead of `model`. Of more than fit, several messages tell.
+        given: Given,
     }
     52 Release { incarnation: Incarnation, device: NodeId, }
     53 Close { incarnation: Incarnation, }

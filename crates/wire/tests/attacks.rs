@@ -2,6 +2,7 @@
 
 use littoral_wire::bounded::{Blob, List, OverBound, Text};
 use littoral_wire::codec::Reader;
+use littoral_wire::given::{GIVEN_CHUNKS_MAX, GIVEN_MAX, Given, GivenModel};
 use littoral_wire::message::*;
 use littoral_wire::object::{CHAIN_CHUNKS_MAX, CHAIN_MAX, CHUNK_BYTES, CHUNKS_MAX, ChunkError, INLINE_BYTES_MAX};
 use littoral_wire::{Chain, DecodeError, Manifest, Message, NodeId, Wire};
@@ -174,6 +175,26 @@ fn longest_chain() -> Chain {
     Chain::new((0..CHAIN_MAX).map(|i| of(chunks(i))).collect()).unwrap()
 }
 
+fn most_given() -> Given {
+    let chunks = |i| GIVEN_CHUNKS_MAX / GIVEN_MAX + usize::from(i < GIVEN_CHUNKS_MAX % GIVEN_MAX);
+    let of = |chunks: usize| Manifest::from_hashes((chunks * CHUNK_BYTES) as u64, vec![[8; 32]; chunks]).unwrap();
+    let given = |i| GivenModel { device: NodeId([9; 32]), model: of(chunks(i)) };
+    Given::new((0..GIVEN_MAX).map(given).collect()).unwrap()
+}
+
+#[test]
+fn models_of_too_much() {
+    let given = most_given();
+    assert_eq!(Given::from_bytes(&given.to_bytes()), Ok(given.clone()));
+    let mut more = given.into_vec();
+    more[0].model = Manifest::from_hashes(4 * CHUNK_BYTES as u64 + 1, vec![[8; 32]; 5]).unwrap();
+    let got = GIVEN_CHUNKS_MAX + 1;
+    assert_eq!(Given::new(more.clone()), Err(OverBound { maximum: GIVEN_CHUNKS_MAX, got }));
+    let why = "at most 4000 chunks expected";
+    let bytes = List::<GivenModel, GIVEN_MAX>::new(more).unwrap().to_bytes();
+    assert_eq!(Given::from_bytes(&bytes), Err(DecodeError::Invalid { what: "given models", offset: 0, why }));
+}
+
 #[test]
 fn chain_of_too_much() {
     let chain = longest_chain();
@@ -217,6 +238,7 @@ fn legal_message_that_fits_no_frame() {
         bits: 64,
         commitment: Some([6; 32]),
         gather: Gather::Each,
+        given: most_given(),
     };
     let bytes = open.to_bytes();
     assert_eq!(bytes.len(), Message::VARIANTS.iter().find(|v| v.1 == "Open").unwrap().2);

@@ -2,6 +2,7 @@
 //! one byte of the protocol shows as a change of these files.
 
 use littoral_wire::bounded::{Blob, List, Text};
+use littoral_wire::given::{Given, GivenModel};
 use littoral_wire::hello::Hello;
 use littoral_wire::message::*;
 use littoral_wire::ticket::Ticket;
@@ -161,7 +162,7 @@ fn refused() -> File {
             message([&[11][..], &[0; 4], &65u32.to_le_bytes()].concat()),
             message([&[44][..], &[0; 29], &49_153u32.to_le_bytes()].concat()),
             message([&[56][..], &[0; 165], &49_152u32.to_le_bytes()].concat()),
-            message([&[51][..], &[0; 29 + 4 + 12 + 1 + 4 + 8 + 8], &[65, 0]].concat()),
+            message([&[51][..], &[0; 29 + 4 + 12 + 4 + 1 + 4 + 8], &[65, 0, 0], &[0; 4]].concat()),
             message([&[56][..], &[0; 165], &2u32.to_le_bytes(), &[1; 64]].concat()),
             manifest([&131_073u64.to_le_bytes()[..], &1u32.to_le_bytes(), &[0; 32]].concat()),
             manifest([&0u64.to_le_bytes()[..], &1u32.to_le_bytes(), &[0; 32]].concat()),
@@ -306,6 +307,7 @@ pub fn messages() -> Vec<Message> {
             bits: 27,
             commitment: None,
             gather: Gather::Each,
+            given: Given::new(vec![GivenModel { device: node(1), model: Manifest::of(b"its own").unwrap() }]).unwrap(),
         },
         Message::Release { incarnation, device: node(1) },
         Message::Close { incarnation },

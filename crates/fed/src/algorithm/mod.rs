@@ -24,6 +24,7 @@
 //! | `fedrep` | …and train first, by themselves | device |
 //! | `ditto` | a whole model of the device's own, pulled towards the version | device |
 //! | `perfedavg` | a version from which one step leads to a good model of one's own | device |
+//! | `fedamp` | a model given to each device, mixed at the cloud from those near its own | both |
 //!
 //! Which devices, when, over what network and how often is not decided here.
 
@@ -88,6 +89,7 @@ register! {
     fedrep::FedRep = "fedrep",
     ditto::Ditto = "ditto",
     perfedavg::PerFedAvg = "perfedavg",
+    fedamp::FedAmp = "fedamp",
 }
 
 /// Both halves of a federated algorithm. What most algorithms do not need has a default.
@@ -125,6 +127,12 @@ pub trait Algorithm: Send + Sync {
     /// ([`Chunk::began`]), and weighs it by its age itself. Else devices do, before they round.
     fn alone(&self) -> bool {
         false
+    }
+
+    /// How the cloud mixes a model for each device from those of all; `None`: all are given the version. With it every update is
+    /// seen by itself, and a device's [`Start::w`] is what it is given.
+    fn mixes(&self) -> Option<&fedamp::FedAmp> {
+        None
     }
 
     /// What devices keep to themselves, so that each has a model of its own; `None`: all have the version.

@@ -28,7 +28,7 @@ pub(super) fn add_squares<A: Copy, B: Copy>(a: &[A], b: &[B], difference: impl F
 }
 
 /// Of every two devices, as far as coordinates were seen.
-pub(super) struct Pairs {
+pub struct Pairs {
     devices: usize,
     /// Row by row, what lies above the diagonal.
     upper: Vec<f64>,
@@ -43,14 +43,15 @@ impl Pairs {
         self.devices
     }
 
-    pub fn add(&mut self, block: &Block<'_>) {
+    /// Blocks in order, each cut at a multiple of [`super::ALIGN`] but for the last.
+    pub fn add<T: Copy + Into<f64>>(&mut self, block: &Block<'_, T>) {
         for first in (0..block.len()).step_by(TILE) {
             let tile = first..block.len().min(first + TILE);
             let mut sums = self.upper.iter_mut();
             for i in 0..self.devices {
                 let a = &block.row(i)[tile.clone()];
                 for (j, sum) in (i + 1..self.devices).zip(&mut sums) {
-                    let difference = |a, b| f64::from(a) - f64::from(b);
+                    let difference = |a: T, b: T| a.into() - b.into();
                     add_squares(a, &block.row(j)[tile.clone()], difference, sum);
                 }
             }

@@ -34,6 +34,8 @@ pub mod median;
 pub mod trimmed_mean;
 pub mod weiszfeld;
 
+pub use distance::Pairs;
+
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use thiserror::Error;
@@ -155,16 +157,17 @@ pub trait Judge: Send {
     fn sum(&self, block: &Block<'_>, out: &mut [f64]);
 }
 
-/// What all devices sent at some neighbouring coordinates, in steps: a row per device, in the order of their names.
+/// What all devices sent at some neighbouring coordinates, in steps: a row per device, in the order of their names. (Or their
+/// models' values there, in f32.)
 #[derive(Clone, Copy, Debug)]
-pub struct Block<'a> {
-    values: &'a [i32],
+pub struct Block<'a, T = i32> {
+    values: &'a [T],
     len: usize,
 }
 
-impl<'a> Block<'a> {
+impl<'a, T> Block<'a, T> {
     /// `values`: rows of `len` each.
-    pub fn new(values: &'a [i32], len: usize) -> Self {
+    pub fn new(values: &'a [T], len: usize) -> Self {
         debug_assert!(len > 0 && values.len().is_multiple_of(len));
         Self { values, len }
     }
@@ -182,14 +185,16 @@ impl<'a> Block<'a> {
         self.values.len() / self.len
     }
 
-    pub fn row(&self, device: usize) -> &'a [i32] {
+    pub fn row(&self, device: usize) -> &'a [T] {
         &self.values[device * self.len..(device + 1) * self.len]
     }
 
-    pub fn rows(&self) -> impl ExactSizeIterator<Item = &'a [i32]> + use<'a> {
+    pub fn rows(&self) -> impl ExactSizeIterator<Item = &'a [T]> + use<'a, T> {
         self.values.chunks_exact(self.len)
     }
+}
 
+impl Block<'_> {
     /// All devices' values of one coordinate, into `column`.
     fn column(&self, coordinate: usize, column: &mut Vec<i32>) {
         column.clear();

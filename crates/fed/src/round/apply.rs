@@ -1,6 +1,6 @@
 //! Apply → announce → the next version, or the end.
 
-use super::{Base, Effect, End, Kept, Millis, Outcome, Place, Record, Round, Stage};
+use super::{Base, Effect, End, Given, Kept, Millis, Outcome, Place, Record, Round, Stage};
 use littoral_wire::message::{Collection, Work};
 use littoral_wire::object::{Chain, Manifest};
 use littoral_wire::{NodeId, ObjectId};
@@ -10,20 +10,20 @@ impl Round {
         self.stage = Stage::Apply;
         let opening = self.masking.as_ref().and_then(|masking| masking.opening());
         let partials = self.kept_partials();
-        let order = self.by_name(&partials);
+        let (names, order) = self.by_name(&partials);
         let base = self.alone().map(|(version, times)| Base { version, times });
-        effects.push(Effect::Apply { collection: self.collection, partials, order, opening, base });
+        effects.push(Effect::Apply { collection: self.collection, partials, order, names, opening, base });
     }
 
     /// Where each device's update is, in the order of the devices' names: keys and edges may be others the next time.
-    fn by_name(&self, partials: &[Kept]) -> Vec<Place> {
+    fn by_name(&self, partials: &[Kept]) -> (Vec<String>, Vec<Place>) {
         let mut named: Vec<(&str, Place)> = Vec::new();
         for (partial, kept) in (0..).zip(partials) {
             let name = |device: &NodeId| self.members.get(device).map_or("", |member| member.name.as_str());
             named.extend((0..).zip(&kept.devices).map(|(row, device)| (name(device), Place { partial, row })));
         }
         named.sort_by_key(|(name, _)| *name);
-        named.into_iter().map(|(_, place)| place).collect()
+        named.into_iter().map(|(name, place)| (name.to_owned(), place)).unzip()
     }
 
     #[allow(clippy::too_many_arguments)] // The fields of one event.
@@ -33,6 +33,7 @@ impl Round {
         model: Manifest,
         before: Chain,
         state: Option<Manifest>,
+        given: Given,
         outcome: Outcome,
         line: Vec<u8>,
         effects: &mut Vec<Effect>,
@@ -55,6 +56,7 @@ impl Round {
             model: model.clone(),
             before: before.clone(),
             state: state.clone(),
+            given: given.clone(),
             accuracy_ppm,
             line,
         }));
@@ -64,11 +66,13 @@ impl Round {
         {
             objects.push(old.id());
         }
+        let kept_on = |old: &Manifest| given.values().any(|new| new == old);
+        objects.extend(self.given.values().filter(|old| !kept_on(old)).map(Manifest::id));
         effects.push(Effect::Announce { collection, version, model: model.id(), included });
         effects.push(Effect::Discard { objects });
         // Through parts per million, so that a restored machine decides on the same number.
         let accuracy = accuracy_ppm.map(|ppm| f64::from(ppm) / 1e6);
-        self.advance(now, model, before, state, Outcome { accuracy });
+        self.advance(now, model, before, (state, given), Outcome { accuracy });
         if let Some(why) = self.reached_end(collection.work) {
             self.finish(End::Done, why, effects);
         }
@@ -80,7 +84,7 @@ impl Round {
         now: Millis,
         model: Manifest,
         before: Chain,
-        state: Option<Manifest>,
+        (state, given): (Option<Manifest>, Given),
         outcome: Outcome,
     ) {
         let done = self.collection;
@@ -88,6 +92,7 @@ impl Round {
         self.model = model;
         self.before = before;
         self.state = state;
+        self.given = given;
         if outcome.accuracy.is_some() {
             self.last = outcome;
         }

@@ -1,6 +1,6 @@
 //! What a round is told, and what it decides.
 
-use super::{Kept, Millis, Record};
+use super::{Given, Kept, Millis, Record};
 use crate::masks::SealingStep;
 use crate::masks::cloud::{Known, Opening};
 use crate::roster::Register;
@@ -73,6 +73,8 @@ pub enum Event {
         /// What the model builds on.
         before: Chain,
         state: Option<Manifest>,
+        /// Of an algorithm that makes a model for each device.
+        given: Given,
         outcome: Outcome,
         line: Vec<u8>,
     },
@@ -148,6 +150,8 @@ pub enum Effect {
         partials: Vec<Kept>,
         /// Where each device's update is, if the partials are lists: in the order of the devices' names.
         order: Vec<Place>,
+        /// These devices' names, in that order.
+        names: Vec<String>,
         opening: Option<Opening>,
         /// Where updates may be old: where the first of them began; of a sum of one, all of it.
         base: Option<Base>,

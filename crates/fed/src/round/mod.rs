@@ -60,7 +60,7 @@ pub use compass::Compass;
 pub use declines::Decline;
 pub use desk::Standing;
 pub use event::{Base, Effect, Event, Outcome, Place};
-pub use record::{Kept, Record};
+pub use record::{Given, Kept, Record};
 pub use settings::{Cohort, Masked, Pace, Phase, Settings, SettingsError};
 
 use crate::masks::cloud::{Known, Masking};
@@ -133,6 +133,8 @@ pub struct Round {
     /// What the model builds on; empty: it is whole.
     before: Chain,
     state: Option<Manifest>,
+    /// Models that devices are given instead.
+    given: Given,
     /// Versions made by training.
     trained: u64,
     last: Outcome,
@@ -188,6 +190,7 @@ impl Round {
             model,
             before: Chain::default(),
             state,
+            given: Given::new(),
             trained: 0,
             last: Outcome::default(),
             presence: Presence::default(),
@@ -240,8 +243,8 @@ impl Round {
                 }
             }
             Event::Partial { incarnation, devices, sum } => self.partial(incarnation, devices, sum, effects),
-            Event::Applied { model, before, state, outcome, line } => {
-                self.applied(now, model, before, state, outcome, line, effects);
+            Event::Applied { model, before, state, given, outcome, line } => {
+                self.applied(now, model, before, state, given, outcome, line, effects);
             }
             Event::ApplyFailed { why } => {
                 if self.stage == Stage::Apply {

@@ -1,11 +1,13 @@
 //! What a round makes durable, and its bytes: what is stored, and what a run's record file holds.
 
 use super::End;
+use crate::algorithm::fedamp::DEVICES_MAX;
 use littoral_wire::bounded::Blob;
 use littoral_wire::codec::{DecodeError, Reader, Wire};
 use littoral_wire::message::{COHORT_MAX, Collection, Incarnation, Name};
 use littoral_wire::object::{Chain, Manifest};
 use littoral_wire::{List, NodeId, Text};
+use std::collections::BTreeMap;
 
 /// A partial that is durable at the cloud.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,6 +18,9 @@ pub struct Kept {
     pub devices: Vec<NodeId>,
     pub sum: Manifest,
 }
+
+/// Models that devices are given instead of the version, by the devices' names.
+pub type Given = BTreeMap<String, Manifest>;
 
 /// A durable step. The record of a run is the list of these.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,6 +87,8 @@ pub enum Record {
         /// What the model builds on.
         before: Chain,
         state: Option<Manifest>,
+        /// Of an algorithm that makes a model for each device.
+        given: Given,
         accuracy_ppm: Option<u32>,
         line: Vec<u8>,
     },
@@ -142,16 +149,24 @@ impl Wire for Record {
                 collection.put(out);
                 Why::new(why.as_str()).put(out);
             }
-            Record::Applied { collection, version, model, before, state, accuracy_ppm, line } => {
-                // As releases before chains have it, where there is none.
-                out.push(if before.is_empty() { 5 } else { 13 });
+            Record::Applied { collection, version, model, before, state, given, accuracy_ppm, line } => {
+                // As releases before chains and given models have it, where there is none.
+                let tag = match (before.is_empty(), given.is_empty()) {
+                    (true, true) => 5,
+                    (false, true) => 13,
+                    (_, false) => 16,
+                };
+                out.push(tag);
                 collection.put(out);
                 version.put(out);
                 model.put(out);
-                if !before.is_empty() {
+                if tag != 5 {
                     before.put(out);
                 }
                 state.put(out);
+                if tag == 16 {
+                    put_given(given, out);
+                }
                 accuracy_ppm.put(out);
                 (line.len() as u32).put(out);
                 out.extend_from_slice(line);
@@ -208,12 +223,13 @@ impl Wire for Record {
                 sum: Wire::take(reader)?,
             }),
             4 => Record::Aborted { collection: take_collection(reader)?, why: Why::take(reader)?.into() },
-            tag @ (5 | 13) => Record::Applied {
+            tag @ (5 | 13 | 16) => Record::Applied {
                 collection: take_collection(reader)?,
                 version: Wire::take(reader)?,
                 model: Wire::take(reader)?,
-                before: if tag == 13 { Wire::take(reader)? } else { Chain::default() },
+                before: if tag == 5 { Chain::default() } else { Wire::take(reader)? },
                 state: Wire::take(reader)?,
+                given: if tag == 16 { take_given(reader)? } else { Given::new() },
                 accuracy_ppm: Wire::take(reader)?,
                 line: LineBytes::take(reader)?.into_vec(),
             },
@@ -300,4 +316,17 @@ fn take_group(reader: &mut Reader<'_>) -> Result<Vec<(NodeId, String, u64)>, Dec
         group.push((NodeId::take(reader)?, Name::take(reader)?.into(), u64::take(reader)?));
     }
     Ok(group)
+}
+
+fn put_given(given: &Given, out: &mut Vec<u8>) {
+    (given.len() as u32).put(out);
+    for (name, model) in given {
+        Name::new(name.as_str()).put(out);
+        model.put(out);
+    }
+}
+
+fn take_given(reader: &mut Reader<'_>) -> Result<Given, DecodeError> {
+    let count = reader.count("given models", DEVICES_MAX, Name::BYTES_MIN + Manifest::BYTES_MIN)?;
+    (0..count).map(|_| Ok((Name::take(reader)?.into(), Manifest::take(reader)?))).collect()
 }

@@ -46,10 +46,10 @@ impl Round {
             // What is wrong with it shows when the sum cannot be opened.
             Record::Survivors { devices, .. } => drop(self.open_with(now, &devices)),
             Record::Aborted { .. } => self.retry(now),
-            Record::Applied { model, before, state, accuracy_ppm, .. } => {
+            Record::Applied { model, before, state, given, accuracy_ppm, .. } => {
                 let accuracy = accuracy_ppm.map(|ppm| f64::from(ppm) / 1e6);
                 let model = if cfg!(feature = "broken-served-model") { self.model.clone() } else { model };
-                self.advance(now, model, before, state, Outcome { accuracy });
+                self.advance(now, model, before, (state, given), Outcome { accuracy });
             }
             Record::Finished { end, why } => self.stage = Stage::Finished { end, why },
         }

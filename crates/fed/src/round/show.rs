@@ -1,7 +1,7 @@
 //! What a round shows of itself: to its host, and to people who want to know what it waits for.
 
 use super::members::{Member, MemberState};
-use super::{Decline, Phase, Round, Settings, Stage, Standing};
+use super::{Decline, Given, Phase, Round, Settings, Stage, Standing};
 use crate::masks::cloud::Known;
 use littoral_wire::message::{Collection, Incarnation};
 use littoral_wire::object::{Chain, Manifest};
@@ -39,11 +39,16 @@ impl Round {
     pub fn population(&self) -> u64 {
         self.population
     }
-    /// Objects that this round still needs: the model, what it builds on, its state and kept partials.
+    /// Models that devices are given instead of the version, by the devices' names; empty: all are given the version.
+    pub fn given(&self) -> &Given {
+        &self.given
+    }
+    /// Objects that this round still needs: the model, what it builds on, its state, models that devices are given and kept partials.
     pub fn needs(&self, object: ObjectId) -> bool {
         self.model.id() == object
             || self.before.iter().any(|before| before.id() == object)
             || self.state.as_ref().is_some_and(|s| s.id() == object)
+            || self.given.values().any(|given| given.id() == object)
             || self.pool.needs(object)
             || self.desks.values().filter_map(|d| d.kept.as_ref()).any(|k| k.sum.id() == object)
     }

@@ -98,7 +98,14 @@ impl Scene {
         let outcome = Outcome::default();
         self.step(
             now,
-            Event::Applied { model: manifest(model), before: Chain::default(), state: None, outcome, line: Vec::new() },
+            Event::Applied {
+                model: manifest(model),
+                before: Chain::default(),
+                state: None,
+                given: Given::new(),
+                outcome,
+                line: Vec::new(),
+            },
         )
     }
 

@@ -110,6 +110,18 @@ fn a_run_without_rounds_is_repeated() {
     }
 }
 
+/// From the second version on each site begins at a model of its own.
+#[test]
+fn a_run_whose_devices_are_given_models_is_repeated() {
+    let folder = Folder::new("replay-fedamp");
+    let (done, versions) = recorded(&folder, |job| job.replace("\"fedavg\"", "\"fedamp\""));
+    let plan = done["plan"].to_string();
+    assert!(plan.contains("updates go unmerged") && plan.contains("given a model of its own"), "{done}");
+    let (record, devices) = (folder.path("record.json"), folder.path("devices"));
+    let repeated = json(&["job", "replay", text(&record), "--devices", text(&devices)]);
+    assert_eq!((repeated["equal"].as_bool(), repeated["versions"].as_u64()), (Some(true), versions), "{repeated}");
+}
+
 #[test]
 fn a_record_is_repeated_to_the_same_bits_and_a_changed_site_is_found() {
     let folder = Folder::new("replay");

@@ -11,7 +11,7 @@ use crate::store::FileObjects;
 use crate::work::{self, LocalData, ObjectFault, Objects, Output, Work, WorkFault};
 use littoral_fed::aggregate::Partial;
 use littoral_fed::compress::accumulate;
-use littoral_fed::round::Place;
+use littoral_fed::round::{Given, Place};
 use littoral_wire::message::{Collection, Work as Kind};
 use littoral_wire::object::{Chain, Manifest};
 use littoral_wire::{JobId, NodeId};
@@ -132,6 +132,8 @@ pub fn replay_updates(
     let mut kept: BTreeMap<&str, Manifest> = BTreeMap::new();
     // What is each device's own.
     let mut own: BTreeMap<&str, Manifest> = BTreeMap::new();
+    // What each device is given instead of the version.
+    let mut given = Given::new();
     // Versions that updates may have begun at.
     let mut older: BTreeMap<u64, (Manifest, Chain)> = BTreeMap::new();
     let pace = &spec.settings().pace;
@@ -165,7 +167,7 @@ pub fn replay_updates(
                 entropy: Entropy::new([0; 32]),
                 collection: asked,
                 task: task.clone(),
-                model: begun.clone(),
+                model: given.get(name).unwrap_or(begun).clone(),
                 before: builds_on.clone(),
                 state: kept.get(name.as_str()).cloned(),
                 personal: own.get(name.as_str()).cloned(),
@@ -235,6 +237,9 @@ pub fn replay_updates(
         let mut named: Vec<(&String, Place)> =
             (0..).zip(&entry.included).map(|(row, name)| (name, Place { partial: 0, row })).collect();
         named.sort_by_key(|(name, _)| *name);
+        let (names, places): (Vec<String>, Vec<Place>) =
+            named.into_iter().map(|(name, place)| (name.clone(), place)).unzip();
+        let order = if spec.unmerged(work) { places } else { Vec::new() };
         let apply = Work::Apply {
             entropy: Entropy::new([0; 32]),
             spec: spec.clone(),
@@ -243,7 +248,9 @@ pub fn replay_updates(
             before: before.clone(),
             state: state.clone(),
             partials: vec![partial.clone()],
-            order: if spec.unmerged(work) { named.into_iter().map(|(_, place)| place).collect() } else { Vec::new() },
+            order,
+            names: if spec.given_max() > 0 { names } else { Vec::new() },
+            given: given.clone(),
             devices: entry.included.len() as u32,
             population: entry.population,
             opening: None,
@@ -256,8 +263,8 @@ pub fn replay_updates(
             ),
         };
         match work::run(&apply, objects, &NoData) {
-            Ok(Output::Applied { model: made, before: chain, state: made_state, .. }) => {
-                (model, before, state) = (made, chain, made_state);
+            Ok(Output::Applied { model: made, before: chain, state: made_state, given: made_given, .. }) => {
+                (model, before, state, given) = (made, chain, made_state, made_given);
             }
             Ok(_) => return Err(wrong("work", "a version", "something else".into())),
             Err(fault) => return Err(ReplayError::Apply { version, fault }),

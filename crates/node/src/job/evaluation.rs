@@ -32,7 +32,7 @@ pub(super) fn spread(text: &JobText, algorithm: &dyn Algorithm, model: &Model) -
         };
         return Err(JobError::new("evaluation.distribution", expected, true));
     }
-    let train = possible && asked.unwrap_or(algorithm.keeps().is_some());
+    let train = possible && asked.unwrap_or(algorithm.keeps().is_some() || algorithm.mixes().is_some());
     Ok(Spread { train, evaluate: possible })
 }
 

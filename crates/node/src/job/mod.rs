@@ -8,6 +8,7 @@ mod check;
 pub mod compression;
 mod eligibility;
 mod evaluation;
+mod given;
 pub mod privacy;
 mod robust;
 mod text;
@@ -20,7 +21,7 @@ pub use privacy::{Guarantee, Terms};
 pub use text::{DataText, JobText, LocalText, OptimiserText, PrecisionText, RoundsText, SAMPLE_TOML};
 pub use version::{BLOCK, VersionLayout};
 
-use littoral_fed::algorithm::{Algorithm, Keeps};
+use littoral_fed::algorithm::{Algorithm, AlgorithmSpec, Keeps};
 use littoral_fed::compress::recipe::Downlink;
 use littoral_fed::compress::{Codec, Recipe, accumulate};
 use littoral_fed::distribution::{self, Distribution};
@@ -40,6 +41,7 @@ use thiserror::Error;
 
 use self::check::{Parts, unplanned};
 use self::evaluation::Spread;
+use self::given::Given;
 use self::privacy::{Noised, Protection};
 use self::robust::Robust;
 use crate::data::statistics::WORDS_PER_INPUT;
@@ -72,6 +74,8 @@ struct Inner {
     guarantees: OnceLock<Vec<Guarantee>>,
     uplink: Option<Uplink>,
     robust: Option<Robust>,
+    /// Where each device is given a model of its own.
+    given: Option<Given>,
     /// The algorithm where a version is made in several steps, in the last of them.
     last_step: Option<Box<dyn Algorithm>>,
     home: Home,
@@ -136,6 +140,7 @@ impl JobSpec {
         let cohort_max = settings.cohort_size() as u32;
         // Of the job's vector. What devices keep to themselves is in none of what follows.
         let params = home.shared_len();
+        let given = given::given(&text, &*algorithm, &settings, params)?;
         let uplink = compression::uplink(&text, &*algorithm, &model, &home)?;
         compression::downlink(&text, &*algorithm, &home)?;
         let robust = robust::robust(&text, &*algorithm, &settings, params)?;
@@ -182,7 +187,7 @@ impl JobSpec {
                 let sections = algorithm.sections(params, text.precision.range);
                 // A liar would have the most examples.
                 let judged = |robust: &Robust| robust.rule.is_some() || robust.by_sums.is_some();
-                let weighting = match robust.as_ref().is_some_and(judged) {
+                let weighting = match given.is_some() || robust.as_ref().is_some_and(judged) {
                     true => Weighting::Uniform,
                     false => text.precision.weighting,
                 };
@@ -199,6 +204,9 @@ impl JobSpec {
         }
         if robust.as_ref().is_some_and(|robust| robust.rule.is_some()) {
             robust::fits(&train, cohort_max)?;
+        }
+        if given.is_some() {
+            given::fits(&train, cohort_max)?;
         }
         // Counts and sums take words of 64 bits: they are few.
         let whole = |wholes| {
@@ -259,6 +267,7 @@ impl JobSpec {
             guarantees: OnceLock::new(),
             uplink,
             robust,
+            given,
             last_step,
             home,
             spread,
@@ -380,12 +389,17 @@ impl JobSpec {
 
     /// Must each of a collection's updates be seen?
     pub fn unmerged(&self, work: Work) -> bool {
-        work == Work::Train && self.rule().is_some()
+        work == Work::Train && (self.rule().is_some() || self.inner.given.is_some())
     }
 
     /// What edges make of a collection's updates.
     pub fn gather(&self, work: Work) -> Gather {
         if self.unmerged(work) { Gather::Each } else { Gather::Sum }
+    }
+
+    /// Devices whose models the cloud keeps, at most, where each is given one of its own; 0 where none is.
+    pub fn given_max(&self) -> usize {
+        self.inner.given.map_or(0, |given| given.devices_max)
     }
 
     /// The L2 norm that no update may pass, and to which devices clip.
@@ -396,7 +410,8 @@ impl JobSpec {
     /// Do edges look into a collection's updates before these count?
     pub fn inspected(&self, work: Work) -> bool {
         // Statistics are whole numbers of any size; of what is prepared nothing comes.
-        matches!(work, Work::Train | Work::Evaluate) && self.inner.robust.is_some() && self.settings().masked.is_none()
+        let looks = self.inner.robust.is_some() || self.inner.given.is_some();
+        matches!(work, Work::Train | Work::Evaluate) && looks && self.settings().masked.is_none()
     }
 
     /// Steps in which devices keep what compression left out; `None`: they do not.
@@ -492,6 +507,7 @@ impl JobSpec {
         }
         out.extend(plan.remark());
         out.extend(robust::remarks(self));
+        out.extend(given::remarks(self));
         out.extend(self.inner.text.eligibility.as_ref().and_then(Eligibility::remark));
         if self.private() {
             out.push(privacy::sentences(&self.inner.text, self.guarantees()));
@@ -542,8 +558,9 @@ impl Task {
         told.map_or((false, false), |ways| (ways.uplink.is_some(), ways.downlink.is_some()))
     }
 
-    /// Whether a task's job says anything about devices that lie: of others an edge need not read further.
-    pub fn is_robust(bytes: &[u8]) -> bool {
+    /// Whether edges look into what devices of a task's job send: for devices that lie, or because each update is seen by itself. Of
+    /// others an edge need not read further.
+    pub fn is_looked_into(bytes: &[u8]) -> bool {
         #[derive(Deserialize)]
         struct Told {
             job: Part,
@@ -551,8 +568,10 @@ impl Task {
         #[derive(Deserialize)]
         struct Part {
             robust: Option<serde::de::IgnoredAny>,
+            algorithm: AlgorithmSpec,
         }
-        serde_json::from_slice(bytes).is_ok_and(|told: Told| told.job.robust.is_some())
+        let mixes = |spec: &AlgorithmSpec| spec.build().is_ok_and(|algorithm| algorithm.mixes().is_some());
+        serde_json::from_slice(bytes).is_ok_and(|told: Told| told.job.robust.is_some() || mixes(&told.job.algorithm))
     }
 
     pub fn decode(bytes: &[u8]) -> Result<Self, JobError> {

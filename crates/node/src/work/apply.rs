@@ -4,6 +4,7 @@
 //! each is in memory (but of sums that were compressed by a linear map: `compressed`). Sums are integers, so neither the order of partials nor the cut into blocks leaves a trace.
 
 use super::compressed::{MappedBack, put_first_basis};
+use super::given::Mixing;
 use super::image;
 use super::private::Private;
 use super::robust::Unmerged;
@@ -17,7 +18,7 @@ use littoral_fed::distribution::Distribution;
 use littoral_fed::masks::cloud::Opening;
 use littoral_fed::open::{self, open_header, open_section};
 use littoral_fed::plan::Plan;
-use littoral_fed::round::Place;
+use littoral_fed::round::{Given, Place};
 use littoral_fed::staleness::UNIT;
 use littoral_model::Loss;
 use littoral_tensor::fixed::add_packed;
@@ -55,6 +56,9 @@ pub struct Sum<'a> {
     pub partials: &'a [Manifest],
     /// Where each device's update is, if these are lists.
     pub order: &'a [Place],
+    /// Their names, in that order, and what devices were given, of an algorithm that gives each a model of its own.
+    pub names: &'a [String],
+    pub given: &'a Given,
     pub devices: u32,
     /// Devices of the fleet that offer the data set.
     pub population: u64,
@@ -75,7 +79,7 @@ pub fn run(
     objects: &dyn Objects,
 ) -> Result<Output, WorkFault> {
     let plan = spec.plan(collection.work);
-    let &Sum { partials, order, devices, population, opening, began, entropy } = sum;
+    let &Sum { partials, order, names, given, devices, population, opening, began, entropy } = sum;
     let sums = match spec.unmerged(collection.work) {
         false => Partials::new(plan, partials, opening, objects)?,
         true => Partials::lists(plan, partials, order, objects)?,
@@ -108,14 +112,23 @@ pub fn run(
             totals.distribution = Distribution::from_wholes(spread, opened.devices).map(Box::new);
         }
     }
-    let (model, before, state) = match collection.work {
-        Work::Evaluate => (model.clone(), before.clone(), state.cloned()),
+    let (model, before, state, given) = match collection.work {
+        Work::Evaluate => (model.clone(), before.clone(), state.cloned(), given.clone()),
         Work::Statistics => {
             let (model, before) = standardise(spec, (model, before), state, &opened, objects)?;
-            (model, before, state.cloned())
+            // They were made with another standardisation; but it comes before any is made.
+            (model, before, state.cloned(), Given::new())
         }
         Work::Prepare => return Err(refused("a collection that is summed expected, got one that devices prepare for")),
         Work::Train => {
+            if let Some(mixer) = spec.algorithm().mixes() {
+                let tail = version::tail_of(spec, objects, (model, before))?;
+                let (tail, version) = (&tail[..], collection.version);
+                let mixing =
+                    Mixing { spec, mixer, plan, model, version, tail, state, sums: &sums, names, given, objects };
+                let (model, state, given) = mixing.step()?;
+                return Ok(Output::Applied { model, before: Chain::default(), state: Some(state), given, totals });
+            }
             // A rule counts every device once, whatever an update says of its weight.
             if spec.rule().is_some() {
                 opened.weight_sum = opened.devices;
@@ -129,10 +142,12 @@ pub fn run(
             let private = private.transpose()?;
             let began = began.map(|began| old_weights(spec, began, objects)).transpose()?;
             let began = began.as_ref().map(|(w, weight)| (&w[..], *weight));
-            step(spec, collection, plan, (model, before), state, &sums, &opened, private, began, objects)?
+            let (model, before, state) =
+                step(spec, collection, plan, (model, before), state, &sums, &opened, private, began, objects)?;
+            (model, before, state, Given::new())
         }
     };
-    Ok(Output::Applied { model, before, state, totals })
+    Ok(Output::Applied { model, before, state, given, totals })
 }
 
 /// The same weights, with the fleet's means and deviations.

@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 
 mod examples;
+mod given;
 mod image;
 mod personal;
 mod private;
@@ -177,6 +178,8 @@ impl Run {
             state: self.state.clone(),
             partials,
             order: Vec::new(),
+            names: Vec::new(),
+            given: Default::default(),
             devices,
             population: self.population,
             opening: None,
@@ -187,7 +190,7 @@ impl Run {
     /// Goes on to the next version.
     fn advance(&mut self, work: Kind, partials: Vec<Manifest>, devices: u32) -> Totals {
         let output = self.apply(work, partials, devices).unwrap();
-        let Output::Applied { model, before, state, totals } = output else { panic!("{output:?}") };
+        let Output::Applied { model, before, state, totals, .. } = output else { panic!("{output:?}") };
         (self.model, self.before, self.state, self.version) = (model, before, state, self.version + 1);
         totals
     }

@@ -286,9 +286,13 @@ impl Machines {
         let model = Manifest::of(made.as_bytes()).expect("small");
         self.objects.insert(model.id(), made.into_bytes());
         match work {
-            Work::Apply { .. } => {
-                Output::Applied { model, before: Chain::default(), state: None, totals: Totals::default() }
-            }
+            Work::Apply { .. } => Output::Applied {
+                model,
+                before: Chain::default(),
+                state: None,
+                given: Default::default(),
+                totals: Totals::default(),
+            },
             _ => Output::Initial { model, state: None },
         }
     }

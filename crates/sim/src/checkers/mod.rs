@@ -5,6 +5,7 @@
 
 mod budget;
 mod exact;
+mod given;
 mod keys;
 mod once;
 mod own;
@@ -16,6 +17,7 @@ mod versions;
 
 pub use budget::WithinBudget;
 pub use exact::ExactSum;
+pub use given::GivenModels;
 pub use keys::OneVectorPerKey;
 pub use once::CountedOnce;
 pub use own::OwnSegments;
@@ -71,6 +73,7 @@ pub fn all() -> Vec<Box<dyn Checker>> {
         Box::new(ExactSum::default()),
         Box::new(PendingState::default()),
         Box::new(ServedModel::default()),
+        Box::new(GivenModels::default()),
         Box::new(OneModelPerVersion::default()),
         Box::new(PlainUpdate::default()),
         Box::new(OwnSegments::default()),

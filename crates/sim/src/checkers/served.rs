@@ -7,7 +7,7 @@ use littoral_fed::round::Record;
 use littoral_node::role::{Millis, Report};
 use littoral_node::work::{Output, Work};
 use littoral_wire::{Collection, JobId, Message, ObjectId};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 #[derive(Default)]
 pub struct ServedModel {
@@ -16,6 +16,8 @@ pub struct ServedModel {
     announced: BTreeMap<(JobId, u64), ObjectId>,
     /// The last one recorded.
     recorded: BTreeMap<(JobId, u64), ObjectId>,
+    /// Models that devices are given instead; whose they are is another checker's.
+    given: BTreeSet<(JobId, u64, ObjectId)>,
     findings: Findings,
 }
 
@@ -46,7 +48,8 @@ impl Checker for ServedModel {
             }
             Seen::Stored { writes } => {
                 for (job, record) in rows::records(writes) {
-                    if let Record::Applied { version, model, .. } = record {
+                    if let Record::Applied { version, model, given, .. } = record {
+                        self.given.extend(given.values().map(|given| (job, version, given.id())));
                         self.recorded.insert((job, version), model.id());
                     }
                 }
@@ -61,7 +64,9 @@ impl Checker for ServedModel {
                 self.served(incarnation.collection, model.id());
             }
             Seen::Sent { message: Message::Task { collection, model, .. }, .. } => {
-                self.served(*collection, model.id());
+                if !self.given.contains(&(collection.job, collection.version, model.id())) {
+                    self.served(*collection, model.id());
+                }
             }
             _ => {}
         }

@@ -212,7 +212,10 @@ fn size_hint(message: &Message) -> usize {
                 let chunks = before.iter().chain([model]).map(|object| object.chunks() as usize).sum::<usize>();
                 spec.len() + inline(bytes) + 32 * chunks + 12 * before.len()
             }
-            Message::Open { spec, inline: bytes, devices, .. } => spec.len() + inline(bytes) + 36 * devices.len(),
+            Message::Open { spec, inline: bytes, devices, given, .. } => {
+                let given = given.iter().map(|given| 44 + 32 * given.model.chunks() as usize).sum::<usize>();
+                spec.len() + inline(bytes) + 36 * devices.len() + given
+            }
             Message::Partial { inline: bytes, devices, .. } => inline(bytes) + 32 * devices.len(),
             Message::Sealing { body, .. } | Message::SealingFrom { body, .. } => body.len(),
             Message::SealingTo { body, devices, .. } => body.len() + 32 * devices.len(),

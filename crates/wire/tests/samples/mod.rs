@@ -1,6 +1,7 @@
 //! Random values of every message variant.
 
 use littoral_wire::bounded::{Blob, List, Text};
+use littoral_wire::given::{Given, GivenModel};
 use littoral_wire::message::*;
 use littoral_wire::object::CHUNK_BYTES;
 use littoral_wire::{Chain, Manifest, NodeId, ObjectId};
@@ -49,6 +50,11 @@ pub fn manifest() -> BoxedStrategy<Manifest> {
 
 fn chain() -> BoxedStrategy<Chain> {
     vec(manifest(), 0..4).prop_map(|objects| Chain::new(objects).unwrap()).boxed()
+}
+
+fn given() -> BoxedStrategy<Given> {
+    let model = (node(), manifest()).prop_map(|(device, model)| GivenModel { device, model });
+    vec(model, 0..4).prop_map(|models| Given::new(models).unwrap()).boxed()
 }
 
 fn asked() -> BoxedStrategy<Asked> {
@@ -191,6 +197,7 @@ variants! {
         bits: 1..=64u8,
         commitment: commitment(),
         gather: prop_oneof![Just(Gather::Sum), Just(Gather::Each)],
+        given: given(),
     }
     Release { incarnation: incarnation(), device: node(), }
     Close { incarnation: incarnation(), }

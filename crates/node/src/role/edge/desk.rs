@@ -50,6 +50,8 @@ pub(super) struct Desk {
     pub model: ObjectId,
     /// What the model builds on.
     pub before: Vec<ObjectId>,
+    /// Of devices that are given a model of their own instead, which.
+    pub given: BTreeMap<NodeId, ObjectId>,
     /// As the cloud said it; for devices.
     pub commitment: Option<[u8; 32]>,
     pub seats: BTreeMap<NodeId, Seat>,
@@ -139,6 +141,7 @@ impl Desk {
             spec,
             model,
             before,
+            given: BTreeMap::new(),
             commitment,
             seats,
             notes: BTreeMap::new(),
@@ -153,9 +156,14 @@ impl Desk {
         }
     }
 
-    /// Does its model need this object?
-    pub fn models(&self, object: ObjectId) -> bool {
+    /// Does the model that it has for all need this object?
+    pub fn shares(&self, object: ObjectId) -> bool {
         self.model == object || self.before.contains(&object)
+    }
+
+    /// Does a model that it has for devices need this object?
+    pub fn models(&self, object: ObjectId) -> bool {
+        self.shares(object) || self.given.values().any(|given| *given == object)
     }
 
     pub fn update_bytes(&self) -> u64 {

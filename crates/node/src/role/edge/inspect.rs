@@ -1,4 +1,5 @@
-//! Inspection: what an edge checks of plain updates before they count, for jobs with `[robust]`.
+//! Inspection: what an edge checks of plain updates before they count, for jobs with `[robust]`, and those
+//! whose cloud sees each by itself.
 //!
 //! A spooled update is read chunk by chunk, one update at a time, and [`littoral_fed::robust::inspect`] says whether it may
 //! count; so no more than a chunk is in memory for it. What is refused is refused by name, and nothing of it is in the
@@ -35,7 +36,7 @@ pub(super) struct Inspecting {
 impl Rules {
     /// `Ok(None)`: their length is all that is checked. An error: this edge cannot know what the updates are.
     pub fn of(task: &[u8], work: Work, words: u64, bits: u8, gather: Gather) -> Result<Option<Self>, String> {
-        let spec = match Task::is_robust(task) {
+        let spec = match Task::is_looked_into(task) {
             true => Some(Task::decode(task).map_err(|e| e.to_string())?.spec),
             false => None,
         };

@@ -6,12 +6,13 @@
 //! chunks is spooled to disk until it is whole and checked; only whole updates are absorbed, so that a device that
 //! vanishes in the middle leaves no trace in the sum. Coded updates are decoded into words first: [`coded`]. Where a job says
 //! something about devices that lie, updates are looked into first: [`inspect`]; and where its rule must see each, nothing is
-//! summed: [`each`].
+//! summed: [`each`]. Where devices have models of their own: [`given`].
 
 mod clouds;
 mod coded;
 mod desk;
 mod each;
+mod given;
 mod inspect;
 mod upload;
 
@@ -25,6 +26,7 @@ use desk::{Desk, Relay, Seat};
 use inspect::Rules;
 use littoral_fed::included::Tree;
 use littoral_fed::plan::Format;
+use littoral_wire::given::Given;
 use littoral_wire::message::{
     Announcement, Asked, COHORT_MAX, DataOffer, Fate, Gather, Incarnation, Inline, Name, Note, OFFERS_MAX, OpenState,
     Reason, SocketName, UPSTREAMS_MAX, Upstream, Verdict, Work,
@@ -99,6 +101,8 @@ pub struct Edge {
     models: BTreeMap<ObjectId, Model>,
     /// The newest models that others will build on, by job.
     chains: BTreeMap<JobId, Vec<ObjectId>>,
+    /// Models of devices' own that are to be fetched, one after another.
+    to_get: VecDeque<Manifest>,
     uploads: BTreeMap<ObjectId, Upload>,
     /// Works ordered so far.
     works: u64,
@@ -119,6 +123,7 @@ impl Edge {
             fenced: VecDeque::new(),
             models: BTreeMap::new(),
             chains: BTreeMap::new(),
+            to_get: VecDeque::new(),
             uploads: BTreeMap::new(),
             works: 0,
             relay: Relay::default(),
@@ -194,7 +199,19 @@ impl Edge {
                     self.guests.values().for_each(|guest| self.greet(guest.link, effects));
                 }
             }
-            Message::Open { incarnation, spec, model, before, inline, devices, words, bits, commitment, gather } => {
+            Message::Open {
+                incarnation,
+                spec,
+                model,
+                before,
+                inline,
+                devices,
+                words,
+                bits,
+                commitment,
+                gather,
+                given,
+            } => {
                 self.open(
                     now,
                     link,
@@ -208,6 +225,7 @@ impl Edge {
                     bits,
                     commitment,
                     gather,
+                    given,
                     effects,
                 );
             }
@@ -278,6 +296,7 @@ impl Edge {
         bits: u8,
         commitment: Option<[u8; 32]>,
         gather: Gather,
+        given: Given,
         effects: &mut Vec<Effect>,
     ) {
         if self.fenced.contains(&incarnation) {
@@ -331,6 +350,7 @@ impl Edge {
             let newest = objects.into_iter().chain([object]).collect();
             self.keep_chain(incarnation.collection.job, newest, effects);
         }
+        self.give(now, link, incarnation, given, effects);
         for asked in devices {
             self.ask(incarnation, asked, effects);
         }
@@ -407,7 +427,7 @@ impl Edge {
             return;
         }
         let here = |object: &ObjectId| self.models.get(object).filter(|model| model.fetch.is_none());
-        let Some(model) = here(&desk.model) else { return };
+        let Some(model) = here(desk.given.get(&device).unwrap_or(&desk.model)) else { return };
         let Some(before) = desk.before.iter().map(here).collect::<Option<Vec<_>>>() else { return };
         let before = Chain::new(before.into_iter().map(|model| model.manifest.clone()).collect());
         let (Ok(before), Ok(spec)) = (before, Blob::new(desk.spec.clone())) else { return };
@@ -480,7 +500,11 @@ impl Edge {
         if let Some(desk) = self.desks.remove(&incarnation) {
             let ready: Vec<ObjectId> = desk.spooled();
             effects.extend(ready.into_iter().map(Effect::Drop));
-            desk.before.iter().chain([&desk.model]).for_each(|object| self.forget_model(*object, effects));
+            desk.before
+                .iter()
+                .chain([&desk.model])
+                .chain(desk.given.values())
+                .for_each(|object| self.forget_model(*object, effects));
         }
     }
 
@@ -618,8 +642,8 @@ impl Edge {
                 }
             }
             Message::GetChunk { object, index } => {
-                // Devices may fetch models, nothing else.
-                if self.models.get(&object).is_some_and(|m| m.fetch.is_none()) {
+                // Devices may fetch models, nothing else, and none that is another's.
+                if self.models.get(&object).is_some_and(|m| m.fetch.is_none()) && self.may_have(device, object) {
                     effects.push(Effect::SendChunk { link, object, index });
                 } else {
                     effects.push(Effect::Send { link, message: Message::NoChunk { object, index } });
@@ -663,12 +687,13 @@ impl Edge {
         }
     }
 
-    fn model_is_here(&mut self, object: ObjectId, effects: &mut Vec<Effect>) {
+    fn model_is_here(&mut self, now: Millis, object: ObjectId, effects: &mut Vec<Effect>) {
         let Some(model) = self.models.get_mut(&object) else { return };
         if !model.fetch.as_ref().is_some_and(Fetch::whole) {
             return;
         }
         model.fetch = None;
+        self.get_given(now, effects);
         let guests: Vec<NodeId> = self.guests.keys().copied().collect();
         guests.into_iter().for_each(|device| self.tasks_for(device, effects));
     }
@@ -679,6 +704,7 @@ impl Edge {
         self.models.values_mut().filter_map(|m| m.fetch.as_mut()).for_each(|fetch| fetch.tick(now, effects));
         self.uploads.values_mut().for_each(|upload| upload.fetch.tick(now, effects));
         self.relay.tick();
+        self.get_given(now, effects);
         let guests: Vec<NodeId> = self.guests.keys().copied().collect();
         for device in guests {
             if self.guests.get(&device).is_some_and(|g| !g.admitted) {
@@ -736,7 +762,7 @@ impl Role for Edge {
             Event::Begun { object, missing } => {
                 if let Some(fetch) = self.models.get_mut(&object).and_then(|m| m.fetch.as_mut()) {
                     fetch.begun(now, missing.clone(), effects);
-                    self.model_is_here(object, effects);
+                    self.model_is_here(now, object, effects);
                 }
                 if let Some(upload) = self.uploads.get_mut(&object) {
                     upload.fetch.begun(now, missing, effects);
@@ -749,7 +775,7 @@ impl Role for Edge {
                 }
                 if let Some(fetch) = self.models.get_mut(&object).and_then(|m| m.fetch.as_mut()) {
                     fetch.kept(now, index, fault.is_none(), effects);
-                    self.model_is_here(object, effects);
+                    self.model_is_here(now, object, effects);
                 }
                 if let Some(upload) = self.uploads.get_mut(&object) {
                     upload.fetch.kept(now, index, fault.is_none(), effects);

@@ -199,8 +199,10 @@ impl Jobs {
         let current = first.into_iter().filter(|object| round.needs(*object));
         effects.push(Effect::Store(current.map(Write::Object).collect()));
         // What an earlier run left is hashed before it is used; `begun` hears of damage.
-        let needed = std::iter::once(round.model()).chain(round.state()).chain(&**round.before()).cloned();
-        effects.extend(needed.map(Effect::Begin));
+        let needed =
+            std::iter::once(round.model()).chain(round.state()).chain(&**round.before()).chain(round.given().values());
+        let needed: Vec<Manifest> = needed.cloned().collect();
+        effects.extend(needed.into_iter().map(Effect::Begin));
         job.current = objects_of(&round).collect();
         job.state = State::Running(Box::new(round));
         self.load_model(id, effects);
@@ -231,6 +233,7 @@ impl Jobs {
             let what = match () {
                 () if objects_of(round).any(|of| of == object) => "model",
                 () if round.state().is_some_and(|state| state.id() == object) => "the algorithm's state",
+                () if round.given().values().any(|given| given.id() == object) => "a device's model",
                 () => continue,
             };
             let version = round.collection().version;
@@ -272,8 +275,9 @@ fn opens(record: &Record) -> bool {
 /// from, and the partials kept since.
 pub(super) fn recorded(records: &[Record], object: ObjectId) -> bool {
     let made = |record: &Record| match record {
-        Record::Applied { version, model, before, state, .. } => {
-            Some((*version, std::iter::once(model).chain(&**before).chain(state).any(|m| m.id() == object)))
+        Record::Applied { version, model, before, state, given, .. } => {
+            let named = std::iter::once(model).chain(&**before).chain(state).chain(given.values());
+            Some((*version, named.into_iter().any(|m| m.id() == object)))
         }
         _ => None,
     };

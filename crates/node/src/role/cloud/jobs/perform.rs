@@ -11,8 +11,9 @@ use littoral_fed::masks::SealingStep;
 use littoral_fed::masks::cloud::Opening;
 use littoral_fed::round::{self, Base, Kept, Outcome, Place, Record};
 use littoral_wire::codec::Wire;
+use littoral_wire::given::{GIVEN_CHUNKS_MAX, GIVEN_MAX, Given, GivenModel};
 use littoral_wire::message::{Asked, Incarnation, Inline, SPEC_BYTES_MAX, Work as Kind};
-use littoral_wire::object::INLINE_BYTES_MAX;
+use littoral_wire::object::{INLINE_BYTES_MAX, Manifest};
 use littoral_wire::{Blob, Collection, JobId, List, Message, NodeId, ObjectId};
 use std::collections::BTreeMap;
 
@@ -56,8 +57,8 @@ impl Jobs {
                         effects.push(Effect::Report(Report::Note { what }));
                     }
                 }
-                round::Effect::Apply { collection, partials, order, opening, base } => {
-                    self.apply(id, collection, partials, order, opening, base, effects);
+                round::Effect::Apply { collection, partials, order, names, opening, base } => {
+                    self.apply(id, collection, partials, (names, order), opening, base, effects);
                 }
                 round::Effect::Announce { collection, version, model, included } => {
                     self.announce(id, collection, version, model, included, fleet, effects);
@@ -120,10 +121,10 @@ impl Jobs {
                 writes.push(Write::Object(kept.sum.id()));
             }
             // What the model builds on is durable since it was the model.
-            Record::Applied { version: made, model, state, .. } => {
+            Record::Applied { version: made, model, state, given, .. } => {
                 version = *made;
                 writes.push(Write::Object(model.id()));
-                writes.extend(state.iter().map(|s| Write::Object(s.id())));
+                writes.extend(state.iter().chain(given.values()).map(|s| Write::Object(s.id())));
             }
             Record::Fenced { incarnation, .. } => version = incarnation.collection.version,
             Record::Joined { collection, .. } | Record::Aborted { collection, .. } => version = collection.version,
@@ -181,7 +182,7 @@ impl Jobs {
         edge: NodeId,
         incarnation: Incarnation,
         devices: Vec<NodeId>,
-        inline: Inline,
+        mut inline: Inline,
         fleet: &Fleet,
         effects: &mut Vec<Effect>,
     ) {
@@ -203,7 +204,6 @@ impl Jobs {
             counted: job.last_counted(device, fleet),
             effort: round.effort(collection, device),
         };
-        let Ok(devices) = List::new(devices.into_iter().map(asked).collect()) else { return };
         let format = job.spec.plan(collection.work).format();
         let (words, bits, commitment) = match collection.work {
             // Nothing is summed.
@@ -211,21 +211,26 @@ impl Jobs {
             _ => (format.words(), format.bits() as u8, round.commitment()),
         };
         let gather = job.spec.gather(collection.work);
-        effects.push(Effect::Send {
-            link,
-            message: Message::Open {
+        let given = round.given();
+        let own = |device: &NodeId| if given.is_empty() { None } else { given.get(&fleet.name(*device)).cloned() };
+        for (devices, given) in in_parts(devices, own) {
+            let devices = List::new(devices.into_iter().map(asked).collect());
+            let (Ok(devices), Ok(given)) = (devices, Given::new(given)) else { return };
+            let message = Message::Open {
                 incarnation,
-                spec,
-                model,
-                before,
-                inline,
+                spec: spec.clone(),
+                model: model.clone(),
+                before: before.clone(),
+                inline: inline.take(),
                 devices,
                 words,
                 bits,
                 commitment,
                 gather,
-            },
-        });
+                given,
+            };
+            effects.push(Effect::Send { link, message });
+        }
     }
 
     pub(in crate::role::cloud) fn loaded(
@@ -281,7 +286,7 @@ impl Jobs {
         id: JobId,
         collection: Collection,
         partials: Vec<Kept>,
-        order: Vec<Place>,
+        (names, order): (Vec<String>, Vec<Place>),
         opening: Option<Opening>,
         base: Option<Base>,
         effects: &mut Vec<Effect>,
@@ -316,6 +321,8 @@ impl Jobs {
                 devices: devices.len() as u32,
                 partials: partials.into_iter().map(|kept| kept.sum).collect(),
                 order: if job.spec.unmerged(collection.work) { order } else { Vec::new() },
+                names: if job.spec.given_max() > 0 { names } else { Vec::new() },
+                given: round.given().clone(),
                 population: round.population(),
                 opening,
                 began,
@@ -356,14 +363,14 @@ impl Jobs {
         let Some(job) = self.jobs.get_mut(&id) else { return };
         job.applying = None;
         let event = match result {
-            Ok(Output::Applied { model, before, state, mut totals }) => {
+            Ok(Output::Applied { model, before, state, given, mut totals }) => {
                 let now_at = job.state.round().map_or(0, |round| round.collection().version);
                 totals.ages = job.began.values().map(|version| now_at.saturating_sub(*version)).collect();
                 let line = Line::new(&totals, now.saturating_sub(job.opened_at), now);
                 let outcome = Outcome { accuracy: totals.accuracy() };
                 let bytes = serde_json::to_vec(&line).unwrap_or_default();
                 job.line = line;
-                round::Event::Applied { model, before, state, outcome, line: bytes }
+                round::Event::Applied { model, before, state, given, outcome, line: bytes }
             }
             Ok(_) => return,
             // A sum that cannot be applied however often one tries: the job ends and says why.
@@ -379,4 +386,28 @@ impl Jobs {
         };
         self.round(now, id, event, fleet, effects);
     }
+}
+
+/// Devices that are asked in one message, and the models that some of them are given instead of the version.
+type Part = (Vec<NodeId>, Vec<GivenModel>);
+
+/// All in one, or in as many as their own models need.
+fn in_parts(devices: Vec<NodeId>, own: impl Fn(&NodeId) -> Option<Manifest>) -> Vec<Part> {
+    let mut parts: Vec<Part> = vec![(Vec::new(), Vec::new())];
+    let mut chunks = 0;
+    for device in devices {
+        let given = own(&device).map(|model| GivenModel { device, model });
+        let more = given.as_ref().map_or(0, |given| given.model.chunks() as usize);
+        let full = |(_, given): &Part| given.len() == GIVEN_MAX || chunks + more > GIVEN_CHUNKS_MAX;
+        if given.is_some() && parts.last().is_some_and(full) {
+            parts.push((Vec::new(), Vec::new()));
+            chunks = 0;
+        }
+        chunks += more;
+        if let Some((asked, models)) = parts.last_mut() {
+            asked.push(device);
+            models.extend(given);
+        }
+    }
+    parts
 }
