@@ -128,8 +128,9 @@ fn text_that_is_not_utf8() {
 fn words_of_no_bits() {
     for bad in [0, 65, 255] {
         let mut bytes = open().to_bytes();
-        // The commitment, which is absent, and what is gathered are the last two bytes.
-        *bytes.iter_mut().nth_back(2).unwrap() = bad;
+        // The commitment, which is absent, and what is gathered are two bytes; devices' models are last.
+        let Message::Open { given, .. } = open() else { unreachable!() };
+        *bytes.iter_mut().nth_back(2 + given.to_bytes().len()).unwrap() = bad;
         let why = "1 to 64 bits per word expected";
         assert_eq!(Message::from_bytes(&bytes), Err(DecodeError::Invalid { what: "Open", offset: 0, why }));
     }
