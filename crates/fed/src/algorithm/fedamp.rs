@@ -39,7 +39,7 @@ pub struct FedAmp {
 
 impl Default for FedAmp {
     fn default() -> Self {
-        Self { alpha: 1.0, sigma: 10.0, lambda: 0.1 }
+        Self { alpha: 0.02, sigma: 0.1, lambda: 0.002 }
     }
 }
 
