@@ -9,6 +9,7 @@ use crate::sim_data::{Source, Wanted};
 use crate::traces::SpeedSource;
 use clap::builder::PossibleValuesParser;
 use littoral_fed::algorithm::{AlgorithmSpec, NAMES};
+use littoral_fed::check_in::CheckIn;
 use littoral_node::job::{JobSpec, JobText};
 use littoral_node::work;
 use littoral_sim::attack::{Attack, Kind};
@@ -82,6 +83,12 @@ pub struct Args {
     /// How fast devices are: lognormal:SIGMA, pareto:SHAPE, or a CSV file with `device,speed,…`
     #[arg(long, value_name = "LAW|FILE")]
     pub speeds: Option<SpeedSource>,
+    /// Devices with nothing to do are sent away and come back so often, in milliseconds; without, they stay connected
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1_000..=604_800_000))]
+    pub check_in_ms: Option<u64>,
+    /// An edge that fewer devices come to in a check-in period has them come together; others are spread over it
+    #[arg(long, value_name = "N", requires = "check_in_ms")]
+    pub gather_below: Option<u32>,
     /// Local work costs this much virtual time for each step of training, instead of 300 ms whatever it is: who has more rows
     /// takes longer
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=86_400_000_000))]
@@ -245,7 +252,14 @@ fn field_of(
         Some(SpeedSource::Law(law)) => Some(Arc::new(Speeds::drawn(*law, seed, names()))),
         _ => None,
     };
-    Field { availability, speeds: given.or_else(drawn) }
+    Field { availability, speeds: given.or_else(drawn), check_in: check_in(args) }
+}
+
+/// As `[check_in]` of an edge; a device that did its work stays for an eighth of the period, a minute at most.
+fn check_in(args: &Args) -> CheckIn {
+    let (every_ms, default) = (args.check_in_ms.unwrap_or(0), CheckIn::default());
+    let stay_ms = default.stay_ms.min(every_ms / 8);
+    CheckIn { every_ms, stay_ms, gather_below: args.gather_below.unwrap_or(default.gather_below) }
 }
 
 /// The options that say what devices have and live through, for the command that does the same again.
@@ -255,7 +269,9 @@ fn conditions(args: &Args) -> String {
     let data = [path("data", &args.data), path("labels", &args.labels), path("traces", &args.traces)];
     let speeds = args.speeds.as_ref().map(|speeds| format!(" --speeds {speeds}"));
     let step = args.step_us.map(|step| format!(" --step-us {step}"));
-    data.into_iter().flatten().chain(by).chain(speeds).chain(step).collect()
+    let check_in = args.check_in_ms.map(|every| format!(" --check-in-ms {every}"));
+    let gather = args.gather_below.map(|below| format!(" --gather-below {below}"));
+    data.into_iter().flatten().chain(by).chain(speeds).chain(check_in).chain(gather).chain(step).collect()
 }
 
 /// The job's text, once for each algorithm that is asked for.

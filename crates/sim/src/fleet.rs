@@ -15,6 +15,7 @@ use crate::report::{Outcome, VersionLine};
 use crate::stream::derive;
 use crate::workers::Runner;
 use crate::world::{Boot, Costs, Factory, Load, MachineSpec, Settings, World};
+use littoral_fed::check_in::CheckIn;
 use littoral_fed::roster::{self, Register};
 use littoral_node::job::{JobError, JobSpec};
 use littoral_node::role::cloud::{Cloud, CloudIdentity};
@@ -140,9 +141,23 @@ impl Fleet {
             world.add(MachineSpec { kind, address: name.clone(), name, secret, rows, data, factory })
         };
         let first_row = vec![submitted(&fleet.job_toml)];
-        add(Kind::Cloud, 0, &cloud_keys[0], first_row, Arc::new(NoData), cloud_factory(machines, register));
+        add(
+            Kind::Cloud,
+            0,
+            &cloud_keys[0],
+            first_row,
+            Arc::new(NoData),
+            cloud_factory(machines, register, field.check_in.clone()),
+        );
         for (number, key) in edge_keys.iter().enumerate() {
-            add(Kind::Edge, number, key, Vec::new(), Arc::new(NoData), edge_factory(cloud.clone()));
+            add(
+                Kind::Edge,
+                number,
+                key,
+                Vec::new(),
+                Arc::new(NoData),
+                edge_factory(cloud.clone(), field.check_in.clone()),
+            );
         }
         let mut loads = Vec::with_capacity(fleet.devices);
         for (number, key) in device_keys.iter().enumerate() {
@@ -307,7 +322,7 @@ fn submitted(toml: &str) -> Row {
     Row { key, value: value.to_string().into_bytes() }
 }
 
-fn cloud_factory(machines: Vec<(NodeId, Part, String)>, register: Option<Register>) -> Factory {
+fn cloud_factory(machines: Vec<(NodeId, Part, String)>, register: Option<Register>, check_in: CheckIn) -> Factory {
     Arc::new(move |boot: Boot<'_>| {
         let key = boot.secret.clone();
         let id = key.id();
@@ -324,11 +339,12 @@ fn cloud_factory(machines: Vec<(NodeId, Part, String)>, register: Option<Registe
             cloud.install_machine(*key, *role, name);
         }
         register.iter().for_each(|register| cloud.install_roster(register.clone()));
-        Ok(Box::new(WholeCloud::new(id, boot.address, cloud)) as Box<dyn Role>)
+        let whole = WholeCloud::new(id, boot.address, cloud).checking_in(check_in.clone());
+        Ok(Box::new(whole) as Box<dyn Role>)
     })
 }
 
-fn edge_factory(cloud: Peer) -> Factory {
+fn edge_factory(cloud: Peer, check_in: CheckIn) -> Factory {
     Arc::new(move |boot: Boot<'_>| {
         let identity = EdgeIdentity {
             id: boot.secret.id(),
@@ -337,7 +353,7 @@ fn edge_factory(cloud: Peer) -> Factory {
             replicas: Vec::new(),
             listen: boot.address.into(),
         };
-        Ok(Box::new(Edge::new(identity)) as Box<dyn Role>)
+        Ok(Box::new(Edge::new(identity).checking_in(check_in.clone())) as Box<dyn Role>)
     })
 }
 
@@ -358,6 +374,8 @@ fn device_factory(cloud: NodeId, upstreams: Vec<Peer>, offer: DataOffer, roster:
     })
 }
 
+#[cfg(test)]
+mod check_in_tests;
 #[cfg(test)]
 mod field_tests;
 #[cfg(test)]

@@ -5,6 +5,7 @@ use crate::data::{Sources, limits};
 use crate::job::Conditions;
 use crate::store::{BucketOptions, PgPlace};
 use crate::transport::{Address, AutoOptions, Mode, NodeId, Proxy, ProxyLogin, QuicOptions, TcpOptions};
+use littoral_fed::check_in::CheckIn;
 use littoral_wire::message::{OFFERS_MAX, UPSTREAMS_MAX};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -29,6 +30,7 @@ pub struct CloudConfig {
     pub threads: usize,
     pub log: String,
     pub shared: Shared,
+    pub check_in: CheckIn,
     pub network: Network,
     pub limits: Limits,
 }
@@ -61,6 +63,7 @@ pub struct EdgeConfig {
     pub replicas: Vec<String>,
     pub threads: usize,
     pub log: String,
+    pub check_in: CheckIn,
     pub network: Network,
     pub limits: Limits,
 }
@@ -179,6 +182,7 @@ impl Default for CloudConfig {
             threads: 0,
             log: "info".into(),
             shared: Shared::default(),
+            check_in: CheckIn::default(),
             network: Network::default(),
             limits: Limits::default(),
         }
@@ -219,6 +223,7 @@ impl Default for EdgeConfig {
             replicas: Vec::new(),
             threads: 0,
             log: "info".into(),
+            check_in: CheckIn::default(),
             network: Network::default(),
             limits: Limits::default(),
         }
@@ -273,6 +278,7 @@ impl Config for CloudConfig {
         log(&self.log)?;
         listen(&self.listen, &self.advertise)?;
         self.shared.check()?;
+        check_in(&self.check_in)?;
         self.limits.check()?;
         self.network.check()
     }
@@ -294,9 +300,15 @@ impl Config for EdgeConfig {
             address("cloud", &self.cloud)?;
         }
         self.replicas.iter().try_for_each(|replica| place("replicas", replica))?;
+        check_in(&self.check_in)?;
         self.limits.check()?;
         self.network.check()
     }
+}
+
+fn check_in(check_in: &CheckIn) -> Result<(), Wrong> {
+    let place = |field| if field == "stay_ms" { "check_in.stay_ms" } else { "check_in.every_ms" };
+    check_in.wrong().map_or(Ok(()), |(field, allowed, got)| Err((place(field), allowed, got.to_string())))
 }
 
 impl Config for DeviceConfig {

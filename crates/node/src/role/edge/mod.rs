@@ -8,6 +8,7 @@
 //! something about devices that lie, updates are looked into first: [`inspect`]; and where its rule must see each, nothing is
 //! summed: [`each`].
 
+mod check_in;
 mod clouds;
 mod coded;
 mod desk;
@@ -19,6 +20,7 @@ use super::fetch::Fetch;
 use super::links::{Links, TICK_MS};
 use super::{Effect, Event, LinkId, Millis, Peer, Report, Role, Timer, WorkId};
 use crate::job::Task;
+use check_in::Steering;
 use clouds::Clouds;
 use coded::Coding;
 use desk::{Desk, Relay, Seat};
@@ -103,6 +105,7 @@ pub struct Edge {
     /// Works ordered so far.
     works: u64,
     relay: Relay,
+    steering: Steering,
     upstreams: List<Upstream, UPSTREAMS_MAX>,
 }
 
@@ -122,6 +125,7 @@ impl Edge {
             uploads: BTreeMap::new(),
             works: 0,
             relay: Relay::default(),
+            steering: Steering::default(),
             upstreams: List::default(),
         }
     }
@@ -686,6 +690,7 @@ impl Edge {
             }
             self.tasks_for(device, effects);
         }
+        self.send_idle_away(now, effects);
         let closed: Vec<Incarnation> =
             self.desks.iter().filter(|(_, d)| d.closed && !d.kept()).map(|(i, _)| *i).collect();
         closed.into_iter().for_each(|incarnation| self.hand_in(incarnation, effects));
