@@ -36,7 +36,7 @@ use work::{KINDS, Kind};
 
 const PLACE: &str = "littoral bench replicas";
 /// A job without a new version for so long is lost.
-const LOST_AFTER: Duration = Duration::from_secs(300);
+const LOST_AFTER: Duration = Duration::from_secs(900);
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 #[derive(clap::Args, Debug)]

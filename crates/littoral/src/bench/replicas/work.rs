@@ -59,7 +59,7 @@ model = {{ kind = "mlp", hidden = [{width}] }}
 algorithm = {{ name = "{algorithm}" }}
 local = {{ epochs = 1, batch = 0, optimiser = {{ name = "sgd", learning_rate = 0.05 }} }}
 cohort = {{ target = {target}, min = {min} }}
-rounds = {{ count = {rounds}, deadline_ms = 120000, close_ms = 60000, wait_ms = 1000 }}
+rounds = {{ count = {rounds}, deadline_ms = 600000, close_ms = 60000, wait_ms = 1000 }}
 
 [data]
 set = "{DATA}"
