@@ -8,7 +8,7 @@ use std::time::Instant;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_replica_says_where_a_job_stands() {
-    let rounds = 400;
+    let rounds = 9_000;
     let Some(mut tier) = Tier::start("standing").await else { return };
     let mut asked = operator(tier.replicas[0].at).await.unwrap();
     asked.ask(&Command::JobSubmit { toml: job(rounds) }).await.unwrap_or_else(|e| panic!("{e}; {}", tier.logs()));
@@ -24,7 +24,7 @@ async fn every_replica_says_where_a_job_stands() {
             if job["why"].as_str().unwrap().contains("needs 4 devices") {
                 assert_eq!(
                     (&job["state"], &job["wanted"], &job["rounds"]),
-                    (&"waiting".into(), &4.into(), &400.into())
+                    (&"waiting".into(), &4.into(), &9_000.into())
                 );
                 break;
             }

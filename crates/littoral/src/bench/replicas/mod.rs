@@ -1,8 +1,8 @@
 //! `littoral bench replicas`: replicas of a cloud are killed and started again, at random from a seed, while devices train.
 //!
 //! Replicas over PostgreSQL and a bucket in a folder, edges, and devices with keys, stores and sockets of their own; some of
-//! them have a process of their own, the others share a few. Jobs come three at a time (SCAFFOLD, masked, masked with
-//! noise) until the time is up. Each replica lives for a while, dies by SIGKILL, loses its folder but for the key, and comes
+//! them have a process of their own, the others share a few. Jobs come three at a time (by default SCAFFOLD, masked, masked
+//! with noise) until the time is up. Each replica lives for a while, dies by SIGKILL, loses its folder but for the key, and comes
 //! back after a while; the others do the same, so that now and then none is there. Then the same jobs are run by a cloud of
 //! one process that nobody kills.
 //!
@@ -32,11 +32,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use story::Story;
 use tokio::time::{Instant, sleep, sleep_until};
-use work::{KINDS, Kind};
+use work::Kind;
 
 const PLACE: &str = "littoral bench replicas";
 /// A job without a new version for so long is lost.
 const LOST_AFTER: Duration = Duration::from_secs(900);
+/// Jobs that run side by side.
+const AT_A_TIME: usize = 3;
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 #[derive(clap::Args, Debug)]
@@ -72,6 +74,9 @@ pub struct Args {
     /// A round of more sums than these is added up in shards by all replicas; 0: by its own.
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(0..=1_000))]
     shard_sums: u32,
+    /// Kinds of jobs, by turns. Masks cost devices much more than training does.
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Kind::Plain, Kind::Masked, Kind::Private])]
+    kinds: Vec<Kind>,
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// An empty database of your own, postgres://…; otherwise a server is started.
@@ -105,6 +110,7 @@ pub fn run(args: &Args) -> Result<Report, Failure> {
 struct Job {
     id: JobId,
     kind: Kind,
+    name: String,
     toml: String,
 }
 
@@ -139,14 +145,14 @@ async fn soak(args: &Args, dir: &Path) -> Result<Report, Failure> {
     let mut jobs: Vec<Job> = Vec::new();
     let mut silence = Duration::ZERO;
     while Instant::now() < until {
-        let batch = jobs.len() as u64 / KINDS.len() as u64;
-        for kind in KINDS {
-            let name = format!("{}-{batch}", kind.name());
-            let toml = kind.job(&name, args.devices, args.width, args.rounds, args.seed + batch);
+        for _ in 0..AT_A_TIME {
+            let kind = args.kinds[jobs.len() % args.kinds.len()];
+            let name = format!("{}-{}", kind.name(), jobs.len() + 1);
+            let toml = kind.job(&name, args.devices, args.width, args.rounds, args.seed + jobs.len() as u64);
             let id = JobId(ground.submit(&name, &toml).await?);
-            jobs.push(Job { id, kind, toml });
+            jobs.push(Job { id, kind, name, toml });
         }
-        let last = &jobs[jobs.len() - KINDS.len()..];
+        let last = &jobs[jobs.len() - AT_A_TIME..];
         silence = silence.max(to_the_end(&store, last).await?);
     }
     let (mut kills, mut ended_alone) = (0, 0);
@@ -190,10 +196,9 @@ async fn soak(args: &Args, dir: &Path) -> Result<Report, Failure> {
     let calm_begun = Instant::now();
     let mut calm = Ground::start(&dir.join("calm"), size, None).await?;
     let trained_from = Instant::now();
-    for batch in jobs.chunks(KINDS.len()) {
+    for batch in jobs.chunks(AT_A_TIME) {
         for job in batch {
-            let name = format!("{}-{}", job.kind.name(), (job.id.0 - 1) / KINDS.len() as u64);
-            calm.submit(&name, &job.toml).await?;
+            calm.submit(&job.name, &job.toml).await?;
         }
         for job in batch {
             finished(&calm, job.id).await?;

@@ -1,5 +1,7 @@
 //! What the fleet trains: the devices' rows, and the jobs.
 
+use std::fmt;
+
 /// The data set's name.
 pub const DATA: &str = "tiny";
 
@@ -16,7 +18,7 @@ pub fn rows(device: usize) -> String {
 }
 
 /// How a job's sums are protected.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Kind {
     /// Devices and the cloud keep state (SCAFFOLD): a device that is counted twice, or not, changes every bit.
     Plain,
@@ -26,7 +28,11 @@ pub enum Kind {
     Private,
 }
 
-pub const KINDS: [Kind; 3] = [Kind::Plain, Kind::Masked, Kind::Private];
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
 
 impl Kind {
     pub fn name(self) -> &'static str {
@@ -59,7 +65,7 @@ model = {{ kind = "mlp", hidden = [{width}] }}
 algorithm = {{ name = "{algorithm}" }}
 local = {{ epochs = 1, batch = 0, optimiser = {{ name = "sgd", learning_rate = 0.05 }} }}
 cohort = {{ target = {target}, min = {min} }}
-rounds = {{ count = {rounds}, deadline_ms = 600000, close_ms = 60000, wait_ms = 1000 }}
+rounds = {{ count = {rounds}, deadline_ms = 600000, close_ms = 600000, wait_ms = 1000 }}
 
 [data]
 set = "{DATA}"
@@ -83,7 +89,7 @@ mod tests {
     #[test]
     fn jobs_are_accepted_whatever_the_fleet_is() {
         for devices in [12, 20, 200, 2_000] {
-            for kind in KINDS {
+            for kind in [Kind::Plain, Kind::Masked, Kind::Private] {
                 let toml = kind.job("trial", devices, 16, 6, 1);
                 JobSpec::parse(&toml).unwrap_or_else(|e| panic!("{kind:?}, {devices} devices: {e}"));
             }
