@@ -48,6 +48,7 @@ pub struct Shared {
     /// `host:port` of every replica.
     pub replicas: Vec<String>,
     pub lease_ms: u64,
+    pub shard_sums: usize,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -200,6 +201,7 @@ impl Default for Shared {
             secret_key: String::new(),
             replicas: Vec::new(),
             lease_ms: 5_000,
+            shard_sums: 64,
         }
     }
 }
@@ -207,8 +209,11 @@ impl Default for Shared {
 /// Without what opens the database and the bucket.
 impl fmt::Debug for Shared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { bucket, replicas, lease_ms, .. } = self;
-        write!(f, "Shared {{ bucket: {bucket:?}, replicas: {replicas:?}, lease_ms: {lease_ms} }}")
+        let Self { bucket, replicas, lease_ms, shard_sums, .. } = self;
+        write!(
+            f,
+            "Shared {{ bucket: {bucket:?}, replicas: {replicas:?}, lease_ms: {lease_ms}, shard_sums: {shard_sums} }}"
+        )
     }
 }
 
@@ -375,6 +380,9 @@ impl Shared {
             return Err(("shared.replicas", expected, self.replicas.len().to_string()));
         }
         self.replicas.iter().try_for_each(|replica| place("shared.replicas", replica))?;
+        if self.shard_sums == 1 {
+            return Err(("shared.shard_sums", "at least 2, or 0".into(), "1".into()));
+        }
         at_least("shared.lease_ms", LEASE_MS_MIN, self.lease_ms)
     }
 

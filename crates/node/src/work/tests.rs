@@ -15,6 +15,7 @@ use std::sync::Mutex;
 
 mod examples;
 mod image;
+mod merge;
 mod personal;
 mod private;
 
