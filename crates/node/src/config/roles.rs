@@ -285,7 +285,7 @@ impl Config for CloudConfig {
         self.shared.check()?;
         check_in(&self.check_in)?;
         self.limits.check()?;
-        self.network.check()
+        self.network.check(!self.shared.database.is_empty())
     }
 }
 
@@ -307,7 +307,7 @@ impl Config for EdgeConfig {
         self.replicas.iter().try_for_each(|replica| place("replicas", replica))?;
         check_in(&self.check_in)?;
         self.limits.check()?;
-        self.network.check()
+        self.network.check(!self.replicas.is_empty())
     }
 }
 
@@ -352,7 +352,7 @@ impl Config for DeviceConfig {
             }
             source.check(name).map_err(|e| ("data", format!("{}: {}", e.field, e.allowed), e.value))?;
         }
-        self.network.check()
+        self.network.check(false)
     }
 }
 
@@ -415,7 +415,8 @@ impl DeviceLimits {
 }
 
 impl Network {
-    fn check(&self) -> Result<(), Wrong> {
+    /// `replicas`: the cloud has several, under one key.
+    fn check(&self, replicas: bool) -> Result<(), Wrong> {
         if !self.proxy.is_empty() && self.proxy.rsplit_once(':').is_none_or(|(_, port)| port.parse::<u16>().is_err()) {
             return Err(("network.proxy", "host:port".into(), self.proxy.clone()));
         }
@@ -425,6 +426,10 @@ impl Network {
         }
         if !self.relay.is_empty() && !self.relay.starts_with("http") {
             return Err(("network.relay", "a URL such as https://relay.example".into(), self.relay.clone()));
+        }
+        if replicas && !self.relay.is_empty() {
+            let expected = "none with replicas: they have one key, and a relay tells machines apart by their keys";
+            return Err(("network.relay", expected.into(), self.relay.clone()));
         }
         Ok(())
     }
@@ -579,6 +584,17 @@ mod tests {
             let toml = format!("listen = \"0.0.0.0:7400\"\nadvertise = \"{advertise}\"");
             assert!(CloudConfig::parse(&toml, "c").is_ok(), "{advertise}");
         }
+    }
+
+    #[test]
+    fn replicas_and_a_relay_do_not_go_together() {
+        let relay = "[network]\nrelay = \"https://relay.example\"\n";
+        assert!(EdgeConfig::parse(relay, "e").is_ok() && CloudConfig::parse(relay, "c").is_ok());
+        let shared = "[shared]\ndatabase = \"postgres://a@db.example/a\"\nbucket = \"file:///b\"\n";
+        assert!(CloudConfig::parse(shared, "c").is_ok());
+        assert_eq!(CloudConfig::parse(&format!("{shared}{relay}"), "c").unwrap_err().field, "network.relay");
+        let replicas = "replicas = [\"cloud-1.example:7400\"]\n";
+        assert_eq!(EdgeConfig::parse(&format!("{replicas}{relay}"), "e").unwrap_err().field, "network.relay");
     }
 
     #[test]
