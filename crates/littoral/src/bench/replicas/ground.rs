@@ -283,25 +283,20 @@ impl Ground {
     /// Submits a job once: if the answer is lost, the job is found by its name.
     pub async fn submit(&self, name: &str, toml: &str) -> Result<u64, Failure> {
         let begun = Instant::now();
-        loop {
+        for cloud in self.clouds.iter().cycle() {
             let listed = self.ask(&Order::JobList).await?;
             let jobs = listed["jobs"].as_array().map_or(&[][..], Vec::as_slice);
             if let Some(known) = jobs.iter().find(|job| job["name"] == name).and_then(|job| job["job"].as_u64()) {
                 return Ok(known);
             }
-            for cloud in &self.clouds {
-                match ask_at(&self.operator, cloud, &Order::JobSubmit { toml: toml.to_owned() }).await {
-                    Ok(said) => return Ok(said["job"].as_u64().unwrap_or_default()),
-                    Err(OperatorError::Session(_)) => break,
-                    Err(e) => return Err(e.into()),
-                }
+            match ask_at(&self.operator, cloud, &Order::JobSubmit { toml: toml.to_owned() }).await {
+                Ok(said) => return Ok(said["job"].as_u64().unwrap_or_default()),
+                // What was asked may yet be carried out.
+                Err(OperatorError::Session(_)) if begun.elapsed() < PATIENCE => sleep(AGAIN_AFTER).await,
+                Err(e) => return Err(e.into()),
             }
-            if begun.elapsed() > PATIENCE {
-                return Err(Failure::new("no answer", PLACE, "a job's number", "nothing"));
-            }
-            // What was asked may yet be carried out.
-            sleep(AGAIN_AFTER).await;
         }
+        Err(Failure::new("no answer", PLACE, "a cloud", "none"))
     }
 
     /// Asks all to stop, and waits for it.

@@ -622,11 +622,15 @@ impl Edge {
                 }
             }
             Message::GetChunk { object, index } => {
-                // Devices may fetch models, nothing else.
-                if self.models.get(&object).is_some_and(|m| m.fetch.is_none()) {
-                    effects.push(Effect::SendChunk { link, object, index });
-                } else {
-                    effects.push(Effect::Send { link, message: Message::NoChunk { object, index } });
+                // Devices may fetch models, nothing else. One that rides along is in memory only: who began to fetch it at another
+                // edge goes on here.
+                match self.models.get(&object).filter(|model| model.fetch.is_none()) {
+                    Some(Model { stored: false, inline: Some(bytes), .. }) if index == 0 => {
+                        let Ok(bytes) = Blob::new(bytes.to_vec()) else { return };
+                        effects.push(Effect::Send { link, message: Message::Chunk { object, index, bytes } });
+                    }
+                    Some(_) => effects.push(Effect::SendChunk { link, object, index }),
+                    None => effects.push(Effect::Send { link, message: Message::NoChunk { object, index } }),
                 }
             }
             Message::Chunk { object, index, bytes } => {
