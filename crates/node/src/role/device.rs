@@ -553,10 +553,7 @@ impl Device {
             let id = WorkId(self.next_work);
             self.next_work += 1;
             task.stage = TaskStage::Working(id);
-            // Counted on: should the same collection be worked on anew, it has other noise.
-            let mut subject = collection.to_bytes();
-            id.0.put(&mut subject);
-            let entropy = Entropy::new(self.identity.entropy.draw("noise", &subject));
+            let entropy = self.identity.entropy.of_work(collection, id);
             effects.push(Effect::Work {
                 id,
                 work: Box::new(Work::Local {

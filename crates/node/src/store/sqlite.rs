@@ -64,6 +64,15 @@ impl SqliteStore {
 
     /// As [`Self::open`], for who has taken the directory already.
     pub async fn open_locked(dir: &Path, lock: DirectoryLock) -> Result<Self, StoreError> {
+        Self::of(dir, Some(lock)).await
+    }
+
+    /// Beside the process that has the directory, for rows alone: objects have one owner. What both write, they write under leases.
+    pub async fn open_beside(dir: &Path) -> Result<Self, StoreError> {
+        Self::of(dir, None).await
+    }
+
+    async fn of(dir: &Path, lock: Option<DirectoryLock>) -> Result<Self, StoreError> {
         let objects = Arc::new(FileObjects::open(dir)?);
         let database = Database::open(&dir.join(DATABASE_FILE)).await?;
         let (commands, queue) = mpsc::channel(QUEUE_MAX);
@@ -150,7 +159,8 @@ impl Store for SqliteStore {
 struct Desk {
     database: Database,
     objects: Arc<FileObjects>,
-    lock: DirectoryLock,
+    /// None: another process has the directory.
+    lock: Option<DirectoryLock>,
 }
 
 impl Desk {
