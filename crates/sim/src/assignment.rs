@@ -58,6 +58,9 @@ enum Order {
         model: Manifest,
         before: Chain,
         state: Option<Manifest>,
+        personal: Option<Manifest>,
+        /// What was learnt from which version.
+        learnt: Option<(u64, Manifest)>,
         steps_max: u32,
     },
     Seal {
@@ -72,16 +75,28 @@ impl Assignment {
     /// None: a work of another kind.
     pub fn of(place: Place, work: &Work) -> Option<Self> {
         let order = match work {
-            Work::Local { collection, task, model, before, state, steps_max, device: _, name: _, entropy: _ } => {
-                Order::Local {
-                    collection: *collection,
-                    task: task.clone(),
-                    model: model.clone(),
-                    before: before.clone(),
-                    state: state.clone(),
-                    steps_max: *steps_max,
-                }
-            }
+            Work::Local {
+                collection,
+                task,
+                model,
+                before,
+                state,
+                personal,
+                learnt,
+                steps_max,
+                device: _,
+                name: _,
+                entropy: _,
+            } => Order::Local {
+                collection: *collection,
+                task: task.clone(),
+                model: model.clone(),
+                before: before.clone(),
+                state: state.clone(),
+                personal: personal.clone(),
+                learnt: learnt.clone(),
+                steps_max: *steps_max,
+            },
             Work::Seal { collection, task, learnt, times, name: _, entropy: _ } => {
                 Order::Seal { collection: *collection, task: task.clone(), learnt: learnt.clone(), times: *times }
             }
@@ -95,10 +110,22 @@ impl Assignment {
         let boot = Entropy::new(World::boot_entropy(seed, self.place.node, self.place.life));
         let name = name.to_owned();
         match self.order.clone() {
-            Order::Local { collection, task, model, before, state, steps_max } => {
+            Order::Local { collection, task, model, before, state, personal, learnt, steps_max } => {
                 let entropy = boot.of_work(&collection, self.place.id);
                 let device = World::key(seed, Kind::Device, number).id();
-                Work::Local { collection, task, model, before, state, device, name, steps_max, entropy }
+                Work::Local {
+                    collection,
+                    task,
+                    model,
+                    before,
+                    state,
+                    personal,
+                    learnt,
+                    device,
+                    name,
+                    steps_max,
+                    entropy,
+                }
             }
             Order::Seal { collection, task, learnt, times } => {
                 let entropy = boot.of_work(&collection, self.place.id);
@@ -117,8 +144,9 @@ impl Assignment {
     /// The objects that the work may read.
     pub fn reads(&self) -> Vec<ObjectId> {
         match &self.order {
-            Order::Local { model, before, state, .. } => {
-                before.iter().chain([model]).chain(state).map(Manifest::id).collect()
+            Order::Local { model, before, state, personal, learnt, .. } => {
+                let learnt = learnt.as_ref().map(|(_, learnt)| learnt);
+                before.iter().chain([model]).chain(state).chain(personal).chain(learnt).map(Manifest::id).collect()
             }
             Order::Seal { learnt, .. } => vec![learnt.id()],
         }
@@ -169,13 +197,17 @@ impl Wire for Assignment {
     fn put(&self, out: &mut Vec<u8>) {
         self.place.put(out);
         match &self.order {
-            Order::Local { collection, task, model, before, state, steps_max } => {
+            Order::Local { collection, task, model, before, state, personal, learnt, steps_max } => {
                 0u8.put(out);
                 collection.put(out);
                 put_bytes(task, out);
                 model.put(out);
                 before.put(out);
                 state.put(out);
+                personal.put(out);
+                let (version, learnt) = learnt.clone().unzip();
+                version.put(out);
+                learnt.put(out);
                 steps_max.put(out);
             }
             Order::Seal { collection, task, learnt, times } => {
@@ -200,6 +232,12 @@ impl Wire for Assignment {
                 model: Wire::take(reader)?,
                 before: Wire::take(reader)?,
                 state: Wire::take(reader)?,
+                personal: Wire::take(reader)?,
+                learnt: {
+                    let version: Option<u64> = Wire::take(reader)?;
+                    let learnt: Option<Manifest> = Wire::take(reader)?;
+                    version.zip(learnt)
+                },
                 steps_max: Wire::take(reader)?,
             },
             1 => Order::Seal { collection, task, learnt: Wire::take(reader)?, times: Wire::take(reader)? },
@@ -217,10 +255,12 @@ pub fn result_bytes(result: &Result<Output, WorkFault>, made: &[(Manifest, Vec<u
     let size: usize = made.iter().map(|(_, bytes)| bytes.len() + 256).sum();
     let mut out = Vec::with_capacity(size + 256);
     match result {
-        Ok(Output::Local { update, state, note }) => {
+        Ok(Output::Local { update, state, personal, learnt, note }) => {
             0u8.put(&mut out);
             update.put(&mut out);
             state.put(&mut out);
+            personal.put(&mut out);
+            learnt.put(&mut out);
             put_note(note, &mut out);
         }
         Ok(Output::Prepared { learnt, note }) => {
@@ -249,7 +289,8 @@ pub fn result_of(bytes: &[u8]) -> Result<Finished, DecodeError> {
     let result = match u8::take(reader)? {
         0 => {
             let (update, state) = (Wire::take(reader)?, Wire::take(reader)?);
-            Ok(Output::Local { update, state, note: take_note(reader)? })
+            let (personal, learnt) = (Wire::take(reader)?, Wire::take(reader)?);
+            Ok(Output::Local { update, state, personal, learnt, note: take_note(reader)? })
         }
         1 => Ok(Output::Prepared { learnt: Wire::take(reader)?, note: take_note(reader)? }),
         2 => {
@@ -274,7 +315,7 @@ fn take_object(reader: &mut Reader<'_>) -> Result<(Manifest, Vec<u8>), DecodeErr
 }
 
 fn put_note(note: &LocalNote, out: &mut Vec<u8>) {
-    for number in [note.examples, note.steps, note.mean_loss.to_bits(), note.saturated] {
+    for number in [note.examples, note.steps, note.mean_loss.to_bits(), note.saturated, note.anew.into()] {
         number.put(out);
     }
 }
@@ -285,6 +326,7 @@ fn take_note(reader: &mut Reader<'_>) -> Result<LocalNote, DecodeError> {
         steps: Wire::take(reader)?,
         mean_loss: f64::from_bits(Wire::take(reader)?),
         saturated: Wire::take(reader)?,
+        anew: u64::take(reader)? != 0,
     })
 }
 
@@ -345,6 +387,8 @@ mod tests {
             model: manifest(other(8) as u8),
             before: Chain::new(vec![manifest(9); other(9) as usize]).unwrap(),
             state: (changed == 10).then(|| manifest(10)),
+            personal: (changed == 12).then(|| manifest(12)),
+            learnt: (changed == 13).then(|| (7, manifest(13))),
             device: World::key(2, Kind::Device, 4).id(),
             name: "device-5".into(),
             steps_max: other(11),
@@ -356,8 +400,8 @@ mod tests {
     #[test]
     fn a_key_depends_on_all_that_a_work_depends_on() {
         let run = RunId([1; 32]);
-        let keys: std::collections::BTreeSet<Key> = (0..12).map(|changed| assignment(changed).key(run)).collect();
-        assert_eq!(keys.len(), 12);
+        let keys: std::collections::BTreeSet<Key> = (0..14).map(|changed| assignment(changed).key(run)).collect();
+        assert_eq!(keys.len(), 14);
         assert_eq!(assignment(0).key(run), assignment(99).key(run));
         assert_ne!(assignment(0).key(run), assignment(0).key(RunId([2; 32])));
     }
@@ -371,12 +415,16 @@ mod tests {
         assert_eq!((read.assignments, read.objects[0].bytes.as_slice()), (batch.assignments, &[0; 9][..]));
         assert!((0..bytes.len()).all(|end| Batch::from_bytes(&bytes[..end]).is_err()));
 
-        let note = LocalNote { examples: 3, steps: 4, mean_loss: 0.1, saturated: 5 };
+        let note = LocalNote { examples: 3, steps: 4, mean_loss: 0.1, saturated: 5, anew: true };
         let update = manifest(2);
-        let result = Ok(Output::Local { update: update.clone(), state: None, note });
+        let (personal, learnt) = (Some(update.clone()), None);
+        let result = Ok(Output::Local { update: update.clone(), state: None, personal, learnt, note });
         let bytes = result_bytes(&result, &[(update.clone(), vec![2; 9])]).unwrap();
         let (read, made) = result_of(&bytes).unwrap();
-        assert!(matches!(read, Ok(Output::Local { update: u, state: None, note: n }) if u == update && n == note));
+        let Ok(Output::Local { update: u, state: None, personal: Some(own), learnt: None, note: n }) = read else {
+            panic!("{read:?}");
+        };
+        assert_eq!((&u, &own, n), (&update, &update, note));
         assert_eq!(made, [(update, vec![2; 9])]);
         assert!((0..bytes.len()).all(|end| result_of(&bytes[..end]).is_err()));
         assert!(result_bytes(&Err(WorkFault::Failed("a full disk".into())), &[]).is_none());

@@ -18,7 +18,10 @@ const COMPANY: [(&str, &str); 10] = [
     ("masked", "secure_aggregation = { adversary = 0.2 }"),
     ("masked by edges", "secure_aggregation = { groups = \"per_edge\", adversary = 0, dropout = 0.34, group_min = 2 }"),
     ("late", LATE),
-    ("late and masked", "secure_aggregation = { adversary = 0.2 }\npace = { pool = 10, dispatch = 1, staleness_max = 5 }"),
+    (
+        "late and masked",
+        "secure_aggregation = { adversary = 0.2 }\npace = { pool = 10, dispatch = 1, staleness_max = 5 }",
+    ),
     ("trimmed", "robust = { rule = \"trimmed_mean\", trim = 1 }"),
     ("chosen by Krum", "robust = { rule = \"krum\", byzantine = 1 }"),
     ("median and masked", "secure_aggregation = { adversary = 0.2 }\nrobust = { rule = \"geometric_median\" }"),
