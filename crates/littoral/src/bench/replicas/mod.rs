@@ -32,7 +32,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use story::Story;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep};
 use work::Kind;
 
 const PLACE: &str = "littoral bench replicas";
@@ -138,10 +139,11 @@ async fn soak(args: &Args, dir: &Path) -> Result<Report, Failure> {
 
     let begun = Instant::now();
     let until = begun + Duration::from_secs(args.seconds.into());
+    let (tell_over, over) = watch::channel(false);
     let mut killers = Vec::new();
     for (number, replica) in ground.replicas.drain(..).enumerate() {
         let draws = Draws(args.seed.wrapping_mul(1_000_003).wrapping_add(number as u64));
-        killers.push(tokio::spawn(torment(replica, draws, args.lives_ms, args.gone_ms, until)));
+        killers.push(tokio::spawn(torment(replica, draws, args.lives_ms, args.gone_ms, until, over.clone())));
     }
     let mut jobs: Vec<Job> = Vec::new();
     let mut silence = Duration::ZERO;
@@ -156,6 +158,7 @@ async fn soak(args: &Args, dir: &Path) -> Result<Report, Failure> {
         let last = &jobs[jobs.len() - AT_A_TIME..];
         silence = silence.max(to_the_end(&store, last).await?);
     }
+    tell_over.send_replace(true);
     let (mut kills, mut ended_alone) = (0, 0);
     for killer in killers {
         let (replica, tormented) = killer.await.map_err(|e| broken(&e))??;
@@ -277,27 +280,28 @@ struct Tormented {
     ended: u32,
 }
 
-/// Kills a replica and starts it again until `until`; it lives at last. One that ends by itself is started again, as a
-/// supervisor would.
+/// Kills a replica and starts it again until `until`. One that ends by itself is started again, as a supervisor would, until
+/// `over`.
 async fn torment(
     mut replica: Replica,
     mut draws: Draws,
     lives_ms: u64,
     gone_ms: u64,
     until: Instant,
+    over: watch::Receiver<bool>,
 ) -> Result<(Replica, Tormented), Failure> {
     let mut tormented = Tormented::default();
     loop {
         let dies_at = Instant::now() + Duration::from_millis(lives_ms / 4 + draws.below(lives_ms * 3 / 4 + 1));
-        while Instant::now() < dies_at.min(until) {
-            sleep_until(dies_at.min(until).min(Instant::now() + LOOK_EVERY)).await;
+        while Instant::now() < dies_at || dies_at >= until {
+            if *over.borrow() {
+                return Ok((replica, tormented));
+            }
             if replica.ended() {
                 tormented.ended += 1;
                 replica.start()?;
             }
-        }
-        if Instant::now() >= until {
-            return Ok((replica, tormented));
+            sleep(LOOK_EVERY).await;
         }
         replica.kill().await?;
         tormented.kills += 1;
