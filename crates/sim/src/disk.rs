@@ -402,7 +402,9 @@ impl Objects for Shelf {
         if self.full {
             return Err(ObjectFault::Disk("the disk is full".into()));
         }
-        Ok(Box::new(ShelfWriter { shelf: self, bytes: Vec::new() }))
+        // What is made is mostly as big as what is read: room for it at once, so that it is not moved as it grows.
+        let room = self.objects.values().map(|content| content.bytes.len()).max().unwrap_or(0);
+        Ok(Box::new(ShelfWriter { shelf: self, bytes: Vec::with_capacity(room + room / 16) }))
     }
 }
 
@@ -417,7 +419,10 @@ impl ObjectWriter for ShelfWriter<'_> {
         Ok(())
     }
 
-    fn finish(self: Box<Self>) -> Result<Manifest, ObjectFault> {
+    fn finish(mut self: Box<Self>) -> Result<Manifest, ObjectFault> {
+        if self.bytes.len() < self.bytes.capacity() / 2 {
+            self.bytes.shrink_to_fit();
+        }
         let manifest = Manifest::of(&self.bytes).map_err(|e| ObjectFault::Disk(e.to_string()))?;
         let mut made = self.shelf.made.lock().unwrap_or_else(PoisonError::into_inner);
         made.push((manifest.clone(), self.bytes));
