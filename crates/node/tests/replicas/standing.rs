@@ -21,7 +21,8 @@ async fn every_replica_says_where_a_job_stands() {
             let listed = asked.ask(&Command::JobList).await.unwrap();
             let job = &listed["jobs"][0];
             assert_ne!(job["state"], "elsewhere");
-            if job["why"].as_str().unwrap().contains("needs 4 devices") {
+            // One that was told by another replica may not have heard of it yet.
+            if job["why"].as_str().is_some_and(|why| why.contains("needs 4 devices")) {
                 assert_eq!(
                     (&job["state"], &job["wanted"], &job["rounds"]),
                     (&"waiting".into(), &4.into(), &9_000.into())

@@ -6,7 +6,7 @@
 
 use super::Edge;
 use super::desk::Seat;
-use crate::job::{EVALUATION_WHOLES, JobSpec, Task};
+use crate::job::{JobSpec, Task};
 use crate::role::Effect;
 use littoral_fed::open::open_header;
 use littoral_fed::robust::inspect::{Inspection, Malformed};
@@ -70,8 +70,8 @@ impl Rules {
         let header = inspection.finish()?;
         // One that cannot be read has a weight that was refused before.
         let Ok(told) = open_header(self.spec.plan(self.work), 1, &header) else { return Ok(()) };
-        let own = told.wholes.len().saturating_sub(EVALUATION_WHOLES);
-        let [rows, correct, _] = told.wholes[own..] else { return Ok(()) };
+        let own = told.wholes.len().saturating_sub(self.spec.evaluation_wholes(self.work));
+        let [rows, correct, ..] = told.wholes[own..] else { return Ok(()) };
         let counts = |what, most: i128, got: i128| match (0..=most).contains(&got) {
             true => Ok(()),
             false => Err(Malformed::Counts { what, allowed: format!("0 to {most}"), got }),
