@@ -63,7 +63,7 @@ impl CheckIn {
         hash.update(b"littoral/check-in\0").update(&device.0).update(&now.to_le_bytes());
         let mut draw = [0; 8];
         hash.finalize_xof().fill(&mut draw);
-        period / 2 + (u128::from(u64::from_le_bytes(draw)) * u128::from(period) >> 64) as u64
+        period / 2 + ((u128::from(u64::from_le_bytes(draw)) * u128::from(period)) >> 64) as u64
     }
 }
 

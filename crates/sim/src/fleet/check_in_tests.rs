@@ -8,7 +8,7 @@ use littoral_node::role::Millis;
 use littoral_wire::Message;
 use std::sync::Mutex;
 
-const ROUNDS: u64 = 120;
+const ROUNDS: u64 = 500;
 
 /// Virtual seconds at which devices were sent away and came.
 #[derive(Clone, Default)]
