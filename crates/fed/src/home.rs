@@ -112,6 +112,11 @@ impl Home {
         gather(&self.shared(), whole)
     }
 
+    /// The same of a vector that is not needed any more.
+    pub fn into_shared(&self, whole: Vec<f32>) -> Vec<f32> {
+        if self.is_empty() { whole } else { self.shared_of(&whole) }
+    }
+
     /// Both parts as one vector again.
     pub fn whole(&self, shared: &[f32], own: &[f32]) -> Result<Vec<f32>, HomeError> {
         let expect = |what, expected, got| match expected == got {

@@ -18,6 +18,7 @@
 
 pub mod aggregate;
 pub mod algorithm;
+pub mod check_in;
 pub mod compress;
 pub mod distribution;
 pub mod dp;

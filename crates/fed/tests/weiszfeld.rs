@@ -1,5 +1,6 @@
 //! The geometric median by sums: the same points as by hand, and a model that one bad device cannot drag away.
 
+#[allow(dead_code)] // Not all of it is used here.
 mod fleet;
 
 use fleet::{Fleet, Quadratic};

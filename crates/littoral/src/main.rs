@@ -27,6 +27,8 @@ mod serve;
 mod serve_cmd;
 mod sim_cmd;
 mod sim_data;
+mod sim_dir;
+mod sim_progress;
 mod sites;
 mod sources;
 mod sweep;

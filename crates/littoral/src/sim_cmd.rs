@@ -6,9 +6,12 @@ use crate::partition::by::{By, one_split};
 use crate::partition::source::DataSource;
 use crate::pending::Pending;
 use crate::sim_data::{Source, Wanted};
+use crate::sim_dir::{self, Data, Lies, SimDir, Simulation};
+use crate::sim_progress::Progress;
 use crate::traces::SpeedSource;
 use clap::builder::PossibleValuesParser;
 use littoral_fed::algorithm::{AlgorithmSpec, NAMES};
+use littoral_fed::check_in::CheckIn;
 use littoral_node::job::{JobSpec, JobText};
 use littoral_node::work;
 use littoral_sim::attack::{Attack, Kind};
@@ -19,7 +22,7 @@ use littoral_sim::report::{Outcome, accuracy_by_time_svg, accuracy_svg, csv, rep
 use littoral_sim::world::Costs;
 use serde_json::json;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -30,7 +33,8 @@ pub const LIMIT_MS: u64 = 7 * 86_400_000;
 #[derive(clap::Args, Debug)]
 pub struct Args {
     /// A job, as `littoral job submit` takes it.
-    pub job: PathBuf,
+    #[arg(required_unless_present = "join")]
+    job: Option<PathBuf>,
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub devices: u32,
     /// 0: devices come straight to the cloud.
@@ -82,6 +86,12 @@ pub struct Args {
     /// How fast devices are: lognormal:SIGMA, pareto:SHAPE, or a CSV file with `device,speed,…`
     #[arg(long, value_name = "LAW|FILE")]
     pub speeds: Option<SpeedSource>,
+    /// Devices with nothing to do are sent away and come back so often, in milliseconds; without, they stay connected
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1_000..=604_800_000))]
+    pub check_in_ms: Option<u64>,
+    /// An edge that fewer devices come to in a check-in period has them come together; others are spread over it
+    #[arg(long, value_name = "N", requires = "check_in_ms")]
+    pub gather_below: Option<u32>,
     /// Local work costs this much virtual time for each step of training, instead of 300 ms whatever it is: who has more rows
     /// takes longer
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=86_400_000_000))]
@@ -91,6 +101,23 @@ pub struct Args {
     pub target: Option<f64>,
     #[arg(from_global)]
     pub json: bool,
+    /// Tell on stderr how far it is, once a second if that is no terminal
+    #[arg(long)]
+    pub progress: bool,
+    /// Keep what devices compute in this folder: run again after a crash, it is read instead of computed; and processes may
+    /// --join
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["sweep", "algorithms", "fleet"])]
+    pub dir: Option<PathBuf>,
+    /// Meet helpers in a database and a bucket instead of the folder: a TOML file with the `[shared]` of a cloud's configuration
+    #[arg(long, value_name = "FILE", requires = "dir")]
+    pub shared: Option<PathBuf>,
+    /// Begin when so many processes have joined
+    #[arg(long, value_name = "N", default_value_t = 0, requires = "dir")]
+    pub helpers: u32,
+    /// Help a simulation that runs elsewhere, until it is over: its --dir, or a copy of its --shared. Other options but --threads,
+    /// and --data if it is elsewhere here, are the simulation's
+    #[arg(long, value_name = "DIR|FILE", conflicts_with_all = ["job", "dir", "sweep", "fleet"])]
+    pub join: Option<PathBuf>,
     /// Write each version's line here.
     #[arg(long, value_name = "FILE")]
     pub csv: Option<PathBuf>,
@@ -112,6 +139,13 @@ pub struct Args {
     pub over: String,
 }
 
+impl Args {
+    /// Empty only where a simulation is joined.
+    pub fn job(&self) -> &Path {
+        self.job.as_deref().unwrap_or(Path::new(""))
+    }
+}
+
 pub fn run(args: Args) -> Result<(), Failure> {
     if !(0.0..1.0).contains(&args.attackers) {
         return Err(Failure::usage("--attackers", "a fraction of at least 0 and below 1", args.attackers));
@@ -122,7 +156,14 @@ pub fn run(args: Args) -> Result<(), Failure> {
     if let Some(grid) = &args.sweep {
         return crate::sweep::run(&args, grid);
     }
-    let (job, text) = crate::job::read_job(&args.job)?;
+    let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
+    let threads = if args.threads == 0 { cores } else { args.threads.into() };
+    // Updates and models come and go by the thousand.
+    crate::bench::machine::keep_freed_memory();
+    if let Some(place) = &args.join {
+        return sim_dir::join(place, args.data.as_deref(), args.labels.as_deref(), threads, args.json);
+    }
+    let (job, text) = crate::job::read_job(args.job())?;
     let jobs = jobs(&args, &job, text)?;
     let faults = Faults::profile(&args.faults).unwrap_or_default();
     let attack = args.attack.as_deref().and_then(Kind::named);
@@ -147,11 +188,10 @@ pub fn run(args: Args) -> Result<(), Failure> {
     let given_speeds = args.speeds.as_ref().map(SpeedSource::read).transpose()?.flatten().map(Arc::new);
     let table_file = args.csv.as_deref().map(Pending::at).transpose()?;
     let curve_file = args.svg.as_deref().map(Pending::at).transpose()?;
-    let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
-    let threads = if args.threads == 0 { cores } else { args.threads.into() };
     // The last seed of all is followed by the first.
     let seeds = (0..args.seeds).map(|n| args.seed.wrapping_add(n));
     let runs: Vec<(u64, &str)> = seeds.flat_map(|seed| jobs.iter().map(move |job| (seed, job.as_str()))).collect();
+    let dir = args.dir.as_deref().map(|dir| sim_dir_of(&args, dir, &jobs, devices)).transpose()?;
     let one = |(seed, toml): (u64, &str), threads: usize, quiet: bool| -> Result<Outcome, Failure> {
         let started = Instant::now();
         let spec = FleetSpec {
@@ -169,17 +209,21 @@ pub fn run(args: Args) -> Result<(), Failure> {
             limit_ms: LIMIT_MS,
         };
         let field = field_of(&args, seed, devices, &names, availability.clone(), given_speeds.clone());
-        let outcome = Fleet::among(spec, &field, attack.as_ref())?.run(&mut |line| {
-            if !quiet {
-                let accuracy = line.line.accuracy.map(|a| format!(" · accuracy {a:.4}")).unwrap_or_default();
-                let loss = line.line.train_loss.map(|l| format!(" · loss {l:.4}")).unwrap_or_default();
-                output::talk(&format!("version {} · {} devices{loss}{accuracy}", line.version, line.line.devices));
-            }
-        });
+        let mut fleet = Fleet::among(spec, &field, attack.as_ref())?;
+        if let Some(dir) = &dir {
+            dir.take_part(&mut fleet);
+        }
+        let lender = fleet.lender();
+        let mut progress = (!quiet).then(|| Progress::new(&fleet, job.settings(), args.progress));
+        let outcome = fleet.run(&mut |line| progress.iter_mut().for_each(|progress| progress.version(line)));
+        drop(progress);
         let outcome = Outcome { target: args.target.or(job.settings().target_accuracy), ..outcome };
         let elapsed_s = started.elapsed().as_secs_f64();
         if args.json {
             let mut object = outcome.json(elapsed_s, peak_rss_mb());
+            if dir.is_some() {
+                object["works"] = sim_dir::tally(lender.tally());
+            }
             if runs.len() > 1
                 && let Some(fields) = object.as_object_mut()
             {
@@ -195,7 +239,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
                 Some(folder) => format!("--fleet {}", folder.display()),
                 None => format!("--devices {devices}"),
             } + &conditions(&args);
-            let again = replay_command(&args.job.display().to_string(), &who, edges, seed, &args.faults);
+            let again = replay_command(&args.job().display().to_string(), &who, edges, seed, &args.faults);
             let lies = attack.map(|Attack { kind, share, strength }| {
                 let strength = strength.map(|strength| format!(" --attack-strength {strength}"));
                 format!(" --attack {} --attackers {share}{}", kind.name(), strength.unwrap_or_default())
@@ -210,6 +254,9 @@ pub fn run(args: Args) -> Result<(), Failure> {
         // Many runs: side by side, one thread each.
         many => side_by_side(many, threads, |run| one(run, 1, true))?,
     };
+    if let Some(dir) = dir {
+        dir.close();
+    }
     if runs.len() > 1 && args.json {
         output::object(&json!({"summary": summary(&outcomes, &job, started.elapsed().as_secs_f64())}));
     }
@@ -226,6 +273,27 @@ pub fn run(args: Args) -> Result<(), Failure> {
         std::process::exit(1);
     }
     Ok(())
+}
+
+/// The folder of this simulation.
+fn sim_dir_of(args: &Args, dir: &Path, jobs: &[String], devices: usize) -> Result<SimDir, Failure> {
+    let [job] = jobs else { return Err(Failure::usage("--dir", "one job", jobs.len())) };
+    if args.seeds != 1 {
+        return Err(Failure::usage("--dir", "one seed", args.seeds).hint("give each seed a folder of its own"));
+    }
+    let lies = |kind: &String| Lies { kind: kind.clone(), share: args.attackers, strength: args.attack_strength };
+    let simulation = Simulation {
+        build: sim_dir::build()?,
+        job: job.clone(),
+        seed: args.seed,
+        devices,
+        edges: args.edges as usize,
+        rows: args.rows as usize,
+        data: args.data.as_deref().map(|path| Data::at(path, args.labels.as_deref())).transpose()?,
+        by: args.by.iter().map(By::to_string).collect(),
+        attack: args.attack.as_ref().map(lies),
+    };
+    SimDir::open(dir, simulation, args.shared.as_deref(), args.helpers)
 }
 
 /// When and how fast devices are in this run. Drawn speeds follow from the run's seed.
@@ -245,7 +313,14 @@ fn field_of(
         Some(SpeedSource::Law(law)) => Some(Arc::new(Speeds::drawn(*law, seed, names()))),
         _ => None,
     };
-    Field { availability, speeds: given.or_else(drawn) }
+    Field { availability, speeds: given.or_else(drawn), check_in: check_in(args) }
+}
+
+/// As `[check_in]` of an edge; a device that did its work stays for an eighth of the period, a minute at most.
+fn check_in(args: &Args) -> CheckIn {
+    let (every_ms, default) = (args.check_in_ms.unwrap_or(0), CheckIn::default());
+    let stay_ms = default.stay_ms.min(every_ms / 8);
+    CheckIn { every_ms, stay_ms, gather_below: args.gather_below.unwrap_or(default.gather_below) }
 }
 
 /// The options that say what devices have and live through, for the command that does the same again.
@@ -255,7 +330,9 @@ fn conditions(args: &Args) -> String {
     let data = [path("data", &args.data), path("labels", &args.labels), path("traces", &args.traces)];
     let speeds = args.speeds.as_ref().map(|speeds| format!(" --speeds {speeds}"));
     let step = args.step_us.map(|step| format!(" --step-us {step}"));
-    data.into_iter().flatten().chain(by).chain(speeds).chain(step).collect()
+    let check_in = args.check_in_ms.map(|every| format!(" --check-in-ms {every}"));
+    let gather = args.gather_below.map(|below| format!(" --gather-below {below}"));
+    data.into_iter().flatten().chain(by).chain(speeds).chain(check_in).chain(gather).chain(step).collect()
 }
 
 /// The job's text, once for each algorithm that is asked for.

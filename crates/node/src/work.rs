@@ -11,6 +11,7 @@ mod given;
 mod image;
 mod learnt;
 mod local;
+mod merge;
 mod personal;
 mod private;
 mod robust;
@@ -85,6 +86,14 @@ pub enum Work {
         /// Each one's object and its bytes.
         updates: Vec<(ObjectId, u64)>,
     },
+    /// Sums of one collection as one: a part of `Apply`, done before it.
+    Merge {
+        /// Of a word.
+        bits: u32,
+        /// Of each sum: whole groups of words.
+        bytes: u64,
+        sums: Vec<ObjectId>,
+    },
     /// Merge partials and take the algorithm's cloud half, chunk by chunk.
     Apply {
         spec: Arc<JobSpec>,
@@ -140,6 +149,9 @@ pub enum Output {
     },
     Bundled {
         list: Manifest,
+    },
+    Merged {
+        sum: Manifest,
     },
     Applied {
         model: Manifest,
@@ -269,6 +281,7 @@ pub fn run(work: &Work, objects: &dyn Objects, data: &dyn LocalData) -> Result<O
         Work::Mask { collection, plain, masks } => local::mask(*collection, plain, masks, objects),
         Work::Initial { spec } => apply::initial(spec, objects),
         Work::Bundle { updates } => bundle::run(updates, objects),
+        Work::Merge { bits, bytes, sums } => merge::run(*bits, *bytes, sums, objects),
         Work::Apply {
             spec,
             collection,

@@ -9,11 +9,12 @@ use littoral_node::role::fetch::Fetch;
 use littoral_node::role::{
     Effect, Event, LinkId, Millis, Peer, Report, Role, Row, RowKey, Table, Timer, WorkId, Write,
 };
-use littoral_node::store::{FileObjects, Lease, SqliteStore, Store, StoreError, StoreFuture};
+use littoral_node::store::{FileObjects, Lease, Shard, ShardLease, SqliteStore, Store, StoreError, StoreFuture};
 use littoral_node::transport::{Address, Identity, QuicOptions, QuicTransport, TcpOptions, TcpTransport, Transport};
 use littoral_node::work::{LocalData, Output, Rows, Work};
 use littoral_tensor::quant::KERNELS;
 use littoral_wire::hello::{Hello, PROTOCOL};
+use littoral_wire::message::Collection;
 use littoral_wire::object::{CHUNK_BYTES, Manifest};
 use littoral_wire::{JobId, Message, NodeId, ObjectId};
 use std::collections::{BTreeMap, BTreeSet};
@@ -75,6 +76,30 @@ impl Store for Gated {
 
     fn renew<'a>(&'a self, lease: &'a Lease, _: Millis, _: u64) -> StoreFuture<'a, Lease> {
         Box::pin(async { Ok(lease.clone()) })
+    }
+
+    fn offer_shards(&self, _: Vec<Shard>, _: Vec<Lease>) -> StoreFuture<'_, ()> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn take_shard<'a>(&'a self, _: &'a str, _: Millis, _: u64) -> StoreFuture<'a, Option<ShardLease>> {
+        Box::pin(async { Ok(None) })
+    }
+
+    fn renew_shard<'a>(&'a self, lease: &'a ShardLease, _: Millis, _: u64) -> StoreFuture<'a, ShardLease> {
+        Box::pin(async { Ok(lease.clone()) })
+    }
+
+    fn close_shard<'a>(&'a self, _: &'a ShardLease, _: Manifest) -> StoreFuture<'a, ()> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn shards(&self, _: Collection) -> StoreFuture<'_, Vec<Shard>> {
+        Box::pin(async { Ok(Vec::new()) })
+    }
+
+    fn forget_shards(&self, _: JobId, _: Vec<Lease>) -> StoreFuture<'_, ()> {
+        Box::pin(async { Ok(()) })
     }
 }
 

@@ -92,6 +92,25 @@ fn a_device_is_told_its_task_once_over_each_link() {
     assert_eq!(arrive(&mut edge, 8), ["Task"]);
 }
 
+/// It began to fetch the model at another edge, which had it on disk; it asks here for the rest.
+#[test]
+fn a_model_that_rides_along_is_there_for_who_asks_for_it() {
+    let mut edge = edge_with_a_cloud();
+    let device = NodeId([3; 32]);
+    step(&mut edge, 1, Event::Connected { link: LinkId(7), peer: device, dialled: false, kernels: Default::default() });
+    let attach = Message::Attach { name: "ward".into(), data: List::default(), held: List::default() };
+    step(&mut edge, 1, Event::Received { link: LinkId(7), message: attach });
+    let model = Manifest::of(b"small").unwrap();
+    step(&mut edge, 2, open(&model, Some(b"small"), vec![Asked { device, counted: 0, effort: Effort::Job }]));
+    let ask = Message::GetChunk { object: model.id(), index: 0 };
+    let effects = step(&mut edge, 3, Event::Received { link: LinkId(7), message: ask });
+    let bytes = effects.iter().find_map(|effect| match effect {
+        Effect::Send { link: LinkId(7), message: Message::Chunk { bytes, .. } } => Some(bytes.to_vec()),
+        _ => None,
+    });
+    assert_eq!(bytes.as_deref(), Some(&b"small"[..]), "{effects:?}");
+}
+
 /// Steps of secure aggregation are passed on for devices that are asked here, or that come with something sealed; a bounded
 /// number of them, and only those that go up. A device that floods the edge does not flood the cloud.
 #[test]

@@ -14,10 +14,15 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Connection};
 use std::path::Path;
 
 /// By schema, from 1.
-const SQLITE: [&str; 3] =
-    [include_str!("schemas/sqlite-1.sql"), include_str!("schemas/sqlite-2.sql"), include_str!("schemas/sqlite-3.sql")];
+const SQLITE: [&str; 4] = [
+    include_str!("schemas/sqlite-1.sql"),
+    include_str!("schemas/sqlite-2.sql"),
+    include_str!("schemas/sqlite-3.sql"),
+    include_str!("schemas/sqlite-4.sql"),
+];
 /// The first that was released on PostgreSQL has the number of SQLite's at that time.
-const POSTGRES: [(i64, &str); 1] = [(3, include_str!("schemas/postgres-3.sql"))];
+const POSTGRES: [(i64, &str); 2] =
+    [(3, include_str!("schemas/postgres-3.sql")), (4, include_str!("schemas/postgres-4.sql"))];
 
 async fn sqlite(path: &Path, sql: &str) {
     let mut connection =
@@ -26,10 +31,10 @@ async fn sqlite(path: &Path, sql: &str) {
     connection.close().await.unwrap();
 }
 
-/// What the fixtures hold: schema 3 has two tables more.
+/// What the fixtures hold: schema 3 has two tables more, schema 4 one.
 fn check(rows: &[Row], schema: i64) {
     let of = |table: Table| rows.iter().filter(|row| row.key.table == table).collect::<Vec<_>>();
-    assert_eq!(rows.len(), if schema < 3 { 10 } else { 12 });
+    assert_eq!(rows.len(), [10, 10, 12, 13][schema as usize - 1]);
     let node = of(Table::Node)[0];
     assert_eq!((node.key.job, node.key.item.as_slice()), (JobId(0), &[1; 32][..]));
     assert!(node.value.starts_with(br#"{"role":"device","name":"ward-7""#));
@@ -40,6 +45,7 @@ fn check(rows: &[Row], schema: i64) {
     assert_eq!(of(Table::Channel)[0].key.version, 5);
     assert_eq!(of(Table::Roster).len(), usize::from(schema >= 3));
     assert_eq!(of(Table::Ledger).len(), usize::from(schema >= 3));
+    assert_eq!(of(Table::Status).len(), usize::from(schema >= 4));
 }
 
 #[tokio::test]

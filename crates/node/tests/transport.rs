@@ -281,3 +281,34 @@ async fn a_drained_queue_arrives_and_ends(world: &World) {
     assert!(receiver.recv().await.unwrap().is_none());
     draining.await.unwrap().unwrap();
 }
+
+/// The replicas of a cloud have one key. Whoever dials an address gets the machine that is there, whatever other addresses of that
+/// key it knows and has connections to.
+async fn one_key_at_three_addresses(kind: Kind) {
+    let (server, client) = (identity(1), identity(2));
+    let replicas = [kind.listen(&server).await, kind.listen(&server).await, kind.listen(&server).await];
+    let dialler = kind.dialler(&client).await;
+    let mut held = Vec::new();
+    for _ in 0..3 {
+        for replica in &replicas {
+            let address = &replica.local_addresses()[0];
+            let (near, far) = tokio::join!(dialler.connect(address), timeout(PROMPT, replica.accept()));
+            let (near, far) = (near.unwrap(), far.expect("the one that was dialled").unwrap());
+            assert_eq!((near.peer(), near.kind()), (server.id(), kind.name()));
+            held.push((near, far));
+        }
+    }
+    // Ends that are apart still belong together.
+    for (index, (near, far)) in held.into_iter().enumerate() {
+        let ((sender, receiver), far) = (near.split(), tokio::spawn(echo(far)));
+        assert_eq!(ask(sender, receiver, index as u32).await, index as u32);
+        far.await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn replicas_of_one_key_are_apart() {
+    for kind in [Kind::Tcp, Kind::Quic, Kind::Auto] {
+        timeout(LIMIT, one_key_at_three_addresses(kind)).await.expect("no hang");
+    }
+}

@@ -10,8 +10,8 @@ use littoral_node::role::{Row, RowKey, Table, Write};
 use littoral_node::work::{ObjectFault, ObjectWriter, Objects};
 use littoral_wire::object::Manifest;
 use littoral_wire::{JobId, ObjectId};
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 /// A whole object.
 #[derive(Debug)]
@@ -21,6 +21,12 @@ pub struct Content {
     pub bytes: Vec<u8>,
     /// Bits have flipped since: whoever reads finds that a hash does not fit. Nobody but checkers sees `bytes` then.
     damaged: bool,
+}
+
+impl Content {
+    pub fn new(manifest: Manifest, bytes: Vec<u8>) -> Self {
+        Self { manifest, bytes, damaged: false }
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -33,8 +39,48 @@ struct Whole {
 #[derive(Debug)]
 struct Spool {
     manifest: Manifest,
-    bytes: Vec<u8>,
+    body: Body,
     chunks: Vec<Chunk>,
+}
+
+#[derive(Debug)]
+enum Body {
+    /// Another machine has it whole: what arrives is compared with that, and takes no room of its own.
+    Known(Arc<Content>),
+    Own(Vec<u8>),
+}
+
+impl Body {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Known(content) => &content.bytes,
+            Self::Own(bytes) => bytes,
+        }
+    }
+}
+
+/// The whole objects of all machines, so that a model which a thousand devices have is in memory once.
+#[derive(Debug, Default)]
+pub struct Library {
+    contents: HashMap<ObjectId, Weak<Content>>,
+    /// Entries when those of objects that are gone were last taken out.
+    swept: usize,
+}
+
+impl Library {
+    fn find(&self, object: ObjectId) -> Option<Arc<Content>> {
+        self.contents.get(&object)?.upgrade().filter(|content| !content.damaged)
+    }
+
+    pub fn add(&mut self, object: ObjectId, disk: &Disk) {
+        if let Some(content) = disk.content(object).filter(|content| !content.damaged) {
+            self.contents.insert(object, Arc::downgrade(content));
+        }
+        if self.contents.len() > 2 * self.swept + 1_000 {
+            self.contents.retain(|_, content| content.strong_count() > 0);
+            self.swept = self.contents.len();
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,7 +166,7 @@ impl Disk {
     }
 
     /// Chunks that are missing, ascending; none if the object is whole.
-    pub fn begin(&mut self, manifest: Manifest) -> (ObjectId, Vec<u32>) {
+    pub fn begin(&mut self, manifest: Manifest, library: &Library) -> (ObjectId, Vec<u32>) {
         let object = manifest.id();
         if let Some(whole) = self.whole.get(&object) {
             if !whole.content.damaged {
@@ -130,13 +176,13 @@ impl Disk {
         }
         let chunks = manifest.chunks();
         let spool = self.spools.entry(object).or_insert_with(|| Spool {
-            bytes: vec![0; manifest.bytes() as usize],
+            body: library.find(object).map_or_else(|| Body::Own(vec![0; manifest.bytes() as usize]), Body::Known),
             chunks: vec![Chunk::Missing; chunks as usize],
             manifest,
         });
         for index in 0..chunks {
             if spool.chunks[index as usize] == Chunk::Suspect {
-                let good = spool.manifest.check(index, &spool.bytes[range(&spool.manifest, index)]).is_ok();
+                let good = spool.manifest.check(index, &spool.body.bytes()[range(&spool.manifest, index)]).is_ok();
                 spool.chunks[index as usize] = if good { Chunk::Kept } else { Chunk::Missing };
             }
         }
@@ -158,9 +204,16 @@ impl Disk {
         let Some(spool) = self.spools.get_mut(&object) else {
             return Err(format!("object {object} was not begun"));
         };
-        spool.manifest.check(index, bytes).map_err(|e| e.to_string())?;
         let place = range(&spool.manifest, index);
-        spool.bytes[place].copy_from_slice(bytes);
+        match &mut spool.body {
+            Body::Known(content) if !bytes.is_empty() && content.bytes.get(place.clone()) == Some(bytes) => {}
+            // Wrong ones are told so.
+            Body::Known(_) => spool.manifest.check(index, bytes).map_err(|e| e.to_string())?,
+            Body::Own(own) => {
+                spool.manifest.check(index, bytes).map_err(|e| e.to_string())?;
+                own[place].copy_from_slice(bytes);
+            }
+        }
         spool.chunks[index as usize] = Chunk::Kept;
         if spool.chunks.iter().all(|chunk| *chunk == Chunk::Kept) {
             self.complete(object);
@@ -169,14 +222,19 @@ impl Disk {
     }
 
     fn complete(&mut self, object: ObjectId) {
-        if let Some(Spool { manifest, bytes, .. }) = self.spools.remove(&object) {
-            self.put(object, manifest, bytes);
+        match self.spools.remove(&object) {
+            Some(Spool { body: Body::Known(content), .. }) => self.place(object, content),
+            Some(Spool { manifest, body: Body::Own(bytes), .. }) => self.put(object, manifest, bytes),
+            None => {}
         }
     }
 
     pub fn put(&mut self, object: ObjectId, manifest: Manifest, bytes: Vec<u8>) {
+        self.place(object, Arc::new(Content::new(manifest, bytes)));
+    }
+
+    fn place(&mut self, object: ObjectId, content: Arc<Content>) {
         self.spools.remove(&object);
-        let content = Arc::new(Content { manifest, bytes, damaged: false });
         let synced = self.whole.get(&object).is_some_and(|whole| whole.synced && !whole.content.damaged);
         self.whole.insert(object, Whole { content, synced });
     }
@@ -194,7 +252,8 @@ impl Disk {
             return here.then(|| &content.bytes[range(&content.manifest, index)]);
         }
         let spool = self.spools.get(&object)?;
-        (spool.chunks.get(index as usize) == Some(&Chunk::Kept)).then(|| &spool.bytes[range(&spool.manifest, index)])
+        (spool.chunks.get(index as usize) == Some(&Chunk::Kept))
+            .then(|| &spool.body.bytes()[range(&spool.manifest, index)])
     }
 
     /// What works may read, as it is now.
@@ -218,7 +277,7 @@ impl Disk {
                 });
                 let chunk = if damaged { Chunk::Missing } else { Chunk::Kept };
                 let chunks = vec![chunk; manifest.chunks() as usize];
-                self.spools.insert(object, Spool { manifest, bytes, chunks });
+                self.spools.insert(object, Spool { manifest, body: Body::Own(bytes), chunks });
             }
         }
         for spool in self.spools.values_mut() {
@@ -234,7 +293,12 @@ impl Disk {
                     1 => {
                         // Torn: the front was written, the rest was not.
                         let written = chance.below(place.len() as u64) as usize;
-                        spool.bytes[place][written..].fill(0);
+                        if let Body::Known(content) = &spool.body {
+                            spool.body = Body::Own(content.bytes.clone());
+                        }
+                        if let Body::Own(own) = &mut spool.body {
+                            own[place][written..].fill(0);
+                        }
                     }
                     _ => {}
                 }
@@ -290,6 +354,21 @@ pub struct Shelf {
 }
 
 impl Shelf {
+    /// With these on it, and room for more.
+    pub fn of(objects: impl Iterator<Item = Arc<Content>>) -> Self {
+        let objects = objects.map(|content| (content.manifest.id(), content)).collect();
+        Self { objects, full: false, made: Mutex::default() }
+    }
+
+    /// An object, as it was written.
+    pub fn sound(&self, object: ObjectId) -> Option<Arc<Content>> {
+        self.objects.get(&object).filter(|content| !content.damaged).cloned()
+    }
+
+    pub fn is_full(&self) -> bool {
+        self.full
+    }
+
     /// What the work made, in order.
     pub fn into_made(self) -> Vec<(Manifest, Vec<u8>)> {
         self.made.into_inner().unwrap_or_else(PoisonError::into_inner)
@@ -323,7 +402,9 @@ impl Objects for Shelf {
         if self.full {
             return Err(ObjectFault::Disk("the disk is full".into()));
         }
-        Ok(Box::new(ShelfWriter { shelf: self, bytes: Vec::new() }))
+        // What is made is mostly as big as what is read: room for it at once, so that it is not moved as it grows.
+        let room = self.objects.values().map(|content| content.bytes.len()).max().unwrap_or(0);
+        Ok(Box::new(ShelfWriter { shelf: self, bytes: Vec::with_capacity(room + room / 16) }))
     }
 }
 
@@ -338,7 +419,10 @@ impl ObjectWriter for ShelfWriter<'_> {
         Ok(())
     }
 
-    fn finish(self: Box<Self>) -> Result<Manifest, ObjectFault> {
+    fn finish(mut self: Box<Self>) -> Result<Manifest, ObjectFault> {
+        if self.bytes.len() < self.bytes.capacity() / 2 {
+            self.bytes.shrink_to_fit();
+        }
         let manifest = Manifest::of(&self.bytes).map_err(|e| ObjectFault::Disk(e.to_string()))?;
         let mut made = self.shelf.made.lock().unwrap_or_else(PoisonError::into_inner);
         made.push((manifest.clone(), self.bytes));
@@ -372,7 +456,7 @@ mod tests {
         disk.crash(&mut chance);
         assert!(disk.content(id).is_none() && disk.chunk(id, 0).is_none());
         assert_eq!(disk.commit(&[Write::Object(id)]), [id], "it cannot be made durable any more");
-        let (_, missing) = disk.begin(manifest.clone());
+        let (_, missing) = disk.begin(manifest.clone(), &Library::default());
         assert!((1..16).contains(&missing.len()), "some chunks survived, torn ones are known: {missing:?}");
         for index in missing {
             assert!(disk.keep(id, index, b"something else").is_err());
@@ -390,7 +474,7 @@ mod tests {
         assert!(disk.damage(&mut Stream::new(1, "damage")));
         assert_eq!(disk.chunk(id, 0), None);
         assert!(matches!(disk.shelf().read(id, 0, &mut [0; 4]), Err(ObjectFault::Damaged { .. })));
-        assert_eq!(disk.begin(manifest).1, [0]);
+        assert_eq!(disk.begin(manifest, &Library::default()).1, [0]);
         disk.keep(id, 0, &bytes).unwrap();
         assert_eq!(disk.chunk(id, 0), Some(&bytes[..]));
     }
@@ -400,7 +484,7 @@ mod tests {
         let (manifest, bytes) = object(1);
         let id = manifest.id();
         let mut disk = Disk::default();
-        disk.begin(manifest);
+        disk.begin(manifest, &Library::default());
         disk.set_full(true);
         assert!(disk.keep(id, 0, &bytes).is_err() && disk.shelf().create().is_err());
         disk.set_full(false);

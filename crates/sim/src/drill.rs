@@ -39,8 +39,8 @@ pub fn run(work: &Work, objects: &dyn Objects, data: &dyn LocalData) -> Result<O
             let state = (layout.kept > 0).then(|| write(objects, &vec![0; layout.state_bytes()])).transpose()?;
             Ok(Output::Initial { model, state })
         }
-        // Masks and lists are real.
-        Work::Mask { .. } | Work::Bundle { .. } => littoral_node::work::run(work, objects, data),
+        // Masks, lists and sums of sums are real.
+        Work::Mask { .. } | Work::Bundle { .. } | Work::Merge { .. } => littoral_node::work::run(work, objects, data),
         Work::Apply {
             spec, collection, model, state, partials, names, given, devices, population, opening, ..
         } => {

@@ -16,6 +16,7 @@ pub use lines::FieldError;
 pub use speed::{SpeedLaw, Speeds};
 
 use crate::stream::Stream;
+use littoral_fed::check_in::CheckIn;
 use std::sync::Arc;
 
 /// What the devices of a fleet live through. The default: always there, all of one speed.
@@ -23,6 +24,8 @@ use std::sync::Arc;
 pub struct Field {
     pub availability: Option<Arc<Availability>>,
     pub speeds: Option<Arc<Speeds>>,
+    /// Whether edges, or the cloud, send devices away that have nothing to do.
+    pub check_in: CheckIn,
 }
 
 /// Which of `trace`'s devices each of the fleet's is: those of the same names, if all are there; else in the trace's order,

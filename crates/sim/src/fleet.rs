@@ -13,8 +13,9 @@ use crate::network::NodeIndex;
 use crate::queue::Micros;
 use crate::report::{Outcome, VersionLine};
 use crate::stream::derive;
-use crate::workers::Runner;
+use crate::workers::{Kept, Lender, Runner};
 use crate::world::{Boot, Costs, Factory, Load, MachineSpec, Settings, World};
+use littoral_fed::check_in::CheckIn;
 use littoral_fed::roster::{self, Register};
 use littoral_node::job::{JobError, JobSpec};
 use littoral_node::role::cloud::{Cloud, CloudIdentity};
@@ -23,7 +24,7 @@ use littoral_node::role::edge::{Edge, EdgeIdentity};
 use littoral_node::role::whole_cloud::WholeCloud;
 use littoral_node::role::{Entropy, Peer, Report, Role, Row, RowKey, Table};
 use littoral_node::work::{LocalData, Rows};
-use littoral_wire::message::{COHORT_MAX, DataOffer, Role as Part, Work};
+use littoral_wire::message::{COHORT_MAX, DataOffer, Name, Role as Part, Work};
 use littoral_wire::{JobId, NodeId, SecretKey};
 use std::sync::Arc;
 
@@ -73,7 +74,7 @@ impl LocalData for NoData {
 }
 
 /// `names`: of devices.
-fn name_of(names: &[String], kind: Kind, number: usize) -> String {
+pub(crate) fn machine_name(names: &[String], kind: Kind, number: usize) -> String {
     match (kind, names.get(number)) {
         (Kind::Cloud, _) => "cloud".into(),
         (Kind::Device, Some(name)) => name.clone(),
@@ -109,21 +110,21 @@ impl Fleet {
         for number in 0..fleet.devices {
             let (own, count) = (fleet.data)(number);
             rows.push(count);
-            data.push((name_of(&fleet.names, Kind::Device, number), own));
+            data.push((machine_name(&fleet.names, Kind::Device, number), own));
         }
         settings.liars = attack.map(|attack| Liars::new(attack, &job, seed, &mut data)).transpose()?;
         let mut world = World::new(settings);
         if fleet.check {
             checkers::all().into_iter().for_each(|checker| world.watch(checker));
         }
-        let keys = |kind, count| (0..count).map(move |number| World::key(seed, kind, number)).collect::<Vec<_>>();
+        let keys = |kind, count| keys(seed, kind, count, fleet.threads);
         let (cloud_keys, edge_keys) = (keys(Kind::Cloud, 1), keys(Kind::Edge, fleet.edges));
         let device_keys = keys(Kind::Device, fleet.devices);
         let ids = |kind, part, keys: &[SecretKey]| {
-            let name = |(number, key): (usize, &SecretKey)| (key.id(), part, name_of(&fleet.names, kind, number));
+            let name = |(number, key): (usize, &SecretKey)| (key.id(), part, machine_name(&fleet.names, kind, number));
             keys.iter().enumerate().map(name).collect::<Vec<_>>()
         };
-        let cloud = Peer { id: cloud_keys[0].id(), address: name_of(&fleet.names, Kind::Cloud, 0) };
+        let cloud = Peer { id: cloud_keys[0].id(), address: machine_name(&fleet.names, Kind::Cloud, 0) };
         // Who signs the roster is no machine of the fleet.
         let roster_key = SecretKey::from_bytes(derive(seed, "roster", 0));
         let devices: Vec<NodeId> = device_keys.iter().map(SecretKey::id).collect();
@@ -136,35 +137,40 @@ impl Fleet {
         machines.extend(ids(Kind::Device, Part::Device, &device_keys));
         let mut add = |kind, number, secret: &SecretKey, rows, data, factory| {
             let secret = secret.clone();
-            let name = name_of(&fleet.names, kind, number);
+            let name = machine_name(&fleet.names, kind, number);
             world.add(MachineSpec { kind, address: name.clone(), name, secret, rows, data, factory })
         };
         let first_row = vec![submitted(&fleet.job_toml)];
-        add(Kind::Cloud, 0, &cloud_keys[0], first_row, Arc::new(NoData), cloud_factory(machines, register));
+        add(
+            Kind::Cloud,
+            0,
+            &cloud_keys[0],
+            first_row,
+            Arc::new(NoData),
+            cloud_factory(machines, register, field.check_in.clone()),
+        );
         for (number, key) in edge_keys.iter().enumerate() {
-            add(Kind::Edge, number, key, Vec::new(), Arc::new(NoData), edge_factory(cloud.clone()));
-        }
-        let mut loads = Vec::with_capacity(fleet.devices);
-        for (number, key) in device_keys.iter().enumerate() {
-            // Its own edge first, then the next ones, the cloud last.
-            let mut upstreams: Vec<Peer> =
-                (0..edges.len()).map(|i| edges[(number + i) % edges.len()].clone()).collect();
-            upstreams.push(cloud.clone());
-            let offer = DataOffer { name: job.data_set().into(), rows: rows[number] };
-            loads.push(load_of(&job, rows[number]));
-            let data = Arc::clone(&data[number].1);
             add(
-                Kind::Device,
+                Kind::Edge,
                 number,
                 key,
                 Vec::new(),
-                data,
-                device_factory(cloud.id, upstreams, offer, roster_key.id()),
+                Arc::new(NoData),
+                edge_factory(cloud.clone(), field.check_in.clone()),
             );
+        }
+        let mut loads = Vec::with_capacity(fleet.devices);
+        let around = Arc::new(Surroundings { edges, cloud, set: job.data_set().into(), roster: roster_key.id() });
+        for (number, key) in device_keys.iter().enumerate() {
+            loads.push(load_of(&job, rows[number]));
+            let data = Arc::clone(&data[number].1);
+            let factory = device_factory(Arc::clone(&around), number, rows[number]);
+            add(Kind::Device, number, key, Vec::new(), data, factory);
         }
         let algorithm = job.algorithm().name();
         let (name, limit_us) = (job.name().to_owned(), fleet.limit_ms.saturating_mul(1_000));
-        let names: Vec<String> = (0..fleet.devices).map(|number| name_of(&fleet.names, Kind::Device, number)).collect();
+        let names: Vec<String> =
+            (0..fleet.devices).map(|number| machine_name(&fleet.names, Kind::Device, number)).collect();
         for (number, load) in loads.into_iter().enumerate() {
             world.load(number, load);
         }
@@ -186,6 +192,16 @@ impl Fleet {
             self.faulty = true;
             self.world.strike(node, blow);
         }
+    }
+
+    /// Results of devices' works are looked for among these, and kept there.
+    pub fn keep(&mut self, kept: Kept) {
+        self.world.keep(kept);
+    }
+
+    /// For who takes works off this fleet's hands, and for who counts them.
+    pub fn lender(&self) -> Lender {
+        self.world.lender()
     }
 
     /// One more watcher, beside those that the spec asked for.
@@ -307,7 +323,7 @@ fn submitted(toml: &str) -> Row {
     Row { key, value: value.to_string().into_bytes() }
 }
 
-fn cloud_factory(machines: Vec<(NodeId, Part, String)>, register: Option<Register>) -> Factory {
+fn cloud_factory(machines: Vec<(NodeId, Part, String)>, register: Option<Register>, check_in: CheckIn) -> Factory {
     Arc::new(move |boot: Boot<'_>| {
         let key = boot.secret.clone();
         let id = key.id();
@@ -324,11 +340,12 @@ fn cloud_factory(machines: Vec<(NodeId, Part, String)>, register: Option<Registe
             cloud.install_machine(*key, *role, name);
         }
         register.iter().for_each(|register| cloud.install_roster(register.clone()));
-        Ok(Box::new(WholeCloud::new(id, boot.address, cloud)) as Box<dyn Role>)
+        let whole = WholeCloud::new(id, boot.address, cloud).checking_in(check_in.clone());
+        Ok(Box::new(whole) as Box<dyn Role>)
     })
 }
 
-fn edge_factory(cloud: Peer) -> Factory {
+fn edge_factory(cloud: Peer, check_in: CheckIn) -> Factory {
     Arc::new(move |boot: Boot<'_>| {
         let identity = EdgeIdentity {
             id: boot.secret.id(),
@@ -337,19 +354,32 @@ fn edge_factory(cloud: Peer) -> Factory {
             replicas: Vec::new(),
             listen: boot.address.into(),
         };
-        Ok(Box::new(Edge::new(identity)) as Box<dyn Role>)
+        Ok(Box::new(Edge::new(identity).checking_in(check_in.clone())) as Box<dyn Role>)
     })
 }
 
-fn device_factory(cloud: NodeId, upstreams: Vec<Peer>, offer: DataOffer, roster: NodeId) -> Factory {
+/// What all devices know.
+struct Surroundings {
+    edges: Vec<Peer>,
+    cloud: Peer,
+    /// The data set's name.
+    set: Name,
+    roster: NodeId,
+}
+
+/// `rows`: that the device offers.
+fn device_factory(around: Arc<Surroundings>, number: usize, rows: u64) -> Factory {
     Arc::new(move |boot: Boot<'_>| {
+        let Surroundings { edges, cloud, set, roster } = &*around;
+        // Its own edge first, then the next ones, the cloud last.
+        let turned = (0..edges.len()).map(|i| &edges[(number + i) % edges.len()]);
         let identity = DeviceIdentity {
             key: boot.secret.clone(),
             name: boot.name.into(),
-            cloud,
-            upstreams: upstreams.clone(),
-            data: vec![offer.clone()],
-            roster: Some(roster),
+            cloud: cloud.id,
+            upstreams: turned.chain([cloud]).cloned().collect(),
+            data: vec![DataOffer { name: set.clone(), rows }],
+            roster: Some(*roster),
             masks: None,
             group_min: 2,
             entropy: Entropy::new(boot.entropy),
@@ -358,6 +388,26 @@ fn device_factory(cloud: NodeId, upstreams: Vec<Peer>, offer: DataOffer, roster:
     })
 }
 
+/// The keys of all machines of a kind, made on several threads: a key costs some 15 microseconds.
+fn keys(seed: u64, kind: Kind, count: usize, threads: usize) -> Vec<SecretKey> {
+    let numbers: Vec<usize> = (0..count).collect();
+    let mut keys = Vec::with_capacity(count);
+    std::thread::scope(|scope| {
+        let parts = numbers.chunks(count.div_ceil(threads.max(1)).max(1_000));
+        let make = |part: &[usize]| part.iter().map(|number| World::key(seed, kind, *number)).collect::<Vec<_>>();
+        let parts: Vec<_> = parts.map(|part| scope.spawn(move || make(part))).collect();
+        for part in parts {
+            match part.join() {
+                Ok(made) => keys.extend(made),
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        }
+    });
+    keys
+}
+
+#[cfg(test)]
+mod check_in_tests;
 #[cfg(test)]
 mod field_tests;
 #[cfg(test)]

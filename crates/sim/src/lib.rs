@@ -9,6 +9,7 @@
 //! could show.
 #![forbid(unsafe_code)]
 
+pub mod assignment;
 pub mod attack;
 pub mod checkers;
 pub mod disk;
@@ -16,6 +17,7 @@ pub mod drill;
 pub mod faults;
 pub mod field;
 pub mod fleet;
+pub mod helper;
 pub mod network;
 pub mod queue;
 pub mod report;

@@ -427,6 +427,8 @@ messages! {
     32 Absorbed { collection: Collection, }
     33 Refused { collection: Collection, reason: Reason, }
     34 Told { verdict: Verdict, }
+    /// There is nothing to do: hang up, and come back after so long. Who has something to do does not go.
+    35 Later { after_ms: u64, }
 
     // ---- edge to cloud ----
     /// States that do not fit in [`MESSAGE_BYTES_MAX`] together are left out: to the cloud they are lost, as after a

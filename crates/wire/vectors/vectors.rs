@@ -273,6 +273,7 @@ pub fn messages() -> Vec<Message> {
         Message::Absorbed { collection },
         Message::Refused { collection, reason: "12 words expected, got 11".into() },
         Message::Told { verdict: verdict(false) },
+        Message::Later { after_ms: 3_600_000 },
         Message::EdgeAttach {
             name: "edge-1".into(),
             listen: "edge.example.org:7447".into(),

@@ -73,9 +73,6 @@ impl Round {
         // Through parts per million, so that a restored machine decides on the same number.
         let accuracy = accuracy_ppm.map(|ppm| f64::from(ppm) / 1e6);
         self.advance(now, model, before, (state, given), Outcome { accuracy });
-        if let Some(why) = self.reached_end(collection.work) {
-            self.finish(End::Done, why, effects);
-        }
     }
 
     /// The collection is applied: what is next?
@@ -111,6 +108,7 @@ impl Round {
         self.collection = Collection { job: self.job, version, work, attempt: 0 };
         self.clear();
         self.stage = Stage::Wait { since: now };
+        self.over = self.reached_end(done.work);
     }
 
     fn on_target(&self) -> bool {

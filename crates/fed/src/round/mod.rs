@@ -168,6 +168,8 @@ pub struct Round {
     masking: Option<Masking>,
     /// What the newest masked sum was fixed to.
     sessions: Vec<Known>,
+    /// The last collection is applied, and this is why it was the last; the end itself is perhaps not recorded.
+    over: Option<String>,
 }
 
 impl Round {
@@ -211,6 +213,7 @@ impl Round {
             adrift: false,
             masking: None,
             sessions: Vec::new(),
+            over: None,
         }
     }
 
@@ -275,6 +278,9 @@ impl Round {
     /// Moves through stages until one has to wait for something.
     fn go_on(&mut self, now: Millis, effects: &mut Vec<Effect>) {
         loop {
+            if let (Stage::Wait { .. }, Some(why)) = (&self.stage, self.over.take()) {
+                return self.finish(End::Done, why, effects);
+            }
             self.fill_pool(now, effects);
             let before = self.stage.clone();
             match self.stage.clone() {

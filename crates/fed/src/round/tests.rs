@@ -451,6 +451,12 @@ fn after_the_last_round_comes_an_evaluation_and_the_end() {
         scene.version(1, &[1], model);
     }
     assert_eq!(*scene.round.stage(), Stage::Finished { end: End::Done, why: "2 rounds are done".into() });
+    // A cloud that died between the last version and the record of the end evaluates nothing again.
+    scene.decided.retain(|e| !matches!(e, Effect::Record(Record::Finished { .. })));
+    let mut back = scene.restored(50);
+    back.here(50, 1, A);
+    assert!(back.records().all(|r| matches!(r, Record::Finished { end: End::Done, .. })), "{:?}", back.decided);
+    assert_eq!(back.round.stage(), scene.round.stage());
 }
 
 #[test]

@@ -15,6 +15,7 @@
 //! | `dp` | accuracy at an epsilon, with noise of the cloud or of the devices under masks |
 //! | `membership` | what epsilon buys against membership inference |
 //! | `edge` | memory of an edge and of the cloud while large updates arrive |
+//! | `replicas` | does a cloud of replicas that are killed all the time lose anything |
 //!
 //! Peers written by others are measured by `bench/peers/compare.py`. `team`, `machine`, `processes` and `mnist` are shared.
 
@@ -30,6 +31,7 @@ pub mod machine;
 mod membership;
 mod mnist;
 mod processes;
+mod replicas;
 mod round;
 mod secagg;
 mod team;
@@ -69,6 +71,11 @@ enum What {
     Edge(edge::Args),
     /// Compressed updates on MNIST: bytes per device and round, accuracy against plain fixed point.
     Compress(compress::Args),
+    /// Replicas of a cloud over PostgreSQL are killed while devices train: what is lost, which bits change.
+    Replicas(replicas::Args),
+    /// Devices that share a process, for `replicas`.
+    #[command(hide = true)]
+    Crowd(replicas::crowd::Args),
 }
 
 /// What was measured: numbers by name for programs, and what people read, line by line.
@@ -91,6 +98,8 @@ pub fn run(args: Args) -> Result<(), Failure> {
         What::Secagg(args) => secagg::run(args),
         What::Membership(args) => membership::run(args),
         What::Edge(args) => edge::run(args),
+        What::Replicas(args) => replicas::run(args),
+        What::Crowd(args) => return replicas::crowd::run(args),
     }?;
     if args.json {
         output::object(&report.numbers);

@@ -44,7 +44,7 @@ use table::Summary;
 const GRID_BYTES_MAX: u64 = 1 << 20;
 
 pub fn run(args: &Args, grid_file: &Path) -> Result<(), Failure> {
-    let (job, job_text) = crate::job::read_job(&args.job)?;
+    let (job, job_text) = crate::job::read_job(args.job())?;
     let grid_text = crate::input::text(grid_file, GRID_BYTES_MAX)?;
     let of_file = |mut failure: Failure| {
         failure.place = format!("{}, {}", grid_file.display(), failure.place);
@@ -84,7 +84,7 @@ pub fn run(args: &Args, grid_file: &Path) -> Result<(), Failure> {
         date: args.date.as_deref(),
         seeds: &seeds,
         target: args.target.or(job.settings().target_accuracy),
-        texts: &[(args.job.display().to_string(), job_text), (grid_file.display().to_string(), grid_text)],
+        texts: &[(args.job().display().to_string(), job_text), (grid_file.display().to_string(), grid_text)],
         remarks: &[],
     };
     folder.write("report.html", report::html(&told, &columns, &summaries, &plots))?;
@@ -107,7 +107,7 @@ pub fn run(args: &Args, grid_file: &Path) -> Result<(), Failure> {
 fn base(args: &Args, job_text: &str) -> Result<Setting, Failure> {
     let job = toml::from_str(job_text);
     let job =
-        job.map_err(|e| Failure::new("the job was refused", args.job.display().to_string(), "TOML", e.message()))?;
+        job.map_err(|e| Failure::new("the job was refused", args.job().display().to_string(), "TOML", e.message()))?;
     let setting = Setting {
         job,
         seeds_job: true,

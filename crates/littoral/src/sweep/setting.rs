@@ -256,7 +256,7 @@ impl Checked {
             _ => None,
         };
         let speeds = self.speeds.clone().or_else(drawn);
-        let field = Field { availability: self.availability.clone(), speeds };
+        let field = Field { availability: self.availability.clone(), speeds, ..Field::default() };
         Ok(Fleet::among(spec, &field, setting.attack().as_ref())?.run(&mut |_| {}))
     }
 }

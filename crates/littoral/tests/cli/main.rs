@@ -9,6 +9,9 @@ mod kinds;
 mod operators;
 mod privacy;
 mod replay;
+#[path = "../../../node/tests/shared_store/mod.rs"]
+mod shared_store;
+mod sim_dir;
 mod sweep;
 mod usage;
 mod words;

@@ -48,6 +48,11 @@ pub fn littoral(args: &[&str]) -> Output {
     binary().args(args).output().unwrap()
 }
 
+/// The same, running, with pipes.
+pub fn spawn(args: &[&str]) -> Child {
+    binary().args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+}
+
 /// Exit code, stdout, stderr.
 pub fn parts(output: &Output) -> (i32, String, String) {
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();

@@ -5,6 +5,7 @@ use crate::data::{Sources, limits};
 use crate::job::Conditions;
 use crate::store::{BucketOptions, PgPlace};
 use crate::transport::{Address, AutoOptions, Mode, NodeId, Proxy, ProxyLogin, QuicOptions, TcpOptions};
+use littoral_fed::check_in::CheckIn;
 use littoral_wire::message::{OFFERS_MAX, UPSTREAMS_MAX};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -29,6 +30,7 @@ pub struct CloudConfig {
     pub threads: usize,
     pub log: String,
     pub shared: Shared,
+    pub check_in: CheckIn,
     pub network: Network,
     pub limits: Limits,
 }
@@ -46,6 +48,7 @@ pub struct Shared {
     /// `host:port` of every replica.
     pub replicas: Vec<String>,
     pub lease_ms: u64,
+    pub shard_sums: usize,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -61,6 +64,7 @@ pub struct EdgeConfig {
     pub replicas: Vec<String>,
     pub threads: usize,
     pub log: String,
+    pub check_in: CheckIn,
     pub network: Network,
     pub limits: Limits,
 }
@@ -179,6 +183,7 @@ impl Default for CloudConfig {
             threads: 0,
             log: "info".into(),
             shared: Shared::default(),
+            check_in: CheckIn::default(),
             network: Network::default(),
             limits: Limits::default(),
         }
@@ -196,6 +201,7 @@ impl Default for Shared {
             secret_key: String::new(),
             replicas: Vec::new(),
             lease_ms: 5_000,
+            shard_sums: 64,
         }
     }
 }
@@ -203,8 +209,11 @@ impl Default for Shared {
 /// Without what opens the database and the bucket.
 impl fmt::Debug for Shared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { bucket, replicas, lease_ms, .. } = self;
-        write!(f, "Shared {{ bucket: {bucket:?}, replicas: {replicas:?}, lease_ms: {lease_ms} }}")
+        let Self { bucket, replicas, lease_ms, shard_sums, .. } = self;
+        write!(
+            f,
+            "Shared {{ bucket: {bucket:?}, replicas: {replicas:?}, lease_ms: {lease_ms}, shard_sums: {shard_sums} }}"
+        )
     }
 }
 
@@ -219,6 +228,7 @@ impl Default for EdgeConfig {
             replicas: Vec::new(),
             threads: 0,
             log: "info".into(),
+            check_in: CheckIn::default(),
             network: Network::default(),
             limits: Limits::default(),
         }
@@ -273,8 +283,9 @@ impl Config for CloudConfig {
         log(&self.log)?;
         listen(&self.listen, &self.advertise)?;
         self.shared.check()?;
+        check_in(&self.check_in)?;
         self.limits.check()?;
-        self.network.check()
+        self.network.check(!self.shared.database.is_empty())
     }
 }
 
@@ -294,9 +305,15 @@ impl Config for EdgeConfig {
             address("cloud", &self.cloud)?;
         }
         self.replicas.iter().try_for_each(|replica| place("replicas", replica))?;
+        check_in(&self.check_in)?;
         self.limits.check()?;
-        self.network.check()
+        self.network.check(!self.replicas.is_empty())
     }
+}
+
+fn check_in(check_in: &CheckIn) -> Result<(), Wrong> {
+    let place = |field| if field == "stay_ms" { "check_in.stay_ms" } else { "check_in.every_ms" };
+    check_in.wrong().map_or(Ok(()), |(field, allowed, got)| Err((place(field), allowed, got.to_string())))
 }
 
 impl Config for DeviceConfig {
@@ -335,7 +352,7 @@ impl Config for DeviceConfig {
             }
             source.check(name).map_err(|e| ("data", format!("{}: {}", e.field, e.allowed), e.value))?;
         }
-        self.network.check()
+        self.network.check(false)
     }
 }
 
@@ -363,6 +380,9 @@ impl Shared {
             return Err(("shared.replicas", expected, self.replicas.len().to_string()));
         }
         self.replicas.iter().try_for_each(|replica| place("shared.replicas", replica))?;
+        if self.shard_sums == 1 {
+            return Err(("shared.shard_sums", "at least 2, or 0".into(), "1".into()));
+        }
         at_least("shared.lease_ms", LEASE_MS_MIN, self.lease_ms)
     }
 
@@ -395,7 +415,8 @@ impl DeviceLimits {
 }
 
 impl Network {
-    fn check(&self) -> Result<(), Wrong> {
+    /// `replicas`: the cloud has several, under one key.
+    fn check(&self, replicas: bool) -> Result<(), Wrong> {
         if !self.proxy.is_empty() && self.proxy.rsplit_once(':').is_none_or(|(_, port)| port.parse::<u16>().is_err()) {
             return Err(("network.proxy", "host:port".into(), self.proxy.clone()));
         }
@@ -405,6 +426,10 @@ impl Network {
         }
         if !self.relay.is_empty() && !self.relay.starts_with("http") {
             return Err(("network.relay", "a URL such as https://relay.example".into(), self.relay.clone()));
+        }
+        if replicas && !self.relay.is_empty() {
+            let expected = "none with replicas: they have one key, and a relay tells machines apart by their keys";
+            return Err(("network.relay", expected.into(), self.relay.clone()));
         }
         Ok(())
     }
@@ -559,6 +584,17 @@ mod tests {
             let toml = format!("listen = \"0.0.0.0:7400\"\nadvertise = \"{advertise}\"");
             assert!(CloudConfig::parse(&toml, "c").is_ok(), "{advertise}");
         }
+    }
+
+    #[test]
+    fn replicas_and_a_relay_do_not_go_together() {
+        let relay = "[network]\nrelay = \"https://relay.example\"\n";
+        assert!(EdgeConfig::parse(relay, "e").is_ok() && CloudConfig::parse(relay, "c").is_ok());
+        let shared = "[shared]\ndatabase = \"postgres://a@db.example/a\"\nbucket = \"file:///b\"\n";
+        assert!(CloudConfig::parse(shared, "c").is_ok());
+        assert_eq!(CloudConfig::parse(&format!("{shared}{relay}"), "c").unwrap_err().field, "network.relay");
+        let replicas = "replicas = [\"cloud-1.example:7400\"]\n";
+        assert_eq!(EdgeConfig::parse(&format!("{replicas}{relay}"), "e").unwrap_err().field, "network.relay");
     }
 
     #[test]

@@ -59,7 +59,8 @@ pub async fn start_cloud(config: &CloudConfig, on_report: OnReport) -> Result<Ru
             }
         }
     }
-    let role: Box<dyn Role> = Box::new(WholeCloud::new(id, &listening.advertised, cloud));
+    let whole = WholeCloud::new(id, &listening.advertised, cloud).checking_in(config.check_in.clone());
+    let role: Box<dyn Role> = Box::new(whole);
     let objects = store.objects();
     collect(&objects, &*role, &on_report);
     let (store, data) = (Arc::new(store), Arc::new(NoData));

@@ -34,7 +34,7 @@ pub async fn start_edge(config: &EdgeConfig, on_report: OnReport) -> Result<Runn
     let replica = |address: &String| Peer { id: cloud.id, address: address.clone() };
     let replicas = config.replicas.iter().map(replica).collect();
     let identity = EdgeIdentity { id, name: name.clone(), cloud, replicas, listen: listening.advertised.clone() };
-    let role = Edge::new(identity);
+    let role = Edge::new(identity).checking_in(config.check_in.clone());
     let objects = store.objects();
     collect(&objects, &role, &on_report);
     let (store, data) = (Arc::new(store), Arc::new(NoData));

@@ -53,7 +53,11 @@ pub(super) async fn start(config: &CloudConfig, on_report: OnReport) -> Result<R
     let objects = store.objects();
     collect(objects.folder(), &role, &on_report);
     let replica = Replica { store: store.clone(), lease_ms: shared.lease_ms, seq, mail, needs: Arc::new(needs) };
-    let settings = host::Settings { replica: Some(replica), ..host_settings(config.threads, &config.limits, None) };
+    let settings = host::Settings {
+        replica: Some(replica),
+        shard_sums: shared.shard_sums,
+        ..host_settings(config.threads, &config.limits, None)
+    };
     let data = Arc::new(NoData);
     let world = World { transport: listening.transport, store: Arc::new(store), objects, data, on_report };
     let handle = host::start(Box::new(role), world, settings);

@@ -38,6 +38,8 @@ pub(super) enum Op {
         index: u32,
     },
     Drop(ObjectId),
+    /// It goes from this machine's folder; where objects are shared, others may need it.
+    Forget(ObjectId),
     /// Says when everything before it is done.
     Fence {
         object: ObjectId,
@@ -68,7 +70,8 @@ impl Disk {
         let object = match &op {
             Op::Begin(manifest) | Op::Put { manifest, .. } => manifest.id(),
             Op::Publish(made) => made.manifest.id(),
-            Op::Keep { object, .. } | Op::Load { object, .. } | Op::Drop(object) | Op::Fence { object, .. } => *object,
+            Op::Keep { object, .. } | Op::Load { object, .. } | Op::Fence { object, .. } => *object,
+            Op::Drop(object) | Op::Forget(object) => *object,
         };
         let mut lanes = self.lanes();
         let idle = !lanes.contains_key(&object);
@@ -140,6 +143,11 @@ impl Disk {
             }
             Op::Drop(object) => {
                 if let Err(e) = self.objects.remove(object) {
+                    self.warn(&e);
+                }
+            }
+            Op::Forget(object) => {
+                if let Err(e) = self.objects.folder().remove(object) {
                     self.warn(&e);
                 }
             }

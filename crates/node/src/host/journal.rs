@@ -56,6 +56,14 @@ impl Journal {
         self.store.commit(writes.to_vec(), leases).await
     }
 
+    /// Under which leases a job's rows may be written.
+    pub(super) async fn leases_of(&mut self, job: JobId) -> Result<Vec<Lease>, StoreError> {
+        match &self.held {
+            Some(held) => held.lease_of(job).map(|lease| vec![lease]),
+            None => Ok(self.lease(job).await?.into_iter().collect()),
+        }
+    }
+
     async fn lease(&mut self, job: JobId) -> Result<Option<Lease>, StoreError> {
         let Some(holder) = &self.holder else { return Ok(None) };
         let (now, ttl_ms) = (self.clock.now(), self.lease_ttl_ms);

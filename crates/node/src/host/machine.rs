@@ -6,6 +6,7 @@ use super::greet::{Greeted, Greeter};
 use super::journal::Journal;
 use super::link::{FromLink, Link};
 use super::pool::Pool;
+use super::shards::Adder;
 use super::tier::{Held, TierHandle, is_borrowed};
 use super::{Clock, HostError, Settings, Traffic, World};
 use crate::role::{Effect, Event, LinkId, Report, Role, WorkId, Write};
@@ -43,6 +44,8 @@ pub(super) enum Input {
     Stored(Result<(), StoreError>),
     /// A lease is lost.
     Lost(StoreError),
+    /// Nobody but perhaps the role needs these here any more.
+    Unneeded(Vec<ObjectId>),
     Stop,
 }
 
@@ -70,6 +73,8 @@ pub(super) struct Machine {
     traffic: Arc<Traffic>,
     /// To other replicas.
     tier: Option<TierHandle>,
+    /// For rounds of many sums.
+    adder: Option<Adder>,
 }
 
 impl Machine {
@@ -84,11 +89,24 @@ impl Machine {
         let (from_links, messages) = mpsc::channel(MESSAGES_MAX);
         let on_report = world.on_report.clone();
         let held = settings.replica.as_ref().map(|_| Held::default());
-        let tier = settings
-            .replica
-            .as_ref()
-            .zip(held.clone())
-            .map(|(replica, held)| TierHandle::start(replica, held, clock, inputs.clone(), on_report.clone()));
+        let disk = Disk::new(world.objects.clone(), inputs.clone(), on_report.clone());
+        let shared = settings.replica.as_ref();
+        let adder = (settings.shard_sums > 0).then(|| Adder {
+            store: world.store.clone(),
+            objects: world.objects.clone(),
+            data: world.data.clone(),
+            disk: disk.clone(),
+            clock,
+            holder: shared.map_or_else(String::new, |replica| replica.store.replica().to_owned()),
+            lease_ms: shared.map_or(settings.lease_ttl_ms, |replica| replica.lease_ms),
+            sums_max: settings.shard_sums,
+            woken: Arc::default(),
+            inputs: inputs.clone(),
+            on_report: on_report.clone(),
+        });
+        let tier = shared.zip(held.clone()).map(|(replica, held)| {
+            TierHandle::start(replica, held, clock, adder.clone(), inputs.clone(), on_report.clone())
+        });
         let journal = Journal {
             store: world.store.clone(),
             clock,
@@ -111,7 +129,7 @@ impl Machine {
             links_made: 1,
             from_links,
             messages,
-            disk: Disk::new(world.objects.clone(), inputs.clone(), on_report.clone()),
+            disk,
             journal: Arc::new(Mutex::new(journal)),
             works: Pool::new("work", settings.threads),
             greeter: Greeter {
@@ -123,6 +141,7 @@ impl Machine {
             inputs,
             traffic,
             tier,
+            adder,
             world,
             settings,
         }
@@ -160,6 +179,7 @@ impl Machine {
                         self.storing = false;
                     }
                     Input::Lost(error) => return Err(error.into()),
+                    Input::Unneeded(objects) => self.forget(&objects),
                     Input::Stop if stopping => {}
                     Input::Stop => {
                         stopping = true;
@@ -284,16 +304,33 @@ impl Machine {
         });
     }
 
-    fn work(&self, id: crate::role::WorkId, work: Box<Work>) {
+    fn work(&self, id: WorkId, work: Box<Work>) {
         let (objects, data, inputs) = (self.world.objects.clone(), self.world.data.clone(), self.inputs.clone());
-        self.works.run(move || {
+        let (works, adder) = (self.works.clone(), self.adder.clone().filter(|adder| adder.cuts(&work)));
+        let run = move |work: &Work| {
             let workshop = Workshop::new(&*objects);
-            let run = AssertUnwindSafe(|| work::run(&work, &workshop, &*data));
+            let run = AssertUnwindSafe(|| work::run(work, &workshop, &*data));
             let result = catch_unwind(run)
                 .unwrap_or_else(|_| Err(WorkFault::Failed("the work panicked, which is a bug; see the log".into())));
             let made = if result.is_ok() { workshop.into_made() } else { Vec::new() };
             let _ = inputs.send(Input::Worked { id, result, made });
-        });
+        };
+        match adder {
+            None => works.run(move || run(&work)),
+            Some(adder) => {
+                let journal = self.journal.clone();
+                drop(tokio::spawn(async move { adder.work(work, journal, works, run).await }));
+            }
+        }
+    }
+
+    fn forget(&mut self, objects: &[ObjectId]) {
+        for object in objects {
+            let relied_on = self.effects.iter().any(|behind| behind.relies_on(*object));
+            if !relied_on && !self.role.needs(*object) {
+                self.disk.order(Op::Forget(*object));
+            }
+        }
     }
 
     /// What was made gets its name behind all drops that were ordered before, and in front of the role's answer.

@@ -11,6 +11,7 @@
 //! | objects | [`disk`] | a few threads; operations on one object in order |
 //! | durable writes | [`journal`] | one at a time, under leases, repeated while the disk is full |
 //! | other replicas | [`tier`] | a few jobs, changes and messages at a time |
+//! | rounds of many sums | [`shards`] | one shard at a time, of [`Settings::shard_sums`] |
 //! | works | [`pool`] | [`Settings::threads`] |
 //!
 //! Not here: decisions. If the host must choose, it drops a link and says why.
@@ -24,6 +25,7 @@ mod link;
 mod machine;
 mod mail;
 mod pool;
+mod shards;
 mod tier;
 mod traffic;
 
@@ -80,6 +82,8 @@ pub struct Settings {
     pub lease_ttl_ms: u64,
     /// This host is one of several, and writes what it has leased from them.
     pub replica: Option<Replica>,
+    /// A round of more sums is cut into shards of so many, which whoever shares the store adds up; 0: never.
+    pub shard_sums: usize,
 }
 
 impl Default for Settings {
@@ -97,6 +101,7 @@ impl Default for Settings {
             holder: None,
             lease_ttl_ms: 60_000,
             replica: None,
+            shard_sums: 0,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! One replica of several: takes jobs that nobody runs, keeps their leases, hears what others change, carries their mail.
 //!
-//! Two tasks beside the machine. [`Tier::keep`] renews leases; when one is lost, or could not be renewed in time, the run
+//! Two tasks beside the machine, and a third that adds up shards ([`super::shards`]). [`Tier::keep`] renews leases; when one is lost, or could not be renewed in time, the run
 //! ends: what this replica believes of its jobs is of before. [`Tier::serve`] looks, whenever it is woken or after a while,
 //! for changes, for mail and for free jobs, and hands them to the role as events.
 //!
@@ -9,6 +9,7 @@
 use super::keys::KeyError;
 use super::machine::Input;
 use super::mail::{Envelope, MailKey};
+use super::shards::Adder;
 use super::{Clock, OnReport};
 use crate::role::{Event, Kernels, LinkId, Millis, Report, Row, Table, Write};
 use crate::store::{Addressee, Lease, Mail, PgStore, StoreError};
@@ -19,7 +20,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
@@ -70,6 +71,10 @@ impl Held {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    pub(super) fn lease_of(&self, job: JobId) -> Result<Lease, StoreError> {
+        self.lock().get(&job).cloned().ok_or(StoreError::NotLeased { job })
+    }
+
     /// Under which leases these may be written. A job's description and its first line of the ledger are the fleet's to
     /// write, before anybody runs it. That a command was carried out anybody may note.
     pub(super) fn leases_for(&self, writes: &[Write]) -> Result<Vec<Lease>, StoreError> {
@@ -106,7 +111,7 @@ pub(super) struct TierHandle {
     out: mpsc::UnboundedSender<Out>,
     held: Held,
     store: PgStore,
-    tasks: [JoinHandle<()>; 2],
+    tasks: Vec<JoinHandle<()>>,
 }
 
 impl TierHandle {
@@ -114,13 +119,16 @@ impl TierHandle {
         replica: &Replica,
         held: Held,
         clock: Clock,
+        adder: Option<Adder>,
         inputs: mpsc::UnboundedSender<Input>,
         on_report: OnReport,
     ) -> Self {
         let (out, outbox) = mpsc::unbounded_channel();
         let store = replica.store.clone();
-        let tier = Tier { replica: replica.clone(), held: held.clone(), clock, inputs, on_report };
-        let tasks = [tokio::spawn(tier.clone().keep()), tokio::spawn(tier.serve(outbox))];
+        let woken = adder.as_ref().map(|adder| adder.woken.clone());
+        let tier = Tier { replica: replica.clone(), held: held.clone(), clock, woken, inputs, on_report };
+        let mut tasks = vec![tokio::spawn(tier.clone().keep()), tokio::spawn(tier.serve(outbox))];
+        tasks.extend(adder.map(|adder| tokio::spawn(adder.serve())));
         Self { out, held, store, tasks }
     }
 
@@ -155,6 +163,8 @@ struct Tier {
     replica: Replica,
     held: Held,
     clock: Clock,
+    /// Those who look for shards.
+    woken: Option<Arc<Notify>>,
     inputs: mpsc::UnboundedSender<Input>,
     on_report: OnReport,
 }
@@ -236,7 +246,10 @@ impl Tier {
                         clerk.warn(&e);
                     }
                 }
-                heard = woken => if !heard { listener = None },
+                heard = woken => match heard {
+                    true => clerk.tier.woken.iter().for_each(|others| others.notify_waiters()),
+                    false => listener = None,
+                },
                 () = sleep_until(again) => {}
             }
             while let Ok(out) = outbox.try_recv() {

@@ -162,10 +162,11 @@ pub(super) fn remarks(spec: &JobSpec) -> Vec<String> {
         ));
     }
     if let Some(BySums { steps, smoothing }) = robust.by_sums {
-        out.push(format!(
+        out.push(
             "robust: geometric_median bears fewer than half of the devices whose data or training is bad; of a device that breaks the \
              protocol nobody sees the weight, which is NOT ENFORCED; every device counts once"
-        ));
+                .into(),
+        );
         out.push(format!(
             "a model is made in {steps} masked sums of the same devices, each a version (rounds.count); smoothing {smoothing}, so that \
              updates within it of the median count alike"

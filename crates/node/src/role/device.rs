@@ -21,6 +21,7 @@ use super::{Effect, Entropy, Event, LinkId, Millis, Peer, Report, Role, Row, Row
 use crate::job::Conditions;
 use crate::work::{LocalNote, Output, Work, WorkFault};
 use account::TakenPart;
+use littoral_fed::check_in::AWAY_MS_MAX;
 use littoral_fed::included::{Included, check_verdict};
 use littoral_fed::masks::ThreatName;
 use littoral_fed::masks::device::Masked;
@@ -171,6 +172,8 @@ pub struct Device {
     tasks: BTreeMap<Collection, Task>,
     sealed: BTreeMap<Collection, Sealed>,
     /// Per job, what this device has learnt and was not asked for yet.
+    /// How long to stay away once the link is down: the edge said so.
+    away_ms: Option<u64>,
     prepared: BTreeMap<JobId, Prepared>,
     /// Per job, what this device keeps between rounds.
     states: BTreeMap<JobId, Manifest>,
@@ -310,6 +313,7 @@ impl Device {
             closer: None,
             tasks: BTreeMap::new(),
             sealed,
+            away_ms: None,
             prepared,
             states,
             personal,
@@ -392,6 +396,11 @@ impl Device {
                 }
             }
             Message::Told { verdict } => self.told(verdict, effects),
+            // What crossed it on the way is done first.
+            Message::Later { after_ms } if self.tasks.is_empty() && self.sealed.is_empty() => {
+                self.away_ms = Some(after_ms.min(AWAY_MS_MAX));
+                effects.push(Effect::Hangup { link, reason: "there is nothing to do for now".into() });
+            }
             Message::Sealing { collection, step, body } => self.step_of_sealing(collection, step, &body, effects),
             Message::Cut { reason, .. } => {
                 effects.push(Effect::Report(Report::Warning { what: format!("this machine was cut off: {reason}") }));
@@ -544,10 +553,7 @@ impl Device {
             let id = WorkId(self.next_work);
             self.next_work += 1;
             task.stage = TaskStage::Working(id);
-            // Counted on: should the same collection be worked on anew, it has other noise.
-            let mut subject = collection.to_bytes();
-            id.0.put(&mut subject);
-            let entropy = Entropy::new(self.identity.entropy.draw("noise", &subject));
+            let entropy = self.identity.entropy.of_work(collection, id);
             effects.push(Effect::Work {
                 id,
                 work: Box::new(Work::Local {
@@ -800,7 +806,10 @@ impl Role for Device {
                 }
                 if self.edge == Some(link) {
                     self.edge = None;
-                    self.redial.failed(now, effects);
+                    match self.away_ms.take() {
+                        Some(away_ms) => self.redial.rest(now, away_ms, effects),
+                        None => self.redial.failed(now, effects),
+                    }
                 }
             }
             Event::Received { link, message } => {

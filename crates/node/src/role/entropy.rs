@@ -4,6 +4,9 @@
 //! generator, in a simulated fleet from the world's seed. Whatever a run needs is a hash of these bytes, of what it is for and
 //! of the collection; no two of these are equal, and a restart has other bytes, so no key is ever made twice.
 
+use super::WorkId;
+use littoral_wire::Collection;
+use littoral_wire::codec::Wire;
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
 use std::fmt;
@@ -29,6 +32,14 @@ impl Entropy {
         hasher.update(&[0]);
         hasher.update(subject);
         *hasher.finalize().as_bytes()
+    }
+
+    /// What a device's work for a collection is given. Counted on: should the same collection be worked on anew, it has other
+    /// noise.
+    pub fn of_work(&self, collection: &Collection, id: WorkId) -> Self {
+        let mut subject = collection.to_bytes();
+        id.0.put(&mut subject);
+        Self(self.draw("noise", &subject))
     }
 }
 

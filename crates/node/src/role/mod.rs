@@ -254,10 +254,12 @@ pub enum Table {
     Roster,
     /// What was spent of privacy budgets. Cloud: per data set. Device: its own participations.
     Ledger,
+    /// Cloud of replicas: where a job stands, as its holder said last. For people.
+    Status,
 }
 
 impl Table {
-    pub const ALL: [Table; 11] = [
+    pub const ALL: [Table; 12] = [
         Table::Node,
         Table::Ticket,
         Table::Operator,
@@ -269,6 +271,7 @@ impl Table {
         Table::Channel,
         Table::Roster,
         Table::Ledger,
+        Table::Status,
     ];
 
     pub fn name(self) -> &'static str {
@@ -284,6 +287,7 @@ impl Table {
             Table::Channel => "channel",
             Table::Roster => "roster",
             Table::Ledger => "ledger",
+            Table::Status => "status",
         }
     }
 }

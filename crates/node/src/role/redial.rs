@@ -59,6 +59,12 @@ impl Redial {
         self.failures = u32::MAX / 2;
     }
 
+    /// The same peer again, after so long: it said so.
+    pub fn rest(&mut self, now: Millis, ms: u64, effects: &mut Vec<Effect>) {
+        self.failures = 0;
+        effects.push(Effect::SetTimer { timer: Timer::Redial, at: now + ms });
+    }
+
     pub fn succeeded(&mut self) {
         self.failures = 0;
     }

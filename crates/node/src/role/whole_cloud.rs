@@ -6,6 +6,7 @@
 use super::cloud::Cloud;
 use super::edge::{Edge, EdgeIdentity, FIRST_WORK};
 use super::{Effect, Event, Kernels, LinkId, Millis, Peer, Role, Timer};
+use littoral_fed::check_in::CheckIn;
 use littoral_tensor::quant::KERNELS;
 use littoral_wire::{Message, NodeId, ObjectId};
 use std::collections::{BTreeMap, VecDeque};
@@ -41,6 +42,11 @@ impl WholeCloud {
         let (name, replicas) = ("cloud".into(), Vec::new());
         let identity = EdgeIdentity { id, name, cloud: peer, replicas, listen: listen.into() };
         Self { id, cloud, edge: Edge::new(identity), owners: BTreeMap::new() }
+    }
+
+    /// With this rule for when devices come that have no edge.
+    pub fn checking_in(self, rule: CheckIn) -> Self {
+        Self { edge: self.edge.checking_in(rule), ..self }
     }
 
     pub fn cloud(&self) -> &Cloud {

@@ -132,6 +132,54 @@ impl Bucket {
         ObjectFault::Disk(format!("{}: {}", self.at, one_line(error)))
     }
 
+    // ---- parcels: bytes that one process leaves for another, which are no objects of a store ----
+
+    fn parcel_key(&self, name: &str) -> Key {
+        match self.prefix.as_str() {
+            "" => Key::from(format!("parcels/{name}")),
+            prefix => Key::from(format!("{prefix}/parcels/{name}")),
+        }
+    }
+
+    /// Whole or not at all, and durable.
+    pub async fn leave(&self, name: &str, bytes: Vec<u8>) -> Result<(), ObjectFault> {
+        let left = self.store.put(&self.parcel_key(name), PutPayload::from(bytes)).await;
+        left.map(drop).map_err(|e| self.fault(&e))
+    }
+
+    /// A parcel of at most so many bytes. None: there is none of this name.
+    pub async fn pick_up(&self, name: &str, bytes_max: u64) -> Result<Option<Bytes>, ObjectFault> {
+        let found = match self.store.get(&self.parcel_key(name)).await {
+            Ok(found) => found,
+            Err(object_store::Error::NotFound { .. }) => return Ok(None),
+            Err(e) => return Err(self.fault(&e)),
+        };
+        if found.meta.size > bytes_max {
+            let got = found.meta.size;
+            return Err(ObjectFault::Disk(format!("{}: a parcel of {bytes_max} bytes expected, got {got}", self.at)));
+        }
+        found.bytes().await.map(Some).map_err(|e| self.fault(&e))
+    }
+
+    pub async fn throw_away(&self, name: &str) -> Result<(), ObjectFault> {
+        match self.store.delete(&self.parcel_key(name)).await {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+            Err(e) => Err(self.fault(&e)),
+        }
+    }
+
+    /// The names of all parcels.
+    pub async fn parcels(&self) -> Result<Vec<String>, ObjectFault> {
+        let prefix = self.parcel_key("");
+        let mut found = self.store.list(Some(&prefix));
+        let mut names = Vec::new();
+        while let Some(meta) = found.next().await {
+            let meta = meta.map_err(|e| self.fault(&e))?;
+            names.extend(meta.location.filename().map(str::to_owned));
+        }
+        Ok(names)
+    }
+
     async fn has(&self, object: ObjectId) -> Result<bool, ObjectFault> {
         match self.store.head(&self.manifest_key(object)).await {
             Ok(_) => Ok(true),

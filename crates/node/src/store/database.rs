@@ -3,6 +3,8 @@
 //! Transactions are spoken by hand. SQLite ends one by itself when the disk is full, and `sqlx`, which counts them,
 //! would then refuse to begin another; here a `ROLLBACK` follows every failure, and one too many does no harm.
 
+mod shards;
+
 use super::{Lease, StoreError, schema};
 use crate::role::{Millis, Row, RowKey, Table, Write};
 use littoral_wire::JobId;

@@ -19,6 +19,7 @@ mod lock;
 mod objects;
 mod postgres;
 mod schema;
+mod shard;
 mod sqlite;
 mod workshop;
 mod writer;
@@ -27,11 +28,13 @@ pub use bucket::{Bucket, BucketObjects, BucketOptions};
 pub use lock::DirectoryLock;
 pub use objects::{Collected, FileObjects, KeepFault};
 pub use postgres::{Addressee, Changes, Mail, PgPlace, PgStore};
+pub use shard::{Shard, ShardLease};
 pub use sqlite::{DATABASE_FILE, SqliteStore};
 pub use workshop::{Made, Workshop};
 
 use crate::role::{Millis, Row, Write};
 use crate::work::{ObjectFault, Objects};
+use littoral_wire::message::Collection;
 use littoral_wire::object::Manifest;
 use littoral_wire::{JobId, ObjectId};
 use std::path::PathBuf;
@@ -64,6 +67,25 @@ pub trait Store: Send + Sync {
 
     /// Prolongs a lease until `now + ttl_ms`; refused if its token is no longer current.
     fn renew<'a>(&'a self, lease: &'a Lease, now: Millis, ttl_ms: u64) -> StoreFuture<'a, Lease>;
+
+    /// Offers the shards of one round to whoever takes them, in place of those of the job's other rounds. One that is there
+    /// stays as it is. Refused as [`Store::commit`] is.
+    fn offer_shards(&self, shards: Vec<Shard>, leases: Vec<Lease>) -> StoreFuture<'_, ()>;
+
+    /// Takes a shard that nobody has added up and that nobody has taken until after `now`; `None`: there is none.
+    fn take_shard<'a>(&'a self, holder: &'a str, now: Millis, ttl_ms: u64) -> StoreFuture<'a, Option<ShardLease>>;
+
+    /// Prolongs it until `now + ttl_ms`; [`StoreError::Fenced`] if somebody else took it, or it is not there any more.
+    fn renew_shard<'a>(&'a self, lease: &'a ShardLease, now: Millis, ttl_ms: u64) -> StoreFuture<'a, ShardLease>;
+
+    /// `made` is what came out, and durable from now on. Refused as [`Store::renew_shard`] is.
+    fn close_shard<'a>(&'a self, lease: &'a ShardLease, made: Manifest) -> StoreFuture<'a, ()>;
+
+    /// All shards of a round, by number.
+    fn shards(&self, collection: Collection) -> StoreFuture<'_, Vec<Shard>>;
+
+    /// The job's shards are needed no more. Refused as [`Store::commit`] is.
+    fn forget_shards(&self, job: JobId, leases: Vec<Lease>) -> StoreFuture<'_, ()>;
 }
 
 /// Objects of a host. They arrive and are made in a folder; what was synced is where it survives. Calls block.

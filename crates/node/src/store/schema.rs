@@ -18,7 +18,7 @@ pub(super) enum Engine {
 
 type Migration = fn(Engine) -> Vec<String>;
 
-const MIGRATIONS: [Migration; 3] = [first, checksums, privacy];
+const MIGRATIONS: [Migration; 4] = [first, checksums, privacy, replicas];
 
 /// The current schema.
 pub(super) const KNOWN: i64 = MIGRATIONS.len() as i64;
@@ -109,6 +109,26 @@ fn checksums(engine: Engine) -> Vec<String> {
 fn privacy(engine: Engine) -> Vec<String> {
     let sum = format!("{}, ", engine.sum());
     [Table::Roster, Table::Ledger].map(|table| engine.row_table(table, &sum)).to_vec()
+}
+
+/// What jobs' holders say of them, and sums that others may add up.
+fn replicas(engine: Engine) -> Vec<String> {
+    let status = engine.row_table(Table::Status, &format!("{}, ", engine.sum()));
+    let shard: &[&str] = match engine {
+        Engine::Sqlite => &["CREATE TABLE shard (round BLOB NOT NULL, number INTEGER NOT NULL, job INTEGER NOT NULL, \
+                             body BLOB NOT NULL, made BLOB NOT NULL DEFAULT x'', holder TEXT NOT NULL DEFAULT '', \
+                             token INTEGER NOT NULL DEFAULT 0, until_ms INTEGER NOT NULL DEFAULT 0, \
+                             PRIMARY KEY (round, number)) WITHOUT ROWID"],
+        Engine::Postgres => &[
+            "CREATE TABLE littoral.shard (round BYTEA NOT NULL, number BIGINT NOT NULL, job BIGINT NOT NULL, \
+             body BYTEA NOT NULL, made BYTEA NOT NULL DEFAULT '', holder TEXT NOT NULL DEFAULT '', \
+             token BIGINT NOT NULL DEFAULT 0, until TIMESTAMPTZ NOT NULL DEFAULT '-infinity', \
+             PRIMARY KEY (round, number))",
+            "CREATE INDEX shard_free ON littoral.shard (until) WHERE made = ''",
+            "CREATE INDEX shard_job ON littoral.shard (job)",
+        ],
+    };
+    [status].into_iter().chain(shard.iter().map(ToString::to_string)).collect()
 }
 
 /// What leads from schema `got` to the current one.

@@ -4,8 +4,10 @@
 //! that is refused takes none of its neighbours with it.
 
 use super::database::Database;
-use super::{DirectoryLock, FileObjects, Lease, Store, StoreError, StoreFuture};
+use super::{DirectoryLock, FileObjects, Lease, Shard, ShardLease, Store, StoreError, StoreFuture};
 use crate::role::{Millis, Row, Write};
+use littoral_wire::message::Collection;
+use littoral_wire::object::Manifest;
 use littoral_wire::{JobId, ObjectId};
 use std::path::Path;
 use std::sync::Arc;
@@ -25,7 +27,17 @@ enum Command {
     Commit(Commit),
     Acquire { job: JobId, holder: String, now: Millis, ttl_ms: u64, takeover: bool, answer: Answer<Lease> },
     Renew { lease: Lease, until: Millis, answer: Answer<Lease> },
+    Shard(ShardCommand),
     Close(Answer<()>),
+}
+
+enum ShardCommand {
+    Offer { shards: Vec<Shard>, leases: Vec<Lease>, answer: Answer<()> },
+    Take { holder: String, now: Millis, ttl_ms: u64, answer: Answer<Option<ShardLease>> },
+    Renew { lease: ShardLease, until: Millis, answer: Answer<ShardLease> },
+    Close { lease: ShardLease, made: Manifest, answer: Answer<()> },
+    All { collection: Collection, answer: Answer<Vec<Shard>> },
+    Forget { job: JobId, leases: Vec<Lease>, answer: Answer<()> },
 }
 
 struct Commit {
@@ -52,6 +64,15 @@ impl SqliteStore {
 
     /// As [`Self::open`], for who has taken the directory already.
     pub async fn open_locked(dir: &Path, lock: DirectoryLock) -> Result<Self, StoreError> {
+        Self::of(dir, Some(lock)).await
+    }
+
+    /// Beside the process that has the directory, for rows alone: objects have one owner. What both write, they write under leases.
+    pub async fn open_beside(dir: &Path) -> Result<Self, StoreError> {
+        Self::of(dir, None).await
+    }
+
+    async fn of(dir: &Path, lock: Option<DirectoryLock>) -> Result<Self, StoreError> {
         let objects = Arc::new(FileObjects::open(dir)?);
         let database = Database::open(&dir.join(DATABASE_FILE)).await?;
         let (commands, queue) = mpsc::channel(QUEUE_MAX);
@@ -105,13 +126,41 @@ impl Store for SqliteStore {
         let lease = lease.clone();
         self.ask(|answer| Command::Renew { lease, until: now.saturating_add(ttl_ms), answer })
     }
+
+    fn offer_shards(&self, shards: Vec<Shard>, leases: Vec<Lease>) -> StoreFuture<'_, ()> {
+        self.ask(|answer| Command::Shard(ShardCommand::Offer { shards, leases, answer }))
+    }
+
+    fn take_shard<'a>(&'a self, holder: &'a str, now: Millis, ttl_ms: u64) -> StoreFuture<'a, Option<ShardLease>> {
+        let holder = holder.to_owned();
+        self.ask(move |answer| Command::Shard(ShardCommand::Take { holder, now, ttl_ms, answer }))
+    }
+
+    fn renew_shard<'a>(&'a self, lease: &'a ShardLease, now: Millis, ttl_ms: u64) -> StoreFuture<'a, ShardLease> {
+        let (lease, until) = (lease.clone(), now.saturating_add(ttl_ms));
+        self.ask(move |answer| Command::Shard(ShardCommand::Renew { lease, until, answer }))
+    }
+
+    fn close_shard<'a>(&'a self, lease: &'a ShardLease, made: Manifest) -> StoreFuture<'a, ()> {
+        let lease = lease.clone();
+        self.ask(move |answer| Command::Shard(ShardCommand::Close { lease, made, answer }))
+    }
+
+    fn shards(&self, collection: Collection) -> StoreFuture<'_, Vec<Shard>> {
+        self.ask(move |answer| Command::Shard(ShardCommand::All { collection, answer }))
+    }
+
+    fn forget_shards(&self, job: JobId, leases: Vec<Lease>) -> StoreFuture<'_, ()> {
+        self.ask(move |answer| Command::Shard(ShardCommand::Forget { job, leases, answer }))
+    }
 }
 
 /// Owns the database.
 struct Desk {
     database: Database,
     objects: Arc<FileObjects>,
-    lock: DirectoryLock,
+    /// None: another process has the directory.
+    lock: Option<DirectoryLock>,
 }
 
 impl Desk {
@@ -143,12 +192,40 @@ impl Desk {
                     drop(answer.send(self.database.acquire(job, &holder, now, ttl_ms, takeover).await));
                 }
                 Command::Renew { lease, until, answer } => drop(answer.send(self.database.renew(lease, until).await)),
+                Command::Shard(command) => self.shard(command).await,
                 Command::Close(answer) => closed = Some(answer),
             }
         }
         self.database.close().await;
         drop((self.lock, queue));
         closed.map(|answer| answer.send(Ok(())));
+    }
+
+    async fn shard(&mut self, command: ShardCommand) {
+        let database = &mut self.database;
+        match command {
+            ShardCommand::Offer { shards, leases, answer } => {
+                drop(answer.send(database.offer_shards(&shards, &leases).await));
+            }
+            ShardCommand::Take { holder, now, ttl_ms, answer } => {
+                drop(answer.send(database.take_shard(&holder, now, ttl_ms).await));
+            }
+            ShardCommand::Renew { lease, until, answer } => drop(answer.send(database.renew_shard(lease, until).await)),
+            ShardCommand::Close { lease, made, answer } => {
+                let (objects, object) = (self.objects.clone(), made.id());
+                let synced = tokio::task::spawn_blocking(move || objects.sync(&[object])).await;
+                let closed = match synced {
+                    Ok(Ok(())) => self.database.close_shard(&lease, &made).await,
+                    Ok(Err(e)) => Err(e.into()),
+                    Err(_) => Err(StoreError::Closed),
+                };
+                drop(answer.send(closed));
+            }
+            ShardCommand::All { collection, answer } => drop(answer.send(database.shards(collection).await)),
+            ShardCommand::Forget { job, leases, answer } => {
+                drop(answer.send(database.forget_shards(job, &leases).await));
+            }
+        }
     }
 
     async fn commit(&mut self, group: Vec<Commit>) {

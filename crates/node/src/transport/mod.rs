@@ -20,6 +20,7 @@
 mod address;
 pub mod auto;
 mod backlog;
+mod endpoints;
 mod error;
 pub mod forwarder;
 mod frame;

@@ -12,6 +12,7 @@
 //! one core per second and end, two thirds of a core for an edge with 10,000 devices (28 us at 4 s and 15 s).
 
 use super::backlog::{Backlog, Source};
+use super::endpoints::Endpoints;
 use super::frame::{FrameReader, FrameWriter};
 use super::{ALPN, Address, BoxFuture, Connection, Counters, FrameReceiver, FrameSender, Identity, NodeId, SeenKey};
 use super::{Receiver as AnyReceiver, Result, Sender as AnySender, Transport, TransportError};
@@ -65,7 +66,7 @@ impl Default for QuicOptions {
 
 pub struct QuicTransport {
     id: NodeId,
-    endpoint: Endpoint,
+    endpoints: Endpoints,
     relay: Option<RelayUrl>,
     options: QuicOptions,
     listener: Option<Backlog>,
@@ -80,7 +81,7 @@ impl QuicTransport {
     /// A transport that also listens at `at`; port 0 takes a free one.
     pub async fn listen(identity: &Identity, at: SocketAddr, options: QuicOptions) -> Result<Self> {
         let mut transport = Self::bind(identity, Some(at), options, true).await?;
-        let (endpoint, limit_ms) = (transport.endpoint.clone(), transport.options.handshake_timeout_ms);
+        let (endpoint, limit_ms) = (transport.endpoints.first.clone(), transport.options.handshake_timeout_ms);
         transport.listener = Some(Backlog::spawn(transport.options.half_open_max, |mut half_open| async move {
             while let Some(incoming) = endpoint.accept().await {
                 if half_open.crowded() && !incoming.remote_addr_validated() {
@@ -99,24 +100,15 @@ impl QuicTransport {
     }
 
     async fn bind(identity: &Identity, at: Option<SocketAddr>, options: QuicOptions, listen: bool) -> Result<Self> {
-        let place = at.map_or("any address".to_owned(), |at| at.to_string());
-        let bad = |got: String| TransportError::Bind { kind: KIND, at: place.clone(), got };
         let relay = options.relay.as_deref().map(str::parse::<RelayUrl>).transpose();
-        let relay = relay.map_err(|error| bad(format!("relay URL: {error}")))?;
-        let relay_mode = relay.clone().map_or(RelayMode::Disabled, |url| RelayMode::custom([url]));
-        let mut builder = Endpoint::builder(presets::Minimal)
-            .secret_key(identity.secret().clone())
-            .relay_mode(relay_mode)
-            .clear_address_lookup()
-            .transport_config(transport_config(&options));
-        if listen {
-            builder = builder.alpns(vec![ALPN.to_vec()]);
-        }
-        if let Some(at) = at {
-            builder = builder.clear_ip_transports().bind_addr(at).map_err(|error| bad(error.to_string()))?;
-        }
-        let endpoint = builder.bind().await.map_err(|error| bad(format!("{error:#}")))?;
-        Ok(Self { id: identity.id(), endpoint, relay, options, listener: None })
+        let relay = relay.map_err(|error| bind_error(at, format!("relay URL: {error}")))?;
+        let mode = relay.clone().map_or(RelayMode::Disabled, |url| RelayMode::custom([url]));
+        let first = endpoint(identity, at, &options, mode, listen).await?;
+        Ok(Self { id: identity.id(), endpoints: Endpoints::new(first, identity, at), relay, options, listener: None })
+    }
+
+    async fn further(&self, identity: Identity, at: Option<SocketAddr>) -> Result<Endpoint> {
+        endpoint(&identity, at, &self.options, RelayMode::Disabled, false).await
     }
 
     async fn dial(&self, address: &Address) -> Result<Connection> {
@@ -131,8 +123,15 @@ impl QuicTransport {
         address.host_port()?;
         let found = tokio::net::lookup_host((address.host.as_str(), address.port)).await;
         let mut places: Vec<_> = found.map_err(|error| failed(error.to_string()))?.map(TransportAddr::Ip).collect();
-        places.extend(self.relay.clone().map(TransportAddr::Relay));
-        let connection = match self.endpoint.connect(EndpointAddr::from_parts(key, places), ALPN).await {
+        let dialler = match &self.relay {
+            // It, too, knows machines by their keys: one endpoint of ours may be there, and one machine at the other end.
+            Some(relay) => {
+                places.push(TransportAddr::Relay(relay.clone()));
+                self.endpoints.first.clone()
+            }
+            None => self.endpoints.of(address, |identity, at| self.further(identity, at)).await?,
+        };
+        let connection = match dialler.connect(EndpointAddr::from_parts(key, places), ALPN).await {
             Ok(connection) => connection,
             Err(error) => {
                 let got = format!("{error:#}");
@@ -171,7 +170,7 @@ impl Transport for QuicTransport {
         if self.listener.is_none() {
             return Vec::new();
         }
-        self.endpoint.bound_sockets().into_iter().map(|at| Address::new(self.id, at)).collect()
+        self.endpoints.first.bound_sockets().into_iter().map(|at| Address::new(self.id, at)).collect()
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {
@@ -180,9 +179,35 @@ impl Transport for QuicTransport {
                 backlog.stop();
             }
             // A dial that nobody answers would hold it up for three seconds.
-            let _ = timeout(CLOSE, self.endpoint.close()).await;
+            let _ = timeout(CLOSE, self.endpoints.close()).await;
         })
     }
+}
+
+async fn endpoint(
+    identity: &Identity,
+    at: Option<SocketAddr>,
+    options: &QuicOptions,
+    relay: RelayMode,
+    listen: bool,
+) -> Result<Endpoint> {
+    let mut builder = Endpoint::builder(presets::Minimal)
+        .secret_key(identity.secret().clone())
+        .relay_mode(relay)
+        .clear_address_lookup()
+        .transport_config(transport_config(options));
+    if listen {
+        builder = builder.alpns(vec![ALPN.to_vec()]);
+    }
+    if let Some(at) = at {
+        let bound = builder.clear_ip_transports().bind_addr(at);
+        builder = bound.map_err(|error| bind_error(Some(at), error.to_string()))?;
+    }
+    builder.bind().await.map_err(|error| bind_error(at, format!("{error:#}")))
+}
+
+fn bind_error(at: Option<SocketAddr>, got: String) -> TransportError {
+    TransportError::Bind { kind: KIND, at: at.map_or("any address".to_owned(), |at| at.to_string()), got }
 }
 
 fn transport_config(options: &QuicOptions) -> QuicTransportConfig {

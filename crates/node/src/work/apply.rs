@@ -31,7 +31,7 @@ use std::ops::Range;
 /// A job's version 0: the model's first weights, the algorithm's first state, and a standardisation that changes nothing.
 pub fn initial(spec: &JobSpec, objects: &dyn Objects) -> Result<Output, WorkFault> {
     let layout = spec.version();
-    let w = spec.home().shared_of(&spec.model().init(spec.seed()));
+    let w = spec.home().into_shared(spec.model().init(spec.seed()));
     let mut next = Next::begin(spec, None, objects)?;
     let vectors = spec.algorithm().cloud_state();
     for block in layout.blocks() {

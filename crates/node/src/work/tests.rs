@@ -16,6 +16,7 @@ use std::sync::Mutex;
 mod examples;
 mod given;
 mod image;
+mod merge;
 mod personal;
 mod private;
 

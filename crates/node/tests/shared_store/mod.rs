@@ -8,6 +8,7 @@ pub mod s3;
 
 use littoral_node::store::{Bucket, BucketOptions, PgPlace, PgStore};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
+use std::io::{Read, Write};
 use std::os::unix::fs::{DirBuilderExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -18,11 +19,20 @@ use std::time::{Duration, Instant};
 
 const START_LIMIT: Duration = Duration::from_secs(20);
 
-/// Runs the server until its standard input ends, which is when the test process does.
+/// Runs the server until its standard input ends, which is when the test process does. `stop` is as if it had crashed.
 const SERVER: &str = r#"
-"$1/postgres" -D "$2/data" -k "$2" -c listen_addresses= -c fsync=off -c max_connections=200 >"$2/log" 2>&1 &
-server=$!
-cat >/dev/null
+start() {
+  "$1/postgres" -D "$2/data" -k "$2" -c listen_addresses= -c fsync=off -c max_connections=200 >>"$2/log" 2>&1 &
+  server=$!
+}
+start "$@"
+while read -r order; do
+  case $order in
+    stop) kill -QUIT $server; wait $server ;;
+    start) start "$@" ;;
+  esac
+  echo done
+done
 kill -INT $server
 wait $server
 rm -rf "$2"
@@ -31,30 +41,65 @@ rm -rf "$2"
 /// A server for all tests of one binary.
 pub struct Postgres {
     dir: PathBuf,
-    _keeper: Child,
+    keeper: Child,
 }
 
 impl Postgres {
     /// `None`, and a line of why, where there is no PostgreSQL.
     pub async fn here() -> Option<&'static Self> {
         static SERVER: OnceLock<Option<Postgres>> = OnceLock::new();
-        let server = SERVER.get_or_init(Self::start).as_ref()?;
-        let started = Instant::now();
-        while let Err(e) = PgConnection::connect(&server.url("postgres")).await {
-            assert!(started.elapsed() < START_LIMIT, "{e}: {:?}", std::fs::read_to_string(server.dir.join("log")));
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        let server = SERVER.get_or_init(|| Self::start("all")).as_ref()?;
+        server.answers().await;
         Some(server)
     }
 
-    fn start() -> Option<Self> {
+    /// A server of a test's own, to be stopped.
+    pub async fn own(name: &str) -> Option<Self> {
+        let server = Self::start(name)?;
+        server.answers().await;
+        Some(server)
+    }
+
+    async fn answers(&self) {
+        let started = Instant::now();
+        while let Err(e) = PgConnection::connect(&self.url("postgres")).await {
+            assert!(started.elapsed() < START_LIMIT, "{e}: {:?}", std::fs::read_to_string(self.dir.join("log")));
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// `stop`, at once and without a word to anybody, or `start`.
+    pub fn order(&mut self, order: &str) {
+        writeln!(self.keeper.stdin.as_mut().unwrap(), "{order}").unwrap();
+        let mut done = [0; 5];
+        self.keeper.stdout.as_mut().unwrap().read_exact(&mut done).unwrap();
+        assert_eq!(&done, b"done\n");
+    }
+
+    /// Sends all its processes a signal: `-STOP`, `-CONT`.
+    pub fn signal(&self, signal: &str) {
+        let file = std::fs::read_to_string(self.dir.join("data/postmaster.pid")).unwrap();
+        let first = file.lines().next().unwrap();
+        let parent_of = |pid: &str| {
+            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            stat.rsplit_once(") ").and_then(|(_, rest)| rest.split(' ').nth(1).map(str::to_owned))
+        };
+        let all =
+            std::fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| entry.file_name().into_string().ok());
+        let children: Vec<String> = all.filter(|pid| parent_of(pid).as_deref() == Some(first)).collect();
+        let sent = Command::new("kill").arg(signal).arg(first).args(children).status().unwrap();
+        // A child may have ended in between.
+        assert!(sent.success() || signal == "-CONT");
+    }
+
+    fn start(name: &str) -> Option<Self> {
         let Some(programs) = programs() else {
             println!(
                 "skipped: PostgreSQL is not installed (apt-get install postgresql): only the embedded store is tested"
             );
             return None;
         };
-        let dir = std::env::temp_dir().join(format!("littoral-pg-{}", std::process::id()));
+        let dir = std::env::temp_dir().join(format!("littoral-pg-{name}-{}", std::process::id()));
         let _ = std::fs::remove_dir_all(&dir);
         std::fs::DirBuilder::new().mode(0o700).create(&dir).unwrap();
         // It refuses to run as root.
@@ -76,7 +121,8 @@ impl Postgres {
         let mut keeper = Command::new("sh");
         keeper.args(["-c", SERVER, "sh"]).arg(&programs).arg(&dir).stdin(Stdio::piped());
         as_user(&mut keeper);
-        Some(Self { dir, _keeper: keeper.spawn().unwrap() })
+        keeper.stdout(Stdio::piped());
+        Some(Self { dir, keeper: keeper.spawn().unwrap() })
     }
 
     fn url(&self, database: &str) -> String {

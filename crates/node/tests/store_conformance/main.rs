@@ -8,6 +8,7 @@ mod shared_store;
 mod crash;
 mod objects;
 mod rows;
+mod shards;
 
 use host_scratch::Scratch;
 use littoral_node::role::{RowKey, Table, Write};
@@ -135,6 +136,8 @@ on_both! {
     objects::what_was_synced_is_there_after_a_restart,
     objects::a_work_makes_objects_that_get_their_names_later,
     objects::dropped_is_gone,
+    shards::a_shard_is_taken_by_one_and_closed_once,
+    shards::shards_are_offered_by_whoever_runs_the_job,
     crash::acknowledged_commits_survive_and_none_is_half_there,
 }
 

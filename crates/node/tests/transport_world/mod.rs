@@ -6,7 +6,8 @@ use littoral_node::transport::forwarder::Forwarder;
 use littoral_node::transport::memory::{MemoryNetwork, MemoryTransport};
 use littoral_node::transport::shaper::Shape;
 use littoral_node::transport::{
-    Address, AutoOptions, AutoTransport, NodeId, QuicOptions, QuicTransport, TcpOptions, TcpTransport, Transport,
+    Address, AutoOptions, AutoTransport, Identity, NodeId, QuicOptions, QuicTransport, TcpOptions, TcpTransport,
+    Transport,
 };
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -28,6 +29,28 @@ impl Kind {
             Self::Memory => "memory",
             Self::Tcp | Self::TcpProxied | Self::TcpShaped => "tcp",
             Self::Quic | Self::QuicShaped | Self::Auto => "quic",
+        }
+    }
+
+    pub async fn listen(self, identity: &Identity) -> Arc<dyn Transport> {
+        match self {
+            Self::Memory | Self::Tcp | Self::TcpProxied | Self::TcpShaped => {
+                Arc::new(TcpTransport::listen(identity, anywhere_v4(), TcpOptions::default()).await.unwrap())
+            }
+            Self::Quic => Arc::new(QuicTransport::listen(identity, anywhere_v4(), patient()).await.unwrap()),
+            Self::QuicShaped => Arc::new(QuicTransport::listen(identity, anywhere_v6(), patient()).await.unwrap()),
+            Self::Auto => Arc::new(AutoTransport::listen(identity, anywhere_v4(), patient_auto()).await.unwrap()),
+        }
+    }
+
+    pub async fn dialler(self, identity: &Identity) -> Arc<dyn Transport> {
+        let bind_at = Some(anywhere_v4());
+        match self {
+            Self::Quic | Self::QuicShaped => {
+                Arc::new(QuicTransport::dialler(identity, bind_at, patient()).await.unwrap())
+            }
+            Self::Auto => Arc::new(AutoTransport::dialler(identity, bind_at, patient_auto()).await.unwrap()),
+            _ => Arc::new(TcpTransport::dialler(identity, TcpOptions::default()).unwrap()),
         }
     }
 
@@ -53,6 +76,10 @@ fn patient() -> QuicOptions {
     QuicOptions { idle_timeout_ms: 15_000, keep_alive_ms: 4_000, ..QuicOptions::default() }
 }
 
+fn patient_auto() -> AutoOptions {
+    AutoOptions { quic: patient(), ..AutoOptions::default() }
+}
+
 impl World {
     pub async fn new(kind: Kind) -> Self {
         let (server, client) = (identity(1), identity(2));
@@ -64,38 +91,16 @@ impl World {
                 let dialler = MemoryTransport::dialler(&network, &client);
                 return Self::assemble(kind, Arc::new(listener), Arc::new(dialler), None, None);
             }
-            Kind::Tcp | Kind::TcpProxied | Kind::TcpShaped => {
-                Arc::new(TcpTransport::listen(&server, anywhere_v4(), TcpOptions::default()).await.unwrap())
-            }
-            Kind::Quic => Arc::new(QuicTransport::listen(&server, anywhere_v4(), patient()).await.unwrap()),
-            Kind::QuicShaped => Arc::new(QuicTransport::listen(&server, anywhere_v6(), patient()).await.unwrap()),
-            Kind::Auto => Arc::new(
-                AutoTransport::listen(
-                    &server,
-                    anywhere_v4(),
-                    AutoOptions { quic: patient(), ..AutoOptions::default() },
-                )
-                .await
-                .unwrap(),
-            ),
+            _ => kind.listen(&server).await,
         };
-        let bind_at = Some(anywhere_v4());
         let dialler: Arc<dyn Transport> = match kind {
-            Kind::Quic | Kind::QuicShaped => {
-                Arc::new(QuicTransport::dialler(&client, bind_at, patient()).await.unwrap())
-            }
-            Kind::Auto => Arc::new(
-                AutoTransport::dialler(&client, bind_at, AutoOptions { quic: patient(), ..AutoOptions::default() })
-                    .await
-                    .unwrap(),
-            ),
             Kind::TcpProxied => {
                 let running = ConnectProxy::start(&[]).await;
                 let options = TcpOptions { proxy: Some(running.login("s3cret")), ..TcpOptions::default() };
                 proxy = Some(running);
                 Arc::new(TcpTransport::dialler(&client, options).unwrap())
             }
-            _ => Arc::new(TcpTransport::dialler(&client, TcpOptions::default()).unwrap()),
+            _ => kind.dialler(&client).await,
         };
         let forwarder = match kind {
             Kind::TcpShaped | Kind::QuicShaped => {

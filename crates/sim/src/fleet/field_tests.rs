@@ -20,7 +20,7 @@ fn names(devices: usize) -> Vec<String> {
 fn a_trace_is_what_the_sim_shows() {
     let model = Diurnal { days: 1, seed: 4, outages_per_day: 12.0, regions: 2, ..Diurnal::default() };
     let traces = Arc::new(model.make(names(30)));
-    let field = Field { availability: Some(traces.clone()), speeds: None };
+    let field = Field { availability: Some(traces.clone()), speeds: None, ..Field::default() };
     let mut fleet = Fleet::in_field(fleet(3, 30, 2, job("scaffold", 400, 4), Faults::default(), 1), &field).unwrap();
     let devices = fleet.world.of_kind(Kind::Device).to_vec();
     let (mut there, mut away) = (0, 0);
@@ -52,7 +52,7 @@ fn devices_that_come_and_go_break_no_check_and_threads_do_not_show() {
         (name, (0..100).map(interval).collect())
     };
     let traces = Availability::of(names(40).into_iter().enumerate().map(there), 4_040);
-    let field = Field { availability: Some(Arc::new(traces)), speeds: Some(Arc::new(speeds)) };
+    let field = Field { availability: Some(Arc::new(traces)), speeds: Some(Arc::new(speeds)), ..Field::default() };
     let run = |threads, faults: &str| {
         let faults = Faults::profile(faults).unwrap();
         let spec = fleet(6, 40, 2, job("scaffold", 20, 6), faults, threads);
@@ -77,7 +77,7 @@ fn time_grows_with_rows_and_falls_with_speed() {
             Arc::new(move |device| (Arc::new(Synthetic::new(1, device, rows as usize)) as Arc<dyn LocalData>, rows));
         let spec = FleetSpec { data, costs: Costs { step_us, ..Costs::default() }, ..spec };
         let speeds = Speeds::read(format!("device,speed\ndevice-1,{speed}\n").as_bytes()).unwrap();
-        let outcome = Fleet::in_field(spec, &Field { availability: None, speeds: Some(Arc::new(speeds)) }).unwrap();
+        let outcome = Fleet::in_field(spec, &Field { speeds: Some(Arc::new(speeds)), ..Field::default() }).unwrap();
         let lines = outcome.run(&mut |_| {}).lines;
         lines[9].at_ms - lines[8].at_ms
     };
@@ -120,6 +120,7 @@ fn who_is_not_eligible_declines_and_another_takes_its_place() {
     let field = Field {
         availability: Some(Arc::new(Availability::read(trace.as_bytes()).unwrap())),
         speeds: Some(Arc::new(Speeds::read(speeds.as_bytes()).unwrap())),
+        ..Field::default()
     };
     let toml = job("fedavg", 5, 2) + "\neligibility = { charging = true, memory_mb = 512 }\n";
     let mut fleet = Fleet::in_field(fleet(2, 5, 1, toml, Faults::default(), 1), &field).unwrap();

@@ -3,7 +3,6 @@
 use crate::disk::Disk;
 use crate::faults::{Kill, Kind};
 use crate::queue::Micros;
-use crate::stream::derive;
 use crate::workers::Ticket;
 use littoral_node::role::{Effect, Millis, Role, Row, Timer, WorkId, Write};
 use littoral_node::work::LocalData;
@@ -168,7 +167,7 @@ impl Machine {
             rows: self.disk.rows(),
             now,
             life: self.life,
-            entropy: derive(seed, "boot", u64::from(node) << 32 | u64::from(self.life)),
+            entropy: super::World::boot_entropy(seed, node, self.life),
         };
         self.role = Some((self.factory)(boot)?);
         Ok(())

@@ -18,24 +18,27 @@ mod tests;
 mod trace;
 
 pub use machine::{Boot, Factory, Load, Machine, MachineSpec};
+pub(crate) use perform::Timed;
 pub use trace::{Fingerprint, Trace};
 
 use crate::attack::Liars;
 use crate::checkers::{Checker, Seen};
+use crate::disk::Library;
 use crate::faults::{Faults, Injected, Kill, Kind, Moment, Plan};
 use crate::field::Availability;
 use crate::network::{Class, End, Network, NodeIndex};
 use crate::queue::{Micros, Queue};
 use crate::stream::{Stream, derive};
-use crate::workers::{Runner, Workers};
+use crate::workers::{Kept, Lender, Runner, Workers};
 use littoral_node::role::{Effect, Event, Kernels, LinkId, Millis, Peer, Report, Table, Timer, WorkId, Write};
 use littoral_node::work::Work;
 use littoral_tensor::quant::KERNELS;
 use littoral_wire::message::Work as Part;
 use littoral_wire::{Message, NodeId, ObjectId, SecretKey, Wire};
 use machine::Pending;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Sealing what was learnt before.
 const SEAL_US: Micros = 1_000;
@@ -127,6 +130,7 @@ pub struct Reported {
 
 pub struct World {
     now: Micros,
+    clock: Arc<AtomicU64>,
     queue: Queue<Happening>,
     machines: Vec<Machine>,
     by_id: HashMap<NodeId, NodeIndex>,
@@ -150,6 +154,9 @@ pub struct World {
     trace: Trace,
     events: u64,
     effects: Vec<Effect>,
+    library: Library,
+    /// Room for pending effects: machines that have none pending keep none.
+    room: VecDeque<Pending>,
 }
 
 impl World {
@@ -157,6 +164,7 @@ impl World {
         let seed = settings.seed;
         Self {
             now: 0,
+            clock: Arc::default(),
             queue: Queue::default(),
             machines: Vec::new(),
             by_id: HashMap::new(),
@@ -178,6 +186,8 @@ impl World {
             trace: Trace::default(),
             events: 0,
             effects: Vec::new(),
+            library: Library::default(),
+            room: VecDeque::new(),
             settings,
         }
     }
@@ -185,6 +195,11 @@ impl World {
     /// The key of the `number`-th machine of a kind: it follows from the seed.
     pub fn key(seed: u64, kind: Kind, number: usize) -> SecretKey {
         SecretKey::from_bytes(derive(seed, kind.name(), number as u64))
+    }
+
+    /// What a machine's run is handed that nobody else has.
+    pub fn boot_entropy(seed: u64, node: NodeIndex, life: u32) -> [u8; 32] {
+        derive(seed, "boot", u64::from(node) << 32 | u64::from(life))
     }
 
     /// A machine; it starts when the world does.
@@ -205,6 +220,21 @@ impl World {
 
     pub fn watch(&mut self, checker: Box<dyn Checker>) {
         self.checkers.push(checker);
+    }
+
+    /// Results of devices' works are looked for among these, and kept there. Before the world begins.
+    pub fn keep(&self, kept: Kept) {
+        self.workers.keep(kept);
+    }
+
+    /// For who takes works off this world's hands.
+    pub fn lender(&self) -> Lender {
+        self.workers.lender()
+    }
+
+    /// Shows virtual time, in microseconds, to other threads while the world runs.
+    pub fn clock(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.clock)
     }
 
     /// Plans the machines' start, within `spread_us`, and the faults.
@@ -291,6 +321,7 @@ impl World {
         }
         let Some((at, happening)) = self.queue.pop() else { return false };
         self.now = at;
+        self.clock.store(at, Ordering::Relaxed);
         self.happen(happening);
         true
     }
@@ -401,8 +432,9 @@ impl World {
         let (_, ticket) = machine.works.swap_remove(place);
         let done = self.workers.collect(ticket);
         let made: Vec<ObjectId> = done.made.iter().map(|(manifest, _)| manifest.id()).collect();
-        for (manifest, bytes) in done.made {
-            machine.disk.put(manifest.id(), manifest, bytes);
+        for (object, (manifest, bytes)) in made.iter().zip(done.made) {
+            machine.disk.put(*object, manifest, bytes);
+            self.library.add(*object, &machine.disk);
         }
         self.show(node, Seen::Worked { work: &done.work, result: &done.result });
         self.feed(node, Event::Worked { id, result: done.result });
@@ -458,6 +490,9 @@ impl World {
         }
         role.step(now, event, &mut self.effects);
         let count = self.effects.len();
+        if machine.pending.capacity() == 0 {
+            std::mem::swap(&mut machine.pending, &mut self.room);
+        }
         let stop_after = kill.map(|kill| match kill.moment {
             Moment::Before => 0,
             Moment::AfterEffects(effects) => effects.min(count),
@@ -482,7 +517,13 @@ impl World {
                 return;
             }
             match machine.pending.pop_front() {
-                None => return,
+                None => {
+                    let room = std::mem::take(&mut machine.pending);
+                    if room.capacity() > self.room.capacity() {
+                        self.room = room;
+                    }
+                    return;
+                }
                 Some(Pending::Effect(effect)) => match machine.effects_left.as_mut() {
                     Some(0) => {
                         machine.effects_left = None;

@@ -2,6 +2,7 @@
 
 use super::machine::Pending;
 use super::{Happening, Parcel, Reported, World, class_of};
+use crate::assignment::Place;
 use crate::checkers::Seen;
 use crate::network::{End, NodeIndex, Sending};
 use crate::queue::Micros;
@@ -12,9 +13,9 @@ use littoral_wire::{Blob, Message, Wire};
 use std::sync::Arc;
 
 /// A device's rows beside its virtual watch.
-struct Timed {
-    data: Arc<dyn LocalData>,
-    step_us: Micros,
+pub(crate) struct Timed {
+    pub data: Arc<dyn LocalData>,
+    pub step_us: Micros,
 }
 
 impl LocalData for Timed {
@@ -68,7 +69,7 @@ impl World {
                 self.queue.push(now + self.settings.faults.sync_us, Happening::Synced { node, life });
             }
             Effect::Begin(manifest) => {
-                let (object, missing) = self.machines[node as usize].disk.begin(manifest);
+                let (object, missing) = self.machines[node as usize].disk.begin(manifest, &self.library);
                 self.answer_soon(node, life, Event::Begun { object, missing });
             }
             Effect::Keep { object, index, bytes } => {
@@ -76,7 +77,9 @@ impl World {
                 self.answer_soon(node, life, Event::Kept { object, index, fault });
             }
             Effect::Put { manifest, bytes } => {
-                self.machines[node as usize].disk.put(manifest.id(), manifest, bytes);
+                let (object, disk) = (manifest.id(), &mut self.machines[node as usize].disk);
+                disk.put(object, manifest, bytes);
+                self.library.add(object, disk);
             }
             Effect::Load { object, index } => {
                 let bytes = self.machines[node as usize].disk.chunk(object, index).map(<[u8]>::to_vec);
@@ -93,13 +96,15 @@ impl World {
                 let machine = &mut self.machines[node as usize];
                 let costs = self.settings.costs;
                 let (mut takes, mut data) = (machine.takes(costs.of(&work, machine.load)), Arc::clone(&machine.data));
+                let mut place = Place { node, life, id, step_us: 0 };
                 if let (Work::Local { .. }, time_ms @ 1..) = (&*work, machine.load.time_ms) {
                     // It makes whole steps, at least one.
                     let step_us = machine.takes(costs.step_us.max(1)).max(1);
                     let in_time = (time_ms * 1_000).div_ceil(step_us) * step_us;
                     (takes, data) = (takes.min(in_time), Arc::new(Timed { data, step_us }));
+                    place.step_us = step_us;
                 }
-                let ticket = self.workers.order(work, machine.disk.shelf(), data);
+                let ticket = self.workers.order(place, work, machine.disk.shelf(), data);
                 machine.works.push((id, ticket));
                 self.queue.push(now + takes, Happening::WorkEnds { node, life, id });
             }

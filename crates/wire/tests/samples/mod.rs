@@ -178,6 +178,7 @@ variants! {
     Absorbed { collection: collection(), }
     Refused { collection: collection(), reason: text(), }
     Told { verdict: verdict(), }
+    Later { after_ms: any::<u64>(), }
     EdgeAttach { name: text(), listen: text(), open: open(), }
     DeviceAttached { device: node(), name: text(), data: data(), held: list(collection()), }
     DeviceDetached { device: node(), }

@@ -215,10 +215,8 @@ impl Cloud {
                 Some(found) => self.details(JobId(job), found),
                 None => no_job(job),
             },
-            Command::JobWatch { job } => match self.jobs.get(JobId(job)) {
-                Some(found) => {
-                    let summary = self.summary(JobId(job), found);
-                    let last = found.finished() || found.halted();
+            Command::JobWatch { job } => match self.standing(JobId(job)) {
+                Some((summary, last)) => {
                     reply(link, nonce, &summary, last, effects);
                     if !last {
                         self.watchers.entry(JobId(job)).or_default().push((link, nonce, summary));
@@ -346,8 +344,16 @@ impl Cloud {
         kernels.map_or_else(String::new, ToString::to_string)
     }
 
+    /// Where a job stands that is here or elsewhere, and whether that is the last to be said of it.
+    fn standing(&self, id: JobId) -> Option<(Value, bool)> {
+        match self.jobs.get(id) {
+            Some(job) => Some((self.summary(id, job), job.finished() || job.halted())),
+            None => self.standing_elsewhere(id),
+        }
+    }
+
     /// Where a job stands. The same fields whatever its state is: what there is nothing to say of is 0 or empty.
-    fn summary(&self, id: JobId, job: &Job) -> Value {
+    pub(super) fn summary(&self, id: JobId, job: &Job) -> Value {
         let settings = job.spec.settings();
         let mut out = json!({
             "job": id.0,
@@ -563,9 +569,7 @@ impl Cloud {
     pub(super) fn tell_watchers(&mut self, effects: &mut Vec<Effect>) {
         let mut watchers = std::mem::take(&mut self.watchers);
         watchers.retain(|id, all| {
-            let Some(job) = self.jobs.get(*id) else { return false };
-            let summary = self.summary(*id, job);
-            let last = job.finished() || job.halted();
+            let Some((summary, last)) = self.standing(*id) else { return false };
             for (link, nonce, told) in all.iter_mut() {
                 if *told != summary {
                     reply(*link, *nonce, &summary, last, effects);

@@ -235,6 +235,7 @@ impl Role for Cloud {
                 self.replica.iter_mut().for_each(Replica::tick);
                 self.lost_edges(now, effects);
                 self.jobs.tick(now, &self.fleet, effects);
+                self.tell_standings(effects);
             }
             Event::Timer(Timer::Job(job)) => {
                 self.jobs.round(now, job, littoral_fed::round::Event::Tick, &self.fleet, effects);

@@ -8,6 +8,9 @@
 //! up: they come again, and say so. The numbers of its incarnations begin with the lease's token, so those of two holders
 //! never meet.
 //!
+//! Of a job that another replica runs this one knows where it stood a moment ago: its holder writes that down when it has
+//! changed, at most once a tick. So lists and those who watch are answered anywhere, whatever becomes of the holder.
+//!
 //! Not here: leases, which the host keeps ([`crate::host`]). A host that has lost one ends the run.
 
 use super::command::Command;
@@ -36,6 +39,8 @@ pub(super) struct Replica {
     /// Models that an operator was told of by another replica.
     lent: BTreeMap<LinkId, BTreeSet<ObjectId>>,
     joins: usize,
+    /// Where the jobs that we run stand, as we said last.
+    told: BTreeMap<JobId, Value>,
 }
 
 /// A job as its row tells it.
@@ -47,6 +52,9 @@ struct Known {
     submitted_by: String,
     submitted_ms: u64,
     rounds: u64,
+    wanted: u32,
+    /// Where it stands, as its holder said last.
+    standing: Option<Value>,
 }
 
 impl Replica {
@@ -64,6 +72,7 @@ impl Replica {
 
     fn know(&mut self, job: JobId, description: &[u8]) {
         let Ok(stored) = serde_json::from_slice::<Value>(description) else { return };
+        let standing = self.known.get_mut(&job).and_then(|known| known.standing.take());
         let text = |field: &str| stored[field].as_str().unwrap_or_default().to_owned();
         let spec = JobSpec::parse(&text("toml")).ok();
         let known = Known {
@@ -71,11 +80,54 @@ impl Replica {
             algorithm: spec.as_ref().map(|spec| spec.algorithm_name().to_owned()).unwrap_or_default(),
             data: spec.as_ref().map(|spec| spec.data_set().to_owned()).unwrap_or_default(),
             rounds: spec.as_ref().map_or(0, |spec| spec.settings().rounds),
+            wanted: spec.as_ref().map_or(0, |spec| spec.settings().cohort.target),
+            standing,
             submitted_by: text("submitted_by"),
             submitted_ms: stored["at_ms"].as_u64().unwrap_or(0),
         };
         self.known.insert(job, known);
     }
+
+    fn hear(&mut self, job: JobId, standing: &[u8]) {
+        if let (Some(known), Ok(said)) = (self.known.get_mut(&job), serde_json::from_slice(standing)) {
+            known.standing = Some(said);
+        }
+    }
+}
+
+impl Known {
+    /// As [`Cloud::summary`] has it.
+    fn summary(&self, job: JobId) -> Value {
+        self.standing.clone().unwrap_or_else(|| {
+            json!({
+                "job": job.0,
+                "name": self.name,
+                "algorithm": self.algorithm,
+                "data": self.data,
+                "submitted_by": self.submitted_by,
+                "submitted_ms": self.submitted_ms,
+                "aborts": 0,
+                "version": 0,
+                "work": "",
+                "attempt": 0,
+                "round": 0,
+                "rounds": self.rounds,
+                "in": 0,
+                "wanted": self.wanted,
+                "in_flight": 0,
+                "ready": 0,
+                "model": "",
+                "last": {},
+                "state": "waiting",
+                "why": "no replica has begun with it",
+            })
+        })
+    }
+}
+
+/// Nothing more will happen to a job that stands so.
+fn has_ended(standing: &Value) -> bool {
+    matches!(standing["state"].as_str(), Some("finished" | "stopped" | "failed"))
 }
 
 impl Cloud {
@@ -92,6 +144,35 @@ impl Cloud {
             self.jobs.number_after(row.key.job);
             replica.know(row.key.job, &row.value);
         }
+        if let (Table::Status, Some(replica)) = (row.key.table, &mut self.replica) {
+            replica.hear(row.key.job, &row.value);
+        }
+    }
+
+    /// Writes down where the jobs of this replica stand, if that has changed.
+    pub(super) fn tell_standings(&mut self, effects: &mut Vec<Effect>) {
+        let Some(replica) = &self.replica else { return };
+        let ours = self.jobs.iter().filter(|(id, _)| replica.holds(**id));
+        // What has ended stays as it is.
+        let open = ours.filter(|(id, _)| !replica.told.get(id).is_some_and(has_ended));
+        let now = open.map(|(id, job)| (*id, self.summary(*id, job)));
+        let new: BTreeMap<JobId, Value> = now.filter(|(id, said)| replica.told.get(id) != Some(said)).collect();
+        if new.is_empty() {
+            return;
+        }
+        let write = |(job, said): (&JobId, &Value)| Write::Put {
+            key: RowKey { table: Table::Status, job: *job, version: 0, item: Vec::new() },
+            value: serde_json::to_vec(said).unwrap_or_default(),
+        };
+        effects.push(Effect::Store(new.iter().map(write).collect()));
+        self.replica.iter_mut().for_each(|replica| replica.told.extend(new.clone()));
+    }
+
+    /// Where a job stands that another replica runs, and whether that is the last to be said of it.
+    pub(super) fn standing_elsewhere(&self, job: JobId) -> Option<(Value, bool)> {
+        let standing = self.replica.as_ref()?.known.get(&job)?.summary(job);
+        let last = has_ended(&standing) || standing["state"] == "halted";
+        Some((standing, last))
     }
 
     /// The others hear of a new job by its row; this one wrote it.
@@ -117,14 +198,12 @@ impl Cloud {
         let replica = self.replica.as_ref()?;
         self.operators.right(operator)?;
         let job = match serde_json::from_slice(body).ok()? {
-            Command::JobShow { job }
-            | Command::JobWatch { job }
-            | Command::JobStop { job }
-            | Command::JobRecord { job, .. } => {
+            Command::JobShow { job } | Command::JobStop { job } | Command::JobRecord { job, .. } => {
                 let job = JobId(job);
                 replica.known.contains_key(&job).then_some(job)?
             }
-            Command::JobList | Command::FleetList | Command::OperatorList | Command::PrivacyLedger => return None,
+            Command::JobWatch { .. } | Command::JobList => return None,
+            Command::FleetList | Command::OperatorList | Command::PrivacyLedger => return None,
             _ => FLEET,
         };
         (!replica.holds(job)).then_some(job)
@@ -184,6 +263,10 @@ impl Cloud {
             return;
         }
         let ran = rows.iter().any(|row| row.key.table == Table::Record);
+        let said = rows.iter().find(|row| row.key.table == Table::Status);
+        if let Some(said) = said.and_then(|row| serde_json::from_slice(&row.value).ok()) {
+            replica.told.insert(job, said);
+        }
         rows.iter().for_each(|row| self.restore_shared(row));
         self.jobs.adopt(job, u32::try_from(token).unwrap_or(u32::MAX), rows, effects);
         effects.push(Effect::Report(Report::Note { what: format!("this replica runs job {job} now") }));
@@ -208,7 +291,7 @@ impl Cloud {
             let Some(replica) = &self.replica else { return };
             // What we hold only we have changed since; this is of before.
             let ours = replica.holds(FLEET) && (key.job == FLEET || key.table == Table::Job);
-            let ours = ours || key.table == Table::Ledger && replica.holds(key.job);
+            let ours = ours || matches!(key.table, Table::Ledger | Table::Status) && replica.holds(key.job);
             if ours {
                 continue;
             }
@@ -247,29 +330,7 @@ impl Cloud {
     /// Jobs that other replicas run, for lists.
     pub(super) fn summaries_elsewhere(&self) -> impl Iterator<Item = (JobId, Value)> + '_ {
         let known = self.replica.iter().flat_map(|replica| &replica.known);
-        known.filter(|(job, _)| self.jobs.get(**job).is_none()).map(|(job, known)| {
-            let value = json!({
-                "job": job.0,
-                "name": known.name,
-                "algorithm": known.algorithm,
-                "data": known.data,
-                "submitted_by": known.submitted_by,
-                "submitted_ms": known.submitted_ms,
-                "aborts": 0,
-                "version": 0,
-                "work": "",
-                "attempt": 0,
-                "round": 0,
-                "rounds": known.rounds,
-                "in": 0,
-                "wanted": 0,
-                "model": "",
-                "last": {},
-                "state": "elsewhere",
-                "why": "another replica runs it: `job show` asks that one",
-            });
-            (*job, value)
-        })
+        known.filter(|(job, _)| self.jobs.get(**job).is_none()).map(|(job, known)| (*job, known.summary(*job)))
     }
 
     /// Devices come through edges: only those have a link to every replica.

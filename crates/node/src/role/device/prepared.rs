@@ -5,7 +5,7 @@
 //! for another version takes its place when that is trained.
 
 use super::{Device, TaskStage};
-use crate::role::{Effect, Entropy, RowKey, Table, WorkId, Write};
+use crate::role::{Effect, RowKey, Table, WorkId, Write};
 use crate::work::Work;
 use littoral_wire::codec::{Reader, Wire};
 use littoral_wire::message::{Note, Work as Kind};
@@ -115,10 +115,7 @@ impl Device {
         self.next_work += 1;
         let Some(task) = self.tasks.get_mut(&collection) else { return };
         task.stage = TaskStage::Working(id);
-        // Counted on: should it be sealed anew, it has other noise.
-        let mut subject = collection.to_bytes();
-        id.0.put(&mut subject);
-        let entropy = Entropy::new(self.identity.entropy.draw("noise", &subject));
+        let entropy = self.identity.entropy.of_work(&collection, id);
         let (task, name) = (task.spec.clone(), self.identity.name.clone());
         let work = Work::Seal { collection, task, learnt, times, name, entropy };
         effects.push(Effect::Work { id, work: Box::new(work) });

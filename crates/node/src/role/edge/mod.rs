@@ -8,6 +8,7 @@
 //! something about devices that lie, updates are looked into first: [`inspect`]; and where its rule must see each, nothing is
 //! summed: [`each`]. Where devices have models of their own: [`given`].
 
+mod check_in;
 mod clouds;
 mod coded;
 mod desk;
@@ -20,6 +21,7 @@ use super::fetch::Fetch;
 use super::links::{Links, TICK_MS};
 use super::{Effect, Event, LinkId, Millis, Peer, Report, Role, Timer, WorkId};
 use crate::job::Task;
+use check_in::Steering;
 use clouds::Clouds;
 use coded::Coding;
 use desk::{Desk, Relay, Seat};
@@ -107,6 +109,7 @@ pub struct Edge {
     /// Works ordered so far.
     works: u64,
     relay: Relay,
+    steering: Steering,
     upstreams: List<Upstream, UPSTREAMS_MAX>,
 }
 
@@ -127,6 +130,7 @@ impl Edge {
             uploads: BTreeMap::new(),
             works: 0,
             relay: Relay::default(),
+            steering: Steering::default(),
             upstreams: List::default(),
         }
     }
@@ -642,11 +646,16 @@ impl Edge {
                 }
             }
             Message::GetChunk { object, index } => {
-                // Devices may fetch models, nothing else, and none that is another's.
-                if self.models.get(&object).is_some_and(|m| m.fetch.is_none()) && self.may_have(device, object) {
-                    effects.push(Effect::SendChunk { link, object, index });
-                } else {
-                    effects.push(Effect::Send { link, message: Message::NoChunk { object, index } });
+                // Devices may fetch models, nothing else, and none that is another's. One that rides along is in memory only: who began
+                // to fetch it at another edge goes on here.
+                let here = self.models.get(&object).filter(|model| model.fetch.is_none());
+                match here.filter(|_| self.may_have(device, object)) {
+                    Some(Model { stored: false, inline: Some(bytes), .. }) if index == 0 => {
+                        let Ok(bytes) = Blob::new(bytes.to_vec()) else { return };
+                        effects.push(Effect::Send { link, message: Message::Chunk { object, index, bytes } });
+                    }
+                    Some(_) => effects.push(Effect::SendChunk { link, object, index }),
+                    None => effects.push(Effect::Send { link, message: Message::NoChunk { object, index } }),
                 }
             }
             Message::Chunk { object, index, bytes } => {
@@ -712,6 +721,7 @@ impl Edge {
             }
             self.tasks_for(device, effects);
         }
+        self.send_idle_away(now, effects);
         let closed: Vec<Incarnation> =
             self.desks.iter().filter(|(_, d)| d.closed && !d.kept()).map(|(i, _)| *i).collect();
         closed.into_iter().for_each(|incarnation| self.hand_in(incarnation, effects));

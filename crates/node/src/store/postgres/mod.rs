@@ -11,10 +11,12 @@
 //! | takes | `FOR UPDATE` | it waits for commits under the old token; those that come later see the new one |
 //!
 //! So a holder that was stalled in the middle of anything writes nothing once another has the lease. `lease` has the
-//! leases, `tier` what replicas tell each other, `place` how the database is reached.
+//! leases, `shards` those of sums that are added together, `tier` what replicas tell each other, `place` how the database is
+//! reached.
 
 mod lease;
 mod place;
+mod shards;
 mod tier;
 
 pub use place::PgPlace;
@@ -23,8 +25,10 @@ pub use tier::{Addressee, Changes, Mail};
 use super::bucket::{Bucket, BucketObjects};
 use super::database::checksum;
 use super::schema::{self, Engine};
-use super::{Lease, ObjectStore, Store, StoreError, StoreFuture};
+use super::{Lease, ObjectStore, Shard, ShardLease, Store, StoreError, StoreFuture};
 use crate::role::{Millis, Row, RowKey, Table, Write};
+use littoral_wire::message::Collection;
+use littoral_wire::object::Manifest;
 use littoral_wire::{JobId, ObjectId};
 use sqlx::postgres::{PgPoolOptions, PgRow};
 use sqlx::{AssertSqlSafe, PgConnection, PgPool, Postgres, Row as _, Transaction};
@@ -244,6 +248,30 @@ impl Store for PgStore {
 
     fn renew<'a>(&'a self, lease: &'a Lease, now: Millis, ttl_ms: u64) -> StoreFuture<'a, Lease> {
         Box::pin(self.prolong(lease, now, ttl_ms))
+    }
+
+    fn offer_shards(&self, shards: Vec<Shard>, leases: Vec<Lease>) -> StoreFuture<'_, ()> {
+        Box::pin(async move { self.offer_all(&shards, &leases).await })
+    }
+
+    fn take_shard<'a>(&'a self, holder: &'a str, now: Millis, ttl_ms: u64) -> StoreFuture<'a, Option<ShardLease>> {
+        Box::pin(self.take_free_shard(holder, now, ttl_ms))
+    }
+
+    fn renew_shard<'a>(&'a self, lease: &'a ShardLease, now: Millis, ttl_ms: u64) -> StoreFuture<'a, ShardLease> {
+        Box::pin(self.prolong_shard(lease, now, ttl_ms))
+    }
+
+    fn close_shard<'a>(&'a self, lease: &'a ShardLease, made: Manifest) -> StoreFuture<'a, ()> {
+        Box::pin(async move { self.finish_shard(lease, &made).await })
+    }
+
+    fn shards(&self, collection: Collection) -> StoreFuture<'_, Vec<Shard>> {
+        Box::pin(self.shards_of(collection))
+    }
+
+    fn forget_shards(&self, job: JobId, leases: Vec<Lease>) -> StoreFuture<'_, ()> {
+        Box::pin(async move { self.forget_shards_of(job, &leases).await })
     }
 }
 

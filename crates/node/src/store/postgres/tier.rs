@@ -49,7 +49,7 @@ pub struct Mail {
 fn is_shared(key: &RowKey) -> bool {
     match key.table {
         Table::Node | Table::Operator | Table::Roster => key.job == JobId(0),
-        Table::Job | Table::Ledger => true,
+        Table::Job | Table::Ledger | Table::Status => true,
         _ => false,
     }
 }
@@ -107,7 +107,7 @@ impl PgStore {
     }
 
     /// The others look again, once this is committed.
-    async fn wake(&self, connection: &mut PgConnection) -> Result<(), StoreError> {
+    pub(super) async fn wake(&self, connection: &mut PgConnection) -> Result<(), StoreError> {
         let notify = sqlx::query("SELECT pg_notify($1, '')").bind(CHANNEL);
         notify.execute(connection).await.map(drop).map_err(|e| self.fault(e))
     }
@@ -174,7 +174,7 @@ impl PgStore {
         let snapshot = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY";
         sqlx::query(snapshot).execute(&mut *tx).await.map_err(|e| self.fault(e))?;
         let mut rows = rows_of(&mut tx, "WHERE job = $1", Some(JobId(0)), self.at()).await?;
-        for table in [Table::Job, Table::Ledger] {
+        for table in [Table::Job, Table::Ledger, Table::Status] {
             let name = Engine::Postgres.table(table.name());
             let select = format!("SELECT job, version, item, value, sum FROM {name} WHERE job <> 0");
             let found = sqlx::query(AssertSqlSafe(select)).fetch_all(&mut *tx).await.map_err(|e| self.fault(e))?;
