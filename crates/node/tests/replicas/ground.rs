@@ -5,7 +5,7 @@ use super::{DEVICES, JOB, LIMIT};
 use littoral_fed::round::Record;
 use littoral_model::{Examples, Features, Labels};
 use littoral_node::config::{CloudConfig, Network, TransportName};
-use littoral_node::deploy::{KEY_FILE, start_cloud};
+use littoral_node::deploy::{DeployError, KEY_FILE, start_cloud};
 use littoral_node::host::{self, Handle, World};
 use littoral_node::job::JobSpec;
 use littoral_node::operator::Operator;
@@ -13,7 +13,7 @@ use littoral_node::role::cloud::command::Command;
 use littoral_node::role::device::{Device, DeviceIdentity};
 use littoral_node::role::edge::{Edge, EdgeIdentity};
 use littoral_node::role::{Entropy, Peer, Report, Role, Row, RowKey, Table, Write};
-use littoral_node::store::{SqliteStore, Store};
+use littoral_node::store::{SqliteStore, Store, StoreError};
 use littoral_node::transport::{Address, Identity, TcpOptions, TcpTransport, Transport};
 use littoral_node::work::{LocalData, Rows};
 use littoral_wire::codec::Wire;
@@ -230,7 +230,14 @@ pub async fn alone(toml: &str) -> Story {
             tell.notify_one();
         }
     });
-    let cloud = start_cloud(&config, on_report).await.unwrap();
+    let cloud = loop {
+        match start_cloud(&config, on_report.clone()).await {
+            Ok(cloud) => break cloud,
+            // A process that another test has just forked has the lock until it becomes another program.
+            Err(DeployError::Store(StoreError::InUse { .. })) => tokio::task::yield_now().await,
+            Err(e) => panic!("{e}"),
+        }
+    };
     let ground = Ground::start(dir.path(), &[at]).await;
     let mut operator = operator(at).await.unwrap();
     operator.ask(&Command::JobSubmit { toml: toml.into() }).await.unwrap();

@@ -22,7 +22,8 @@ impl checkers::Checker for Comings {
         let mut told = self.0.lock().unwrap();
         match seen {
             Seen::Sent { message: Message::Later { .. }, .. } => told.0.push(now / 1_000),
-            Seen::Sent { message: Message::Attach { .. }, .. } => told.1.push(now / 1_000),
+            // Who holds an update was not sent away: it lost its link.
+            Seen::Sent { message: Message::Attach { held, .. }, .. } if held.is_empty() => told.1.push(now / 1_000),
             _ => {}
         }
     }
