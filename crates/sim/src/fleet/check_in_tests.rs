@@ -22,7 +22,7 @@ impl checkers::Checker for Comings {
         let mut told = self.0.lock().unwrap();
         match seen {
             Seen::Sent { message: Message::Later { .. }, .. } => told.0.push(now / 1_000),
-            // Who holds an update was not sent away: it lost its link.
+            // Who holds an update was here all along: it asks for its verdict in this way.
             Seen::Sent { message: Message::Attach { held, .. }, .. } if held.is_empty() => told.1.push(now / 1_000),
             _ => {}
         }
