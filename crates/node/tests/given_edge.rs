@@ -32,6 +32,8 @@ impl Scene {
         let effects = self.hear(device.into(), Message::GetChunk { object, index: 0 });
         match &effects[..] {
             [Effect::SendChunk { object: sent, .. }] => *sent == object,
+            // What came with the request is in memory.
+            [Effect::Send { message: Message::Chunk { object: sent, .. }, .. }] => *sent == object,
             [Effect::Send { message: Message::NoChunk { .. }, .. }] => false,
             other => panic!("{other:?}"),
         }

@@ -198,6 +198,11 @@ fn what_a_work_made_gets_its_name_when_it_is_published() {
     // The drop of another job's equal bytes, ordered before.
     objects.remove(id).unwrap();
     assert_eq!(objects.chunk(id, 0), Err(ObjectFault::Missing(id)));
+    // The work itself reads it, and no more than there is.
+    let mut bytes = [0; 3];
+    workshop.read(id, 2, &mut bytes).unwrap();
+    assert_eq!(&bytes, b"ual");
+    assert!(matches!(workshop.read(id, 3, &mut bytes), Err(ObjectFault::Damaged { .. })));
     for made in workshop.into_made() {
         objects.publish_made(&made).unwrap();
     }

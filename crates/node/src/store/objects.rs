@@ -391,14 +391,7 @@ impl Objects for FileObjects {
     fn read(&self, object: ObjectId, offset: u64, out: &mut [u8]) -> Result<(), ObjectFault> {
         self.check(object)?;
         let body = self.open_body(object)?.ok_or(ObjectFault::Missing(object))?;
-        body.read_exact_at(out, offset).map_err(|e| match e.kind() {
-            io::ErrorKind::UnexpectedEof => {
-                let got = body.metadata().map_or(0, |data| data.len());
-                let why = format!("bytes {offset} to {} were asked for, it has {got}", offset + out.len() as u64);
-                ObjectFault::Damaged { object, why }
-            }
-            _ => disk(&self.body_path(object), &e),
-        })
+        read_exact_at(&body, &self.body_path(object), object, offset, out)
     }
 
     fn create(&self) -> Result<Box<dyn ObjectWriter + '_>, ObjectFault> {
@@ -440,6 +433,24 @@ fn missing_chunks(file: &File, manifest: &Manifest) -> Vec<u32> {
         file.read_exact_at(bytes, u64::from(index) * CHUNK_BYTES as u64).is_ok() && manifest.check(index, bytes).is_ok()
     };
     (0..manifest.chunks()).filter(|index| !here(*index)).collect()
+}
+
+/// Fills `out` from an object's bytes, which are those of this file.
+pub(super) fn read_exact_at(
+    file: &File,
+    path: &Path,
+    object: ObjectId,
+    offset: u64,
+    out: &mut [u8],
+) -> Result<(), ObjectFault> {
+    file.read_exact_at(out, offset).map_err(|e| match e.kind() {
+        io::ErrorKind::UnexpectedEof => {
+            let got = file.metadata().map_or(0, |data| data.len());
+            let why = format!("bytes {offset} to {} were asked for, it has {got}", offset + out.len() as u64);
+            ObjectFault::Damaged { object, why }
+        }
+        _ => disk(path, &e),
+    })
 }
 
 /// One line: the file, and the operating system's own words if it has any.

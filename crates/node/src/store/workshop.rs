@@ -1,17 +1,17 @@
-//! Objects as a work sees them. What it makes has no name yet: it gets one when its host says so, in the order of all
-//! else that happens to that object. Else a drop that was ordered earlier, for another job's equal bytes, could take it.
+//! Objects as a work sees them. What it makes has no name yet, and only that work can read it: it gets one when its host says so,
+//! in the order of all else that happens to that object. Else a drop that was ordered earlier, for another job's equal bytes, could take it.
 
 use super::ObjectStore;
-use super::objects::FileObjects;
+use super::objects::{FileObjects, disk, read_exact_at};
 use super::writer::FileWriter;
 use crate::work::{ObjectFault, ObjectWriter, Objects};
 use littoral_wire::ObjectId;
 use littoral_wire::object::Manifest;
-use std::fs;
+use std::fs::{self, File};
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
-/// For one work. What it makes cannot be read here.
+/// For one work.
 pub struct Workshop<'a> {
     objects: &'a dyn ObjectStore,
     made: Mutex<Vec<Made>>,
@@ -44,6 +44,13 @@ impl FileObjects {
 
 impl Objects for Workshop<'_> {
     fn read(&self, object: ObjectId, offset: u64, out: &mut [u8]) -> Result<(), ObjectFault> {
+        {
+            let made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(made) = made.iter().find(|made| made.manifest.id() == object) {
+                let file = File::open(&made.path).map_err(|e| disk(&made.path, &e))?;
+                return read_exact_at(&file, &made.path, object, offset, out);
+            }
+        }
         self.objects.read(object, offset, out)
     }
 
