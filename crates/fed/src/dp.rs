@@ -13,9 +13,11 @@
 
 mod adaptive;
 mod ftrl;
+mod sketch;
 
 pub use adaptive::{AdaptiveClip, ClipBit};
 pub use ftrl::Correlated;
+pub use sketch::SketchNoise;
 
 use crate::plan::{Plan, PlanError, Resolution, Section, Weighting};
 use littoral_privacy::account::distributed::{self, Noise as Law, Release};
@@ -177,6 +179,8 @@ pub struct Noise {
     pub levels: u32,
     /// What devices append where the clip follows the updates.
     pub bit: Option<ClipBit>,
+    /// How they append a sketch of their rows, where the job watches for drift.
+    pub sketch: Option<SketchNoise>,
     /// What the cloud adds if its noise has a memory.
     pub correlated: Option<Correlated>,
 }
@@ -283,11 +287,12 @@ impl DifferentialPrivacy {
     }
 
     /// What is sent of `len` coordinates as they are, under [`Noise::plan`]: in sums that are divided by `target`, for `rounds`
-    /// versions.
-    pub fn summed(&self, len: usize, target: u32, rounds: u64) -> Result<Summed, DpError> {
-        let (len, l2) = match self.bit(target)? {
-            Some(bit) => (len + 1, bit.l2),
-            None => (len, self.clip as f32),
+    /// versions. `sketch`: what devices append, with no clip bit.
+    pub fn summed(&self, len: usize, target: u32, rounds: u64, sketch: Option<&SketchNoise>) -> Result<Summed, DpError> {
+        let (len, l2) = match (self.bit(target)?, sketch) {
+            (Some(bit), _) => (len + 1, bit.l2),
+            (None, Some(sketch)) => (len + sketch.bins, sketch.l2),
+            (None, None) => (len, self.clip as f32),
         };
         Ok(Summed { len, l2, step: f64::from(l2) / f64::from(self.levels(rounds)?) })
     }
@@ -356,7 +361,7 @@ impl DifferentialPrivacy {
             };
             DpError { field, expected: e.expected, got: e.got.to_string() }
         })?;
-        Ok(Noise { spec: self.clone(), release, levels: CENTRAL_LEVELS, bit, correlated: None })
+        Ok(Noise { spec: self.clone(), release, levels: CENTRAL_LEVELS, bit, sketch: None, correlated: None })
     }
 
     /// All of the noise at once.
@@ -365,7 +370,7 @@ impl DifferentialPrivacy {
         let release = Release::alone(self.noise_multiplier, one * f64::from(self.vectors_changed()), len as u64);
         let release =
             release.map_err(|e| DpError { field: "noise_multiplier", expected: e.expected, got: e.got.to_string() })?;
-        Ok(Noise { spec: self.clone(), release, levels: CENTRAL_LEVELS, bit: None, correlated: None })
+        Ok(Noise { spec: self.clone(), release, levels: CENTRAL_LEVELS, bit: None, sketch: None, correlated: None })
     }
 
     fn check(&self, min: u32) -> Result<(), DpError> {
@@ -427,6 +432,20 @@ impl Noise {
     /// Devices rotate, round by chance and add noise; otherwise the cloud adds it to the sum.
     pub fn on_devices(&self) -> bool {
         self.spec.on_devices()
+    }
+
+    /// Coordinates behind those of the model.
+    pub fn appended(&self) -> usize {
+        usize::from(self.bit.is_some()) + self.sketch.map_or(0, |sketch| sketch.bins)
+    }
+
+    /// The L2 norm that what a device sends has at most.
+    pub fn l2(&self) -> f32 {
+        match (&self.bit, &self.sketch) {
+            (Some(bit), _) => bit.l2,
+            (None, Some(sketch)) => sketch.l2,
+            (None, None) => self.spec.clip as f32,
+        }
     }
 
     /// The plan of fixed point for sums of up to `cohort_max` updates: of one section where devices add the noise.

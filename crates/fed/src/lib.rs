@@ -22,6 +22,7 @@ pub mod check_in;
 pub mod compress;
 pub mod distribution;
 pub mod dp;
+pub mod drift;
 pub mod home;
 pub mod included;
 pub mod learner;

@@ -7,6 +7,7 @@ mod apply;
 mod bench;
 mod bundle;
 mod compressed;
+mod drift;
 mod given;
 mod image;
 mod learnt;

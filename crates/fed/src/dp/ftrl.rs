@@ -95,6 +95,6 @@ impl DifferentialPrivacy {
             release.map_err(|e| DpError { field: "noise_multiplier", expected: e.expected, got: e.got.to_string() })?;
         let correlated = Correlated { matrix, variance: release.share_variance, segment };
         let levels = self.ftrl_levels(rounds)?;
-        Ok(Noise { spec: self.clone(), release, levels, bit: None, correlated: Some(correlated) })
+        Ok(Noise { spec: self.clone(), release, levels, bit: None, sketch: None, correlated: Some(correlated) })
     }
 }

@@ -43,6 +43,8 @@ pub enum Malformed {
     Norm { norm: f64, bound: f32 },
     #[error("{what} of held-out rows: {allowed} expected, got {got}")]
     Counts { what: &'static str, allowed: String, got: i128 },
+    #[error("{what}: {allowed} expected, got something else")]
+    Told { what: &'static str, allowed: &'static str },
     #[error(transparent)]
     Fixed(#[from] FixedError),
 }

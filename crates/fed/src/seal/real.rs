@@ -2,7 +2,8 @@
 
 use super::{Bound, L2, NoBound, Raw, SealError, expect};
 use crate::compress::{Linear, Seed, residual};
-use crate::dp::ClipBit;
+use crate::dp::{ClipBit, SketchNoise};
+use crate::drift::Sketch;
 use crate::staleness::UNIT;
 use littoral_privacy::clip;
 use littoral_privacy::rotate::{self, Rotation};
@@ -133,6 +134,18 @@ impl Clipped<L2> {
         clip::l2(delta, bit.clip)?;
         delta.push(if short { bit.height } else { -bit.height });
         self.bound = L2(bit.l2.into());
+        Ok(self)
+    }
+
+    /// Appends a sketch of the device's rows, as high as noise is calibrated to ([`SketchNoise`]). An update without sections, and a
+    /// sketch of another layout, are refused.
+    pub fn with_sketch(mut self, noise: &SketchNoise, sketch: &Sketch) -> Result<Self, SealError> {
+        expect("sections", 1, self.raw.sections.len())?;
+        let delta = &mut self.raw.sections[0];
+        let before = delta.len();
+        delta.extend(sketch.to_reals().map(|part| (part * f64::from(noise.height)) as f32));
+        expect("bins of a sketch", noise.bins, delta.len() - before)?;
+        self.bound = L2(noise.l2.into());
         Ok(self)
     }
 

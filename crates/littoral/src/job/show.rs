@@ -141,6 +141,18 @@ pub fn details(job: &Value) {
             figure("worst_decile_accuracy"),
         ));
     }
+    if let Some(version) = items(job, "versions").iter().rfind(|version| version["drift"].is_object()) {
+        let drift = &version["drift"];
+        let figure = |field: &str| drift[field].as_f64().unwrap_or_default();
+        let said = if drift["drifted"] == true { "drifted: " } else { "" };
+        line(&format!(
+            "  {:<13}{said}{} are {:.3} away from the first versions (of 1), {:.3} is usual",
+            "drift",
+            text(drift, "of"),
+            figure("distance"),
+            figure("usual"),
+        ));
+    }
     for note in items(job, "notes") {
         line(&format!("  {:<13}{}", "note", note.as_str().unwrap_or_default()));
     }
@@ -156,7 +168,13 @@ pub fn details(job: &Value) {
     }
     // Where updates may be old.
     let old = versions.iter().any(|version| version["staleness"].is_number());
+    // Where the job watches for it.
+    let watched = versions.iter().any(|version| version["drift"].is_object());
     let row = |version: &Value| {
+        let drift = &version["drift"];
+        let drift = drift["distance"].as_f64().map_or(String::new(), |distance| {
+            format!("{distance:.3}{}", if drift["drifted"] == true { " drifted" } else { "" })
+        });
         let age = version["staleness"].as_f64().map_or(String::new(), |mean| format!("{mean:.1}"));
         let loss = |field: &str| version[field].as_f64().map_or(String::new(), |loss| format!("{loss:.4}"));
         let name = |field| text(version, field);
@@ -172,12 +190,14 @@ pub fn details(job: &Value) {
             name("took_ms"),
         ];
         row.extend(old.then_some(age));
+        row.extend(watched.then_some(drift));
         row
     };
     let mut rows: Vec<Vec<String>> = versions.iter().map(row).collect();
     let mut head =
         vec!["VERSION", "WORK", "DEVICES", "LOSS", "TEST LOSS", "ACCURACY", "WORST TENTH", "TEST ROWS", "TOOK MS"];
     head.extend(old.then_some("MEAN AGE"));
+    head.extend(watched.then_some("DRIFT"));
     // Few jobs tell it.
     if rows.iter().all(|row| row[WORST].is_empty()) {
         head.remove(WORST);

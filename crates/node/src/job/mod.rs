@@ -6,6 +6,7 @@
 
 mod check;
 pub mod compression;
+pub mod drift;
 mod eligibility;
 mod evaluation;
 mod given;
@@ -15,6 +16,7 @@ mod text;
 mod version;
 
 pub use compression::{CompressionText, Map, MapOf, Uplink};
+pub use drift::{DriftLine, DriftText, Sketched};
 pub use eligibility::{Conditions, Eligibility};
 pub use evaluation::EvaluationText;
 pub use privacy::{Guarantee, Terms};
@@ -80,6 +82,7 @@ struct Inner {
     last_step: Option<Box<dyn Algorithm>>,
     home: Home,
     spread: Spread,
+    sketched: Option<Sketched>,
 }
 
 impl std::fmt::Debug for JobSpec {
@@ -152,7 +155,11 @@ impl JobSpec {
         let coded = matches!(&uplink, Some(Uplink::Coded(_)));
         let spread = evaluation::spread(&text, &*algorithm, &model)?;
         let evaluated = |spread: bool| EVALUATION_WHOLES + if spread { distribution::WHOLES } else { 0 };
-        let wholes = algorithm.wholes() + evaluated(spread.train) + usize::from(coded);
+        let sketched = drift::sketched(&text)?;
+        // Where devices are private it goes the way of the update, with its noise.
+        let open_sketch = sketched.as_ref().filter(|_| text.differential_privacy.is_none());
+        let sketch_wholes = open_sketch.map_or(0, |sketched| sketched.layout.wholes());
+        let wholes = algorithm.wholes() + evaluated(spread.train) + sketch_wholes + usize::from(coded);
         let mapped = match &uplink {
             Some(Uplink::Linear { map, resolution, range }) => {
                 let weighting = match text.differential_privacy {
@@ -165,16 +172,14 @@ impl JobSpec {
             _ => None,
         };
         let mapping = uplink.as_ref().zip(mapped.as_ref());
-        let private = privacy::protection(&text, &model, params, &*algorithm, &settings, mapping)?;
+        let private = privacy::protection(&text, &model, params, &*algorithm, &settings, mapping, sketched.as_ref())?;
         let (protection, terms) = private.unzip();
         let plan = |resolution| match (&mapped, &protection) {
             (Some(plan), None) => Ok(plan.clone()),
             (Some(plan), Some(_)) => plan.clone().quiet().map_err(unplanned),
             // Nothing is longer than the clip; every device counts once.
             (None, Some(Protection::Devices(noise))) => {
-                let bit = noise.bit.as_ref();
-                let range = bit.map_or(noise.spec.clip as f32, |bit| bit.l2);
-                let sections = algorithm.sections(params + usize::from(bit.is_some()), range);
+                let sections = algorithm.sections(params + noise.appended(), noise.l2());
                 noise.plan(cohort_max, sections, wholes).map_err(unplanned)
             }
             // How many examples a device has, and how well they are learnt, is not told.
@@ -271,6 +276,7 @@ impl JobSpec {
             last_step,
             home,
             spread,
+            sketched,
         };
         let spec = Self { inner: Arc::new(inner) };
         // Written as JSON a job may be much longer than its text.
@@ -342,7 +348,18 @@ impl JobSpec {
         }
     }
 
-    /// Exact integers at the end of a collection's that tell how well devices do.
+    /// How updates of training tell of a device's rows, where the job watches for drift.
+    pub fn sketched(&self) -> Option<&Sketched> {
+        self.inner.sketched.as_ref()
+    }
+
+    /// Exact integers at the end of a collection's that are a sketch; those of a private job are not told exactly.
+    pub fn sketch_wholes(&self, work: Work) -> usize {
+        let sketched = self.sketched().filter(|_| matches!(work, Work::Train | Work::Prepare) && !self.private());
+        sketched.map_or(0, |sketched| sketched.layout.wholes())
+    }
+
+    /// Exact integers before a sketch that tell how well devices do.
     pub fn evaluation_wholes(&self, work: Work) -> usize {
         EVALUATION_WHOLES + if self.tells_spread(work) { distribution::WHOLES } else { 0 }
     }
@@ -508,6 +525,7 @@ impl JobSpec {
         out.extend(plan.remark());
         out.extend(robust::remarks(self));
         out.extend(given::remarks(self));
+        out.extend(drift::remark(self));
         out.extend(self.inner.text.eligibility.as_ref().and_then(Eligibility::remark));
         if self.private() {
             out.push(privacy::sentences(&self.inner.text, self.guarantees()));
@@ -606,6 +624,8 @@ pub struct Totals {
     pub clip: Option<f32>,
     /// Bytes of the model that devices started from, if it came as an image.
     pub downlink: Option<Down>,
+    /// How the rows of these devices are spread, each histogram adding up to 1, where the job watches for drift.
+    pub sketch: Option<Vec<f64>>,
 }
 
 /// What a device gets to have a model.
@@ -671,6 +691,12 @@ pub struct Line {
     /// The norm to which devices clipped, where it follows their updates.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clip: Option<f32>,
+    /// How the rows of its devices are spread over the bins of a job that watches for drift, in millionths; noised where it is private.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sketch: Vec<i32>,
+    /// How far that is from the first versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drift: Option<DriftLine>,
     /// From asking devices to the applied sum.
     pub took_ms: u64,
     pub at_ms: u64,
@@ -697,6 +723,8 @@ impl Line {
                 .then(|| totals.ages.iter().sum::<u64>() as f64 / totals.ages.len() as f64),
             staleness_max: totals.ages.iter().max().copied(),
             clip: totals.clip,
+            sketch: totals.sketch.iter().flatten().map(|part| (part * 1e6).round() as i32).collect(),
+            drift: None,
             took_ms,
             at_ms,
         }

@@ -1,6 +1,6 @@
 //! A job as it is written.
 
-use super::{CompressionText, Eligibility, EvaluationText, JobError};
+use super::{CompressionText, DriftText, Eligibility, EvaluationText, JobError};
 use crate::data::Schema;
 use littoral_fed::algorithm::AlgorithmSpec;
 use littoral_fed::dp::DifferentialPrivacy;
@@ -39,6 +39,9 @@ pub struct JobText {
     /// What is told of how well devices do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub evaluation: Option<EvaluationText>,
+    /// Whether the fleet's data is where it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drift: Option<DriftText>,
     /// Sums are masked: nobody but the device sees its update. Without it edges and cloud could.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secure_aggregation: Option<SecureAggregation>,

@@ -15,6 +15,7 @@ use crate::job::{BLOCK, Down, JobSpec, LOSS_PER_UNIT, Totals, VersionLayout};
 use crate::role::Entropy;
 use littoral_fed::algorithm::{Began, Chunk, State, StateSlice, StateVector, apply_chunk};
 use littoral_fed::distribution::Distribution;
+use littoral_fed::drift::Sketch;
 use littoral_fed::masks::cloud::Opening;
 use littoral_fed::open::{self, open_header, open_section};
 use littoral_fed::plan::Plan;
@@ -102,7 +103,14 @@ pub fn run(
         totals.update_bytes = Some(opened.devices * plan.format().bytes() as u64);
     }
     totals.downlink = spec.version().image.then(|| Down::of(model, before));
+    let sketched = spec.sketched();
     if collection.work != Work::Statistics {
+        let before_sketch = opened.wholes.len().saturating_sub(spec.sketch_wholes(collection.work));
+        let wholes = opened.wholes.split_off(before_sketch);
+        if let Some(sketched) = sketched.filter(|_| !wholes.is_empty()) {
+            let sketch = Sketch::from_wholes(&sketched.layout, &wholes, opened.devices);
+            totals.sketch = sketch.and_then(|sketch| sketched.layout.parts(&sketch.to_reals().collect::<Vec<_>>()));
+        }
         // The algorithm's own integers come first; it does not know of these.
         let own = opened.wholes.len().saturating_sub(spec.evaluation_wholes(collection.work));
         if let [rows, correct, loss, spread @ ..] = &opened.wholes.split_off(own)[..] {
@@ -142,8 +150,10 @@ pub fn run(
             let private = private.transpose()?;
             let began = began.map(|began| old_weights(spec, began, objects)).transpose()?;
             let began = began.as_ref().map(|(w, weight)| (&w[..], *weight));
-            let (model, before, state) =
+            let (version, sketch) =
                 step(spec, collection, plan, (model, before), state, &sums, &opened, private, began, objects)?;
+            totals.sketch = totals.sketch.or_else(|| sketched?.layout.parts(&sketch));
+            let (model, before, state) = version;
             (model, before, state, Given::new())
         }
     };
@@ -210,7 +220,10 @@ fn old_weights(
     Ok((version.w, f32::from(*times) / f32::from(UNIT)))
 }
 
-/// The algorithm's cloud half.
+/// A version's object, what it builds on, and the cloud's state.
+type Made = (Manifest, Chain, Option<Manifest>);
+
+/// The algorithm's cloud half; and the sum of sketches, where they are noised with the updates.
 #[allow(clippy::too_many_arguments)]
 fn step(
     spec: &JobSpec,
@@ -223,7 +236,7 @@ fn step(
     mut private: Option<Private<'_>>,
     began: Option<(&[f32], f32)>,
     objects: &dyn Objects,
-) -> Result<(Manifest, Chain, Option<Manifest>), WorkFault> {
+) -> Result<(Made, Vec<f64>), WorkFault> {
     let (layout, algorithm) = (spec.version(), spec.algorithm_of(collection.version));
     version::check(layout, model).map_err(refused)?;
     let (expected, got) = (layout.state_bytes() as u64, state.map_or(0, Manifest::bytes));
@@ -301,7 +314,8 @@ fn step(
     tail.extend(back.map(|back| back.next_basis).unwrap_or_default());
     let next_clip = || private.as_ref()?.next_clip(plan.step(0), opened.weight_sum as f64);
     put_reals(next_clip().as_slice(), &mut tail);
-    next.finish(&tail)
+    let sketch = private.as_ref().map_or_else(Vec::new, |private| private.sketch().to_vec());
+    Ok((next.finish(&tail)?, sketch))
 }
 
 /// Fills the state vectors that devices get, or those that they do not get, from an object's bytes.
@@ -376,7 +390,7 @@ impl<'a> Next<'a> {
     }
 
     /// `tail`: what stands behind the blocks of the model, as it is in an object.
-    fn finish(self, tail: &[u8]) -> Result<(Manifest, Chain, Option<Manifest>), WorkFault> {
+    fn finish(self, tail: &[u8]) -> Result<Made, WorkFault> {
         let state = self.state.map(|state| state.finish()).transpose()?;
         let (model, before) = match self.model {
             Wanted::Object(mut model) => {

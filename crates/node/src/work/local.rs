@@ -5,15 +5,17 @@
 
 use super::bench::{Bench, Room};
 use super::compressed::{Compressed, compress, map_of, shared_seed};
+use super::drift::sketch;
 use super::training::{Training, rows_per_step};
 use super::version::{Version, VersionError, put_wholes, wholes};
 use super::{LocalData, LocalNote, Objects, Output, Rows, Watch, WorkFault, learnt, personal};
 use crate::data::statistics::Sums;
-use crate::job::{JobSpec, LOSS_PER_UNIT, Task};
+use crate::job::{JobSpec, LOSS_PER_UNIT, Sketched, Task};
 use crate::role::Entropy;
 use littoral_fed::algorithm::{Start, State};
 use littoral_fed::compress::alternating::Basis;
 use littoral_fed::distribution::Distribution;
+use littoral_fed::drift::Sketch;
 use littoral_fed::learner::Learner;
 use littoral_fed::masks::device::Masks;
 use littoral_fed::seal::{Packed, Raw};
@@ -215,6 +217,9 @@ fn train(
     let kept_learnt = if keeps { Some(learnt::write(&raw, &note, objects)?) } else { None };
     spec.algorithm().tell(&start, &mut raw).map_err(declined)?;
     raw.wholes.extend(wholes_of(spec, collection.work, &evaluation));
+    if let Some(sketched) = spec.sketched() {
+        raw.wholes.extend(sketch(sketched, &view, spec.seed()).to_wholes());
+    }
     if collection.work == Work::Prepare {
         return Ok(Output::Prepared { learnt: learnt::write(&raw, &note, objects)?, note });
     }
@@ -263,7 +268,7 @@ struct Given<'a> {
 fn sealed(
     spec: &JobSpec,
     collection: Collection,
-    raw: Raw,
+    mut raw: Raw,
     note: LocalNote,
     mut kept: Option<Vec<i32>>,
     given: Given<'_>,
@@ -276,12 +281,27 @@ fn sealed(
     let masked = spec.settings().masked.is_some();
     let note = |saturated| LocalNote { saturated, ..note };
     if let Some(noise) = spec.noise() {
+        let sketch = match (&noise.sketch, spec.sketched()) {
+            (Some(noise), Some(Sketched { layout, .. })) => {
+                let wholes = raw.wholes.split_off(raw.wholes.len().saturating_sub(layout.wholes()));
+                let sketch = Sketch::from_wholes(layout, &wholes, 1);
+                Some((noise, sketch.ok_or_else(|| declined("a sketch of this device's rows expected, got another"))?))
+            }
+            _ => None,
+        };
         let clipped = match (&noise.bit, clip) {
             (Some(bit), Some(clip)) => {
                 let clipped = raw.clip(bit.check(clip).map_err(declined)?);
                 clipped.and_then(|clipped| clipped.with_clip_bit(bit))
             }
-            _ => raw.clip(noise.spec.clip as f32).map(|clipped| clipped.weigh(times)),
+            _ => {
+                let clipped = raw.clip(noise.spec.clip as f32);
+                let with_sketch = clipped.and_then(|clipped| match &sketch {
+                    Some((noise, sketch)) => clipped.with_sketch(noise, sketch),
+                    None => Ok(clipped),
+                });
+                with_sketch.map(|clipped| clipped.weigh(times))
+            }
         };
         let clipped = clipped.map_err(declined)?;
         let packed = match noise.on_devices() {

@@ -20,6 +20,9 @@ pub struct Private<'a> {
     /// Where devices rotated what they sent.
     rotation: Option<Rotation>,
     clip: Option<Clip>,
+    /// Coordinates of a sketch, and their sum as it was sent.
+    sketched: usize,
+    sketch: Vec<f64>,
 }
 
 /// What is added here.
@@ -65,12 +68,14 @@ impl<'a> Private<'a> {
             generator: entropy.generator("noise on the sum"),
             rotation: noise.on_devices().then(|| local::rotation(spec, collection)),
             clip: clip.transpose()?,
+            sketched: noise.sketch.map_or(0, |sketch| sketch.bins),
+            sketch: Vec::new(),
         })
     }
 
     /// Coordinates of the sum behind those of the model.
     pub fn appended(&self) -> usize {
-        usize::from(self.clip.is_some())
+        usize::from(self.clip.is_some()) + self.sketched
     }
 
     /// White noise, for sums of whole numbers that go another way.
@@ -106,12 +111,20 @@ impl<'a> Private<'a> {
             rotation.inverse_from(first, &mut narrow);
             sum.iter_mut().zip(narrow).for_each(|(sum, narrow)| *sum = narrow.into());
         }
+        if self.sketched > 0 {
+            self.sketch.extend(sum.drain(len..));
+        }
         if let Some(clip) = &mut self.clip {
             clip.bits += sum.drain(len..).sum::<f64>();
             let scale = f64::from(clip.now) / f64::from(clip.bit.clip);
             sum.iter_mut().for_each(|sum| *sum *= scale);
         }
         Ok(())
+    }
+
+    /// The sum of sketches with its noise, in steps as they were sent; empty without one.
+    pub fn sketch(&self) -> &[f64] {
+        &self.sketch
     }
 
     /// The next version's clip. `step`: of the sum; `devices`: what it is divided by.

@@ -13,6 +13,7 @@ use littoral_wire::message::Work as Kind;
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
+mod drift;
 mod examples;
 mod given;
 mod image;
@@ -147,7 +148,7 @@ impl Run {
         let task = Task { spec: self.spec.clone(), population: self.population }.encode();
         let work = Work::Local {
             steps_max: 0,
-            entropy: Entropy::new([0; 32]),
+            entropy: Entropy::new([device as u8; 32]),
             collection: collection(work, self.version),
             task: task.into(),
             model: self.model.clone(),

@@ -9,7 +9,7 @@
 
 pub mod terms;
 
-use super::{JobError, JobText, Uplink};
+use super::{DriftText, JobError, JobText, Sketched, Uplink};
 use littoral_fed::algorithm::Algorithm;
 use littoral_fed::dp::{DifferentialPrivacy, DpError, ExampleNoise, MechanismName, Noise, Summed, Viewer};
 use littoral_fed::masks::{Groups, ThreatName};
@@ -56,6 +56,7 @@ pub fn protection(
     algorithm: &dyn Algorithm,
     settings: &Settings,
     mapped: Option<(&Uplink, &Plan)>,
+    sketched: Option<&Sketched>,
 ) -> Result<Option<(Protection, Terms)>, JobError> {
     let Some(dp) = &text.differential_privacy else { return Ok(None) };
     let refused = |field: &str, expected: String, got: &str| {
@@ -76,11 +77,17 @@ pub fn protection(
     if text.rounds.target_accuracy.is_some() {
         return refused("rounds.target_accuracy", "none (counts of right answers are not released)".into(), "one");
     }
+    if let Some(why) = dp.refuses_sketch().filter(|_| sketched.is_some()) {
+        return Err(JobError::new("drift", format!("none, since {why}"), "one"));
+    }
+    if sketched.is_some() && mapped.is_some() {
+        return Err(JobError::new("drift", "none, or no [compression], which maps what a sketch is appended to", "one"));
+    }
     let private = if dp.by_example() {
         let (noise, terms) = of_examples(text, dp, model, settings)?;
         (Protection::Examples(noise), terms)
     } else {
-        let (noise, terms) = of_devices(text, dp, settings, params, mapped)?;
+        let (noise, terms) = of_devices(text, dp, settings, params, mapped, sketched)?;
         (Protection::Devices(noise), terms)
     };
     Ok(Some(private))
@@ -128,6 +135,7 @@ fn of_devices(
     settings: &Settings,
     params: usize,
     mapped: Option<(&Uplink, &Plan)>,
+    sketched: Option<&Sketched>,
 ) -> Result<(Noise, Terms), JobError> {
     let masked = text.secure_aggregation.is_some();
     let shares = matches!(dp.mechanism, MechanismName::DistributedDiscreteGaussian | MechanismName::DistributedSkellam);
@@ -160,13 +168,19 @@ fn of_devices(
         return Err(JobError::new(field, expected, "one with compressed updates"));
     }
     let (target, rounds) = (settings.cohort.target, settings.rounds);
+    let on_bins = text.drift.as_ref().map_or(DriftText::NOISE, DriftText::noise);
+    let sketch = sketched.map(|sketched| dp.sketch(&sketched.layout, on_bins, target)).transpose();
+    let sketch = sketch.map_err(|least| {
+        let expected = format!("more than {least:.4}, since the noise on a sketch is a part of all noise");
+        JobError::new("drift.noise", expected, on_bins)
+    })?;
     let summed = match mapped {
         Some((Uplink::Linear { map, .. }, plan)) => {
             let l2 = map.l2_bound(f64::from(dp.clip as f32), params).unwrap_or(f64::INFINITY);
             // Never below it.
             Summed { len: map.sent_len(params), l2: (l2 as f32).next_up(), step: plan.step(0) }
         }
-        _ => dp.summed(params, target, rounds).map_err(of_field)?,
+        _ => dp.summed(params, target, rounds, sketch.as_ref()).map_err(of_field)?,
     };
     let min = settings.cohort.min.max(1);
     // Each group that is opened is a release of its own.
@@ -180,6 +194,7 @@ fn of_devices(
         masked,
     };
     let noise = dp.noise(sums.clients, target, sums.shares_min, summed, rounds).map_err(of_field)?;
+    let noise = Noise { sketch, ..noise };
     let terms = Terms {
         dp: dp.clone(),
         noised: Noised::Sums(sums),

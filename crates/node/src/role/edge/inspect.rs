@@ -7,8 +7,10 @@
 
 use super::Edge;
 use super::desk::Seat;
-use crate::job::{JobSpec, Task};
+use crate::job::{JobSpec, Sketched, Task};
 use crate::role::Effect;
+use littoral_fed::distribution::Distribution;
+use littoral_fed::drift::Sketch;
 use littoral_fed::open::open_header;
 use littoral_fed::robust::inspect::{Inspection, Malformed};
 use littoral_wire::message::{Gather, Incarnation, Work};
@@ -71,16 +73,27 @@ impl Rules {
         let header = inspection.finish()?;
         // One that cannot be read has a weight that was refused before.
         let Ok(told) = open_header(self.spec.plan(self.work), 1, &header) else { return Ok(()) };
-        // How accuracy is spread may follow.
-        let own = told.wholes.len().saturating_sub(self.spec.evaluation_wholes(self.work));
-        let [rows, correct, ..] = told.wholes[own..] else { return Ok(()) };
+        let before_sketch = told.wholes.len().saturating_sub(self.spec.sketch_wholes(self.work));
+        let own = before_sketch.saturating_sub(self.spec.evaluation_wholes(self.work));
+        let [rows, correct, _, ref spread @ ..] = told.wholes[own..before_sketch] else { return Ok(()) };
         let counts = |what, most: i128, got: i128| match (0..=most).contains(&got) {
             true => Ok(()),
             false => Err(Malformed::Counts { what, allowed: format!("0 to {most}"), got }),
         };
         // More rows than any device has would drown what all others say.
         counts("number", ROWS_MAX, rows)?;
-        counts("right answers", rows, correct)
+        counts("right answers", rows, correct)?;
+        // Both were looked at: they fit.
+        if !spread.is_empty() && Distribution::of(correct as u64, rows as u64).to_wholes() != *spread {
+            return Err(Malformed::Told { what: "accuracy in the spread", allowed: "that of its counts" });
+        }
+        let sketch = &told.wholes[before_sketch..];
+        if let Some(Sketched { layout, .. }) = self.spec.sketched().filter(|_| !sketch.is_empty())
+            && Sketch::from_wholes(layout, sketch, 1).is_none()
+        {
+            return Err(Malformed::Told { what: "sketch of its rows", allowed: "parts that add up to 1" });
+        }
+        Ok(())
     }
 }
 

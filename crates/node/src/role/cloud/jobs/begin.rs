@@ -98,6 +98,7 @@ impl Jobs {
                 previous: Vec::new(),
                 line: Line::default(),
                 began: BTreeMap::new(),
+                drift: None,
                 notes: Vec::new(),
                 aborts: 0,
                 attempts: 0,
@@ -177,7 +178,8 @@ impl Jobs {
         for record in &records {
             if let Record::Applied { collection, version, model, line, .. } = record {
                 let included = under_current_keys(included_of(&records, *collection), fleet);
-                let line = serde_json::from_slice(line).unwrap_or_default();
+                let line: Line = serde_json::from_slice(line).unwrap_or_default();
+                job.sketched(*collection, &line);
                 if let Some(key) = &self.key {
                     let made = if cfg!(feature = "broken-one-model-per-version") { first[0] } else { model.id() };
                     let announcement = announce(key, *collection, *version, made, &included);

@@ -1,10 +1,11 @@
 //! Jobs: each one's round machine, fed with what happens in the fleet.
 //!
 //! `begin` has a job's start and its return after a restart, `perform` what becomes of a round machine's decisions,
-//! `partials` what edges hand in, `announce` how collections ended.
+//! `partials` what edges hand in, `announce` how collections ended, `drift` whether the fleet's data is where it was.
 
 mod announce;
 mod begin;
+mod drift;
 mod partials;
 mod perform;
 
@@ -16,6 +17,7 @@ use crate::role::Entropy;
 use crate::role::WorkId;
 use crate::work::Work;
 use begin::recorded;
+use drift::Drift;
 use littoral_fed::included::Tree;
 use littoral_fed::roster::Register;
 use littoral_fed::round::{self, Record, Round, Stage};
@@ -83,6 +85,8 @@ pub struct Job {
     line: Line,
     /// Where updates may be old: at which version those began that are being applied.
     began: BTreeMap<NodeId, u64>,
+    /// Once a version has a sketch.
+    drift: Option<Drift>,
     pub notes: Vec<String>,
     pub aborts: u64,
     /// Of training, over all versions.

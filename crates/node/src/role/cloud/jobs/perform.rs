@@ -9,7 +9,7 @@ use crate::role::{Entropy, WorkId};
 use crate::work::{Output, Work, WorkFault};
 use littoral_fed::masks::SealingStep;
 use littoral_fed::masks::cloud::Opening;
-use littoral_fed::round::{self, Base, Kept, Outcome, Place, Record};
+use littoral_fed::round::{self, Base, Kept, Outcome, Place, Record, Round};
 use littoral_wire::codec::Wire;
 use littoral_wire::given::{GIVEN_CHUNKS_MAX, GIVEN_MAX, Given, GivenModel};
 use littoral_wire::message::{Asked, Incarnation, Inline, SPEC_BYTES_MAX, Work as Kind};
@@ -364,11 +364,16 @@ impl Jobs {
         job.applying = None;
         let event = match result {
             Ok(Output::Applied { model, before, state, given, mut totals }) => {
-                let now_at = job.state.round().map_or(0, |round| round.collection().version);
+                let collection = job.state.round().map(Round::collection);
+                let now_at = collection.map_or(0, |collection| collection.version);
                 totals.ages = job.began.values().map(|version| now_at.saturating_sub(*version)).collect();
-                let line = Line::new(&totals, now.saturating_sub(job.opened_at), now);
+                let mut line = Line::new(&totals, now.saturating_sub(job.opened_at), now);
+                if let Some(collection) = collection {
+                    self.watch(id, collection, &mut line, effects);
+                }
                 let outcome = Outcome { accuracy: totals.accuracy() };
                 let bytes = serde_json::to_vec(&line).unwrap_or_default();
+                let Some(job) = self.jobs.get_mut(&id) else { return };
                 job.line = line;
                 round::Event::Applied { model, before, state, given, outcome, line: bytes }
             }

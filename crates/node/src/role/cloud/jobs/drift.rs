@@ -1,0 +1,53 @@
+//! Distribution shift: each version's sketch is compared with those of the first ones; who runs the fleet is told when it is elsewhere.
+
+use super::{Effect, Job, Jobs};
+use crate::job::{DriftLine, Line};
+use crate::role::Report;
+use littoral_fed::drift::{Shift, Watch};
+use littoral_wire::JobId;
+use littoral_wire::message::{Collection, Work};
+
+/// What a job remembers of its versions' sketches.
+pub(super) struct Drift {
+    watch: Watch,
+    drifted: bool,
+}
+
+impl Job {
+    /// The sketch of one more version; versions come in order, those before a restart from their lines.
+    pub(super) fn sketched(&mut self, collection: Collection, line: &Line) -> Option<(Shift, bool)> {
+        let sketched = self.spec.sketched()?;
+        // The steps of a version are made by the same devices.
+        if collection.work != Work::Train || self.spec.settings().step_of(collection.version) > 0 {
+            return None;
+        }
+        let drift = self.drift.get_or_insert_with(|| Drift {
+            watch: Watch::new(sketched.layout.clone(), sketched.baseline),
+            drifted: false,
+        });
+        let shift = drift.watch.add(line.sketch.iter().map(|part| f64::from(*part) / 1e6).collect())?;
+        let was = std::mem::replace(&mut drift.drifted, shift.drifted());
+        Some((shift, shift.drifted() && !was))
+    }
+}
+
+impl Jobs {
+    /// Completes the line of a version that was just made.
+    pub(super) fn watch(&mut self, id: JobId, collection: Collection, line: &mut Line, effects: &mut Vec<Effect>) {
+        let Some(job) = self.jobs.get_mut(&id) else { return };
+        let Some((shift, anew)) = job.sketched(collection, line) else { return };
+        let Some(sketched) = job.spec.sketched() else { return };
+        let drift = DriftLine::new(sketched, &shift);
+        if anew {
+            let DriftLine { of, distance, usual, .. } = &drift;
+            let what = format!(
+                "version {}: the fleet's {of} have drifted: {distance:.3} away from the first {} versions, {usual:.3} is usual",
+                collection.version + 1,
+                sketched.baseline,
+            );
+            job.note(what.clone());
+            effects.push(Effect::Report(Report::Warning { what: format!("job {id}, {what}") }));
+        }
+        line.drift = Some(drift);
+    }
+}
