@@ -208,6 +208,7 @@ impl DataSet {
             },
             precision: PrecisionText::default(),
             evaluation: None,
+            drift: None,
             secure_aggregation: masked.then(SecureAggregation::default),
             differential_privacy: None,
             robust: None,

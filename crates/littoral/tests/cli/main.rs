@@ -1,5 +1,6 @@
 //! The command as people and programs meet it: the real binary, real processes, real sockets on loopback.
 
+mod drift;
 mod ends;
 mod enrolment;
 mod field;

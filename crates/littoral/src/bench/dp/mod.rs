@@ -266,7 +266,7 @@ fn calibrate(args: &Args, world: &World, name: Name, epsilon: f64, clip: f64) ->
             bits: args.bits,
             rounding_beta: (-0.5f64).exp(),
         };
-        let summed = spec.summed(world.params(), cohort, rounds)?;
+        let summed = spec.summed(world.params(), cohort, rounds, None)?;
         spec.noise(cohort, cohort, cohort, summed, rounds)
     };
     let cost = |z: f64, sampling, count| {

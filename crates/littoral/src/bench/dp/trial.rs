@@ -250,7 +250,7 @@ mod tests {
             bits: 20,
             rounding_beta: 0.6,
         };
-        spec.noise(12, 12, 12, spec.summed(params, 12, 1).unwrap(), 1).unwrap()
+        spec.noise(12, 12, 12, spec.summed(params, 12, 1, None).unwrap(), 1).unwrap()
     }
 
     #[test]
