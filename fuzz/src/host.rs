@@ -45,7 +45,7 @@ impl Host {
                         queue.push_back(Event::Worked { id, result: Ok(Output::Initial { model, state: None }) });
                     }
                     Effect::Load { object, index } => {
-                        queue.push_back(Event::Loaded { object, index, bytes: Some(OBJECT.to_vec()) });
+                        queue.push_back(Event::Loaded { object, index, bytes: Some(OBJECT.to_vec().into()) });
                     }
                     _ => {}
                 }

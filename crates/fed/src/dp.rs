@@ -288,7 +288,13 @@ impl DifferentialPrivacy {
 
     /// What is sent of `len` coordinates as they are, under [`Noise::plan`]: in sums that are divided by `target`, for `rounds`
     /// versions. `sketch`: what devices append, with no clip bit.
-    pub fn summed(&self, len: usize, target: u32, rounds: u64, sketch: Option<&SketchNoise>) -> Result<Summed, DpError> {
+    pub fn summed(
+        &self,
+        len: usize,
+        target: u32,
+        rounds: u64,
+        sketch: Option<&SketchNoise>,
+    ) -> Result<Summed, DpError> {
         let (len, l2) = match (self.bit(target)?, sketch) {
             (Some(bit), _) => (len + 1, bit.l2),
             (None, Some(sketch)) => (len + sketch.bins, sketch.l2),

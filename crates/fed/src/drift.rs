@@ -111,9 +111,8 @@ impl Sketch {
     }
 
     pub fn to_wholes(&self) -> Vec<i128> {
-        let packed = |parts: &[u64]| {
-            parts.iter().zip(0..).map(|(&part, at)| i128::from(part) << (BIN_BITS * at)).sum::<i128>()
-        };
+        let packed =
+            |parts: &[u64]| parts.iter().zip(0..).map(|(&part, at)| i128::from(part) << (BIN_BITS * at)).sum::<i128>();
         self.parts.chunks(BINS_PER_WHOLE).map(packed).collect()
     }
 

@@ -86,7 +86,7 @@ impl Scene {
         for (index, chunk) in update.chunks(CHUNK_BYTES).enumerate() {
             let index = index as u32;
             assert!(matches!(effects[..], [Effect::Load { object: o, index: i }] if (o, i) == (object, index)));
-            effects = self.step(Event::Loaded { object, index, bytes: Some(chunk.to_vec()) });
+            effects = self.step(Event::Loaded { object, index, bytes: Some(chunk.to_vec().into()) });
         }
         effects
     }

@@ -189,7 +189,7 @@ fn getting(
         }
         (Event::Begun { missing, .. }, Some(fetch)) => drop(fetch.begun(now, missing, effects)),
         (Event::Received { message: Message::Chunk { index, bytes, .. }, .. }, Some(fetch)) => {
-            fetch.chunk(index, bytes.into_vec(), effects);
+            fetch.chunk(index, bytes.into_bytes(), effects);
         }
         (Event::Kept { index, fault, .. }, Some(fetch)) => {
             let _ = told.send(Got::Kept(index));

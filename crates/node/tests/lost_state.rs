@@ -376,7 +376,7 @@ impl Scene {
                 }
                 Effect::Load { object, index } => {
                     let bytes = (0..9).find(|v| Manifest::of(&[*v]).unwrap().id() == object).map(|v| vec![v]);
-                    self.feed(Event::Loaded { object, index, bytes });
+                    self.feed(Event::Loaded { object, index, bytes: bytes.map(Into::into) });
                 }
                 Effect::Send { link: EDGE, message: Message::Open { incarnation, devices, .. } } => {
                     self.asked = Some((incarnation, devices.into_vec()));

@@ -108,7 +108,7 @@ impl Host {
                         events.push(Event::Begun { object: manifest.id(), missing: Vec::new() });
                     }
                     Effect::Load { object, index } => {
-                        events.push(Event::Loaded { object, index, bytes: Some(vec![self.number; 64]) });
+                        events.push(Event::Loaded { object, index, bytes: Some(vec![self.number; 64].into()) });
                     }
                     Effect::Work { id, work } => {
                         let result = match *work {

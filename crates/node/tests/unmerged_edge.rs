@@ -102,7 +102,7 @@ impl Scene {
         while let [Effect::Load { object: asked, index }] = effects[..] {
             assert_eq!(asked, object);
             let chunk = update.chunks(CHUNK_BYTES).nth(index as usize).unwrap();
-            effects = self.step(Event::Loaded { object, index, bytes: Some(chunk.to_vec()) });
+            effects = self.step(Event::Loaded { object, index, bytes: Some(chunk.to_vec().into()) });
         }
         effects
     }

@@ -412,7 +412,7 @@ mod tests {
         let batch = Batch { objects: vec![object], assignments: vec![assignment(0), assignment(10)] };
         let bytes = batch.to_bytes();
         let read = Batch::from_bytes(&bytes).unwrap();
-        assert_eq!((read.assignments, read.objects[0].bytes.as_slice()), (batch.assignments, &[0; 9][..]));
+        assert_eq!((read.assignments, &read.objects[0].bytes[..]), (batch.assignments, &[0; 9][..]));
         assert!((0..bytes.len()).all(|end| Batch::from_bytes(&bytes[..end]).is_err()));
 
         let note = LocalNote { examples: 3, steps: 4, mean_loss: 0.1, saturated: 5, anew: true };

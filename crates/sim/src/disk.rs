@@ -6,11 +6,13 @@
 //! a read says so, as the real store does, which checks hashes.
 
 use crate::stream::Stream;
+use bytes::Bytes;
 use littoral_node::role::{Row, RowKey, Table, Write};
 use littoral_node::work::{ObjectFault, ObjectWriter, Objects};
 use littoral_wire::object::Manifest;
 use littoral_wire::{JobId, ObjectId};
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 /// A whole object.
@@ -18,14 +20,23 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 pub struct Content {
     pub manifest: Manifest,
     /// As they were written.
-    pub bytes: Vec<u8>,
+    pub bytes: Bytes,
     /// Bits have flipped since: whoever reads finds that a hash does not fit. Nobody but checkers sees `bytes` then.
     damaged: bool,
 }
 
 impl Content {
-    pub fn new(manifest: Manifest, bytes: Vec<u8>) -> Self {
-        Self { manifest, bytes, damaged: false }
+    pub fn new(manifest: Manifest, bytes: impl Into<Bytes>) -> Self {
+        Self { manifest, bytes: bytes.into(), damaged: false }
+    }
+}
+
+impl Content {
+    /// Are these bytes this sound object's chunk, in one place in memory?
+    pub fn has(&self, index: u32, bytes: &[u8]) -> bool {
+        let place = (index < self.manifest.chunks()).then(|| range(&self.manifest, index));
+        let own = place.and_then(|place| self.bytes.get(place));
+        !self.damaged && own.is_some_and(|own| std::ptr::eq(own, bytes))
     }
 }
 
@@ -57,6 +68,18 @@ impl Body {
             Self::Own(bytes) => bytes,
         }
     }
+
+    fn slice(&self, range: Range<usize>) -> Bytes {
+        match self {
+            Self::Known(content) => content.bytes.slice(range),
+            Self::Own(bytes) => Bytes::copy_from_slice(&bytes[range]),
+        }
+    }
+}
+
+/// Are these the same bytes? Of one place in memory that is plain.
+fn same(a: &[u8], b: &[u8]) -> bool {
+    std::ptr::eq(a, b) || a == b
 }
 
 /// The whole objects of all machines, so that a model which a thousand devices have is in memory once.
@@ -206,7 +229,8 @@ impl Disk {
         };
         let place = range(&spool.manifest, index);
         match &mut spool.body {
-            Body::Known(content) if !bytes.is_empty() && content.bytes.get(place.clone()) == Some(bytes) => {}
+            Body::Known(content)
+                if !bytes.is_empty() && content.bytes.get(place.clone()).is_some_and(|known| same(known, bytes)) => {}
             // Wrong ones are told so.
             Body::Known(_) => spool.manifest.check(index, bytes).map_err(|e| e.to_string())?,
             Body::Own(own) => {
@@ -245,15 +269,15 @@ impl Disk {
     }
 
     /// A chunk of an object that is whole and sound, or of which this chunk is here.
-    pub fn chunk(&self, object: ObjectId, index: u32) -> Option<&[u8]> {
+    pub fn chunk(&self, object: ObjectId, index: u32) -> Option<Bytes> {
         if let Some(whole) = self.whole.get(&object) {
             let content = &whole.content;
             let here = index < content.manifest.chunks() && !content.damaged;
-            return here.then(|| &content.bytes[range(&content.manifest, index)]);
+            return here.then(|| content.bytes.slice(range(&content.manifest, index)));
         }
         let spool = self.spools.get(&object)?;
         (spool.chunks.get(index as usize) == Some(&Chunk::Kept))
-            .then(|| &spool.body.bytes()[range(&spool.manifest, index)])
+            .then(|| spool.body.slice(range(&spool.manifest, index)))
     }
 
     /// What works may read, as it is now.
@@ -277,7 +301,7 @@ impl Disk {
                 });
                 let chunk = if damaged { Chunk::Missing } else { Chunk::Kept };
                 let chunks = vec![chunk; manifest.chunks() as usize];
-                self.spools.insert(object, Spool { manifest, body: Body::Own(bytes), chunks });
+                self.spools.insert(object, Spool { manifest, body: Body::Own(bytes.into()), chunks });
             }
         }
         for spool in self.spools.values_mut() {
@@ -294,7 +318,7 @@ impl Disk {
                         // Torn: the front was written, the rest was not.
                         let written = chance.below(place.len() as u64) as usize;
                         if let Body::Known(content) = &spool.body {
-                            spool.body = Body::Own(content.bytes.clone());
+                            spool.body = Body::Own(content.bytes.to_vec());
                         }
                         if let Body::Own(own) = &mut spool.body {
                             own[place][written..].fill(0);
@@ -476,7 +500,7 @@ mod tests {
         assert!(matches!(disk.shelf().read(id, 0, &mut [0; 4]), Err(ObjectFault::Damaged { .. })));
         assert_eq!(disk.begin(manifest, &Library::default()).1, [0]);
         disk.keep(id, 0, &bytes).unwrap();
-        assert_eq!(disk.chunk(id, 0), Some(&bytes[..]));
+        assert_eq!(disk.chunk(id, 0), Some(bytes.clone().into()));
     }
 
     #[test]

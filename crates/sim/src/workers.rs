@@ -5,7 +5,8 @@
 //! is the same wherever and whenever it ran.
 //!
 //! So it need not run here, nor twice: what came of a device's work may be found among kept results ([`Kept`]), and works that
-//! nobody has begun may be lent ([`Lender`]) to another process. Who collects a work that is lent goes on with others meanwhile.
+//! nobody has begun may be lent ([`Lender`]) to another process. Who collects a work that is lent, or that another thread runs, goes on
+//! with others meanwhile.
 
 use crate::assignment::{self, Assignment, Key, Place, RunId};
 use crate::attack::Liars;
@@ -66,7 +67,7 @@ enum State {
         wanted: bool,
     },
     Running,
-    Done(Done),
+    Done(Box<Done>),
     Taken,
 }
 
@@ -186,7 +187,7 @@ impl Slot {
         };
         let guard = Unfinished(self);
         let done = shared.perform(order);
-        *lock(&self.state) = State::Done(done);
+        *lock(&self.state) = State::Done(Box::new(done));
         drop(guard);
         true
     }
@@ -258,9 +259,17 @@ impl Workers {
         loop {
             slot.run(&self.shared);
             let mut state = lock(&slot.state);
-            if let State::Lent { wanted, .. } = &mut *state {
-                *wanted = true;
+            let elsewhere = match &mut *state {
+                State::Lent { wanted, .. } => {
+                    *wanted = true;
+                    true
+                }
+                State::Running => true,
+                _ => false,
+            };
+            if elsewhere {
                 drop(state);
+                // What is collected next, mostly.
                 if self.shared.run_another() {
                     continue;
                 }
@@ -270,7 +279,7 @@ impl Workers {
                 state = slot.finished.wait(state).unwrap_or_else(PoisonError::into_inner);
             }
             match std::mem::replace(&mut *state, State::Taken) {
-                State::Done(done) => return done,
+                State::Done(done) => return *done,
                 // It came back undone.
                 waiting @ State::Waiting(_) => *state = waiting,
                 _ => panic!("a work panicked on another thread; its message is above"),
@@ -370,7 +379,7 @@ impl Loan {
         let mut state = lock(&self.slot.state);
         match std::mem::replace(&mut *state, State::Taken) {
             State::Lent { order, .. } => {
-                *state = State::Done(Done { work: order.work, result, made });
+                *state = State::Done(Box::new(Done { work: order.work, result, made }));
                 self.shared.by_others.fetch_add(1, Ordering::Relaxed);
                 if let Some(kept) = self.shared.kept.get() {
                     kept.results.keep(&self.key, bytes);

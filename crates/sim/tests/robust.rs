@@ -7,6 +7,7 @@ use littoral_sim::fleet::{Fleet, FleetSpec};
 use littoral_sim::report::Outcome;
 use littoral_sim::synthetic::Synthetic;
 use littoral_sim::world::Costs;
+use littoral_wire::message::Work;
 use std::sync::Arc;
 
 const DEVICES: usize = 10;
@@ -86,6 +87,21 @@ fn rules_bear_sign_flippers_and_sums_do_not() {
         let got = accuracy(Some(Kind::SignFlip), &robust(rule));
         println!("{rule}: {got:.3}, clean {clean:.3}");
         assert!(got > clean - 0.03, "{rule}: {got}, clean {clean}");
+    }
+}
+
+/// Krum says whom it took; of ten devices with two liars that may be one, or the six that are nearest to each other.
+#[test]
+fn a_rule_that_leaves_devices_out_names_whom_it_took() {
+    for (rule, took) in [(RULES[0], 0), (RULES[2], 1), (RULES[3], 6)] {
+        let outcome = calm(Some(Kind::SignFlip), &robust(rule));
+        let trained = outcome.lines.iter().filter(|line| line.work == Work::Train);
+        let mut lines = trained.map(|line| &line.line).peekable();
+        assert!(lines.peek().is_some());
+        for line in lines {
+            assert_eq!((line.chosen_devices.unwrap_or(0), line.chosen.len()), (took, took as usize), "{rule}");
+            assert!(line.chosen.is_sorted() && line.chosen.iter().all(|name| !name.is_empty()), "{:?}", line.chosen);
+        }
     }
 }
 

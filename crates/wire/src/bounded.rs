@@ -2,6 +2,7 @@
 //! can be read off its declaration.
 
 use crate::codec::{DecodeError, Reader, SWELL_MAX, Wire};
+use bytes::Bytes;
 use std::borrow::Cow;
 use std::fmt;
 use std::ops::Deref;
@@ -98,18 +99,23 @@ pub struct OverBound {
     pub got: usize,
 }
 
-/// At most `MAX` bytes.
+/// At most `MAX` bytes, shared with whoever else has them: a chunk goes from a disk's memory to many links without being copied.
 #[derive(Clone, PartialEq, Eq, Hash, Default)]
-pub struct Blob<const MAX: usize>(Vec<u8>);
+pub struct Blob<const MAX: usize>(Bytes);
 
 impl<const MAX: usize> Blob<MAX> {
-    pub fn new(bytes: Vec<u8>) -> Result<Self, OverBound> {
+    pub fn new(bytes: impl Into<Bytes>) -> Result<Self, OverBound> {
+        let bytes = bytes.into();
         if bytes.len() > MAX {
             return Err(OverBound { maximum: MAX, got: bytes.len() });
         }
         Ok(Self(bytes))
     }
+    /// Copies them if somebody else has them too.
     pub fn into_vec(self) -> Vec<u8> {
+        self.0.into()
+    }
+    pub fn into_bytes(self) -> Bytes {
         self.0
     }
 }
@@ -136,7 +142,7 @@ impl<const MAX: usize> Wire for Blob<MAX> {
     }
     fn take(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let len = reader.count("bytes", MAX, 1)?;
-        Ok(Self(reader.take("bytes", len)?.to_vec()))
+        Ok(Self(Bytes::copy_from_slice(reader.take("bytes", len)?)))
     }
 }
 

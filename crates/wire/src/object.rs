@@ -113,6 +113,11 @@ impl Manifest {
         self.bytes
     }
 
+    /// What [`chunk_hash`] gives for this chunk.
+    pub fn chunk_hash(&self, index: u32) -> Option<[u8; 32]> {
+        self.chunks.get(index as usize).copied()
+    }
+
     pub fn chunks(&self) -> u32 {
         self.chunks.len() as u32
     }

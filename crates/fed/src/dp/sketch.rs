@@ -37,9 +37,9 @@ impl DifferentialPrivacy {
     pub fn refuses_sketch(&self) -> Option<&'static str> {
         match self.mechanism {
             _ if self.adaptive_clip.is_some() => Some("adaptive_clip is appended where a sketch would be"),
-            MechanismName::Central
-            | MechanismName::DistributedDiscreteGaussian
-            | MechanismName::DistributedSkellam => None,
+            MechanismName::Central | MechanismName::DistributedDiscreteGaussian | MechanismName::DistributedSkellam => {
+                None
+            }
             MechanismName::DpFtrl | MechanismName::LocalDiscreteGaussian | MechanismName::ExampleGaussian => {
                 Some("only central and distributed noise have room for a sketch")
             }
@@ -59,7 +59,8 @@ impl DifferentialPrivacy {
         let clip = f64::from(self.clip as f32);
         let l2 = clip / (1.0 - part).sqrt();
         let height = z * l2 / (noise * target);
-        let sketch = SketchNoise { height: height as f32, l2: ((l2 * (1.0 + MARGIN)) as f32).next_up(), bins: layout.bins() };
+        let sketch =
+            SketchNoise { height: height as f32, l2: ((l2 * (1.0 + MARGIN)) as f32).next_up(), bins: layout.bins() };
         match sketch.l2.is_finite() && sketch.height > 0.0 {
             true => Ok(sketch),
             false => Err(least),

@@ -66,6 +66,10 @@ impl Judge for Chosen {
         }
     }
 
+    fn chosen(&self) -> &[usize] {
+        &self.chosen
+    }
+
     fn sum(&self, block: &Block<'_>, out: &mut [f64]) {
         let beta = self.chosen.len() - 2 * self.byzantine;
         let scale = block.devices() as f64 / beta as f64;

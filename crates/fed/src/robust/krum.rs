@@ -70,6 +70,10 @@ impl Judge for Nearest {
         self.chosen.sort_unstable();
     }
 
+    fn chosen(&self) -> &[usize] {
+        &self.chosen
+    }
+
     fn sum(&self, block: &Block<'_>, out: &mut [f64]) {
         let scale = block.devices() as f64 / self.chosen.len() as f64;
         for (coordinate, out) in out.iter_mut().enumerate() {

@@ -153,6 +153,11 @@ pub trait Judge: Send {
     /// All blocks were shown.
     fn looked(&mut self) {}
 
+    /// Rows that the value comes from, in any order, if others were left out; after all looks.
+    fn chosen(&self) -> &[usize] {
+        &[]
+    }
+
     /// What stands in for the devices' sum at each coordinate of the block: the rule's value times the number of devices.
     fn sum(&self, block: &Block<'_>, out: &mut [f64]);
 }

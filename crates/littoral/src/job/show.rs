@@ -153,6 +153,13 @@ pub fn details(job: &Value) {
             figure("usual"),
         ));
     }
+    if let Some(version) = items(job, "versions").iter().rfind(|version| version["chosen_devices"].is_number()) {
+        let names: Vec<&str> = items(version, "chosen").iter().filter_map(Value::as_str).take(8).collect();
+        let chosen = version["chosen_devices"].as_u64().unwrap_or_default();
+        let more = if chosen > names.len() as u64 { ", …" } else { "" };
+        let (of, number) = (text(version, "included"), text(version, "version"));
+        line(&format!("  {:<13}{chosen} of {of} updates made version {number}: {}{more}", "chosen", names.join(", ")));
+    }
     for note in items(job, "notes") {
         line(&format!("  {:<13}{}", "note", note.as_str().unwrap_or_default()));
     }

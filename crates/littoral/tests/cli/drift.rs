@@ -23,7 +23,10 @@ fn rows(device: u32, malignant: u32) -> String {
 }
 
 fn last(job: &Value) -> &Value {
-    job["versions"].as_array().and_then(|versions| versions.iter().rfind(|version| version["drift"].is_object())).unwrap_or(&Value::Null)
+    job["versions"]
+        .as_array()
+        .and_then(|versions| versions.iter().rfind(|version| version["drift"].is_object()))
+        .unwrap_or(&Value::Null)
 }
 
 #[test]
@@ -40,13 +43,17 @@ fn data_that_moves_is_seen_and_a_killed_cloud_remembers_where_it_was() {
     let mut devices = Vec::new();
     for device in 0..3u32 {
         folder.write(&format!("devices/{device}/rows.csv"), &rows(device, 4));
-        folder.write(&format!("devices/{device}/device.toml"), &format!("{TCP}[data.hospitals]\nfiles = [\"rows.csv\"]\n"));
+        folder.write(
+            &format!("devices/{device}/device.toml"),
+            &format!("{TCP}[data.hospitals]\nfiles = [\"rows.csv\"]\n"),
+        );
         let dir = folder.path(&format!("devices/{device}"));
         json(&["join", &ticket, "--name", &format!("site-{device}"), "--dir", text(&dir)]);
         devices.push(Machine::start("device", &dir));
     }
     let job = parts(&littoral(&["job", "sample"])).1;
-    let job = job.replace("target = 8", "target = 3").replace("min = 6", "min = 3").replace("count = 10", "count = 100000");
+    let job =
+        job.replace("target = 8", "target = 3").replace("min = 6", "min = 3").replace("count = 10", "count = 100000");
     let job = folder.write("job.toml", &format!("{job}\n[drift]\nbaseline = 4\n"));
     let submitted = json(&[&["job", "submit", text(&job)][..], &of_cloud].concat());
     assert!(submitted.to_string().contains("versions are compared with the first 4"), "{submitted}");
@@ -54,7 +61,11 @@ fn data_that_moves_is_seen_and_a_killed_cloud_remembers_where_it_was() {
 
     // All rows stay where they are, and so does the sketch: the same devices are in each version.
     let seen = until("twice the baseline is there", show, |job| last(job)["drift"].is_object());
-    assert_eq!((&last(&seen)["drift"]["drifted"], &last(&seen)["drift"]["distance"]), (&false.into(), &0.0.into()), "{seen}");
+    assert_eq!(
+        (&last(&seen)["drift"]["drifted"], &last(&seen)["drift"]["distance"]),
+        (&false.into(), &0.0.into()),
+        "{seen}"
+    );
 
     drop(cloud);
     for device in 0..3 {

@@ -249,7 +249,7 @@ pub fn replay_updates(
             state: state.clone(),
             partials: vec![partial.clone()],
             order,
-            names: if spec.given_max() > 0 { names } else { Vec::new() },
+            names: if spec.unmerged(work) { names } else { Vec::new() },
             given: given.clone(),
             devices: entry.included.len() as u32,
             population: entry.population,

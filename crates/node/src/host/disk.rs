@@ -7,6 +7,7 @@ use super::pool::Pool;
 use crate::role::{Event, Report};
 use crate::store::{KeepFault, Made, ObjectStore};
 use crate::work::ObjectFault;
+use bytes::Bytes;
 use littoral_wire::ObjectId;
 use littoral_wire::object::Manifest;
 use std::collections::{HashMap, VecDeque};
@@ -24,7 +25,7 @@ pub(super) enum Op {
     Keep {
         object: ObjectId,
         index: u32,
-        bytes: Vec<u8>,
+        bytes: Bytes,
     },
     Put {
         manifest: Manifest,
@@ -139,7 +140,7 @@ impl Disk {
                 {
                     self.warn(e);
                 }
-                self.answer(Event::Loaded { object, index, bytes: read.ok() });
+                self.answer(Event::Loaded { object, index, bytes: read.ok().map(Bytes::from) });
             }
             Op::Drop(object) => {
                 if let Err(e) = self.objects.remove(object) {

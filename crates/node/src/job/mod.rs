@@ -624,6 +624,8 @@ pub struct Totals {
     pub clip: Option<f32>,
     /// Bytes of the model that devices started from, if it came as an image.
     pub downlink: Option<Down>,
+    /// Names of the devices whose updates a rule took, sorted, if it left others out.
+    pub chosen: Vec<String>,
     /// How the rows of these devices are spread, each histogram adding up to 1, where the job watches for drift.
     pub sketch: Option<Vec<f64>>,
 }
@@ -649,6 +651,9 @@ impl Totals {
         (self.classifies && self.rows > 0).then(|| self.correct as f64 / self.rows as f64)
     }
 }
+
+/// Names in a line.
+const CHOSEN_SHOWN: usize = 100;
 
 /// One version in a run's record, for people and programs.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -691,6 +696,11 @@ pub struct Line {
     /// The norm to which devices clipped, where it follows their updates.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clip: Option<f32>,
+    /// Of the devices whose updates a rule took, if it left others out: how many, and the first hundred by name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chosen_devices: Option<u64>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub chosen: Vec<String>,
     /// How the rows of its devices are spread over the bins of a job that watches for drift, in millionths; noised where it is private.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sketch: Vec<i32>,
@@ -723,6 +733,8 @@ impl Line {
                 .then(|| totals.ages.iter().sum::<u64>() as f64 / totals.ages.len() as f64),
             staleness_max: totals.ages.iter().max().copied(),
             clip: totals.clip,
+            chosen_devices: (!totals.chosen.is_empty()).then_some(totals.chosen.len() as u64),
+            chosen: totals.chosen.iter().take(CHOSEN_SHOWN).cloned().collect(),
             sketch: totals.sketch.iter().flatten().map(|part| (part * 1e6).round() as i32).collect(),
             drift: None,
             took_ms,

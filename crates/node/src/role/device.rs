@@ -21,6 +21,7 @@ use super::{Effect, Entropy, Event, LinkId, Millis, Peer, Report, Role, Row, Row
 use crate::job::Conditions;
 use crate::work::{LocalNote, Output, Work, WorkFault};
 use account::TakenPart;
+use bytes::Bytes;
 use littoral_fed::check_in::AWAY_MS_MAX;
 use littoral_fed::included::{Included, check_verdict};
 use littoral_fed::masks::ThreatName;
@@ -378,7 +379,7 @@ impl Device {
                 }
             }
             Message::Chunk { object, index, bytes } => {
-                fetch::hand_out(self.fetches_of(object), index, bytes.into_vec(), effects);
+                fetch::hand_out(self.fetches_of(object), index, bytes.into_bytes(), effects);
             }
             // Asked again by the tick; the edge may be fetching it itself.
             Message::NoChunk { .. } => {}
@@ -698,7 +699,7 @@ impl Device {
         }
     }
 
-    fn loaded(&mut self, object: ObjectId, bytes: Option<Vec<u8>>, effects: &mut Vec<Effect>) {
+    fn loaded(&mut self, object: ObjectId, bytes: Option<Bytes>, effects: &mut Vec<Effect>) {
         let waiting: Vec<Collection> =
             self.offering.iter().filter(|(o, _)| *o == object).map(|(_, collection)| *collection).collect();
         self.offering.retain(|(o, _)| *o != object);

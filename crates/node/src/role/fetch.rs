@@ -4,6 +4,7 @@
 //! within [`RETRY_MS`] is made again.
 
 use super::{Effect, LinkId, Millis};
+use bytes::Bytes;
 use littoral_wire::object::Manifest;
 use littoral_wire::{Message, ObjectId};
 use std::collections::BTreeMap;
@@ -82,7 +83,7 @@ impl Fetch {
     }
 
     /// A chunk came. One that was not asked for is ignored.
-    pub fn chunk(&mut self, index: u32, bytes: Vec<u8>, effects: &mut Vec<Effect>) {
+    pub fn chunk(&mut self, index: u32, bytes: Bytes, effects: &mut Vec<Effect>) {
         if self.asked.remove(&index).is_some() {
             self.writing += 1;
             effects.push(Effect::Keep { object: self.object, index, bytes });
@@ -129,16 +130,6 @@ impl Fetch {
 
 /// A chunk, to all who wait for it. Two jobs may wait for the same object; the bytes are written once for each, which does
 /// no harm.
-pub fn hand_out<'a>(
-    fetches: impl Iterator<Item = &'a mut Fetch>,
-    index: u32,
-    bytes: Vec<u8>,
-    effects: &mut Vec<Effect>,
-) {
-    let mut fetches = fetches.peekable();
-    let mut bytes = Some(bytes);
-    while let Some(fetch) = fetches.next() {
-        let copy = if fetches.peek().is_some() { bytes.clone() } else { bytes.take() };
-        fetch.chunk(index, copy.unwrap_or_default(), effects);
-    }
+pub fn hand_out<'a>(fetches: impl Iterator<Item = &'a mut Fetch>, index: u32, bytes: Bytes, effects: &mut Vec<Effect>) {
+    fetches.for_each(|fetch| fetch.chunk(index, bytes.clone(), effects));
 }

@@ -34,6 +34,7 @@ pub use entropy::Entropy;
 
 use crate::job::Conditions;
 use crate::work::{Output, Work, WorkFault};
+use bytes::Bytes;
 use littoral_wire::message::{Collection, JobId};
 use littoral_wire::object::Manifest;
 use littoral_wire::{Message, NodeId, ObjectId, Text};
@@ -111,7 +112,7 @@ pub enum Event {
     Loaded {
         object: ObjectId,
         index: u32,
-        bytes: Option<Vec<u8>>,
+        bytes: Option<Bytes>,
     },
     Worked {
         id: WorkId,
@@ -164,7 +165,7 @@ pub enum Effect {
     Keep {
         object: ObjectId,
         index: u32,
-        bytes: Vec<u8>,
+        bytes: Bytes,
     },
     /// Keep a whole object that is in memory. Not durable by itself: see [`Write::Object`].
     Put {

@@ -57,7 +57,7 @@ pub struct Sum<'a> {
     pub partials: &'a [Manifest],
     /// Where each device's update is, if these are lists.
     pub order: &'a [Place],
-    /// Their names, in that order, and what devices were given, of an algorithm that gives each a model of its own.
+    /// Their names, in that order; and what devices were given, of an algorithm that gives each a model of its own.
     pub names: &'a [String],
     pub given: &'a Given,
     pub devices: u32,
@@ -150,10 +150,11 @@ pub fn run(
             let private = private.transpose()?;
             let began = began.map(|began| old_weights(spec, began, objects)).transpose()?;
             let began = began.as_ref().map(|(w, weight)| (&w[..], *weight));
-            let (version, sketch) =
+            let Stepped { made: (model, before, state), sketch, chosen } =
                 step(spec, collection, plan, (model, before), state, &sums, &opened, private, began, objects)?;
             totals.sketch = totals.sketch.or_else(|| sketched?.layout.parts(&sketch));
-            let (model, before, state) = version;
+            totals.chosen = chosen.iter().filter_map(|row| names.get(*row).cloned()).collect();
+            totals.chosen.sort_unstable();
             (model, before, state, Given::new())
         }
     };
@@ -223,7 +224,16 @@ fn old_weights(
 /// A version's object, what it builds on, and the cloud's state.
 type Made = (Manifest, Chain, Option<Manifest>);
 
-/// The algorithm's cloud half; and the sum of sketches, where they are noised with the updates.
+/// What comes of one step.
+struct Stepped {
+    made: Made,
+    /// The sum of sketches, where they are noised with the updates.
+    sketch: Vec<f64>,
+    /// Rows that a rule took, if it left others out.
+    chosen: Vec<usize>,
+}
+
+/// The algorithm's cloud half.
 #[allow(clippy::too_many_arguments)]
 fn step(
     spec: &JobSpec,
@@ -236,7 +246,7 @@ fn step(
     mut private: Option<Private<'_>>,
     began: Option<(&[f32], f32)>,
     objects: &dyn Objects,
-) -> Result<(Made, Vec<f64>), WorkFault> {
+) -> Result<Stepped, WorkFault> {
     let (layout, algorithm) = (spec.version(), spec.algorithm_of(collection.version));
     version::check(layout, model).map_err(refused)?;
     let (expected, got) = (layout.state_bytes() as u64, state.map_or(0, Manifest::bytes));
@@ -315,7 +325,8 @@ fn step(
     let next_clip = || private.as_ref()?.next_clip(plan.step(0), opened.weight_sum as f64);
     put_reals(next_clip().as_slice(), &mut tail);
     let sketch = private.as_ref().map_or_else(Vec::new, |private| private.sketch().to_vec());
-    Ok((next.finish(&tail)?, sketch))
+    let chosen = unmerged.map_or_else(Vec::new, |unmerged| unmerged.chosen().to_vec());
+    Ok(Stepped { made: next.finish(&tail)?, sketch, chosen })
 }
 
 /// Fills the state vectors that devices get, or those that they do not get, from an object's bytes.

@@ -46,6 +46,11 @@ impl<'a> Unmerged<'a> {
         Ok(all)
     }
 
+    /// Rows whose updates the rule took, if it left others out.
+    pub fn chosen(&self) -> &[usize] {
+        self.judge.chosen()
+    }
+
     /// What stands in for the sum at these coordinates.
     pub fn sum(&mut self, coordinates: Range<usize>, sum: &mut [f64]) -> Result<(), WorkFault> {
         let first = coordinates.start;

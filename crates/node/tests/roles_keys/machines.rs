@@ -263,7 +263,7 @@ impl Machines {
             }),
             Effect::Put { manifest, bytes } => drop(self.objects.insert(manifest.id(), bytes)),
             Effect::Load { object, index } => {
-                let bytes = self.objects.get(&object).cloned();
+                let bytes = self.objects.get(&object).cloned().map(Into::into);
                 self.events.push_back((node, Event::Loaded { object, index, bytes }));
             }
             Effect::Work { id, work } => {

@@ -35,7 +35,7 @@ impl OwnSegments {
         let Some(bytes) = content(own) else { return };
         self.made += 1;
         self.windows += self.needles.remember(&bytes, &device.name);
-        let before = before.and_then(content).unwrap_or_else(|| vec![0; bytes.len()]);
+        let before = before.and_then(content).unwrap_or_else(|| vec![0; bytes.len()].into());
         if let Ok(task) = Task::decode(task) {
             self.windows += self.needles.remember(&words(&task, &before, &bytes), &device.name);
         }

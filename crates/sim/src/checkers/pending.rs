@@ -10,6 +10,7 @@ use super::exact::words;
 use super::{Checker, Findings, Seen, rows};
 use crate::faults::Kind;
 use crate::world::Machine;
+use bytes::Bytes;
 use littoral_fed::round::Record;
 use littoral_node::job::JobSpec;
 use littoral_node::role::{Millis, Report, Table};
@@ -22,8 +23,8 @@ use std::sync::Arc;
 /// A sealed update with a state that waits for its verdict. The bytes are those that were made durable.
 struct Pending {
     state: Manifest,
-    state_bytes: Vec<u8>,
-    update_bytes: Vec<u8>,
+    state_bytes: Bytes,
+    update_bytes: Bytes,
 }
 
 #[derive(Default)]
@@ -34,7 +35,7 @@ pub struct PendingState {
     /// What is a device's own.
     own_committed: BTreeMap<(JobId, NodeId), Manifest>,
     /// What was masked, as it was before.
-    plain: BTreeMap<(NodeId, Collection), Vec<u8>>,
+    plain: BTreeMap<(NodeId, Collection), Bytes>,
     /// What waited for its verdict when the device's store was lost.
     lost: Vec<(NodeId, Collection, Pending)>,
     /// The last collection of each job that a device gave up or committed.
@@ -44,7 +45,7 @@ pub struct PendingState {
     /// Collections that made a version.
     applied: BTreeSet<Collection>,
     /// The bytes of each device's current state, as they were when it was committed.
-    committed: BTreeMap<(JobId, NodeId), Vec<u8>>,
+    committed: BTreeMap<(JobId, NodeId), Bytes>,
     jobs: BTreeMap<JobId, Arc<JobSpec>>,
     latest: BTreeMap<JobId, ObjectId>,
     /// Jobs that came to their end: only then is every verdict owed.
@@ -54,7 +55,8 @@ pub struct PendingState {
 
 impl PendingState {
     fn device_stored(&mut self, device: &Machine, writes: &[littoral_node::role::Write]) {
-        let bytes = |manifest: &Manifest| device.disk.content(manifest.id()).map_or(Vec::new(), |c| c.bytes.clone());
+        let bytes =
+            |manifest: &Manifest| device.disk.content(manifest.id()).map_or_else(Bytes::new, |c| c.bytes.clone());
         for sealed in rows::sealed(writes) {
             let settled = self.settled.get(&(device.id, sealed.collection.job));
             if settled.is_some_and(|settled| sealed.collection <= *settled) {
@@ -136,7 +138,7 @@ impl PendingState {
         };
         let plan = spec.plan(collection.work);
         let sent = &update_bytes[plan.section_bytes(CONTROL, 0..plan.sections()[CONTROL].len)];
-        let before = before.unwrap_or_else(|| vec![0; 4 * spec.version().params]);
+        let before = before.unwrap_or_else(|| vec![0; 4 * spec.version().params].into());
         let after = &self.committed[&(collection.job, device.id)];
         let moved = integers(after).zip(integers(&before)).map(|(after, before)| i64::from(after) - i64::from(before));
         // Differences modulo 2^bits, as words are.

@@ -63,10 +63,10 @@ impl Checker for ServedModel {
             Seen::Sent { message: Message::Open { incarnation, model, .. }, .. } => {
                 self.served(incarnation.collection, model.id());
             }
-            Seen::Sent { message: Message::Task { collection, model, .. }, .. } => {
-                if !self.given.contains(&(collection.job, collection.version, model.id())) {
-                    self.served(*collection, model.id());
-                }
+            Seen::Sent { message: Message::Task { collection, model, .. }, .. }
+                if !self.given.contains(&(collection.job, collection.version, model.id())) =>
+            {
+                self.served(*collection, model.id());
             }
             _ => {}
         }

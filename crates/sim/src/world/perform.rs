@@ -57,7 +57,7 @@ impl World {
             Effect::Send { link, message } => self.send(node, link, message),
             Effect::SendChunk { link, object, index } => {
                 let chunk = self.machines[node as usize].disk.chunk(object, index);
-                let message = match chunk.map(|bytes| Blob::new(bytes.to_vec())) {
+                let message = match chunk.map(Blob::new) {
                     Some(Ok(bytes)) => Message::Chunk { object, index, bytes },
                     _ => Message::NoChunk { object, index },
                 };
@@ -82,7 +82,7 @@ impl World {
                 self.library.add(object, disk);
             }
             Effect::Load { object, index } => {
-                let bytes = self.machines[node as usize].disk.chunk(object, index).map(<[u8]>::to_vec);
+                let bytes = self.machines[node as usize].disk.chunk(object, index);
                 self.answer_soon(node, life, Event::Loaded { object, index, bytes });
             }
             Effect::Drop(object) => {

@@ -81,7 +81,11 @@ pub fn protection(
         return Err(JobError::new("drift", format!("none, since {why}"), "one"));
     }
     if sketched.is_some() && mapped.is_some() {
-        return Err(JobError::new("drift", "none, or no [compression], which maps what a sketch is appended to", "one"));
+        return Err(JobError::new(
+            "drift",
+            "none, or no [compression], which maps what a sketch is appended to",
+            "one",
+        ));
     }
     let private = if dp.by_example() {
         let (noise, terms) = of_examples(text, dp, model, settings)?;

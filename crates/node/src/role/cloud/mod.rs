@@ -200,7 +200,9 @@ impl Cloud {
                 self.jobs.round(now, incarnation.collection.job, event, &self.fleet, effects);
             }
             Message::GetChunk { object, index } => effects.push(Effect::SendChunk { link, object, index }),
-            Message::Chunk { object, index, bytes } => self.jobs.chunk(link, object, index, bytes.into_vec(), effects),
+            Message::Chunk { object, index, bytes } => {
+                self.jobs.chunk(link, object, index, bytes.into_bytes(), effects)
+            }
             Message::Bye { reason } => effects.push(Effect::Hangup { link, reason: reason.to_string() }),
             _ => {}
         }

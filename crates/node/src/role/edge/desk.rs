@@ -4,6 +4,7 @@ use super::coded::{Coding, Reading};
 use super::each::{Each, Gathered, List};
 use super::inspect::{Inspecting, Rules};
 use crate::role::{LinkId, WorkId};
+use bytes::Bytes;
 use littoral_fed::aggregate::{Absorbing, Partial, Refused};
 use littoral_fed::compress::accumulate::AbsorbError;
 use littoral_fed::plan::Format;
@@ -118,7 +119,7 @@ pub(super) struct Batch {
     /// The chunk being read, and what has come of it, in the order of `devices`.
     pub index: u32,
     pub chunks: u32,
-    pub arrived: Vec<Option<Vec<u8>>>,
+    pub arrived: Vec<Option<Bytes>>,
 }
 
 impl Desk {

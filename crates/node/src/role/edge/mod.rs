@@ -277,7 +277,7 @@ impl Edge {
             Message::GetChunk { object, index } => self.send_sum(link, object, index, effects),
             Message::Chunk { object, index, bytes } => {
                 if let Some(fetch) = self.models.get_mut(&object).and_then(|m| m.fetch.as_mut()) {
-                    fetch.chunk(index, bytes.into_vec(), effects);
+                    fetch.chunk(index, bytes.into_bytes(), effects);
                 }
             }
             Message::Bye { reason } => effects.push(Effect::Hangup { link, reason: reason.to_string() }),
@@ -659,7 +659,7 @@ impl Edge {
                 }
             }
             Message::Chunk { object, index, bytes } => {
-                self.upload_chunk(link, object, index, bytes.into_vec(), effects)
+                self.upload_chunk(link, object, index, bytes.into_bytes(), effects)
             }
             Message::Bye { reason } => effects.push(Effect::Hangup { link, reason: reason.to_string() }),
             _ => {}

@@ -7,6 +7,7 @@
 use super::desk::{Batch, Desk, Seat};
 use super::{Edge, Fetch};
 use crate::role::{Effect, LinkId, Report};
+use bytes::Bytes;
 use littoral_fed::aggregate::Absorbing;
 use littoral_wire::message::{Fate, Incarnation, Inline, Reason};
 use littoral_wire::object::{CHUNK_BYTES, Manifest};
@@ -117,7 +118,7 @@ impl Edge {
         link: LinkId,
         object: ObjectId,
         index: u32,
-        bytes: Vec<u8>,
+        bytes: Bytes,
         effects: &mut Vec<Effect>,
     ) {
         if let Some(upload) = self.uploads.get_mut(&object)
@@ -209,7 +210,7 @@ impl Edge {
         desk.batch = Some(Batch { absorbing, devices, index: 0, chunks, arrived });
     }
 
-    pub(super) fn loaded(&mut self, object: ObjectId, index: u32, bytes: Option<Vec<u8>>, effects: &mut Vec<Effect>) {
+    pub(super) fn loaded(&mut self, object: ObjectId, index: u32, bytes: Option<Bytes>, effects: &mut Vec<Effect>) {
         let incarnations: Vec<Incarnation> = self
             .desks
             .iter()
@@ -220,11 +221,8 @@ impl Edge {
             })
             .map(|(i, _)| *i)
             .collect();
-        let mut incarnations = incarnations.into_iter().peekable();
-        let mut bytes = bytes;
-        while let Some(incarnation) = incarnations.next() {
-            let bytes = if incarnations.peek().is_some() { bytes.clone() } else { bytes.take() };
-            match bytes {
+        for incarnation in incarnations {
+            match bytes.clone() {
                 Some(bytes) if self.desks.get(&incarnation).is_some_and(|desk| desk.reading.is_some()) => {
                     self.read_on(incarnation, &bytes, effects);
                 }
@@ -244,20 +242,17 @@ impl Edge {
         }
     }
 
-    fn add(&mut self, incarnation: Incarnation, object: ObjectId, bytes: Vec<u8>, effects: &mut Vec<Effect>) {
+    fn add(&mut self, incarnation: Incarnation, object: ObjectId, bytes: Bytes, effects: &mut Vec<Effect>) {
         let Some(desk) = self.desks.get_mut(&incarnation) else { return };
         let Some(mut batch) = desk.batch.take() else { return };
         let slots = batch.arrived.iter_mut().zip(&batch.devices);
-        let mut slots = slots.filter(|(slot, (_, wanted))| *wanted == object && slot.is_none()).peekable();
-        let mut bytes = Some(bytes);
-        while let Some((slot, _)) = slots.next() {
-            *slot = if slots.peek().is_some() { bytes.clone() } else { bytes.take() };
-        }
+        let slots = slots.filter(|(slot, (_, wanted))| *wanted == object && slot.is_none());
+        slots.for_each(|(slot, _)| *slot = Some(bytes.clone()));
         if batch.arrived.iter().any(Option::is_none) {
             desk.batch = Some(batch);
             return;
         }
-        let chunks: Vec<&[u8]> = batch.arrived.iter().flatten().map(Vec::as_slice).collect();
+        let chunks: Vec<&[u8]> = batch.arrived.iter().flatten().map(|chunk| &chunk[..]).collect();
         if let Err(refused) = desk.partial_mut().and_then(|partial| batch.absorbing.chunk(partial, &chunks)) {
             // Lengths were checked before: this is a fault of ours, and the partial cannot be trusted.
             effects.push(Effect::Report(Report::Warning { what: refused.to_string() }));

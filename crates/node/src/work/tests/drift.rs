@@ -40,7 +40,8 @@ fn a_sketch_is_the_mean_device_and_changes_nothing_of_what_is_learnt() {
     }
     assert_eq!(without.sketch, None);
     // An evaluation has none.
-    let counts = data.iter().enumerate().map(|(device, data)| it.update(Kind::Evaluate, device, None, data).0).collect();
+    let counts =
+        data.iter().enumerate().map(|(device, data)| it.update(Kind::Evaluate, device, None, data).0).collect();
     assert_eq!(it.advance(Kind::Evaluate, counts, 6).sketch, None);
 }
 

@@ -17,6 +17,7 @@ use crate::role::Entropy;
 use crate::role::WorkId;
 use crate::work::Work;
 use begin::recorded;
+use bytes::Bytes;
 use drift::Drift;
 use littoral_fed::included::Tree;
 use littoral_fed::roster::Register;
@@ -69,7 +70,7 @@ pub struct Job {
     /// The last version of training that counts each key, of those that any counts.
     counted: BTreeMap<NodeId, u32>,
     /// The current model, if it is small enough to ride along.
-    inline: Option<(ObjectId, Vec<u8>)>,
+    inline: Option<(ObjectId, Bytes)>,
     /// The encoded task, and the population that it tells.
     task: Option<(u64, Vec<u8>)>,
     /// Requests that wait for those bytes.

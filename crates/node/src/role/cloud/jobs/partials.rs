@@ -4,6 +4,7 @@ use super::super::fleet::Fleet;
 use super::super::{Effect, LinkId, Millis};
 use super::{Job, Jobs, State, send};
 use crate::role::fetch::{self, Fetch};
+use bytes::Bytes;
 use littoral_fed::round::{self, Record};
 use littoral_wire::message::{Incarnation, Inline};
 use littoral_wire::object::Manifest;
@@ -96,7 +97,7 @@ impl Jobs {
         link: LinkId,
         object: ObjectId,
         index: u32,
-        bytes: Vec<u8>,
+        bytes: Bytes,
         effects: &mut Vec<Effect>,
     ) {
         let fetches = self.jobs.values_mut().flat_map(|job| &mut job.incoming).map(|incoming| &mut incoming.fetch);

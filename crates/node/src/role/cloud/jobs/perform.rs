@@ -7,6 +7,7 @@ use super::{Job, Jobs, State, send};
 use crate::job::{Line, Task};
 use crate::role::{Entropy, WorkId};
 use crate::work::{Output, Work, WorkFault};
+use bytes::Bytes;
 use littoral_fed::masks::SealingStep;
 use littoral_fed::masks::cloud::Opening;
 use littoral_fed::round::{self, Base, Kept, Outcome, Place, Record, Round};
@@ -236,7 +237,7 @@ impl Jobs {
     pub(in crate::role::cloud) fn loaded(
         &mut self,
         object: ObjectId,
-        bytes: Option<Vec<u8>>,
+        bytes: Option<Bytes>,
         fleet: &Fleet,
         effects: &mut Vec<Effect>,
     ) {
@@ -321,7 +322,7 @@ impl Jobs {
                 devices: devices.len() as u32,
                 partials: partials.into_iter().map(|kept| kept.sum).collect(),
                 order: if job.spec.unmerged(collection.work) { order } else { Vec::new() },
-                names: if job.spec.given_max() > 0 { names } else { Vec::new() },
+                names: if job.spec.unmerged(collection.work) { names } else { Vec::new() },
                 given: round.given().clone(),
                 population: round.population(),
                 opening,
