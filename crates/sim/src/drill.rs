@@ -170,7 +170,7 @@ fn apply(
     }
     let totals = Totals { devices: devices.into(), population, weight_sum: devices.into(), ..Totals::default() };
     let mut given = if collection.work == Kind::Statistics { Given::new() } else { given.clone() };
-    for name in names.iter().filter(|_| collection.work == Kind::Train) {
+    for name in names.iter().filter(|_| collection.work == Kind::Train && spec.given_max() > 0) {
         // Its own, of the length of a version.
         let mut own = bytes.clone();
         let mut chance = blake3::Hasher::new().update(&collection.to_bytes()).update(name.as_bytes()).finalize_xof();

@@ -9,9 +9,11 @@
 //! ([`prepared`]): then a task goes straight from the request to the sealed update.
 
 mod account;
+mod kept;
 mod personal;
 mod prepared;
 mod sealing;
+mod task;
 
 use super::fetch::{self, Fetch};
 use super::links::{Links, TICK_MS};
@@ -22,18 +24,18 @@ use crate::job::Conditions;
 use crate::work::{LocalNote, Output, Work, WorkFault};
 use account::TakenPart;
 use bytes::Bytes;
+use kept::{MODEL, ModelObjects, SETTLED, Sealed, Settled, model_key, sealed_key, settled_key, state_key};
 use littoral_fed::check_in::AWAY_MS_MAX;
 use littoral_fed::included::{Included, check_verdict};
 use littoral_fed::masks::ThreatName;
-use littoral_fed::masks::device::Masked;
 use littoral_wire::codec::Wire;
 use littoral_wire::message::{DataOffer, Effort, Inline, Name, Note, Reason, Verdict, Work as Kind, version_number};
-use littoral_wire::object::{CHAIN_MAX, Chain, INLINE_BYTES_MAX, Manifest};
+use littoral_wire::object::{Chain, INLINE_BYTES_MAX, Manifest};
 use littoral_wire::{Blob, Collection, JobId, List, Message, NodeId, ObjectId, SecretKey};
 use prepared::{PREPARED, Prepared};
-use sealing::{Masking, Said as Step};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use task::{Task, TaskStage};
 
 /// A device that waits for a verdict asks for it this often, in ticks: it may have been told and not heard.
 const ASK_TICKS: u64 = 4;
@@ -67,99 +69,6 @@ impl DeviceIdentity {
     }
 }
 
-/// A sealed update waiting for its verdict.
-#[derive(Clone, Debug)]
-struct Sealed {
-    update: Manifest,
-    /// The device's state if the update is included.
-    pending: Option<Manifest>,
-    /// What the device has of its own if the update is included; stored in a row beside ([`personal`]).
-    personal: Option<Manifest>,
-    /// The edge has it; no need to offer it again.
-    absorbed: bool,
-    /// What is left of a masked sum's session.
-    masks: Option<Masked>,
-    /// What was said last towards opening the sum.
-    said: Option<Step>,
-    /// What the device tells of itself with it, if the job chooses devices by that. A restart tells nothing.
-    note: Option<Note>,
-}
-
-impl Sealed {
-    fn to_bytes(&self) -> Vec<u8> {
-        let mut value = self.update.to_bytes();
-        self.pending.put(&mut value);
-        value.extend(self.masks.iter().flat_map(Masked::to_bytes));
-        value
-    }
-
-    /// `None`: not what this release stores.
-    fn from_bytes(value: &[u8]) -> Option<Self> {
-        let mut reader = littoral_wire::codec::Reader::new(value);
-        let update = <Manifest as Wire>::take(&mut reader).ok()?;
-        let pending = <Option<Manifest> as Wire>::take(&mut reader).ok()?;
-        let masks = match &value[reader.offset()..] {
-            [] => None,
-            masks => Some(Masked::from_bytes(masks)?),
-        };
-        Some(Self { update, pending, personal: None, absorbed: false, masks, said: None, note: None })
-    }
-}
-
-#[derive(Debug)]
-struct Task {
-    spec: Arc<[u8]>,
-    model: Manifest,
-    /// What the model builds on.
-    before: Chain,
-    /// The last version of training that counts this device, as the cloud knows it; 0: none.
-    counted: u32,
-    /// Where the sum is masked, the cloud's.
-    commitment: Option<[u8; 32]>,
-    /// How this device comes to the update.
-    effort: Effort,
-    stage: TaskStage,
-}
-
-#[derive(Debug)]
-enum TaskStage {
-    /// An older update of this job has no verdict yet; the state to start from depends on it.
-    Unsettled,
-    /// The model, and what it builds on.
-    Fetching(Vec<Fetch>),
-    Working(WorkId),
-    /// Trained; keys are being exchanged.
-    Masking(Box<Masking>),
-}
-
-impl TaskStage {
-    /// What becomes the device's state if the update that waits for its masks is included.
-    fn pending(&self) -> impl Iterator<Item = &Manifest> {
-        let (state, personal) = match self {
-            TaskStage::Masking(masking) => (masking.pending.as_ref(), masking.personal.as_ref()),
-            _ => (None, None),
-        };
-        state.into_iter().chain(personal)
-    }
-
-    /// The plain update, where there is one.
-    fn plain(&self) -> Option<&Manifest> {
-        match self {
-            TaskStage::Masking(masking) => Some(&masking.plain),
-            _ => None,
-        }
-    }
-}
-
-/// What is known of a job's past; stored with what is kept of the job.
-#[derive(Clone, Copy, Debug)]
-struct Settled {
-    /// The last collection whose end is known: requests for it, or for older ones, come too late.
-    last: Collection,
-    /// The last version of training that counts this device; 0: none.
-    counted: u32,
-}
-
 pub struct Device {
     identity: DeviceIdentity,
     redial: Redial,
@@ -172,9 +81,9 @@ pub struct Device {
     closer: Option<NodeId>,
     tasks: BTreeMap<Collection, Task>,
     sealed: BTreeMap<Collection, Sealed>,
-    /// Per job, what this device has learnt and was not asked for yet.
     /// How long to stay away once the link is down: the edge said so.
     away_ms: Option<u64>,
+    /// Per job, what this device has learnt and was not asked for yet.
     prepared: BTreeMap<JobId, Prepared>,
     /// Per job, what this device keeps between rounds.
     states: BTreeMap<JobId, Manifest>,
@@ -197,61 +106,6 @@ pub struct Device {
     newest_roster: u64,
     /// Ticks with something sealed.
     ticks: u64,
-}
-
-impl Settled {
-    fn to_bytes(self) -> Vec<u8> {
-        let mut bytes = self.last.to_bytes();
-        self.counted.put(&mut bytes);
-        bytes
-    }
-}
-
-impl Task {
-    /// Why this device cannot take part: what it keeps of the job is not what the cloud has counted. `here`: the last
-    /// version of training that counts this device, as this device knows it.
-    ///
-    /// Who trains although its state was lost gives the sum of all states a wrong term for ever.
-    fn lacks(&self, collection: Collection, here: u32) -> Option<String> {
-        if collection.work != Kind::Train || here == self.counted {
-            return None;
-        }
-        // A job of another release is refused by the work.
-        let what = crate::job::Task::decode(&self.spec).ok()?.spec.algorithm().device_state()?;
-        let (counted, version) =
-            (self.counted, |n| if n == 0 { "none".into() } else { format!("that of version {n}") });
-        let set_back = if here < counted { "this device's folder" } else { "the cloud's folder" };
-        Some(format!(
-            "{what}: {} expected, since the cloud counts this device there last, got {}: {set_back} was lost or is an \
-             old copy; restore a newer one, or enrol this machine anew in an empty folder under another name",
-            version(counted),
-            version(here),
-        ))
-    }
-}
-
-impl Task {
-    /// Why this device takes no part in an open sum, or one that is masked too weakly for it. Without a word of its own it does as
-    /// the job says: then whoever writes jobs could have its updates as they are.
-    fn shows_too_much(&self, least: ThreatName) -> Option<String> {
-        let told = crate::job::Task::decode(&self.spec).ok()?;
-        let masked = told.spec.settings().masked.as_ref().map(|masked| masked.agreement.threat);
-        let (expected, enough) = match least {
-            ThreatName::Active => ("a masked sum, threat \"active\",", masked == Some(ThreatName::Active)),
-            ThreatName::Honest => ("a masked sum", masked.is_some()),
-        };
-        let got = match masked {
-            None => "a job without [secure_aggregation]",
-            Some(_) => "threat \"honest\"",
-        };
-        (!enough).then(|| format!("secure_aggregation: {expected} expected by this device's configuration, got {got}"))
-    }
-
-    /// Whether what compression left out here is of another version than the cloud counts this device in last.
-    fn outdates_residual(&self, collection: Collection, here: u32) -> bool {
-        let keeps = || crate::job::Task::decode(&self.spec).is_ok_and(|told| told.spec.residual_step().is_some());
-        collection.work == Kind::Train && here != self.counted && keeps()
-    }
 }
 
 impl Device {
@@ -894,29 +748,6 @@ impl Role for Device {
 fn note_of(spec: &crate::job::JobSpec, note: &LocalNote) -> Option<Note> {
     let loss_ppm = (note.mean_loss.max(0.0) * 1e6).min(u32::MAX.into()) as u32;
     spec.settings().selection.needs_losses().then_some(Note { rows: note.examples, loss_ppm })
-}
-
-fn sealed_key(collection: Collection) -> RowKey {
-    RowKey { table: Table::Sealed, job: collection.job, version: collection.version, item: collection.to_bytes() }
-}
-
-fn state_key(job: JobId) -> RowKey {
-    RowKey { table: Table::DeviceState, job, version: 0, item: Vec::new() }
-}
-
-/// The item of the row that holds [`Settled`].
-const SETTLED: &[u8] = b"settled";
-
-fn settled_key(job: JobId) -> RowKey {
-    RowKey { table: Table::DeviceState, job, version: 0, item: SETTLED.to_vec() }
-}
-
-/// The item of the row that holds the objects of the model that is here.
-const MODEL: &[u8] = b"model";
-type ModelObjects = List<ObjectId, { CHAIN_MAX + 1 }>;
-
-fn model_key(job: JobId) -> RowKey {
-    RowKey { table: Table::DeviceState, job, version: 0, item: MODEL.to_vec() }
 }
 
 /// For people.
