@@ -30,11 +30,13 @@ pub struct OwnSegments {
 }
 
 impl OwnSegments {
-    fn made(&mut self, device: &Machine, task: &[u8], before: Option<&Manifest>, own: &Manifest) {
+    fn made(&mut self, device: &Machine, task: &[u8], model: &Manifest, before: Option<&Manifest>, own: &Manifest) {
         let content = |manifest: &Manifest| device.disk.content(manifest.id()).map(|content| content.bytes.clone());
         let Some(bytes) = content(own) else { return };
         self.made += 1;
-        self.windows += self.needles.remember(&bytes, &device.name);
+        // A model of its own has numbers that never moved, such as those of pixels that are always black: the version has them too.
+        let version = content(model).unwrap_or_default();
+        self.windows += self.needles.remember_new(&bytes, &version, &device.name);
         let before = before.and_then(content).unwrap_or_else(|| vec![0; bytes.len()].into());
         if let Ok(task) = Task::decode(task) {
             self.windows += self.needles.remember(&words(&task, &before, &bytes), &device.name);
@@ -82,9 +84,9 @@ impl Checker for OwnSegments {
         let aggregates = machine.kind != Kind::Device;
         match seen {
             Seen::Worked {
-                work: Work::Local { task, personal: before, .. },
+                work: Work::Local { task, model, personal: before, .. },
                 result: Ok(Output::Local { personal: Some(own), .. }),
-            } => self.made(machine, task, before.as_ref(), own),
+            } => self.made(machine, task, model, before.as_ref(), own),
             Seen::Sent { message, .. } if self.windows > 0 => {
                 self.search(|| format!("{} from {}", message.name(), machine.name), &message.to_bytes());
             }
@@ -123,6 +125,18 @@ mod tests {
     use super::*;
     use littoral_node::job::{JobSpec, SAMPLE_TOML};
     use littoral_tensor::fixed;
+
+    /// Numbers of a device's own model that are those of the version are no secret; the others are.
+    #[test]
+    fn what_the_version_has_too_is_not_looked_for() {
+        let numbers = |of: fn(usize) -> f32| (0..64).flat_map(|i| of(i).to_le_bytes()).collect::<Vec<u8>>();
+        let (version, own) =
+            (numbers(|i| (i as f32).sin()), numbers(|i| (i as f32).sin() + if i < 20 { 0.1 } else { 0.0 }));
+        let mut needles = Needles::default();
+        assert!(needles.remember_new(&own, &version, "device") > 0);
+        assert_eq!((needles.find(&version), needles.find(&own)), (None, Some("device")));
+        assert_eq!(Needles::default().remember_new(&version, &version, "device"), 0);
+    }
 
     /// An update made of a whole model, as if nothing stayed at home, has the words of what should have.
     #[test]

@@ -51,9 +51,22 @@ fn different(window: &[u8]) -> usize {
 impl Needles {
     /// Remembers the most distinctive windows of these bytes, one from each quarter. Returns how many there were.
     pub fn remember(&mut self, bytes: &[u8], whose: &str) -> usize {
-        let part = bytes.len().div_ceil(WINDOWS).max(WINDOW);
-        let best = |part: &[u8]| part.windows(WINDOW).max_by_key(|window| different(window)).map(<[u8]>::to_vec);
-        let windows = bytes.chunks(part).filter_map(best).filter(|window| different(window) >= DIFFERENT);
+        self.remember_new(bytes, &[], whose)
+    }
+
+    /// The same without windows in which four bytes are what stands there in `known`.
+    pub fn remember_new(&mut self, bytes: &[u8], known: &[u8], whose: &str) -> usize {
+        let part = bytes.len().div_ceil(WINDOWS).next_multiple_of(4).max(WINDOW);
+        let new = |at: usize| {
+            let numbers = (at / 4 * 4..at + WINDOW).step_by(4);
+            numbers.into_iter().all(|at| known.get(at..at + 4).is_none_or(|four| bytes.get(at..at + 4) != Some(four)))
+        };
+        let best = |(first, part): (usize, &[u8])| {
+            let windows = part.windows(WINDOW).enumerate().filter(|(at, _)| new(first + at));
+            windows.map(|(_, window)| window).max_by_key(|window| different(window)).map(<[u8]>::to_vec)
+        };
+        let parts = bytes.chunks(part).enumerate().map(|(at, chunk)| (at * part, chunk));
+        let windows = parts.filter_map(best).filter(|window| different(window) >= DIFFERENT);
         let mut count = 0;
         for window in windows {
             let at = place(&window);

@@ -1,5 +1,6 @@
 //! Who competes where: an algorithm runs where a paper says something of it, beside those that it is compared with.
 
+use super::work::Data;
 use littoral_fed::algorithm::NAMES;
 
 pub struct Arm {
@@ -42,7 +43,7 @@ const FEDASYNC: Arm = Arm {
     versions: 20,
 };
 
-pub fn of(skew: &str) -> Vec<Arm> {
+pub fn of(data: Data, skew: &str) -> Vec<Arm> {
     let arms = match skew {
         "sign_flip" => vec![FEDAVG, TRIMMED],
         "late" => vec![FEDAVG, FEDBUFF, FEDASYNC],
@@ -50,7 +51,9 @@ pub fn of(skew: &str) -> Vec<Arm> {
         "dirichlet:0.1" | "speakers" => vec![FEDAVG, FEDPROX, FEDNOVA, SCAFFOLD, DITTO, FEDAMP],
         _ => vec![FEDAVG, FEDPROX, FEDNOVA, SCAFFOLD],
     };
-    arms.into_iter().filter(|arm| NAMES.contains(&arm.algorithm)).collect()
+    // Norms to keep at home have images' models only.
+    let fits = |arm: &Arm| arm.algorithm != "fedbn" || data == Data::Mnist;
+    arms.into_iter().filter(|arm| NAMES.contains(&arm.algorithm) && fits(arm)).collect()
 }
 
 /// What the literature says.

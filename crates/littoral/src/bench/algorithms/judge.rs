@@ -82,3 +82,56 @@ fn verdict(data: Data, sign: &Sign, of: &dyn Fn(&str, &str) -> Option<Vec<Run>>)
     });
     Verdict { cells, json }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sweep::rows::Row;
+
+    /// A run whose versions of five devices each have these accuracies, a second apart.
+    fn run(seed: u64, accuracies: &[f64]) -> Run {
+        let row = |(at, accuracy): (usize, &f64)| Row {
+            version: at as u64 + 1,
+            work: "train".into(),
+            virtual_ms: 1000 * (at as u64 + 1),
+            devices: 5,
+            accuracy: Some(*accuracy),
+            ..Row::default()
+        };
+        Run { key: "key".into(), labels: Vec::new(), seed, rows: accuracies.iter().enumerate().map(row).collect() }
+    }
+
+    #[test]
+    fn versions_of_few_devices_are_taken_together() {
+        let smooth = smoothed(&run(1, &[0.0, 0.2, 0.4, 0.6, 1.0]));
+        // Four versions are twenty devices.
+        let accuracies: Vec<f64> = smooth.iter().map(|(_, _, accuracy)| *accuracy).collect();
+        assert_eq!(accuracies.len(), 2, "{smooth:?}");
+        assert!((accuracies[0] - 0.3).abs() < 1e-12 && (accuracies[1] - 0.55).abs() < 1e-12, "{smooth:?}");
+    }
+
+    /// FedNova beside FedAvg on unequal work, three seeds, from all better to all worse.
+    #[test]
+    fn a_sign_appears_if_all_seeds_say_so() {
+        let told = |better: [f64; 3]| {
+            let of = |skew: &str, arm: &str| {
+                let plain = [0.50, 0.60, 0.55];
+                let last = match (skew, arm) {
+                    ("quantity", "fednova") => better,
+                    ("quantity", "fedavg") => plain,
+                    _ => return None,
+                };
+                Some((1..).zip(last).map(|(seed, accuracy)| run(seed, &[accuracy; 4])).collect())
+            };
+            let verdicts = judge(Data::Mnist, &of);
+            let nova = verdicts.iter().find(|verdict| verdict.json["better"] == "fednova").unwrap();
+            let others = verdicts.iter().filter(|verdict| verdict.json["better"] != "fednova");
+            assert!(others.into_iter().all(|other| other.json["verdict"] == "not measured"));
+            nova.json["verdict"].as_str().unwrap().to_owned()
+        };
+        // By 0.10, 0.11 and 0.12; by as much less; and by more than they differ from one another.
+        assert_eq!(told([0.60, 0.71, 0.67]), "appears");
+        assert_eq!(told([0.40, 0.49, 0.43]), "the opposite appears");
+        assert_eq!(told([0.60, 0.50, 0.56]), "not told apart");
+    }
+}

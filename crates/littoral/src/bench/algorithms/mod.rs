@@ -101,7 +101,7 @@ fn combinations(args: &Args, rates: &dyn Fn(Data, &str, &str) -> Vec<f64>) -> Re
     for data in &args.data {
         let base = data.setting()?;
         for skew in data.skews() {
-            for Arm { name, sets, versions, .. } in arms::of(skew.name) {
+            for Arm { name, sets, versions, .. } in arms::of(*data, skew.name) {
                 for rate in rates(*data, skew.name, name) {
                     let mut setting = base.clone();
                     work::set_all(&mut setting, skew.sets)?;

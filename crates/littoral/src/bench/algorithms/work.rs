@@ -145,8 +145,13 @@ impl Data {
     }
 }
 
-/// Pixels have no deviations to shift by; brightness differs instead.
-const FEATURES_IMAGES: Skew = Skew { name: "features", sets: "by = ['iid', 'feature:contrast:0.8']" };
+/// Pixels have no deviations to shift by; brightness differs instead. FedBN needs a model with norms, so all have it here.
+const FEATURES_IMAGES: Skew = Skew {
+    name: "features",
+    sets: "by = ['iid', 'feature:contrast:0.8']
+\
+           model = { kind = 'cnn', image = [28, 28, 1], channels = [4], kernel = 3, pool = 4, norm = 'batch' }",
+};
 
 /// Sets the fields of a few lines of TOML, in their order of depth.
 pub fn set_all(setting: &mut Setting, sets: &str) -> Result<(), Failure> {
