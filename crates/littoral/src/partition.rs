@@ -82,6 +82,9 @@ pub fn run(args: &Args, json: bool) -> Result<(), Failure> {
         keep.push(name);
     }
     let columns = records.changed_columns(&features, &keep).map_err(unshareable)?;
+    if let Some(unknown) = args.keep.iter().find(|name| !records.has_column(name)) {
+        return Err(Failure::usage("--keep", "a column of the data set", unknown));
+    }
     let stem = source::plain(&set);
     for (device, rows) in shares.iter().enumerate() {
         let seat = Seat { device, devices: shares.len(), seed: args.seed };

@@ -12,6 +12,7 @@ use crate::traces::SpeedSource;
 use clap::builder::PossibleValuesParser;
 use littoral_fed::algorithm::{AlgorithmSpec, NAMES};
 use littoral_fed::check_in::CheckIn;
+use littoral_node::job::DriftLine;
 use littoral_node::job::{JobSpec, JobText};
 use littoral_node::work;
 use littoral_sim::attack::{Attack, Kind};
@@ -415,6 +416,12 @@ fn person(outcome: &Outcome, elapsed_s: f64) {
         outcome.device_rounds,
         outcome.device_rounds as f64 / elapsed_s.max(1e-9),
     ));
+    if let Some(DriftLine { of, distance, usual, drifted }) = &outcome.drift {
+        let said = if *drifted { "drifted" } else { "not drifted" };
+        output::line(&format!(
+            "drift: {said}: {of} are {distance:.3} away from the first versions, {usual:.3} is usual"
+        ));
+    }
     let faults = serde_json::to_value(&outcome.faults_injected).unwrap_or_default();
     let faults: Vec<String> = faults.as_object().into_iter().flatten().map(|(kind, n)| format!("{kind} {n}")).collect();
     if !faults.is_empty() {

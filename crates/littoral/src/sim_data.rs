@@ -106,6 +106,11 @@ impl Source {
                 return Ok(Arc::new(move |device| own[device].clone()));
             }
             Self::MadeUp => {
+                if job.text().data.schema.text.is_some() {
+                    let expected = "numbers or images, since rows are made up";
+                    let failure = Failure::new("the job cannot be simulated so", "data.schema", expected, "text");
+                    return Err(failure.hint("give a text with --data"));
+                }
                 return Ok(Arc::new(move |device| (Arc::new(Synthetic::new(seed, device, rows)) as _, rows as u64)));
             }
             Self::Whole(whole) => Arc::clone(whole),

@@ -22,7 +22,12 @@ pub(crate) fn mistake(error: &toml::de::Error, text: &str) -> Mistake {
     let table = table_at(text, start);
     let (field, expected, got) = match quoted {
         Some(name) if got.starts_with("unknown field") => {
-            (joined(&table, name), with_nearest(name, &expected), got.replace('`', ""))
+            let expected = match got == message {
+                // Of a table without fields.
+                true => expected,
+                false => with_nearest(name, &expected),
+            };
+            (joined(&table, name), expected, got.replace('`', ""))
         }
         Some(name) if got.starts_with("missing field") => (joined(&table, name), "a value".into(), "nothing".into()),
         _ => {
@@ -47,6 +52,9 @@ fn in_words(expected: &str) -> String {
         "usize" | "u64" | "u32" => "a whole number of at least 0".into(),
         "f32" | "f64" => "a number".into(),
         "a string" => "a text in quotes".into(),
+        other if other.starts_with("struct ") || other.starts_with("internally tagged enum ") || other == "a map" => {
+            "a table of fields, { … }".into()
+        }
         other => other.replace("one of ", "").replace('`', ""),
     }
 }

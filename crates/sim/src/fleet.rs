@@ -247,6 +247,7 @@ impl Fleet {
                     let line = VersionLine { work: collection.work, version, model, at_ms: said.at, line: *line };
                     outcome.accuracy = line.line.accuracy.or(outcome.accuracy);
                     outcome.worst_decile_accuracy = line.line.worst_decile_accuracy.or(outcome.worst_decile_accuracy);
+                    outcome.drift = line.line.drift.clone().or(outcome.drift.take());
                     progress(&line);
                     outcome.lines.push(line);
                 }

@@ -2,7 +2,7 @@
 
 use crate::faults::Injected;
 use crate::svg::{self, Curve};
-use littoral_node::job::Line;
+use littoral_node::job::{DriftLine, Line};
 use littoral_wire::ObjectId;
 use littoral_wire::message::Work;
 use serde_json::{Value, json};
@@ -42,6 +42,8 @@ pub struct Outcome {
     pub target: Option<f64>,
     /// Mean of the worst tenth of devices, by the last version in which devices told.
     pub worst_decile_accuracy: Option<f64>,
+    /// How far the fleet's data is from where it was, by the last version that was compared.
+    pub drift: Option<DriftLine>,
     pub faults_injected: Injected,
     /// One sentence for each checker that found something.
     pub checks_broken: Vec<String>,
@@ -79,6 +81,9 @@ impl Outcome {
         }
         if let Some(worst) = self.worst_decile_accuracy {
             value["worst_decile_accuracy"] = json!(worst);
+        }
+        if let Some(drift) = &self.drift {
+            value["drift"] = json!(drift);
         }
         value
     }

@@ -5,8 +5,8 @@
 //! cloud    has Σ h · s with the noise of all coordinates
 //! ```
 //!
-//! Update and sketch together are never longer than √(C² + H h²), and all coordinates get noise of one σ, so that nothing of plan, ring
-//! or account changes. With σ = z √(C² + H h²) and noise of deviation ν on each bin of the mean of `target` devices, h = σ / (ν target),
+//! Update and sketch together are never longer than √(C² + H h²), and all coordinates get noise of one σ, so that nothing of plan or
+//! account changes. Only where the cloud adds the noise ([`DifferentialPrivacy::refuses_sketch`]). With σ = z √(C² + H h²) and noise of deviation ν on each bin of the mean of `target` devices, h = σ / (ν target),
 //! so that
 //!
 //! ```text
@@ -37,12 +37,14 @@ impl DifferentialPrivacy {
     pub fn refuses_sketch(&self) -> Option<&'static str> {
         match self.mechanism {
             _ if self.adaptive_clip.is_some() => Some("adaptive_clip is appended where a sketch would be"),
-            MechanismName::Central | MechanismName::DistributedDiscreteGaussian | MechanismName::DistributedSkellam => {
-                None
-            }
-            MechanismName::DpFtrl | MechanismName::LocalDiscreteGaussian | MechanismName::ExampleGaussian => {
-                Some("only central and distributed noise have room for a sketch")
-            }
+            MechanismName::Central => None,
+            // All devices' histograms are alike, and the rotation spreads what stands behind a model over few coordinates: their sum
+            // would wrap around a ring that is made for updates.
+            MechanismName::DistributedDiscreteGaussian
+            | MechanismName::DistributedSkellam
+            | MechanismName::DpFtrl
+            | MechanismName::LocalDiscreteGaussian
+            | MechanismName::ExampleGaussian => Some("only noise of the mechanism `central` has room for a sketch"),
         }
     }
 

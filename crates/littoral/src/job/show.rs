@@ -141,7 +141,7 @@ pub fn details(job: &Value) {
             figure("worst_decile_accuracy"),
         ));
     }
-    if let Some(version) = items(job, "versions").iter().rfind(|version| version["drift"].is_object()) {
+    if let Some(version) = items(job, "versions").iter().find(|version| version["drift"].is_object()) {
         let drift = &version["drift"];
         let figure = |field: &str| drift[field].as_f64().unwrap_or_default();
         let said = if drift["drifted"] == true { "drifted: " } else { "" };
@@ -153,7 +153,7 @@ pub fn details(job: &Value) {
             figure("usual"),
         ));
     }
-    if let Some(version) = items(job, "versions").iter().rfind(|version| version["chosen_devices"].is_number()) {
+    if let Some(version) = items(job, "versions").iter().find(|version| version["chosen_devices"].is_number()) {
         let names: Vec<&str> = items(version, "chosen").iter().filter_map(Value::as_str).take(8).collect();
         let chosen = version["chosen_devices"].as_u64().unwrap_or_default();
         let more = if chosen > names.len() as u64 { ", …" } else { "" };

@@ -201,6 +201,16 @@ impl Records {
         }
     }
 
+    /// Is there a column of this name in any row?
+    pub fn has_column(&self, name: &str) -> bool {
+        match &self.rows {
+            Rows::Csv { names, .. } => names.iter().any(|column| column == name),
+            Rows::Jsonl(lines) => lines.iter().flat_map(|line| object(line)).any(|(column, _)| column == name),
+            Rows::Array { features, .. } => name.parse::<usize>().is_ok_and(|column| column < features.row_width()),
+            Rows::Images(_) | Rows::Text(_) => false,
+        }
+    }
+
     /// The columns of numbers that changes of features apply to, all but those of `keep`, and each one's deviation over all
     /// rows. Images have none. An error names the change that does not go with these rows.
     pub fn changed_columns(&self, features: &[Feature], keep: &[&str]) -> Result<BTreeMap<String, f64>, Invalid> {

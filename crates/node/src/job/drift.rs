@@ -17,7 +17,7 @@ pub const NUMBER_BINS: usize = 16;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct DriftText {
-    /// The first versions, with which later ones are compared, as many at a time; 4 to 64. Default 8.
+    /// The first versions, with which later ones are compared, as many at a time; 8 to 64. Default 16.
     pub baseline: u32,
     /// Of a job with differential privacy: standard deviation of the noise on each bin of the mean device, above 0. Default 0.05.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -26,7 +26,7 @@ pub struct DriftText {
 
 impl Default for DriftText {
     fn default() -> Self {
-        Self { baseline: 8, noise: None }
+        Self { baseline: 16, noise: None }
     }
 }
 
@@ -99,6 +99,11 @@ pub(super) fn sketched(text: &JobText) -> Result<Option<Sketched>, JobError> {
         let expected = format!("{} to {} versions", BASELINE.start(), BASELINE.end());
         return Err(JobError::new("drift.baseline", expected, drift.baseline));
     }
+    // Versions, with their sketches, are for all who may look at jobs.
+    if text.cohort.min < 2 {
+        let expected = "none, since a version of one device (cohort.min) would tell everybody how its rows are spread";
+        return Err(JobError::new("drift", expected, "one"));
+    }
     if let Some(noise) = drift.noise {
         if text.differential_privacy.is_none() {
             let expected = "none, since the job has no differential privacy";
@@ -136,8 +141,11 @@ pub(super) fn remark(spec: &JobSpec) -> Option<String> {
         (false, true) => "under masks",
         (false, false) => "in the open: edges and the cloud can see each device's",
     };
+    let price = spec.noise().and_then(|noise| Some(f64::from(noise.sketch?.l2) / f64::from(noise.spec.clip as f32)));
+    let price =
+        price.map_or(String::new(), |price| format!("; the noise on updates is {price:.2} times what it is without"));
     Some(format!(
-        "drift: each device tells how its rows are spread over {} bins of {}, {seen}; versions are compared with the first {baseline}",
+        "drift: each device tells how its rows are spread over {} bins of {}, {seen}; versions are compared with the first {baseline}{price}",
         layout.bins(),
         names.join(", "),
     ))

@@ -150,7 +150,7 @@ const FEATURES_IMAGES: Skew = Skew {
     name: "features",
     sets: "by = ['iid', 'feature:contrast:0.8']
 \
-           model = { kind = 'cnn', image = [28, 28, 1], channels = [4], kernel = 3, pool = 4, norm = 'batch' }",
+           model = { kind = 'cnn', image = [28, 28, 1], channels = [4], kernel = 3, pool = 4, norm = 'batch' }\n'local.epochs' = 1",
 };
 
 /// Sets the fields of a few lines of TOML, in their order of depth.

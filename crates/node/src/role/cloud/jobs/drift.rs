@@ -10,7 +10,10 @@ use littoral_wire::message::{Collection, Work};
 /// What a job remembers of its versions' sketches.
 pub(super) struct Drift {
     watch: Watch,
+    /// It was said, and has not come back to what is usual since.
     drifted: bool,
+    /// Versions in a row without a sketch.
+    silent: u64,
 }
 
 impl Job {
@@ -24,10 +27,13 @@ impl Job {
         let drift = self.drift.get_or_insert_with(|| Drift {
             watch: Watch::new(sketched.layout.clone(), sketched.baseline),
             drifted: false,
+            silent: 0,
         });
+        drift.silent = if line.sketch.is_empty() { drift.silent + 1 } else { 0 };
         let shift = drift.watch.add(line.sketch.iter().map(|part| f64::from(*part) / 1e6).collect())?;
-        let was = std::mem::replace(&mut drift.drifted, shift.drifted());
-        Some((shift, shift.drifted() && !was))
+        let was = drift.drifted;
+        drift.drifted = shift.drifted() || (was && shift.distance > shift.usual);
+        Some((shift, drift.drifted && !was))
     }
 }
 
@@ -35,7 +41,13 @@ impl Jobs {
     /// Completes the line of a version that was just made.
     pub(super) fn watch(&mut self, id: JobId, collection: Collection, line: &mut Line, effects: &mut Vec<Effect>) {
         let Some(job) = self.jobs.get_mut(&id) else { return };
-        let Some((shift, anew)) = job.sketched(collection, line) else { return };
+        let told = job.sketched(collection, line);
+        if job.drift.as_ref().is_some_and(|drift| drift.silent == 1) && line.sketch.is_empty() {
+            let version = collection.version + 1;
+            let why = "a device told something that is no sketch of its rows; edges refuse such updates of jobs with [robust]";
+            job.note(format!("version {version} has no sketch: {why}"));
+        }
+        let Some((shift, anew)) = told else { return };
         let Some(sketched) = job.spec.sketched() else { return };
         let drift = DriftLine::new(sketched, &shift);
         if anew {
