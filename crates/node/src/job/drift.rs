@@ -2,6 +2,7 @@
 
 use super::{JobError, JobSpec, JobText};
 use littoral_fed::drift::{BASELINE, Layout, Shift};
+use littoral_fed::round::Settings;
 use littoral_model::{Loss, Shape};
 use serde::{Deserialize, Serialize};
 
@@ -93,14 +94,14 @@ impl DriftLine {
 }
 
 /// `None`: the job does not ask for it.
-pub(super) fn sketched(text: &JobText) -> Result<Option<Sketched>, JobError> {
+pub(super) fn sketched(text: &JobText, settings: &Settings) -> Result<Option<Sketched>, JobError> {
     let Some(drift) = &text.drift else { return Ok(None) };
     if !BASELINE.contains(&drift.baseline) {
         let expected = format!("{} to {} versions", BASELINE.start(), BASELINE.end());
         return Err(JobError::new("drift.baseline", expected, drift.baseline));
     }
     // Versions, with their sketches, are for all who may look at jobs.
-    if text.cohort.min < 2 {
+    if settings.cohort.min < 2 {
         let expected = "none, since a version of one device (cohort.min) would tell everybody how its rows are spread";
         return Err(JobError::new("drift", expected, "one"));
     }

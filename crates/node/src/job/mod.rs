@@ -155,7 +155,7 @@ impl JobSpec {
         let coded = matches!(&uplink, Some(Uplink::Coded(_)));
         let spread = evaluation::spread(&text, &*algorithm, &model)?;
         let evaluated = |spread: bool| EVALUATION_WHOLES + if spread { distribution::WHOLES } else { 0 };
-        let sketched = drift::sketched(&text)?;
+        let sketched = drift::sketched(&text, &settings)?;
         // Where devices are private it goes the way of the update, with its noise.
         let open_sketch = sketched.as_ref().filter(|_| text.differential_privacy.is_none());
         let sketch_wholes = open_sketch.map_or(0, |sketched| sketched.layout.wholes());
