@@ -1,7 +1,9 @@
 //! An edge that sums nothing: what it hands in is a list of its devices' updates, each looked into before it is in it.
 
+use littoral_fed::distribution::Distribution;
+use littoral_fed::drift::Sketch;
 use littoral_fed::seal::Raw;
-use littoral_node::job::{JobSpec, Task};
+use littoral_node::job::{DriftText, EvaluationText, JobSpec, Task};
 use littoral_node::role::edge::{Edge, EdgeIdentity};
 use littoral_node::role::{Effect, Event, LinkId, Peer, Role};
 use littoral_node::work::{Output, Work as Deed};
@@ -160,6 +162,32 @@ fn updates_are_looked_into_and_listed_in_the_order_of_devices() {
     assert!(matches!(chunk[..], [Effect::SendChunk { index: 9, .. }]), "{chunk:?}");
     let kept = edge.hear(1, Message::PartialKept { incarnation: INCARNATION });
     assert!(matches!(kept[..], [Effect::Drop(object)] if object == list.id()) && !edge.0.needs(list.id()));
+}
+
+/// What a device tells of its rows must be something that a device can tell.
+#[test]
+fn a_spread_or_a_sketch_that_is_none_is_refused() {
+    let mut text = job("rule = \"median\"").text().clone();
+    text.drift = Some(DriftText::default());
+    text.evaluation = Some(EvaluationText { distribution: Some(true) });
+    let spec = JobSpec::check(text).unwrap();
+    let layout = &spec.sketched().unwrap().layout;
+    let counts: Vec<u64> = (0..layout.bins() as u64).collect();
+    let told = |right: u64, more: i128| {
+        let mut sketch = Sketch::of(layout, &counts).to_wholes();
+        sketch[1] += more;
+        let spread = Distribution::of(right, 4).to_wholes();
+        let wholes = [4, 3, 0].into_iter().chain(spread).chain(sketch).collect();
+        let raw = Raw { examples: 9, loss: 0.5, wholes, sections: vec![vec![0.0; 200_010]] };
+        raw.unclipped().round(spec.plan(Work::Train)).unwrap().pack().plain().to_vec()
+    };
+    let (mut edge, _) = Scene::open(&spec, Gather::Each);
+    assert_eq!(progress(&edge.offer(2, &told(3, 0))), (Fate::Absorbed, String::new()));
+    let (fate, why) = progress(&edge.offer(3, &told(4, 0)));
+    assert!(fate == Fate::Refused && why.starts_with("accuracy in the spread"), "{why}");
+    // One step more in one bin.
+    let (fate, why) = progress(&edge.offer(4, &told(3, 1)));
+    assert!(fate == Fate::Refused && why.starts_with("sketch of its rows"), "{why}");
 }
 
 /// A list that cannot be written is lost as a sum is: the cloud hears of it and asks again.

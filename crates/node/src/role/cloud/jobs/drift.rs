@@ -44,7 +44,12 @@ impl Jobs {
         let told = job.sketched(collection, line);
         if job.drift.as_ref().is_some_and(|drift| drift.silent == 1) && line.sketch.is_empty() {
             let version = collection.version + 1;
-            let why = "a device told something that is no sketch of its rows; edges refuse such updates of jobs with [robust]";
+            let why = match job.spec.private() {
+                true => "noise left nothing of a histogram",
+                false => {
+                    "a device told something that is no sketch of its rows; edges refuse such updates of jobs with [robust]"
+                }
+            };
             job.note(format!("version {version} has no sketch: {why}"));
         }
         let Some((shift, anew)) = told else { return };
