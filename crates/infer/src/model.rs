@@ -39,7 +39,7 @@ impl Model {
     /// All of a GGUF file. `done` hears of the parts of the file that are not needed any more.
     pub fn load(bytes: &[u8], pool: &Pool, done: &mut dyn FnMut(Range<usize>)) -> Result<Self, ModelError> {
         let (gguf, Parts { config, name, tokeniser, template, pooling }) = parts(bytes)?;
-        let stage = lm::load(&gguf, &config, 0..config.layers, pool, done)?;
+        let stage = lm::load(&gguf, &config, 0..config.layers, true, pool, done)?;
         Ok(Self { name, stage, tokeniser, template, pooling, index: OnceLock::new() })
     }
 

@@ -19,7 +19,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let start = Instant::now();
     let gguf = Gguf::parse(&bytes)?;
     let config = lm::config(&gguf)?;
-    let stage = lm::load(&gguf, &config, 0..config.layers, &pool, &mut |_| ())?;
+    let stage = lm::load(&gguf, &config, 0..config.layers, true, &pool, &mut |_| ())?;
     println!("loaded {} MB in {:.2} s", stage.bytes() / 1_000_000, start.elapsed().as_secs_f64());
     let mut scratch = Scratch::new(Instructions::here()[0]);
     if !ids.is_empty() {

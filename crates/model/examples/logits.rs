@@ -19,7 +19,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let ids = std::fs::read_to_string(ids)?.split_whitespace().map(str::parse).collect::<Result<Vec<u32>, _>>()?;
     let (gguf, pool) = (Gguf::parse(&bytes)?, Pool::new(2));
     let config = lm::config(&gguf)?;
-    let stage = lm::load(&gguf, &config, 0..config.layers, &pool, &mut |_| ())?;
+    let stage = lm::load(&gguf, &config, 0..config.layers, true, &pool, &mut |_| ())?;
     if let Some(id) = ids.iter().find(|id| **id as usize >= config.vocabulary) {
         return Err(format!("an id below {} expected, got {id}", config.vocabulary).into());
     }

@@ -66,7 +66,7 @@ impl TinyModel {
 fn load(bytes: &[u8], pool: &Pool) -> Stage {
     let gguf = Gguf::parse(bytes).unwrap();
     let config = lm::config(&gguf).unwrap();
-    lm::load(&gguf, &config, 0..config.layers, pool, &mut |_| ()).unwrap()
+    lm::load(&gguf, &config, 0..config.layers, true, pool, &mut |_| ()).unwrap()
 }
 
 /// `hear` gets each position and its logits.

@@ -2,7 +2,7 @@
 
 use super::config::{Architecture, Config, Gate, Rope, Yarn};
 use super::layer::Layer;
-use super::stage::Stage;
+use super::stage::{Ends, Stage};
 use littoral_tensor::gguf::{Gguf, GgufError, Tensor};
 use littoral_tensor::pool::Pool;
 use littoral_tensor::quant::{Arena, Kind, Matrix, MatrixError, dequantise};
@@ -185,40 +185,41 @@ fn yarn(gguf: &Gguf<'_>, architecture: &str) -> Result<Yarn, LoadError> {
     })
 }
 
-/// Loads the layers of `range`, and with the first of them the embedding, with the last the output. `done` hears of the
-/// ranges of the file that were copied: their pages may go.
+/// Loads the layers of `range`, which may be none, and the ends if they are wanted. `done` hears of the ranges of the file
+/// that were copied: their pages may go.
 ///
 /// # Panics
-/// If the range is empty or not of the model.
+/// If the range is not of the model.
 pub fn load(
     gguf: &Gguf<'_>,
     config: &Config,
     range: Range<usize>,
+    ends: bool,
     pool: &Pool,
     done: &mut dyn FnMut(Range<usize>),
 ) -> Result<Stage, LoadError> {
-    // Rows that fill up the last strips take a little more than the file has; that is not much.
+    // What is reserved and not used takes no memory. Rows that fill up the last strips take a little more than the file has.
     let mut arena = Arena::new(gguf.data_bytes() / 16 * 17);
-    let Weights { layers, embedding, output } = weights(gguf, config, &range, |name, tensor| {
+    let Weights { layers, ends } = weights(gguf, config, &range, ends, |name, tensor| {
         let (rows, columns, start) = (tensor.rows(), tensor.columns(), tensor.range.start);
         let mut piece_done = |piece: Range<usize>| done(start + piece.start..start + piece.end);
         let packed =
             Matrix::pack_piecewise(tensor.kind, rows, columns, tensor.bytes, &mut arena, pool, &mut piece_done);
         packed.map_err(|error| LoadError::Matrix { name: name.into(), error })
     })?;
-    let embedding = embedding.filter(|_| range.start == 0);
-    Ok(Stage { config: config.clone(), range, layers, embedding, output })
+    let ends = ends.map(|(embedding, norm, output)| Ends { embedding, norm, output });
+    Ok(Stage { config: config.clone(), range, layers, ends })
 }
 
 /// What [`load`] would refuse of a whole model, found without reading its matrices: each is there and has its shape.
 pub fn check(gguf: &Gguf<'_>, config: &Config) -> Result<(), LoadError> {
-    weights(gguf, config, &(0..config.layers), |_, _| Ok(())).map(drop)
+    weights(gguf, config, &(0..config.layers), true, |_, _| Ok(())).map(drop)
 }
 
 struct Weights<M> {
     layers: Vec<Layer<M>>,
-    embedding: Option<Arc<M>>,
-    output: Option<(Vec<f32>, Arc<M>)>,
+    /// Embedding, norm, output.
+    ends: Option<(Arc<M>, Vec<f32>, Arc<M>)>,
 }
 
 /// `matrix` makes something of each matrix, which has the right shape, in this order.
@@ -226,9 +227,10 @@ fn weights<'a, M>(
     gguf: &Gguf<'a>,
     config: &Config,
     range: &Range<usize>,
+    ends: bool,
     mut matrix: impl FnMut(&str, &Tensor<'a>) -> Result<M, LoadError>,
 ) -> Result<Weights<M>, LoadError> {
-    assert!(range.start < range.end && range.end <= config.layers, "layers {range:?} of {}", config.layers);
+    assert!(range.start <= range.end && range.end <= config.layers, "layers {range:?} of {}", config.layers);
     let Config { width, inner, vocabulary, head_width, .. } = *config;
     let (q_rows, kv_rows) = (config.heads * head_width, config.kv_heads * head_width);
     let mut matrix = |name: &str, rows: usize, columns: usize| -> Result<M, LoadError> {
@@ -239,17 +241,15 @@ fn weights<'a, M>(
         }
         matrix(name, &tensor)
     };
-    let last = range.end == config.layers;
-    let tied = gguf.find("output.weight").is_none();
-    let embedding = if range.start == 0 || last && tied {
-        Some(Arc::new(matrix("token_embd.weight", vocabulary, width)?))
+    let ends = if ends {
+        let embedding = Arc::new(matrix("token_embd.weight", vocabulary, width)?);
+        let output = match gguf.find("output.weight") {
+            None => embedding.clone(),
+            Some(_) => Arc::new(matrix("output.weight", vocabulary, width)?),
+        };
+        Some((embedding, vector(gguf, "output_norm.weight", width)?, output))
     } else {
         None
-    };
-    let output = match (&embedding, last) {
-        (_, false) => None,
-        (Some(embedding), true) if tied => Some(embedding.clone()),
-        _ => Some(Arc::new(matrix("output.weight", vocabulary, width)?)),
     };
     let mut layers = Vec::with_capacity(range.len());
     for layer in range.clone() {
@@ -277,11 +277,7 @@ fn weights<'a, M>(
             after_feed_norm: may("post_ffw_norm.weight", width)?,
         });
     }
-    let output = match output {
-        Some(matrix) => Some((vector(gguf, "output_norm.weight", width)?, matrix)),
-        None => None,
-    };
-    Ok(Weights { layers, embedding, output })
+    Ok(Weights { layers, ends })
 }
 
 /// A tensor of one dimension, as floats.

@@ -1,7 +1,8 @@
 //! A range of a model's layers: immutable weights, and the forward pass of some sequences through them.
 //!
-//! A whole model is the stage of all its layers. Split over machines, each has a stage and the [`State`] of its layers
-//! only; the first takes token ids, the others take the vectors that the one before gave, the last gives logits.
+//! A whole model is the stage of all its layers with both [`Ends`]. Split over machines, each has a stage and the
+//! [`State`] of its layers only. One of them has the ends: it makes vectors of ids, and logits of the vectors that the last
+//! one gives back ([`Stage::logits_of`]), so that text, seeds and constraints need not travel.
 //!
 //! Several sequences go through in one pass over the weights. The bits of a token depend on its sequence only.
 
@@ -15,24 +16,32 @@ use littoral_tensor::vectors::{add, gelu_gate, rms_norm, rms_norm_in_place, rota
 use std::ops::Range;
 use std::sync::Arc;
 
-/// Where ids become vectors, and vectors logits.
+/// Some layers that follow one another, or none, and perhaps the ends.
 #[derive(Debug)]
 pub struct Stage {
     pub(super) config: Config,
     pub(super) range: Range<usize>,
     pub(super) layers: Vec<Layer>,
-    /// Vocabulary x width; the first stage has it.
-    pub(super) embedding: Option<Arc<Matrix>>,
-    /// The last stage has a norm (width) and vocabulary x width; often the embedding's.
-    pub(super) output: Option<(Vec<f32>, Arc<Matrix>)>,
+    pub(super) ends: Option<Ends>,
+}
+
+/// Where ids become vectors, and vectors logits.
+#[derive(Debug)]
+pub(super) struct Ends {
+    /// Vocabulary x width.
+    pub embedding: Arc<Matrix>,
+    /// Of the vectors that become logits: width.
+    pub norm: Vec<f32>,
+    /// Vocabulary x width; often the embedding.
+    pub output: Arc<Matrix>,
 }
 
 /// What comes in for one sequence.
 #[derive(Clone, Copy, Debug)]
 pub enum Input<'a> {
-    /// To a first stage.
+    /// To a stage with the ends that begins with the first layer.
     Ids(&'a [u32]),
-    /// To another: the vectors of its tokens, one after the other.
+    /// To any: the vectors of its tokens, one after the other.
     Vectors(&'a [f32]),
 }
 
@@ -41,7 +50,21 @@ pub enum Input<'a> {
 pub enum Wanted {
     None,
     Last,
+    /// Of so many last tokens, or of all if there are fewer.
+    Tail(usize),
     All,
+}
+
+impl Wanted {
+    /// How many of so many tokens.
+    pub fn of(self, tokens: usize) -> usize {
+        match self {
+            Self::None => 0,
+            Self::Last => tokens.min(1),
+            Self::Tail(last) => tokens.min(last),
+            Self::All => tokens,
+        }
+    }
 }
 
 /// One sequence's part of a pass.
@@ -85,7 +108,7 @@ impl Scratch {
 /// What came out, of all parts in order.
 #[derive(Debug)]
 pub struct Output<'a> {
-    /// The last stage: logits of the wanted tokens, `vocabulary` each. Else empty.
+    /// Of a whole model: logits of the wanted tokens, `vocabulary` each. Else empty.
     pub logits: &'a [f32],
     /// Vectors of all tokens, `width` each.
     pub vectors: &'a [f32],
@@ -137,10 +160,15 @@ impl Stage {
         self.range.clone()
     }
 
-    /// The weights of the norm before the logits, `width`; the last stage has them. What a text's vector is made of are
-    /// the vectors of [`Output`], normed with them.
+    /// Has it all layers and both ends?
+    pub fn is_whole(&self) -> bool {
+        self.ends.is_some() && self.range == (0..self.config.layers)
+    }
+
+    /// The weights of the norm before the logits, `width`, if it has the ends. What a text's vector is made of are the
+    /// vectors that the last layer gives, normed with them.
     pub fn output_norm(&self) -> Option<&[f32]> {
-        self.output.as_ref().map(|(norm, _)| norm.as_slice())
+        self.ends.as_ref().map(|ends| ends.norm.as_slice())
     }
 
     /// A state of no position for the layers of this stage, which keeps keys and values in that type.
@@ -155,25 +183,20 @@ impl Stage {
     pub fn bytes(&self) -> usize {
         let of_layer =
             |l: &Layer| [&l.q, &l.k, &l.v, &l.o, &l.gate, &l.up, &l.down].map(Matrix::bytes).iter().sum::<usize>();
-        let embedding = self.embedding.as_ref().map_or(0, |m| m.bytes());
-        let output = self.output.as_ref().map_or(0, |(_, m)| m.bytes());
-        let shared = matches!((&self.embedding, &self.output), (Some(a), Some((_, b))) if Arc::ptr_eq(a, b));
-        self.layers.iter().map(of_layer).sum::<usize>() + embedding + if shared { 0 } else { output }
+        let ends = self.ends.as_ref().map_or(0, |ends| ends.output.bytes());
+        self.layers.iter().map(of_layer).sum::<usize>() + ends + self.lookup_bytes()
     }
 
     /// Of those, the bytes of a matrix that is looked up only: an embedding that is not the output.
     pub fn lookup_bytes(&self) -> usize {
-        match (&self.embedding, &self.output) {
-            (Some(embedding), Some((_, output))) if Arc::ptr_eq(embedding, output) => 0,
-            (Some(embedding), _) => embedding.bytes(),
-            (None, _) => 0,
-        }
+        let apart = self.ends.as_ref().filter(|ends| !Arc::ptr_eq(&ends.embedding, &ends.output));
+        apart.map_or(0, |ends| ends.embedding.bytes())
     }
 
     /// One pass of all parts' tokens. Their states advance.
     ///
     /// # Panics
-    /// If an id is not of the vocabulary, a part's input is not of this stage's kind, or vectors are not whole.
+    /// If an id is not of the vocabulary, ids come to a stage without the ends, or vectors are not whole.
     pub fn forward<'s>(&self, parts: &mut [Part<'_>], scratch: &'s mut Scratch, pool: &Pool) -> Output<'s> {
         let (config, width) = (&self.config, self.config.width);
         // Of each part: its first token and how many.
@@ -210,12 +233,12 @@ impl Stage {
         for (part, span) in parts.iter_mut().zip(&spans) {
             part.state.advance(span.len());
         }
-        let wanted = self.logits(parts, &spans, scratch, pool);
+        let wanted = if self.is_whole() { self.logits(parts, &spans, scratch, pool) } else { 0 };
         Output { logits: &scratch.logits[..wanted * config.vocabulary], vectors: &scratch.x[..tokens * width] }
     }
 
     fn embed(&self, ids: &[u32], rows: &mut [f32]) {
-        let embedding = self.embedding.as_ref().expect("a first stage takes ids");
+        let embedding = &self.ends.as_ref().expect("a stage with the ends takes ids").embedding;
         for (id, row) in ids.iter().zip(rows.chunks_exact_mut(self.config.width)) {
             embedding.row(*id as usize, row);
             if self.config.embedding_scale != 1.0 {
@@ -366,27 +389,40 @@ impl Stage {
         });
     }
 
+    /// The logits of vectors that the last layer gave, `width` each; `vocabulary` for each of them.
+    ///
+    /// # Panics
+    /// If this stage has no ends, or vectors are not whole.
+    pub fn logits_of<'s>(&self, vectors: &[f32], scratch: &'s mut Scratch, pool: &Pool) -> &'s [f32] {
+        let (width, tokens) = (self.config.width, vectors.len() / self.config.width);
+        assert_eq!(vectors.len(), tokens * width, "vectors of {width}");
+        room(&mut scratch.x, tokens * width).copy_from_slice(vectors);
+        let all: Vec<usize> = (0..tokens).collect();
+        self.logits_at(&all, scratch, pool);
+        &scratch.logits[..tokens * self.config.vocabulary]
+    }
+
     /// Logits of the wanted tokens; how many those are.
     fn logits(&self, parts: &[Part<'_>], spans: &[Range<usize>], scratch: &mut Scratch, pool: &Pool) -> usize {
-        let Some((norm, matrix)) = &self.output else { return 0 };
-        let (width, vocabulary) = (self.config.width, self.config.vocabulary);
-        let mut wanted = Vec::new();
-        for (part, span) in parts.iter().zip(spans) {
-            match part.wanted {
-                Wanted::None => {}
-                Wanted::Last => wanted.extend(span.clone().next_back()),
-                Wanted::All => wanted.extend(span.clone()),
-            }
-        }
+        let tail = |(part, span): (&Part<'_>, &Range<usize>)| span.end - part.wanted.of(span.len())..span.end;
+        let wanted: Vec<usize> = parts.iter().zip(spans).flat_map(tail).collect();
+        self.logits_at(&wanted, scratch, pool);
+        wanted.len()
+    }
+
+    /// Logits of these tokens of `x`, one after the other.
+    fn logits_at(&self, wanted: &[usize], scratch: &mut Scratch, pool: &Pool) {
         if wanted.is_empty() {
-            return 0;
+            return;
         }
+        let Ends { norm, output, .. } = self.ends.as_ref().expect("a stage with the ends gives logits");
+        let (width, vocabulary) = (self.config.width, self.config.vocabulary);
         let normed = room(&mut scratch.normed, wanted.len() * width);
         for (token, out) in wanted.iter().zip(normed.chunks_exact_mut(width)) {
             rms_norm(&scratch.x[token * width..][..width], norm, self.config.epsilon, out);
         }
-        let padded = matrix.padded_rows();
-        product(&[matrix], normed, &mut scratch.panels, &mut scratch.logits, pool);
+        let padded = output.padded_rows();
+        product(&[output], normed, &mut scratch.panels, &mut scratch.logits, pool);
         if padded != vocabulary {
             for token in 1..wanted.len() {
                 scratch.logits.copy_within(token * padded..token * padded + vocabulary, token * vocabulary);
@@ -395,7 +431,6 @@ impl Stage {
         if self.config.logit_cap > 0.0 {
             soft_cap(&mut scratch.logits[..wanted.len() * vocabulary], self.config.logit_cap);
         }
-        wanted.len()
     }
 }
 

@@ -61,7 +61,7 @@ fn config(architecture: Architecture) -> Config {
     }
 }
 
-fn stage(architecture: Architecture, range: Range<usize>, pool: &Pool) -> Stage {
+fn stage(architecture: Architecture, range: Range<usize>, ends: bool, pool: &Pool) -> Stage {
     let config = config(architecture);
     let (width, head_width) = (config.width, config.head_width);
     let (q_rows, kv_rows) = (config.heads * head_width, config.kv_heads * head_width);
@@ -97,9 +97,8 @@ fn stage(architecture: Architecture, range: Range<usize>, pool: &Pool) -> Stage 
         .collect();
     let (embedding, norm) = (Arc::new(draws.matrix(VOCABULARY, width, pool)), draws.vector(width));
     let layers = layers.drain(range.clone()).collect();
-    let first = (range.start == 0).then(|| embedding.clone());
-    let output = (range.end == LAYERS).then_some((norm, embedding));
-    Stage { config, range, layers, embedding: first, output }
+    let ends = ends.then(|| stage::Ends { output: embedding.clone(), embedding, norm });
+    Stage { config, range, layers, ends }
 }
 
 fn ids(seed: u64, len: usize) -> Vec<u32> {
@@ -125,7 +124,7 @@ fn logits_depend_on_the_sequence_only() {
     let best = Instructions::here()[0];
     for (architecture, cache_type) in Architecture::ALL.into_iter().flat_map(|a| CacheType::ALL.map(|c| (a, c))) {
         let case = format!("{architecture}, {cache_type}");
-        let whole = stage(architecture, 0..LAYERS, &one);
+        let whole = stage(architecture, 0..LAYERS, true, &one);
         let empty = whole.state(cache_type).unwrap();
         let mut state = empty.clone();
         let expected = logits(&whole, &mut state, &[&prompt], Instructions::Scalar, &one);
@@ -164,7 +163,7 @@ fn eight_bits_are_near_half_precision() {
     let pool = Pool::new(2);
     let prompt = ids(1, 53);
     for architecture in Architecture::ALL {
-        let whole = stage(architecture, 0..LAYERS, &pool);
+        let whole = stage(architecture, 0..LAYERS, true, &pool);
         let of = |cache_type| {
             let mut state = whole.state(cache_type).unwrap();
             let bits = logits(&whole, &mut state, &[&prompt], Instructions::here()[0], &pool);
@@ -184,7 +183,7 @@ fn eight_bits_are_near_half_precision() {
 fn sequences_of_one_pass_do_not_touch_each_other() {
     let pool = Pool::new(2);
     let best = Instructions::here()[0];
-    let whole = stage(Architecture::Qwen2, 0..LAYERS, &pool);
+    let whole = stage(Architecture::Qwen2, 0..LAYERS, true, &pool);
     let prompts: Vec<Vec<u32>> = (0..5).map(|i| ids(i, 3 + 7 * i as usize)).collect();
     let mut states: Vec<State> = prompts.iter().map(|_| whole.state(CacheType::F16).unwrap()).collect();
     let inputs = prompts.iter().zip(&mut states);
@@ -200,32 +199,32 @@ fn sequences_of_one_pass_do_not_touch_each_other() {
     }
 }
 
+/// Any cut, any cut of the prompt; the machine with the ends may have layers or none.
 #[test]
 fn stages_one_after_the_other_are_the_whole() {
     let pool = Pool::new(2);
     let best = Instructions::here()[0];
     let prompt = ids(4, 40);
-    for architecture in Architecture::ALL {
-        let expected = logits(
-            &stage(architecture, 0..LAYERS, &pool),
-            &mut stage(architecture, 0..3, &pool).state(CacheType::F16).unwrap(),
-            &[&prompt],
-            best,
-            &pool,
-        );
-        for cuts in [vec![0..1, 1..3], vec![0..1, 1..2, 2..3]] {
-            let mut vectors = Vec::new();
-            let mut logits = Vec::new();
-            for (index, range) in cuts.into_iter().enumerate() {
-                let stage = stage(architecture, range, &pool);
-                let input = if index == 0 { Input::Ids(&prompt) } else { Input::Vectors(&vectors) };
-                let part = Part { state: &mut stage.state(CacheType::F16).unwrap(), input, wanted: Wanted::All };
-                let mut scratch = Scratch::new(best);
-                let out = stage.forward(&mut [part], &mut scratch, &pool);
-                logits = out.logits.iter().map(|logit| logit.to_bits()).collect();
-                vectors = out.vectors.to_vec();
+    for (architecture, cache_type) in Architecture::ALL.into_iter().flat_map(|a| CacheType::ALL.map(|c| (a, c))) {
+        let whole = stage(architecture, 0..LAYERS, true, &pool);
+        let expected = logits(&whole, &mut whole.state(cache_type).unwrap(), &[&prompt], best, &pool);
+        for cuts in [[0, 0, 3], [0, 1, 1], [0, 2, 3], [1, 1, 2], [1, 2, 3], [2, 2, 3], [3, 3, 3]] {
+            let ranges = [0..cuts[0], cuts[0]..cuts[1], cuts[1]..cuts[2], cuts[2]..LAYERS];
+            let stages: [Stage; 4] = std::array::from_fn(|i| stage(architecture, ranges[i].clone(), i == 0, &pool));
+            let mut states = stages.each_ref().map(|stage| stage.state(cache_type).unwrap());
+            let mut scratch = Scratch::new(best);
+            let mut got = Vec::new();
+            for chunk in [&prompt[..13], &prompt[13..14], &prompt[14..]] {
+                let mut vectors = Vec::new();
+                for (index, (stage, state)) in stages.iter().zip(&mut states).enumerate() {
+                    let input = if index == 0 { Input::Ids(chunk) } else { Input::Vectors(&vectors) };
+                    let part = Part { state, input, wanted: Wanted::All };
+                    vectors = stage.forward(&mut [part], &mut scratch, &pool).vectors.to_vec();
+                }
+                let logits = stages[0].logits_of(&vectors, &mut scratch, &pool);
+                got.extend(logits.iter().map(|logit| logit.to_bits()));
             }
-            assert!(logits == expected, "{architecture}");
+            assert!(got == expected, "{architecture}, {cache_type}, cut at {cuts:?}");
         }
     }
 }
