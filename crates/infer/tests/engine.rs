@@ -3,12 +3,13 @@
 use littoral_infer::constrain::{Constraint, Vocabulary, VocabularyIndex};
 use littoral_infer::engine::{Engine, Event, Finish, Limits, Refused, Request, SequenceId};
 use littoral_infer::model::Model;
+use littoral_infer::pass::{PassError, Runner, Tokens};
 use littoral_infer::sample::SamplingParams;
 use littoral_model::lm::CacheType;
 use littoral_tensor::gguf::{Value, Writer};
 use littoral_tensor::pool::Pool;
 use littoral_tensor::quant::Kind;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 const VOCABULARY: usize = 64;
@@ -101,6 +102,7 @@ fn hear(events: Vec<Event>, texts: &mut Texts) {
         match event {
             Event::Started { sequence, .. } => drop(texts.entry(sequence).or_default()),
             Event::Token { sequence, id, .. } => texts.get_mut(&sequence).unwrap().0.push(id),
+            Event::Tried { .. } => {}
             Event::Embedded { .. } => panic!("nobody asked for a vector"),
             Event::Finished { sequence, why } => texts.get_mut(&sequence).unwrap().1 = Some(why),
         }
@@ -172,6 +174,175 @@ fn a_text_is_the_same_alone_and_in_a_crowd() {
             assert_eq!(&texts[id], expected, "round {round}");
         }
     }
+}
+
+/// What was tried, and how much of it stood.
+#[derive(Default)]
+struct Tried {
+    proposed: usize,
+    accepted: usize,
+    passes: usize,
+}
+
+/// All that stands is what would have been written anyway: greedy, sampled, with penalties, under constraints, with
+/// log-probabilities; whatever is proposed.
+#[test]
+fn a_text_with_proposals_is_the_text_without() {
+    let model = model();
+    let pool = Pool::new(2);
+    let mut requests: Vec<Request> = (0..6).map(|i| request(i, 1 + 9 * i as usize, 30)).collect();
+    requests[1].sampling = SamplingParams::greedy();
+    requests[2].sampling.repetition_penalty = 1.3;
+    requests[2].sampling.frequency_penalty = 0.7;
+    requests[3].top_logprobs = Some(2);
+    requests[4].sampling.top_k = 5;
+    requests.extend(constrained(&model));
+    let expected: Vec<_> = requests.iter().map(|request| alone(&model, request.clone())).collect();
+    let mut engine = Engine::new(model, CacheType::F16, Limits { running_max: 20, ..Limits::default() }).unwrap();
+    for request in &requests {
+        engine.submit(request.clone()).unwrap();
+    }
+    let (mut texts, mut tried, mut turn) = (Texts::new(), Tried::default(), 0u32);
+    while !engine.idle() {
+        turn += 1;
+        tried.passes += 1;
+        let ahead: Vec<(SequenceId, usize, Vec<u32>)> = engine
+            .answers()
+            .map(|(id, _, answer)| {
+                // The right ones, and from some place on wrong ones; for some none, for some too many or no ids at all.
+                let right = expected[id.0 as usize].0.iter().skip(answer.len()).copied();
+                let wrong_at = (turn + id.0 as u32) % 7;
+                let mixed = right.zip(0u32..).map(|(token, at)| if at < wrong_at { token } else { (token + 1) % 64 });
+                let mut tokens: Vec<u32> = mixed.take((turn % 9) as usize).collect();
+                tokens.extend([u32::MAX, 1].iter().take((turn % 3) as usize));
+                (id, answer.len(), tokens)
+            })
+            .collect();
+        for (id, at, tokens) in ahead {
+            engine.propose(id, at + usize::from(turn % 11 == 0), &tokens);
+        }
+        let events = engine.step(&pool);
+        for event in &events {
+            if let Event::Tried { proposed, accepted, .. } = event {
+                tried.proposed += proposed;
+                tried.accepted += accepted;
+            }
+        }
+        hear(events, &mut texts);
+    }
+    for (index, expected) in expected.iter().enumerate() {
+        assert_eq!(&texts[&SequenceId(index as u64)], expected, "sequence {index}");
+    }
+    let tokens: usize = expected.iter().map(|(text, _)| text.len()).max().unwrap();
+    assert!(tried.accepted > 100 && tried.accepted < tried.proposed, "{} of {}", tried.accepted, tried.proposed);
+    assert!(tried.passes < tokens, "{} passes, the longest text has {tokens} tokens", tried.passes);
+}
+
+/// Several passes on their way, passes that are lost, and states that are: the text is the same.
+#[test]
+fn passes_that_overlap_or_are_lost_change_nothing() {
+    let model = model();
+    let pool = Pool::new(1);
+    let width = model.stage.config().width;
+    let requests: Vec<Request> = (0..7).map(|i| request(i, 1 + 12 * i as usize, 9)).collect();
+    let expected: Vec<_> = requests.iter().map(|request| alone(&model, request.clone())).collect();
+    let limits = Limits { prompt_tokens_per_pass: 10, ..Limits::default() };
+    let mut engine = Engine::new(model.clone(), CacheType::F16, limits).unwrap();
+    let mut elsewhere = Runner::new(&model.stage, CacheType::F16).unwrap();
+    let texts_to_read: Vec<Vec<u32>> = (5..8).map(|i| request(i, 25, 1).prompt).collect();
+    for round in 0..2u64 {
+        for request in &requests {
+            engine.submit(request.clone()).unwrap();
+        }
+        engine.submit_texts(texts_to_read.clone()).unwrap();
+        let (mut texts, mut vectors, mut away, mut turn) = (Texts::new(), Vec::new(), VecDeque::new(), 0u32);
+        while !engine.idle() {
+            turn += 1;
+            while away.len() < 3
+                && let Some(planned) = engine.plan(2)
+            {
+                away.push_back(planned);
+            }
+            assert_eq!(engine.passes(), away.len());
+            if turn.is_multiple_of(13) {
+                // Some were run before they were lost.
+                for planned in away.drain(..).take(1) {
+                    elsewhere.run(&model.stage, &planned.pass, Tokens::Ids(&planned.ids), &pool).unwrap();
+                }
+                away.clear();
+                engine.void();
+                if turn.is_multiple_of(2) {
+                    elsewhere.clear();
+                }
+                continue;
+            }
+            let planned = away.front().unwrap();
+            match elsewhere.run(&model.stage, &planned.pass, Tokens::Ids(&planned.ids), &pool) {
+                Ok(out) => {
+                    let wanted = planned.pass.select(out, width);
+                    engine.finish(planned.number, &wanted, &pool);
+                    away.pop_front();
+                }
+                Err(PassError::Lacking { slot, got, .. }) => {
+                    away.clear();
+                    engine.void();
+                    engine.rewind(slot, got);
+                }
+                Err(other) => panic!("{other}"),
+            }
+            let events = engine.events();
+            vectors.extend(events.iter().filter_map(|event| match event {
+                Event::Embedded { vector, .. } => Some(vector.clone()),
+                _ => None,
+            }));
+            hear(events.into_iter().filter(|event| !matches!(event, Event::Embedded { .. })).collect(), &mut texts);
+        }
+        for (index, expected) in expected.iter().enumerate() {
+            assert_eq!(&texts[&SequenceId(8 * round + index as u64)], expected, "round {round}, sequence {index}");
+        }
+        let mut whole = Engine::new(model.clone(), CacheType::F16, Limits::default()).unwrap();
+        whole.submit_texts(texts_to_read.clone()).unwrap();
+        let mut alone = Vec::new();
+        while !whole.idle() {
+            alone.extend(whole.step(&pool).into_iter().filter_map(|event| match event {
+                Event::Embedded { vector, .. } => Some(vector),
+                _ => None,
+            }));
+        }
+        assert_eq!(vectors, alone, "round {round}");
+    }
+}
+
+/// A draft follows what another decides, and stops where it is told.
+#[test]
+fn an_answer_that_is_rewritten_goes_on_from_there() {
+    let model = model();
+    let pool = Pool::new(1);
+    let request = request(4, 20, 30);
+    let (expected, _) = alone(&model, request.clone());
+    let mut engine = Engine::new(model, CacheType::F16, Limits::default()).unwrap();
+    let id = engine.submit(request).unwrap();
+    let answer = |engine: &Engine| engine.answers().next().unwrap().2.to_vec();
+    let write = |engine: &mut Engine, tokens: usize| {
+        engine.pace(id, tokens);
+        (0..40).for_each(|_| drop(engine.step(&pool)));
+    };
+    write(&mut engine, 0);
+    assert!(answer(&engine).is_empty());
+    write(&mut engine, 10);
+    assert_eq!(answer(&engine), expected[..10]);
+    // Other tokens from the sixth on, then the right ones again, more than were written.
+    let mut other = expected[..5].to_vec();
+    other.extend([1, 2, 3]);
+    engine.rewrite(id, &other);
+    write(&mut engine, 12);
+    assert_eq!(answer(&engine)[..8], other);
+    engine.rewrite(id, &expected[..15]);
+    write(&mut engine, 20);
+    assert_eq!(answer(&engine), expected[..20]);
+    engine.rewrite(id, &expected[..3]);
+    write(&mut engine, 29);
+    assert_eq!(answer(&engine), expected[..29]);
 }
 
 #[test]

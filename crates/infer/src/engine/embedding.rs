@@ -1,9 +1,11 @@
 //! Texts that become vectors, read beside what others write.
 
+use super::Draft;
 use super::request::{Event, Finish, SequenceId};
 use crate::model::Model;
+use crate::pass::{Piece, Slot};
 use crate::pooling::{Pooled, Pooling};
-use littoral_model::lm::{Input, Part, State, Wanted};
+use littoral_model::lm::Wanted;
 use littoral_tensor::vectors::rms_norm;
 
 /// The texts of one request.
@@ -18,10 +20,11 @@ pub(super) struct Embedding {
 
 struct Reading {
     ids: Vec<u32>,
-    state: State,
+    slot: Slot,
     pooled: Pooled,
-    /// Tokens that the next pass reads.
-    share: usize,
+    /// Tokens that passes were given, and those of which vectors came out.
+    sent: usize,
+    seen: usize,
 }
 
 impl Embedding {
@@ -29,49 +32,51 @@ impl Embedding {
         Self { id, texts: texts.into_iter(), pooling, open: Vec::new(), done: 0 }
     }
 
-    /// Says what the next pass reads: at most `budget` tokens. Returns how many. `empty`: what each text begins with.
-    pub fn plan(&mut self, budget: usize, model: &Model, empty: &State) -> usize {
+    /// Gives at most `budget` tokens to a pass. Returns how many.
+    pub fn plan(&mut self, budget: usize, model: &Model, next: &mut Slots, draft: &mut Draft) -> usize {
         let mut left = budget;
-        for reading in &mut self.open {
-            reading.share = left.min(reading.ids.len() - reading.state.positions());
-            left -= reading.share;
-        }
+        let mut at = 0;
         while left > 0 {
-            let Some(ids) = self.texts.next() else { break };
-            let share = left.min(ids.len());
-            left -= share;
-            let pooled = Pooled::new(self.pooling, model.stage.config().width);
-            self.open.push(Reading { ids, state: empty.clone(), pooled, share });
+            if at == self.open.len() {
+                let Some(ids) = self.texts.next() else { break };
+                let pooled = Pooled::new(self.pooling, model.stage.config().width);
+                self.open.push(Reading { ids, slot: next.take(), pooled, sent: 0, seen: 0 });
+            }
+            let Reading { ids, slot, sent, .. } = &mut self.open[at];
+            let tokens = left.min(ids.len() - *sent);
+            if tokens > 0 {
+                draft.push(self.id, Piece { slot: *slot, start: *sent, tokens, wanted: Wanted::All });
+                draft.ids.extend_from_slice(&ids[*sent..*sent + tokens]);
+                *sent += tokens;
+                left -= tokens;
+            }
+            at += 1;
         }
         budget - left
     }
 
-    pub fn parts(&mut self) -> impl Iterator<Item = Part<'_>> {
-        self.open.iter_mut().filter(|reading| reading.share > 0).map(|Reading { ids, state, share, .. }| {
-            let at = state.positions();
-            Part { input: Input::Ids(&ids[at..at + *share]), state, wanted: Wanted::None }
-        })
+    /// Takes the vectors of a piece of these texts.
+    pub fn hear(&mut self, piece: &Piece, vectors: &[f32], model: &Model) {
+        let Some(reading) = self.open.iter_mut().find(|reading| reading.slot == piece.slot) else { return };
+        let config = model.stage.config();
+        let norm = model.stage.output_norm().expect("a model has one");
+        let mut normed = vec![0.0; config.width];
+        for vector in vectors.chunks_exact(config.width) {
+            rms_norm(vector, norm, config.epsilon, &mut normed);
+            reading.pooled.add(&normed);
+        }
+        reading.seen += piece.tokens;
     }
 
-    /// Takes the vectors of the tokens that were planned. True when all texts have been told.
-    pub fn hear(&mut self, mut vectors: &[f32], model: &Model, events: &mut Vec<Event>) -> bool {
-        let config = model.stage.config();
-        let norm = model.stage.output_norm().expect("a whole model has one");
-        let mut normed = vec![0.0; config.width];
-        for reading in &mut self.open {
-            let (own, others) = vectors.split_at(reading.share * config.width);
-            for vector in own.chunks_exact(config.width) {
-                rms_norm(vector, norm, config.epsilon, &mut normed);
-                reading.pooled.add(&normed);
-            }
-            vectors = others;
-        }
-        let whole = |reading: &Reading| reading.state.positions() == reading.ids.len();
+    /// Tells the vectors of texts that were read to their end. True when all have been told.
+    pub fn tell(&mut self, events: &mut Vec<Event>, freed: &mut Vec<Slot>) -> bool {
+        let whole = |reading: &Reading| reading.seen == reading.ids.len();
         // A text is begun only when those before it are planned to their end, so they end in order.
         let count = self.open.iter().take_while(|reading| whole(reading)).count();
         for reading in self.open.drain(..count) {
             let vector = reading.pooled.vector();
             events.push(Event::Embedded { sequence: self.id, text: self.done, vector });
+            freed.push(reading.slot);
             self.done += 1;
         }
         let ended = self.open.is_empty() && self.texts.len() == 0;
@@ -79,5 +84,32 @@ impl Embedding {
             events.push(Event::Finished { sequence: self.id, why: Finish::End });
         }
         ended
+    }
+
+    /// What passes were given and did not give back is to be read again; all of a text, if its state is gone.
+    pub fn rewind(&mut self, lost: impl Fn(Slot) -> bool, model: &Model) {
+        for reading in &mut self.open {
+            if lost(reading.slot) {
+                reading.seen = 0;
+                reading.pooled = Pooled::new(self.pooling, model.stage.config().width);
+            }
+            reading.sent = reading.seen;
+        }
+    }
+
+    /// States of texts that are not wanted any more.
+    pub fn slots(&self) -> impl Iterator<Item = Slot> {
+        self.open.iter().map(|reading| reading.slot)
+    }
+}
+
+/// Gives slots.
+#[derive(Default)]
+pub(super) struct Slots(u64);
+
+impl Slots {
+    pub fn take(&mut self) -> Slot {
+        self.0 += 1;
+        Slot(self.0 - 1)
     }
 }

@@ -6,60 +6,91 @@
 //! from there. Texts of which only a vector is wanted are read along, with what prompts leave of the budget. None of
 //! this changes a bit of anybody's text or vector: the kernels do not let it.
 //!
+//! What passes is a [`Pass`] with numbers for states, so that it may run here ([`Engine::step`]) or through layers on
+//! several machines: then [`Engine::plan`] gives passes, of which some may be on their way at once, and
+//! [`Engine::finish`] takes what came back.
+//!
+//! Tokens that somebody proposes ([`Engine::propose`]) are tried in one pass, and stand as far as they are what would
+//! have been written without them: the sampler draws by seed and position, so the text is the same.
+//!
 //! Not here: threads, clocks, text. The host steps, and cuts ids into words.
 
 mod embedding;
 mod kept;
 mod request;
+mod sequence;
 
 pub use request::{Event, Finish, Limits, Refused, Request, SequenceId};
 
-use crate::constrain::{Constraint, ConstraintError};
 use crate::model::Model;
+use crate::pass::{Fork, Pass, Piece, Runner, Slot, Tokens};
 use crate::pooling::Pooling;
-use crate::sample::{History, LogProbs, Sampler};
-use embedding::Embedding;
-use kept::Kept;
-use littoral_model::lm::{CacheType, Input, Part, Scratch, State, StateError, Wanted};
+use crate::sample::Sampler;
+use embedding::{Embedding, Slots};
+use kept::{Begun, Kept};
+use littoral_model::lm::{CacheType, StateError};
 use littoral_tensor::pool::Pool;
-use littoral_tensor::quant::Instructions;
 use request::{check, check_texts};
+use sequence::Sequence;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-/// A request that runs.
-struct Sequence {
-    id: SequenceId,
-    request: Request,
-    state: State,
-    sampler: Sampler,
-    answer: Vec<u32>,
+/// What waits for a place.
+enum Waiting {
+    /// And its pace.
+    Text(Request, usize),
+    Vectors(Vec<Vec<u32>>, Pooling),
 }
 
-impl Sequence {
-    /// Tokens that its state has not seen.
-    fn ahead(&self) -> usize {
-        self.request.prompt.len() + self.answer.len() - self.state.positions()
+/// A pass, and the ids of its tokens.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Planned {
+    /// Passes are numbered from 0, in the order in which they are to run and to come back.
+    pub number: u64,
+    pub pass: Pass,
+    pub ids: Vec<u32>,
+}
+
+/// What a pass is made of while it is planned.
+#[derive(Default)]
+struct Draft {
+    pieces: Vec<Piece>,
+    /// Whose they are.
+    owners: Vec<SequenceId>,
+    ids: Vec<u32>,
+}
+
+impl Draft {
+    fn push(&mut self, owner: SequenceId, piece: Piece) {
+        self.owners.push(owner);
+        self.pieces.push(piece);
     }
 }
 
-/// What waits for a place.
-enum Waiting {
-    Text(Request),
-    Vectors(Vec<Vec<u32>>, Pooling),
+/// A pass on its way, and whose its pieces are: slots may be another's by the time that it comes back.
+struct Away {
+    number: u64,
+    pass: Pass,
+    owners: Vec<SequenceId>,
 }
 
 pub struct Engine {
     model: Arc<Model>,
     limits: Limits,
-    /// What each sequence begins with.
-    empty: State,
-    scratch: Scratch,
+    runner: Runner,
     running: Vec<Sequence>,
     embedding: Vec<Embedding>,
     waiting: VecDeque<(SequenceId, Waiting)>,
     kept: Kept,
     next: u64,
+    slots: Slots,
+    /// For the next pass.
+    forks: Vec<Fork>,
+    freed: Vec<Slot>,
+    /// On their way.
+    passes: VecDeque<Away>,
+    next_pass: u64,
+    events: Vec<Event>,
 }
 
 impl Engine {
@@ -68,17 +99,23 @@ impl Engine {
     /// # Errors
     /// It does not fit the width of the model's heads; f16 fits any.
     pub fn new(model: Arc<Model>, cache_type: CacheType, limits: Limits) -> Result<Self, StateError> {
-        let instructions = Instructions::here()[0];
+        let config = model.stage.config();
+        let bytes_per_position = config.layers * config.state_bytes_per_layer(cache_type);
         Ok(Self {
-            empty: model.stage.state(cache_type)?,
+            runner: Runner::new(&model.stage, cache_type)?,
             model,
-            scratch: Scratch::new(instructions),
             running: Vec::new(),
             embedding: Vec::new(),
             waiting: VecDeque::new(),
-            kept: Kept::new(limits.kept_bytes_max),
+            kept: Kept::new(limits.kept_bytes_max / bytes_per_position.max(1)),
             limits,
             next: 0,
+            slots: Slots::default(),
+            forks: Vec::new(),
+            freed: Vec::new(),
+            passes: VecDeque::new(),
+            next_pass: 0,
+            events: Vec::new(),
         })
     }
 
@@ -97,7 +134,7 @@ impl Engine {
     /// It can never be answered, or too many wait.
     pub fn submit(&mut self, request: Request) -> Result<SequenceId, Refused> {
         self.check(&request)?;
-        self.wait(Waiting::Text(request))
+        self.wait(Waiting::Text(request, usize::MAX))
     }
 
     /// Can these texts become vectors?
@@ -133,11 +170,55 @@ impl Engine {
     /// Nobody wants the rest of it. Says nothing more of it.
     pub fn cancel(&mut self, id: SequenceId) {
         self.waiting.retain(|(waiting, _)| *waiting != id);
-        self.embedding.retain(|embedding| embedding.id != id);
+        for embedding in self.embedding.extract_if(.., |embedding| embedding.id == id) {
+            self.freed.extend(embedding.slots());
+        }
         if let Some(at) = self.running.iter().position(|sequence| sequence.id == id) {
             let sequence = self.running.swap_remove(at);
             self.keep(sequence);
         }
+    }
+
+    /// These may be the next tokens of a sequence whose answer has `at` tokens: they are tried in its next pass. What is
+    /// not of the vocabulary or beyond what it may write is left out; all is, if the answer has another length.
+    pub fn propose(&mut self, id: SequenceId, at: usize, tokens: &[u32]) {
+        let (vocabulary, context) = (self.model.stage.config().vocabulary, self.model.context());
+        let Some(sequence) = self.running.iter_mut().find(|sequence| sequence.id == id) else { return };
+        if sequence.answer.len() != at {
+            return;
+        }
+        // One token is written after the last that is tried.
+        let room = sequence.request.max_tokens.min(context - sequence.request.prompt.len());
+        let tokens = tokens.iter().take(room.saturating_sub(at + 1)).take_while(|id| (**id as usize) < vocabulary);
+        sequence.proposal = tokens.copied().collect();
+    }
+
+    /// A sequence writes while its answer is shorter than `tokens`; at first as long as it may.
+    pub fn pace(&mut self, id: SequenceId, tokens: usize) {
+        if let Some(sequence) = self.running.iter_mut().find(|sequence| sequence.id == id) {
+            sequence.pace = tokens;
+        }
+        let waiting = self.waiting.iter_mut().find(|(waiting, _)| *waiting == id);
+        if let Some((_, Waiting::Text(_, pace))) = waiting {
+            *pace = tokens;
+        }
+    }
+
+    /// A sequence's answer is this now, and it goes on from there: for drafts, which follow what others decide. Not for one
+    /// with a constraint, or of which a pass is on its way.
+    ///
+    /// # Panics
+    /// If a token is not of the vocabulary.
+    pub fn rewrite(&mut self, id: SequenceId, answer: &[u32]) {
+        assert!(answer.iter().all(|id| (*id as usize) < self.model.stage.config().vocabulary), "ids of the vocabulary");
+        if let Some(sequence) = self.running.iter_mut().find(|sequence| sequence.id == id) {
+            sequence.rewrite(answer);
+        }
+    }
+
+    /// The answers of all sequences that run, in the order in which they began.
+    pub fn answers(&self) -> impl Iterator<Item = (SequenceId, &Request, &[u32])> {
+        self.running.iter().map(|sequence| (sequence.id, &sequence.request, sequence.answer.as_slice()))
     }
 
     pub fn running(&self) -> usize {
@@ -152,150 +233,186 @@ impl Engine {
         self.running() == 0 && self.waiting.is_empty()
     }
 
-    /// One pass. Does nothing if nobody asks for anything.
+    /// One pass of a whole model. Does nothing if nobody asks for anything.
     pub fn step(&mut self, pool: &Pool) -> Vec<Event> {
-        let mut events = Vec::new();
-        self.admit(&mut events);
-        let (shares, read) = self.share_out();
-        let mut parts = Vec::new();
-        for (sequence, share) in self.running.iter_mut().zip(&shares).filter(|(_, share)| **share > 0) {
-            let wanted = if sequence.ahead() == *share { Wanted::Last } else { Wanted::None };
-            let at = sequence.state.positions();
-            let input = match sequence.answer.last() {
-                Some(last) => std::slice::from_ref(last),
-                None => &sequence.request.prompt[at..at + share],
-            };
-            parts.push(Part { state: &mut sequence.state, input: Input::Ids(input), wanted });
+        if let Some(planned) = self.plan(usize::MAX) {
+            let vectors = self.run(&planned, pool);
+            self.finish(planned.number, &vectors, pool);
         }
-        parts.extend(self.embedding.iter_mut().flat_map(Embedding::parts));
-        if parts.is_empty() {
-            return events;
-        }
-        let (vocabulary, width) = (self.model.stage.config().vocabulary, self.model.stage.config().width);
-        let output = self.model.stage.forward(&mut parts, &mut self.scratch, pool);
-        let mut logits = output.logits.chunks_exact(vocabulary);
-        let mut vectors = &output.vectors[shares.iter().sum::<usize>() * width..];
-        let mut read = read.into_iter();
-        self.embedding.retain_mut(|embedding| {
-            let tokens = read.next().expect("each has a share");
-            let own = vectors.split_off(..tokens * width).expect("vectors of all tokens");
-            !embedding.hear(own, &self.model, &mut events)
-        });
-        let mut ended = Vec::new();
-        for (index, (sequence, share)) in self.running.iter_mut().zip(&shares).enumerate() {
-            if *share == 0 || sequence.ahead() > 0 {
+        self.events()
+    }
+
+    /// What happened since this was last asked.
+    pub fn events(&mut self) -> Vec<Event> {
+        std::mem::take(&mut self.events)
+    }
+
+    /// Passes that are on their way.
+    pub fn passes(&self) -> usize {
+        self.passes.len()
+    }
+
+    /// The next pass: tokens that are not in passes already, of at most `writing_max` sequences that write and of prompts
+    /// as far as the budget goes, the oldest first; then of texts that become vectors, which get a quarter of it whatever
+    /// the prompts take. `None`: there is nothing to do, or what there is waits for passes on their way.
+    pub fn plan(&mut self, writing_max: usize) -> Option<Planned> {
+        self.admit();
+        let most = self.limits.prompt_tokens_per_pass.max(1);
+        let (mut budget, mut writing) = (most, writing_max);
+        let mut draft = Draft::default();
+        for sequence in &mut self.running {
+            let writes = sequence.writes();
+            if writes && writing == 0 {
                 continue;
             }
-            let logits = logits.next().expect("logits of each that wants them");
-            let (event, finish) = choose(sequence, logits, &self.model);
-            events.extend(event);
-            if let Some(why) = finish {
-                events.push(Event::Finished { sequence: sequence.id, why });
+            let piece = sequence.plan(if writes { 1 } else { budget }, &mut draft.ids);
+            match (&piece, writes) {
+                (Some(_), true) => writing -= 1,
+                (Some(piece), false) => budget = budget.saturating_sub(piece.tokens),
+                (None, _) => {}
+            }
+            if let Some(piece) = piece {
+                draft.push(sequence.id, piece);
+            }
+        }
+        budget = budget.max(most.div_ceil(4));
+        for embedding in &mut self.embedding {
+            budget -= embedding.plan(budget, &self.model, &mut self.slots, &mut draft);
+        }
+        let Draft { pieces, owners, ids } = draft;
+        if pieces.is_empty() {
+            return None;
+        }
+        let (forks, freed) = (std::mem::take(&mut self.forks), std::mem::take(&mut self.freed));
+        let (number, pass) = (self.next_pass, Pass { forks, freed, pieces });
+        self.next_pass += 1;
+        self.passes.push_back(Away { number, pass: pass.clone(), owners });
+        Some(Planned { number, pass, ids })
+    }
+
+    /// Runs a pass through the layers that are here. What comes out are the vectors of all its tokens, `width` each.
+    ///
+    /// # Panics
+    /// If passes are not run in their order.
+    pub fn run(&mut self, planned: &Planned, pool: &Pool) -> Vec<f32> {
+        let Planned { pass, ids, .. } = planned;
+        let ran = self.runner.run(&self.model.stage, pass, Tokens::Ids(ids), pool);
+        // What is planned follows from what was run here before.
+        let vectors = ran.unwrap_or_else(|why| panic!("a pass that was planned here: {why}"));
+        if self.model.stage.is_whole() { pass.select(vectors, self.model.stage.config().width) } else { vectors.to_vec() }
+    }
+
+    /// Takes the vectors that the last layer gave for the wanted tokens of a pass, `width` each: tokens are chosen.
+    ///
+    /// # Panics
+    /// If it is not the oldest pass on its way, or there are more or fewer vectors.
+    pub fn finish(&mut self, number: u64, vectors: &[f32], pool: &Pool) {
+        let Away { number: oldest, pass, owners } = self.passes.pop_front().expect("a pass that is on its way");
+        let (width, vocabulary) = (self.model.stage.config().width, self.model.stage.config().vocabulary);
+        assert!(oldest == number && vectors.len() == pass.wanted() * width, "pass {number}, the oldest is {oldest}");
+        let (mut of_texts, mut vectors, mut ended) = (Vec::new(), vectors, Vec::new());
+        for (piece, owner) in pass.pieces.iter().zip(&owners) {
+            let (own, others) = vectors.split_at(piece.wanted.of(piece.tokens) * width);
+            vectors = others;
+            if let Some(embedding) = self.embedding.iter_mut().find(|embedding| embedding.id == *owner) {
+                embedding.hear(piece, own, &self.model);
+            }
+            // Of one that was cancelled meanwhile nobody wants the logits.
+            let sequence = self.running.iter().position(|sequence| sequence.id == *owner);
+            of_texts.extend(sequence.map(|sequence| (sequence, piece, own)));
+        }
+        let rows: Vec<f32> = of_texts.iter().flat_map(|(_, _, own)| own.iter().copied()).collect();
+        let mut logits = self.runner.logits(&self.model.stage, &rows, pool);
+        for (index, piece, own) in of_texts {
+            let (own, others) = logits.split_at(own.len() / width * vocabulary);
+            logits = others;
+            let sequence = &mut self.running[index];
+            if let Some(why) = sequence.hear(piece, own, &self.model, &mut self.events) {
+                self.events.push(Event::Finished { sequence: sequence.id, why });
                 ended.push(index);
             }
         }
+        ended.sort_unstable();
         for index in ended.into_iter().rev() {
             let sequence = self.running.remove(index);
             self.keep(sequence);
         }
-        events
+        let (events, freed) = (&mut self.events, &mut self.freed);
+        self.embedding.retain_mut(|embedding| !embedding.tell(events, freed));
     }
 
-    /// How many tokens of each sequence the next pass takes: one of those that write, and of prompts as far as the budget
-    /// goes, the oldest first; then of texts that become vectors, which get a quarter of it whatever the prompts take.
-    fn share_out(&mut self) -> (Vec<usize>, Vec<usize>) {
-        let most = self.limits.prompt_tokens_per_pass.max(1);
-        let mut budget = most;
-        let share = |sequence: &Sequence| match sequence.answer.is_empty() {
-            true => {
-                let share = sequence.ahead().min(budget);
-                budget -= share;
-                share
-            }
-            false => 1,
-        };
-        let shares = self.running.iter().map(share).collect();
-        budget = budget.max(most.div_ceil(4));
-        let read = self.embedding.iter_mut().map(|embedding| {
-            let read = embedding.plan(budget, &self.model, &self.empty);
-            budget -= read;
-            read
-        });
-        (shares, read.collect())
+    /// Passes on their way will not come back, for a machine was lost: what they were given is planned again.
+    pub fn void(&mut self) {
+        // Who has not heard what is free is told again.
+        self.freed.extend(self.passes.drain(..).flat_map(|away| away.pass.freed));
+        for sequence in &mut self.running {
+            // One that was forked in a pass that is lost begins anew.
+            let positions = if sequence.begun { sequence.seen } else { 0 };
+            sequence.rewind(positions);
+        }
+        self.embedding.iter_mut().for_each(|embedding| embedding.rewind(|_| false, &self.model));
     }
 
-    fn admit(&mut self, events: &mut Vec<Event>) {
+    /// A state has that many positions only, somewhere: what follows is read again. No pass may be on its way.
+    pub fn rewind(&mut self, slot: Slot, positions: usize) {
+        self.running.iter_mut().filter(|sequence| sequence.slot == slot).for_each(|sequence| sequence.rewind(positions));
+        self.embedding.iter_mut().for_each(|embedding| embedding.rewind(|other| other == slot, &self.model));
+    }
+
+    /// Each state that somebody may still need, with its positions.
+    pub fn states(&self) -> impl Iterator<Item = (Slot, usize)> {
+        self.running.iter().map(|sequence| (sequence.slot, sequence.seen))
+    }
+
+    fn admit(&mut self) {
         while self.running() < self.limits.running_max {
             let Some((id, request)) = self.waiting.pop_front() else { return };
-            let request = match request {
-                Waiting::Text(request) => request,
+            let (request, pace) = match request {
+                Waiting::Text(request, pace) => (request, pace),
                 Waiting::Vectors(texts, pooling) => {
-                    events.push(Event::Started { sequence: id, reused: 0 });
+                    self.events.push(Event::Started { sequence: id, reused: 0 });
                     self.embedding.push(Embedding::new(id, texts, pooling));
                     continue;
                 }
             };
-            // The last token of a prompt is always read: its logits are what the answer begins with.
-            let state = self.kept.take(&request.prompt[..request.prompt.len() - 1]);
-            let state = state.unwrap_or_else(|| self.empty.clone());
-            match Sampler::new(request.sampling.clone()) {
-                Ok(sampler) => {
-                    events.push(Event::Started { sequence: id, reused: state.positions() });
-                    self.running.push(Sequence { id, request, state, sampler, answer: Vec::new() });
+            let sampler = match Sampler::new(request.sampling.clone()) {
+                Ok(sampler) => sampler,
+                Err(why) => {
+                    self.events.push(Event::Finished { sequence: id, why: Finish::Failed(why.to_string()) });
+                    continue;
                 }
-                Err(why) => events.push(Event::Finished { sequence: id, why: Finish::Failed(why.to_string()) }),
-            }
+            };
+            // The last token of a prompt is always read: its logits are what the answer begins with.
+            let slot = self.slots.take();
+            let begun = self.kept.take(&request.prompt[..request.prompt.len() - 1], slot);
+            let Begun { slot, positions, fork } = begun.unwrap_or(Begun { slot, positions: 0, fork: None });
+            self.forks.extend(fork);
+            self.events.push(Event::Started { sequence: id, reused: positions });
+            self.running.push(Sequence {
+                id,
+                slot,
+                sampler,
+                answer: Vec::new(),
+                sent: positions,
+                seen: positions,
+                begun: fork.is_none(),
+                proposal: Vec::new(),
+                trying: Vec::new(),
+                pace,
+                request,
+            });
         }
     }
 
     fn keep(&mut self, sequence: Sequence) {
-        let Sequence { request, mut answer, state, .. } = sequence;
+        let Sequence { request, mut answer, slot, seen, begun, .. } = sequence;
+        if !begun {
+            self.freed.push(slot);
+            return;
+        }
         let mut ids = request.prompt;
         ids.append(&mut answer);
-        ids.truncate(state.positions());
-        self.kept.put(ids, state);
+        ids.truncate(seen);
+        self.kept.put(ids, slot, &mut self.freed);
     }
-}
-
-/// The next token of a sequence, and whether it is the last.
-fn choose(sequence: &mut Sequence, logits: &[f32], model: &Model) -> (Option<Event>, Option<Finish>) {
-    let chosen = match draw(sequence, logits) {
-        Ok(chosen) => chosen,
-        Err(why) => return (None, Some(why)),
-    };
-    let Sequence { id, request, answer, .. } = sequence;
-    if !request.ignore_end && model.tokeniser.ends(chosen) {
-        return (None, Some(Finish::End));
-    }
-    let (logprob, top) = match request.top_logprobs {
-        None => (None, Vec::new()),
-        Some(count) => {
-            let all = LogProbs::of(logits);
-            (Some(all.get(chosen)), all.top(count))
-        }
-    };
-    answer.push(chosen);
-    let event = Event::Token { sequence: *id, id: chosen, logprob, top };
-    let length = request.prompt.len() + answer.len();
-    let finish = match () {
-        () if request.constraint.as_ref().is_some_and(Constraint::is_finished) => Some(Finish::End),
-        () if answer.len() >= request.max_tokens => Some(Finish::Length),
-        () if length >= model.context() => Some(Finish::Context),
-        () => None,
-    };
-    (Some(event), finish)
-}
-
-/// A token that the sampler chooses, among those that the constraint allows, if there is one; it hears of the choice.
-fn draw(sequence: &mut Sequence, logits: &[f32]) -> Result<u32, Finish> {
-    let Sequence { request, sampler, answer, .. } = sequence;
-    let history = History { prompt: &request.prompt, answer };
-    let Some(constraint) = &mut request.constraint else {
-        return sampler.pick(logits, history, None).map_err(|why| Finish::Failed(why.to_string()));
-    };
-    let unfit = |why: ConstraintError| Finish::Unfit(why.to_string());
-    let allowed = constraint.allowed().map_err(unfit)?;
-    let chosen = sampler.pick(logits, history, Some(&allowed)).map_err(|why| Finish::Failed(why.to_string()))?;
-    constraint.accept(chosen).map_err(unfit)?;
-    Ok(chosen)
 }

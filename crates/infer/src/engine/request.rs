@@ -79,6 +79,12 @@ pub enum Event {
         logprob: Option<f32>,
         top: Vec<TokenLogProb>,
     },
+    /// Of tokens that were proposed, so many were what the sequence wrote.
+    Tried {
+        sequence: SequenceId,
+        proposed: usize,
+        accepted: usize,
+    },
     /// The vector of a text, `width` elements, of length 1. Texts are told in their order.
     Embedded {
         sequence: SequenceId,
