@@ -12,3 +12,4 @@ pub mod model;
 pub mod pass;
 pub mod pooling;
 pub mod sample;
+pub mod split;

@@ -20,6 +20,8 @@ pub enum ModelError {
     Vocabulary(#[from] VocabularyError),
     #[error("the chat template of the file: {0}")]
     Template(#[from] TemplateError),
+    #[error("layers 0 to {layers} expected, got {got:?}")]
+    Layers { layers: usize, got: Range<usize> },
     #[error("tokeniser and weights differ: {expected} tokens expected, as there are embeddings, got {got}")]
     Sizes { expected: usize, got: usize },
 }
@@ -41,6 +43,28 @@ impl Model {
         let (gguf, Parts { config, name, tokeniser, template, pooling }) = parts(bytes)?;
         let stage = lm::load(&gguf, &config, 0..config.layers, true, pool, done)?;
         Ok(Self { name, stage, tokeniser, template, pooling, index: OnceLock::new() })
+    }
+
+    /// A GGUF file without its layers: text, and both ends. Layers are elsewhere.
+    pub fn load_ends(bytes: &[u8], pool: &Pool, done: &mut dyn FnMut(Range<usize>)) -> Result<Self, ModelError> {
+        let (gguf, Parts { config, name, tokeniser, template, pooling }) = parts(bytes)?;
+        let stage = lm::load(&gguf, &config, 0..0, true, pool, done)?;
+        Ok(Self { name, stage, tokeniser, template, pooling, index: OnceLock::new() })
+    }
+
+    /// Some layers of a GGUF file, without the ends.
+    pub fn load_layers(bytes: &[u8], range: Range<usize>, pool: &Pool) -> Result<Stage, ModelError> {
+        let gguf = Gguf::parse(bytes)?;
+        let config = lm::config(&gguf)?;
+        if range.start >= range.end || range.end > config.layers {
+            return Err(ModelError::Layers { layers: config.layers, got: range });
+        }
+        Ok(lm::load(&gguf, &config, range, false, pool, &mut |_| ())?)
+    }
+
+    /// The numbers of a GGUF file's model.
+    pub fn config(bytes: &[u8]) -> Result<Config, ModelError> {
+        Ok(lm::config(&Gguf::parse(bytes)?)?)
     }
 
     /// Whether [`Self::load`] would take this file. Its weights are not read, so that this is over at once.

@@ -104,13 +104,7 @@ impl Runner {
     ///
     /// # Panics
     /// If an id is not of the vocabulary, or ids come to a stage without the ends.
-    pub fn run(
-        &mut self,
-        stage: &Stage,
-        pass: &Pass,
-        input: Tokens<'_>,
-        pool: &Pool,
-    ) -> Result<&[f32], PassError> {
+    pub fn run(&mut self, stage: &Stage, pass: &Pass, input: Tokens<'_>, pool: &Pool) -> Result<&[f32], PassError> {
         let width = stage.config().width;
         self.check(pass, input, width)?;
         self.prepare(pass);
@@ -189,6 +183,10 @@ impl Runner {
     /// Positions of a sequence that its state has.
     pub fn positions(&self, slot: Slot) -> usize {
         self.states.get(&slot).map_or(0, State::positions)
+    }
+
+    pub fn slots(&self) -> impl Iterator<Item = Slot> {
+        self.states.keys().copied()
     }
 
     /// Bytes of all states in memory.

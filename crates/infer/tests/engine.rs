@@ -6,81 +6,15 @@ use littoral_infer::model::Model;
 use littoral_infer::pass::{PassError, Runner, Tokens};
 use littoral_infer::sample::SamplingParams;
 use littoral_model::lm::CacheType;
-use littoral_tensor::gguf::{Value, Writer};
 use littoral_tensor::pool::Pool;
-use littoral_tensor::quant::Kind;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use tiny::{VOCABULARY, WIDTH};
 
-const VOCABULARY: usize = 64;
-const WIDTH: usize = 32;
-const CONTEXT: u32 = 96;
-
-/// A file of the Llama family: two layers, weights drawn from a seed, one letter a token.
-fn file() -> Vec<u8> {
-    let mut seed = 5u64;
-    let mut floats = |count: usize, around: f32| -> Vec<u8> {
-        let mut bytes = Vec::new();
-        for _ in 0..count {
-            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            let draw = ((seed >> 40) as f32) / (1 << 23) as f32 - 1.0;
-            bytes.extend((around + 0.4 * draw).to_le_bytes());
-        }
-        bytes
-    };
-    let mut tensors = vec![
-        ("token_embd.weight".to_owned(), vec![WIDTH, VOCABULARY], floats(WIDTH * VOCABULARY, 0.0)),
-        ("output_norm.weight".to_owned(), vec![WIDTH], floats(WIDTH, 1.0)),
-    ];
-    for layer in 0..2 {
-        for norm in ["attn_norm", "ffn_norm"] {
-            tensors.push((format!("blk.{layer}.{norm}.weight"), vec![WIDTH], floats(WIDTH, 1.0)));
-        }
-        for (name, columns, rows) in [
-            ("attn_q", WIDTH, WIDTH),
-            ("attn_k", WIDTH, 16),
-            ("attn_v", WIDTH, 16),
-            ("attn_output", WIDTH, WIDTH),
-            ("ffn_gate", WIDTH, 48),
-            ("ffn_up", WIDTH, 48),
-            ("ffn_down", 48, WIDTH),
-        ] {
-            let name = format!("blk.{layer}.{name}.weight");
-            tensors.push((name, vec![columns, rows], floats(columns * rows, 0.0)));
-        }
-    }
-    let mut writer = Writer::new();
-    let text = [("general.architecture", "llama"), ("general.name", "tiny"), ("tokenizer.ggml.model", "gpt2")];
-    for (key, value) in text {
-        writer.set(key, Value::Str(value)).unwrap();
-    }
-    for (key, value) in [
-        ("llama.block_count", 2),
-        ("llama.embedding_length", WIDTH as u32),
-        ("llama.attention.head_count", 4),
-        ("llama.attention.head_count_kv", 2),
-        ("llama.feed_forward_length", 48),
-        ("llama.context_length", CONTEXT),
-        ("tokenizer.ggml.eos_token_id", VOCABULARY as u32 - 1),
-    ] {
-        writer.set(key, Value::U32(value)).unwrap();
-    }
-    writer.set("tokenizer.ggml.pre", Value::Str("gpt-2")).unwrap();
-    writer.set("llama.attention.layer_norm_rms_epsilon", Value::F32(1e-5)).unwrap();
-    let mut tokens: Vec<String> = (0..VOCABULARY as u8).map(|i| ((b'!' + i) as char).to_string()).collect();
-    tokens[VOCABULARY - 2] = "!#".into();
-    writer.strings("tokenizer.ggml.tokens", tokens.iter().map(String::as_str)).unwrap();
-    writer.strings("tokenizer.ggml.merges", ["! #"]).unwrap();
-    for (name, dims, bytes) in &tensors {
-        writer.tensor(name, dims, Kind::F32, bytes).unwrap();
-    }
-    let mut out = Vec::new();
-    writer.write(&mut out).unwrap();
-    out
-}
+mod tiny;
 
 fn model() -> Arc<Model> {
-    Arc::new(Model::load(&file(), &Pool::new(1), &mut |_| ()).unwrap())
+    Arc::new(Model::load(&tiny::file(2), &Pool::new(1), &mut |_| ()).unwrap())
 }
 
 fn request(seed: u32, prompt_tokens: usize, max_tokens: usize) -> Request {

@@ -35,6 +35,9 @@ use sequence::Sequence;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+/// States that one pass frees, so that it fits into a message.
+const FREED_MAX: usize = 1_024;
+
 /// What waits for a place.
 enum Waiting {
     /// And its pace.
@@ -283,7 +286,8 @@ impl Engine {
         if pieces.is_empty() {
             return None;
         }
-        let (forks, freed) = (std::mem::take(&mut self.forks), std::mem::take(&mut self.freed));
+        let later = self.freed.split_off(self.freed.len().min(FREED_MAX));
+        let (forks, freed) = (std::mem::take(&mut self.forks), std::mem::replace(&mut self.freed, later));
         let (number, pass) = (self.next_pass, Pass { forks, freed, pieces });
         self.next_pass += 1;
         self.passes.push_back(Away { number, pass: pass.clone(), owners });
@@ -299,7 +303,11 @@ impl Engine {
         let ran = self.runner.run(&self.model.stage, pass, Tokens::Ids(ids), pool);
         // What is planned follows from what was run here before.
         let vectors = ran.unwrap_or_else(|why| panic!("a pass that was planned here: {why}"));
-        if self.model.stage.is_whole() { pass.select(vectors, self.model.stage.config().width) } else { vectors.to_vec() }
+        if self.model.stage.is_whole() {
+            pass.select(vectors, self.model.stage.config().width)
+        } else {
+            vectors.to_vec()
+        }
     }
 
     /// Takes the vectors that the last layer gave for the wanted tokens of a pass, `width` each: tokens are chosen.
@@ -355,7 +363,10 @@ impl Engine {
 
     /// A state has that many positions only, somewhere: what follows is read again. No pass may be on its way.
     pub fn rewind(&mut self, slot: Slot, positions: usize) {
-        self.running.iter_mut().filter(|sequence| sequence.slot == slot).for_each(|sequence| sequence.rewind(positions));
+        self.running
+            .iter_mut()
+            .filter(|sequence| sequence.slot == slot)
+            .for_each(|sequence| sequence.rewind(positions));
         self.embedding.iter_mut().for_each(|embedding| embedding.rewind(|other| other == slot, &self.model));
     }
 

@@ -84,7 +84,8 @@ impl Sequence {
         let (mut accepted, mut finish) = (0, None);
         for (index, logits) in logits.chunks_exact(model.stage.config().vocabulary).enumerate() {
             let (event, why) = self.choose(logits, model);
-            let chosen = event.as_ref().map(|event| matches!(event, Event::Token { id, .. } if tried.get(index) == Some(id)));
+            let chosen =
+                event.as_ref().map(|event| matches!(event, Event::Token { id, .. } if tried.get(index) == Some(id)));
             events.extend(event);
             finish = why;
             match chosen {
