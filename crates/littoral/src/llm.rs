@@ -30,6 +30,26 @@ pub fn load(path: &Path, pool: &Pool) -> Result<Model, Failure> {
     loaded.map_err(|e| refused(path, &e))
 }
 
+/// Text and both ends of a model whose layers are elsewhere, and the bytes of its file.
+pub fn load_ends(path: &Path, pool: &Pool) -> Result<(Model, Mapped), Failure> {
+    let bytes = map(path)?;
+    let loaded = Model::load_ends(&bytes, pool, &mut |range| bytes.forget(range));
+    Ok((loaded.map_err(|e| refused(path, &e))?, bytes))
+}
+
+/// BLAKE3 of a model's file: machines that share its layers have the same.
+pub fn digest(path: &Path) -> Result<[u8; 32], Failure> {
+    let bytes = map(path)?;
+    let mut hasher = blake3::Hasher::new();
+    let mut at = 0;
+    for piece in bytes.chunks(8 << 20) {
+        hasher.update(piece);
+        bytes.forget(at..at + piece.len());
+        at += piece.len();
+    }
+    Ok(*hasher.finalize().as_bytes())
+}
+
 /// Whether [`load`] would take this file, without its weights: over at once.
 pub fn check(path: &Path) -> Result<(), Failure> {
     Model::check(&map(path)?).map_err(|e| refused(path, &e))

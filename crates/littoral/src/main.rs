@@ -31,6 +31,7 @@ mod sim_dir;
 mod sim_progress;
 mod sites;
 mod sources;
+mod stage;
 mod sweep;
 mod tokenize;
 mod traces;
@@ -94,6 +95,8 @@ enum Command {
     Score(score::Args),
     /// Answer programs that speak OpenAI's API: chat, completions, streams; and a page to chat.
     Serve(serve_cmd::Args),
+    /// Lend this machine to heads that share a model's layers: `littoral serve MODEL --stage …`.
+    Stage(stage::Args),
     /// What a model file holds: architecture, kinds of weights, metadata, tensors.
     Inspect(inspect::Args),
     /// What releases cost in (epsilon, delta), and the noise for a target.
@@ -128,6 +131,7 @@ fn main() -> ExitCode {
         Command::Tokenize(args) => tokenize::run(&args, json),
         Command::Score(args) => score::run(&args, json),
         Command::Serve(args) => serve_cmd::run(args, json),
+        Command::Stage(args) => stage::run(args, json),
         Command::Inspect(args) => inspect::run(args, json),
         Command::Privacy(command) => privacy::run(&command, json),
         Command::Bench(args) => bench::run(args),

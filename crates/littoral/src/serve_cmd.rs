@@ -4,12 +4,18 @@ use crate::input::{start_log, stop_signal};
 use crate::llm;
 use crate::output::{self, Failure};
 use crate::serve::end_of_input;
+use littoral_infer::engine::{Engine, Limits};
+use littoral_infer::model::Model;
 use littoral_model::lm::CacheType;
-use littoral_node::serve::{self, Keys, KeysError, Room, ServeError, Server, Settings};
+use littoral_node::serve::{self, Keys, KeysError, Motor, Room, ServeError, Server, Settings};
+use littoral_node::split::chain::{self, Chain, ChainError, HeadLayers};
+use littoral_node::transport::Address;
+use littoral_tensor::pool::Pool;
 use littoral_tensor::quant::KERNELS;
+use littoral_wire::pipeline::Activations;
 use serde_json::json;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -57,9 +63,46 @@ pub struct Args {
     /// Threads; by default one for each processor.
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
+    #[command(flatten)]
+    chain: ChainArgs,
     /// Stop when standard input ends, for parents that must leave no process behind.
     #[arg(long, hide = true)]
     tethered: bool,
+}
+
+/// Layers on other machines.
+#[derive(clap::Args, Debug)]
+struct ChainArgs {
+    /// A machine that runs `littoral stage` and has some of the layers, as it prints itself; may be repeated, in the order of
+    /// the layers.
+    #[arg(long = "stage", value_name = "KEY@HOST:PORT")]
+    stages: Vec<Address>,
+    /// The folder with this machine's key, by which stages know it.
+    #[arg(long, value_name = "DIR", requires = "stages")]
+    dir: Option<PathBuf>,
+    /// Layers that this machine has itself; by default as many as each stage.
+    #[arg(long, value_name = "N", requires = "stages")]
+    head_layers: Option<usize>,
+    /// How vectors travel between machines: f32 is exact; f16 and int8 are smaller, and the text may be another.
+    #[arg(long, value_name = "TYPE", default_value = "f32", requires = "stages")]
+    activations: ActivationsName,
+}
+
+#[derive(clap::ValueEnum, Clone, Copy, Debug)]
+enum ActivationsName {
+    F32,
+    F16,
+    Int8,
+}
+
+impl From<ActivationsName> for Activations {
+    fn from(name: ActivationsName) -> Self {
+        match name {
+            ActivationsName::F32 => Self::F32,
+            ActivationsName::F16 => Self::F16,
+            ActivationsName::Int8 => Self::Int8,
+        }
+    }
 }
 
 pub fn run(args: Args, json: bool) -> Result<(), Failure> {
@@ -87,11 +130,14 @@ pub fn run(args: Args, json: bool) -> Result<(), Failure> {
     settings.check()?;
     let named = crate::named::here_or_fetched(args.model.as_deref())?;
     let pool = llm::pool(args.threads.map(usize::from));
-    let model = Arc::new(llm::load(&named.path, &pool)?);
     let name = args.name.clone().unwrap_or(named.name);
     settings.name = name.clone();
     crate::input::runtime()?.block_on(async {
-        let server = Server::start(model, pool, settings).await?;
+        let motor = match args.chain.stages.is_empty() {
+            true => engine(Arc::new(llm::load(&named.path, &pool)?), &settings)?,
+            false => chain(&args.chain, &named.path, &pool, &settings)?,
+        };
+        let server = Server::start_with(motor, pool, settings).await?;
         let url = format!("{scheme}://{}", server.address());
         if json {
             let cache_type = args.cache_type.name();
@@ -109,6 +155,40 @@ pub fn run(args: Args, json: bool) -> Result<(), Failure> {
         };
         Ok(server.run(stopped).await?)
     })
+}
+
+fn engine(model: Arc<Model>, settings: &Settings) -> Result<Motor, Failure> {
+    let limits = Limits { running_max: settings.room.running_max, ..Limits::default() };
+    Ok(Motor::Engine(Box::new(Engine::new(model, settings.cache_type, limits)?)))
+}
+
+/// Must run inside a runtime.
+fn chain(args: &ChainArgs, path: &Path, pool: &Pool, settings: &Settings) -> Result<Motor, Failure> {
+    let dir = match &args.dir {
+        Some(dir) => dir.clone(),
+        None => crate::sources::home()?.join("serve"),
+    };
+    let identity = crate::stage::identity(&dir)?;
+    output::talk(&format!("stages let this machine in with --allow {}", identity.id()));
+    let digest = llm::digest(path)?;
+    let (ends, bytes) = llm::load_ends(path, pool)?;
+    let limits = Limits { running_max: settings.room.running_max, proposed_max: 0, ..Limits::default() };
+    let engine = Engine::new(Arc::new(ends), settings.cache_type, limits)?;
+    let settings = chain::Settings {
+        machines: args.stages.clone(),
+        digest,
+        cache_type: settings.cache_type,
+        activations: args.activations.into(),
+        log_bytes_max: 256 << 20,
+        head_layers: args.head_layers.map_or(HeadLayers::Even, HeadLayers::Just),
+    };
+    Ok(Motor::Chain(Box::new(Chain::start(engine, bytes, &identity, settings)?)))
+}
+
+impl From<ChainError> for Failure {
+    fn from(e: ChainError) -> Self {
+        Failure::new("the chain of machines was not made", "--stage", "machines and a model that fit", e)
+    }
 }
 
 fn keys(args: &Args) -> Result<Keys, Failure> {

@@ -135,9 +135,11 @@ pub enum Pipeline {
     Offer(Offer),
     /// First on a link that is for beats only.
     Watch,
-    /// Either way; answered with the same count.
+    /// Either way; answered with the same count. `done`: passes of its epoch that a stage has run.
     Beat {
         count: u64,
+        epoch: u32,
+        done: u64,
     },
     Assign(Assign),
     /// Its layers are loaded, and it has a link to whom it sends.
@@ -214,9 +216,11 @@ impl Wire for Pipeline {
                 offer.put(out);
             }
             Self::Watch => 2u8.put(out),
-            Self::Beat { count } => {
+            Self::Beat { count, epoch, done } => {
                 3u8.put(out);
                 count.put(out);
+                epoch.put(out);
+                done.put(out);
             }
             Self::Assign(assign) => {
                 4u8.put(out);
@@ -272,7 +276,7 @@ impl Wire for Pipeline {
             0 => Self::Hello,
             1 => Self::Offer(Offer::take(reader)?),
             2 => Self::Watch,
-            3 => Self::Beat { count: u64::take(reader)? },
+            3 => Self::Beat { count: u64::take(reader)?, epoch: u32::take(reader)?, done: u64::take(reader)? },
             4 => Self::Assign(Assign::take(reader)?),
             5 => Self::Ready { epoch: u32::take(reader)?, load_us: u64::take(reader)? },
             6 => Self::Refused { epoch: u32::take(reader)?, reason: Reason::take(reader)? },

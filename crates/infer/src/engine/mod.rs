@@ -192,7 +192,11 @@ impl Engine {
         }
         // One token is written after the last that is tried.
         let room = sequence.request.max_tokens.min(context - sequence.request.prompt.len());
-        let tokens = tokens.iter().take(room.saturating_sub(at + 1)).take_while(|id| (**id as usize) < vocabulary);
+        let tokens = tokens
+            .iter()
+            .take(self.limits.proposed_max)
+            .take(room.saturating_sub(at + 1))
+            .take_while(|id| (**id as usize) < vocabulary);
         sequence.proposal = tokens.copied().collect();
     }
 
@@ -248,6 +252,12 @@ impl Engine {
     /// What happened since this was last asked.
     pub fn events(&mut self) -> Vec<Event> {
         std::mem::take(&mut self.events)
+    }
+
+    /// Tokens that one pass may have.
+    pub fn tokens_max(&self) -> usize {
+        self.limits.prompt_tokens_per_pass.max(1).div_ceil(4) * 5
+            + self.limits.running_max * (1 + self.limits.proposed_max)
     }
 
     /// Passes that are on their way.

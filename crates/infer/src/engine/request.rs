@@ -42,13 +42,21 @@ pub struct Limits {
     pub waiting_max: usize,
     /// Tokens of prompts that one pass reads beside the tokens that are written.
     pub prompt_tokens_per_pass: usize,
+    /// Tokens of a sequence that one pass tries, of those that are proposed.
+    pub proposed_max: usize,
     /// States of ended sequences, in bytes.
     pub kept_bytes_max: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { running_max: 12, waiting_max: 64, prompt_tokens_per_pass: 128, kept_bytes_max: 256 << 20 }
+        Self {
+            running_max: 12,
+            waiting_max: 64,
+            prompt_tokens_per_pass: 128,
+            proposed_max: 64,
+            kept_bytes_max: 256 << 20,
+        }
     }
 }
 

@@ -142,6 +142,17 @@ impl Head {
         self.phase == Phase::Running
     }
 
+    /// Machines that a placement waits for.
+    pub fn awaited(&self) -> Vec<NodeId> {
+        match &self.phase {
+            Phase::Forming { waiting } => waiting.iter().flatten().copied().collect(),
+            Phase::Replaying { steps } => {
+                steps.front().and_then(|step| self.chain[step.hears].machine).into_iter().collect()
+            }
+            Phase::Broken | Phase::Running => Vec::new(),
+        }
+    }
+
     /// What the last placement took.
     pub fn recovery(&self) -> Recovery {
         self.recovery

@@ -10,6 +10,7 @@ pub mod head;
 pub mod holder;
 pub mod log;
 mod pace;
+pub mod place;
 pub mod words;
 pub mod worker;
 

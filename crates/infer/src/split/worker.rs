@@ -108,6 +108,11 @@ impl Worker {
         self.post.as_ref().and_then(|post| post.from)
     }
 
+    /// Whom it sends what comes out: the head if `None`.
+    pub fn to(&self) -> Option<&Neighbour> {
+        self.post.as_ref().and_then(|post| post.to.as_ref())
+    }
+
     /// The last pass of this epoch that went through, counted from 1.
     pub fn done(&self) -> u64 {
         self.done

@@ -16,6 +16,8 @@
 //! | `membership` | what epsilon buys against membership inference |
 //! | `edge` | memory of an edge and of the cloud while large updates arrive |
 //! | `replicas` | does a cloud of replicas that are killed all the time lose anything |
+//! | `split` | what a model's layers on several processes cost, against one |
+//! | `survive` | does a text go on, the same, when a machine with some of the layers is lost |
 //!
 //! Peers written by others are measured by `bench/peers/compare.py`. `team`, `machine`, `processes` and `mnist` are shared.
 
@@ -34,6 +36,9 @@ mod processes;
 mod replicas;
 mod round;
 mod secagg;
+mod split;
+mod stages;
+mod survive;
 mod team;
 
 use crate::output::{self, Failure};
@@ -73,6 +78,10 @@ enum What {
     Compress(compress::Args),
     /// Replicas of a cloud over PostgreSQL are killed while devices train: what is lost, which bits change.
     Replicas(replicas::Args),
+    /// A model's layers over several processes: tokens per second, and what a hop costs.
+    Split(split::Args),
+    /// A machine with some of a model's layers is lost while text is written: the pause, and whether the text is the same.
+    Survive(survive::Args),
     /// Devices that share a process, for `replicas`.
     #[command(hide = true)]
     Crowd(replicas::crowd::Args),
@@ -99,6 +108,8 @@ pub fn run(args: Args) -> Result<(), Failure> {
         What::Membership(args) => membership::run(args),
         What::Edge(args) => edge::run(args),
         What::Replicas(args) => replicas::run(args),
+        What::Split(args) => split::run(args),
+        What::Survive(args) => survive::run(args),
         What::Crowd(args) => return replicas::crowd::run(args),
     }?;
     if args.json {

@@ -96,7 +96,7 @@ impl Writer {
             for event in self.engine.step(&self.pool) {
                 match event {
                     Event::Started { reused: known, .. } => reused = known,
-                    Event::Embedded { .. } => {}
+                    Event::Embedded { .. } | Event::Tried { .. } => {}
                     Event::Token { id, .. } => {
                         last = Instant::now();
                         first.get_or_insert(last);

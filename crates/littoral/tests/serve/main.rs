@@ -12,6 +12,7 @@ mod keys;
 mod python;
 mod refused;
 mod server;
+mod stages;
 mod structured;
 mod tiny;
 mod tls;

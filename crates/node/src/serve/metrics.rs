@@ -32,6 +32,9 @@ pub struct Metrics {
     /// Tokens of prompts that were not read, since their state was here.
     pub tokens_reused: AtomicU64,
     pub tokens_written: AtomicU64,
+    /// Tokens that were drafted and tried, and those of them that stood.
+    tokens_tried: AtomicU64,
+    tokens_accepted: AtomicU64,
     pub running: AtomicU64,
     pub waiting: AtomicU64,
     outcomes: [AtomicU64; OUTCOMES.len()],
@@ -45,6 +48,8 @@ impl Metrics {
             tokens_read: AtomicU64::new(0),
             tokens_reused: AtomicU64::new(0),
             tokens_written: AtomicU64::new(0),
+            tokens_tried: AtomicU64::new(0),
+            tokens_accepted: AtomicU64::new(0),
             running: AtomicU64::new(0),
             waiting: AtomicU64::new(0),
             outcomes: Default::default(),
@@ -67,6 +72,12 @@ impl Metrics {
         self.next.add(after);
     }
 
+    /// Drafts were tried in a pass.
+    pub fn tried(&self, proposed: usize, accepted: usize) {
+        self.tokens_tried.fetch_add(proposed as u64, Relaxed);
+        self.tokens_accepted.fetch_add(accepted as u64, Relaxed);
+    }
+
     /// Version 0.0.4 of the text format.
     pub fn text(&self) -> String {
         let mut text = String::new();
@@ -78,6 +89,10 @@ impl Metrics {
         let help = "Tokens of prompts whose state was kept from before.";
         simple("littoral_tokens_reused_total", counter, help, &self.tokens_reused);
         simple("littoral_tokens_written_total", counter, "Tokens of answers.", &self.tokens_written);
+        let help = "Tokens that were drafted and tried.";
+        simple("littoral_tokens_drafted_total", counter, help, &self.tokens_tried);
+        let help = "Drafted tokens that stood; each saved a pass.";
+        simple("littoral_tokens_drafted_accepted_total", counter, help, &self.tokens_accepted);
         simple("littoral_requests_running", "gauge", "Answers that are being written.", &self.running);
         simple("littoral_requests_waiting", "gauge", "Requests that wait for a place.", &self.waiting);
         let name = "littoral_requests_total";

@@ -19,6 +19,7 @@ mod hosts;
 mod keys;
 mod line;
 mod metrics;
+mod motor;
 mod refusal;
 mod reply;
 mod routes;
@@ -28,6 +29,7 @@ mod writer;
 
 pub use door::tls;
 pub use keys::{Keys, KeysError};
+pub use motor::Motor;
 pub use writer::Room;
 
 /// What fuzz targets call and nobody else sees: `cargo fuzz` sets this.
@@ -114,15 +116,22 @@ pub struct Server {
 }
 
 impl Server {
-    pub async fn start(model: Arc<Model>, pool: Pool, mut settings: Settings) -> Result<Self, ServeError> {
+    /// Of a model that is here as a whole.
+    pub async fn start(model: Arc<Model>, pool: Pool, settings: Settings) -> Result<Self, ServeError> {
+        let limits = Limits { running_max: settings.room.running_max, ..Limits::default() };
+        let engine = Engine::new(model, settings.cache_type, limits)?;
+        Self::start_with(Motor::Engine(Box::new(engine)), pool, settings).await
+    }
+
+    /// Of whatever writes.
+    pub async fn start_with(motor: Motor, pool: Pool, mut settings: Settings) -> Result<Self, ServeError> {
         settings.check()?;
         let hosts = settings.named();
         let Settings { listen: at, name, keys, tls, cache_type, room, grace, .. } = settings;
-        let limits = Limits { running_max: room.running_max, ..Limits::default() };
-        let engine = Engine::new(model.clone(), cache_type, limits)?;
+        let model = motor.engine().model().clone();
         let door = Door::open(at, tls).await.map_err(|source| ServeError::Bind { at, source })?;
         let metrics = Arc::new(Metrics::new());
-        let (writer, writer_ended) = Writer::start(engine, pool, room, metrics.clone()).map_err(ServeError::Thread)?;
+        let (writer, writer_ended) = Writer::start(motor, pool, room, metrics.clone()).map_err(ServeError::Thread)?;
         let served = Arc::new(Served {
             model,
             cache_type,

@@ -1,12 +1,13 @@
-//! The one thread that owns the engine. It steps while somebody waits for a token, and sleeps otherwise.
+//! The one thread that owns the engine, or what else writes (`motor`). It steps while somebody waits for a token, and sleeps otherwise.
 //!
 //! Orders come in over a channel, pieces of text go out over others. A reader that leaves drops its end; the thread sees
 //! that before its next step and gives the place to somebody else.
 
 use super::line::{Client, Line};
 use super::metrics::{Metrics, Outcome};
+use super::motor::{Motor, Waker};
 use super::words::{Piece, Token, Words};
-use littoral_infer::engine::{Engine, Event, Finish, Refused, Request, SequenceId};
+use littoral_infer::engine::{Event, Finish, Refused, Request, SequenceId};
 use littoral_infer::sample::stop::StopStrings;
 use littoral_model::text::Tokeniser;
 use littoral_tensor::pool::Pool;
@@ -86,6 +87,7 @@ struct Order {
 #[derive(Clone)]
 pub struct Writer {
     orders: mpsc::Sender<Order>,
+    waker: Option<Waker>,
     cut: Arc<AtomicBool>,
 }
 
@@ -101,7 +103,7 @@ pub struct Room {
 impl Writer {
     /// Starts the thread. What is returned last is ready when the thread ends, which it does when all writers are gone.
     pub fn start(
-        engine: Engine,
+        motor: Motor,
         pool: Pool,
         room: Room,
         metrics: Arc<Metrics>,
@@ -110,10 +112,11 @@ impl Writer {
         let (alive, ended) = oneshot::channel();
         let cut = Arc::new(AtomicBool::new(false));
         let cutting = cut.clone();
+        let waker = motor.waker();
         std::thread::Builder::new().name("writer".into()).spawn(move || {
-            let model = engine.model().clone();
+            let model = motor.engine().model().clone();
             Desk {
-                engine,
+                motor,
                 tokeniser: &model.tokeniser,
                 room,
                 metrics,
@@ -124,7 +127,7 @@ impl Writer {
             .work(&incoming, &pool);
             drop::<oneshot::Sender<()>>(alive);
         })?;
-        Ok((Self { orders, cut }, ended))
+        Ok((Self { orders, waker, cut }, ended))
     }
 
     /// # Errors
@@ -134,6 +137,7 @@ impl Writer {
         let (taken, told) = oneshot::channel();
         let order = Order { client, asked, reader, taken, at: Instant::now() };
         self.orders.send(order).map_err(|_| NotTaken::Gone)?;
+        self.waker.iter().for_each(Waker::wake);
         match told.await {
             Ok(Ok(())) => Ok(said),
             Ok(Err(refused)) => Err(NotTaken::Refused(refused)),
@@ -144,6 +148,7 @@ impl Writer {
     /// Ends all answers where they are.
     pub fn cut(&self) {
         self.cut.store(true, SeqCst);
+        self.waker.iter().for_each(Waker::wake);
     }
 }
 
@@ -168,7 +173,7 @@ struct Open<'m> {
 }
 
 struct Desk<'m> {
-    engine: Engine,
+    motor: Motor,
     tokeniser: &'m Tokeniser,
     room: Room,
     metrics: Arc<Metrics>,
@@ -180,22 +185,32 @@ struct Desk<'m> {
 impl Desk<'_> {
     fn work(mut self, incoming: &mpsc::Receiver<Order>, pool: &Pool) {
         loop {
-            if self.open.is_empty() && self.line.len() == 0 {
+            // Machines come and go while nobody asks: a chain looks after them.
+            if self.open.is_empty() && self.line.len() == 0 && !self.motor.restless() {
                 let Ok(order) = incoming.recv() else { return };
                 self.take(order);
             }
-            while let Ok(order) = incoming.try_recv() {
-                self.take(order);
+            loop {
+                match incoming.try_recv() {
+                    Ok(order) => self.take(order),
+                    Err(mpsc::TryRecvError::Empty) => break,
+                    Err(mpsc::TryRecvError::Disconnected) if self.open.is_empty() => return,
+                    Err(mpsc::TryRecvError::Disconnected) => break,
+                }
             }
             if self.cut.load(SeqCst) {
-                self.end_all();
+                self.end_all(&End::Closing);
             }
             self.forget_those_who_left();
             self.admit();
             self.metrics.running.store(self.open.len() as u64, Relaxed);
             self.metrics.waiting.store(self.line.len() as u64, Relaxed);
-            for event in self.engine.step(pool) {
-                self.tell(event);
+            match self.motor.step(pool) {
+                Ok(events) => events.into_iter().for_each(|event| self.tell(event)),
+                Err(why) => {
+                    tracing::error!("{why}");
+                    return self.end_all(&End::Failed(why));
+                }
             }
             self.metrics.running.store(self.open.len() as u64, Relaxed);
         }
@@ -217,8 +232,8 @@ impl Desk<'_> {
     fn check(&self, asked: &[Asked]) -> Result<(), Refused> {
         for one in asked {
             match one {
-                Asked::Text { request, .. } => self.engine.check(request)?,
-                Asked::Vectors { texts } => drop(self.engine.check_texts(texts)?),
+                Asked::Text { request, .. } => self.motor.engine().check(request)?,
+                Asked::Vectors { texts } => drop(self.motor.engine().check_texts(texts)?),
             }
         }
         let Room { running_max, waiting_max } = self.room;
@@ -239,7 +254,7 @@ impl Desk<'_> {
 
     fn forget_those_who_left(&mut self) {
         let mut gone = self.line.retain(|waiting| !waiting.reader.is_closed());
-        let engine = &mut self.engine;
+        let engine = self.motor.engine_mut();
         self.open.retain(|id, open| {
             let left = open.reader.is_closed();
             if left {
@@ -257,9 +272,9 @@ impl Desk<'_> {
             let (prompt, words, submitted) = match asked {
                 Asked::Text { request, stop } => {
                     let words = Words::new(self.tokeniser, stop);
-                    (request.prompt.len(), Some(words), self.engine.submit(request))
+                    (request.prompt.len(), Some(words), self.motor.engine_mut().submit(request))
                 }
-                Asked::Vectors { texts } => (texts.iter().map(Vec::len).sum(), None, self.engine.submit_texts(texts)),
+                Asked::Vectors { texts } => (texts.iter().map(Vec::len).sum(), None, self.motor.engine_mut().submit_texts(texts)),
             };
             match submitted {
                 Ok(id) => {
@@ -277,6 +292,7 @@ impl Desk<'_> {
     fn tell(&mut self, event: Event) {
         let (Event::Started { sequence, .. }
         | Event::Token { sequence, .. }
+        | Event::Tried { sequence, .. }
         | Event::Embedded { sequence, .. }
         | Event::Finished { sequence, .. }) = event;
         // An answer that a stop string ended is not open any more, and may have an end of its own in the same step.
@@ -303,10 +319,11 @@ impl Desk<'_> {
                 let stopped = words.stopped();
                 open.say(piece);
                 if stopped {
-                    self.engine.cancel(sequence);
+                    self.motor.engine_mut().cancel(sequence);
                     self.end(sequence, End::Stop);
                 }
             }
+            Event::Tried { proposed, accepted, .. } => self.metrics.tried(proposed, accepted),
             Event::Embedded { text, vector, .. } => {
                 let _ = open.reader.send(Said::Vector { text, vector });
             }
@@ -340,14 +357,14 @@ impl Desk<'_> {
         let _ = open.reader.send(Said::Ended { choice: open.choice, why, written: open.written });
     }
 
-    fn end_all(&mut self) {
+    fn end_all(&mut self, why: &End) {
         while let Some(Waiting { choice, reader, .. }) = self.line.pop() {
             self.metrics.ended(Outcome::Failed, 1);
-            let _ = reader.send(Said::Ended { choice, why: End::Closing, written: 0 });
+            let _ = reader.send(Said::Ended { choice, why: why.clone(), written: 0 });
         }
         for sequence in self.open.keys().copied().collect::<Vec<_>>() {
-            self.engine.cancel(sequence);
-            self.end(sequence, End::Closing);
+            self.motor.engine_mut().cancel(sequence);
+            self.end(sequence, why.clone());
         }
     }
 }

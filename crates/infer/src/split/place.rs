@@ -1,0 +1,86 @@
+//! Who has which layers: an even spread, and what becomes of it when machines are lost.
+
+use super::head::Link;
+use littoral_wire::NodeId;
+use std::collections::BTreeSet;
+use std::ops::Range;
+
+/// The first `own` layers on the head, the others evenly on the machines in their order; all on the head, if there is none.
+pub fn spread(layers: usize, own: usize, machines: &[NodeId]) -> Vec<Link> {
+    let own = if machines.is_empty() { layers } else { own.min(layers) };
+    let mut chain = vec![Link { machine: None, ranges: range(0, own) }];
+    let (rest, mut at) = (layers - own, own);
+    for (index, machine) in machines.iter().enumerate() {
+        let end = own + rest * (index + 1) / machines.len();
+        if end > at {
+            chain.push(Link { machine: Some(*machine), ranges: range(at, end) });
+        }
+        at = end;
+    }
+    chain
+}
+
+fn range(start: usize, end: usize) -> Vec<Range<usize>> {
+    if start < end { std::iter::once(start..end).collect() } else { Vec::new() }
+}
+
+/// The same chain without machines that are not up. Layers that are lost go to a machine that is up and has none, or to
+/// the neighbour that has fewer layers: those that stay where they are need not be computed again.
+pub fn without_lost(chain: &[Link], up: &BTreeSet<NodeId>) -> Vec<Link> {
+    let mut spare: Vec<NodeId> =
+        up.iter().copied().filter(|id| !chain.iter().any(|link| link.machine == Some(*id))).collect();
+    let mut chain = chain.to_vec();
+    let lost = |link: &Link| link.machine.is_some_and(|id| !up.contains(&id));
+    while let Some(at) = chain.iter().position(lost) {
+        if !spare.is_empty() {
+            chain[at].machine = Some(spare.remove(0));
+            continue;
+        }
+        let gone = chain.remove(at);
+        let layers = |link: &Link| link.ranges.iter().map(Range::len).sum::<usize>();
+        // The head only where there is nobody else.
+        let before = Some(at - 1).filter(|before| *before > 0);
+        let behind = Some(at).filter(|behind| chain.get(*behind).is_some_and(|link| !lost(link)));
+        match (before, behind) {
+            (Some(before), Some(behind)) if layers(&chain[before]) <= layers(&chain[behind]) => {
+                chain[before].ranges.extend(gone.ranges);
+            }
+            (_, Some(behind)) => {
+                let own = std::mem::replace(&mut chain[behind].ranges, gone.ranges);
+                chain[behind].ranges.extend(own);
+            }
+            (before, None) => chain[before.unwrap_or(0)].ranges.extend(gone.ranges),
+        }
+    }
+    chain
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node(n: u8) -> NodeId {
+        NodeId([n; 32])
+    }
+
+    fn shown(chain: &[Link]) -> String {
+        let link = |link: &Link| format!("{}{:?}", link.machine.map_or(0, |id| id.0[0]), link.ranges);
+        chain.iter().map(link).collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn layers_are_spread_and_taken_over() {
+        let chain = spread(28, 0, &[node(1), node(2), node(3)]);
+        assert_eq!(shown(&chain), "0[] 1[0..9] 2[9..18] 3[18..28]");
+        assert_eq!(shown(&spread(28, 10, &[node(1)])), "0[0..10] 1[10..28]");
+        assert_eq!(shown(&spread(28, 10, &[])), "0[0..28]");
+        assert_eq!(shown(&spread(2, 0, &[node(1), node(2), node(3)])), "0[] 2[0..1] 3[1..2]");
+        let up = |ids: &[u8]| ids.iter().map(|id| node(*id)).collect::<BTreeSet<_>>();
+        assert_eq!(shown(&without_lost(&chain, &up(&[1, 3]))), "0[] 1[0..9, 9..18] 3[18..28]");
+        assert_eq!(shown(&without_lost(&chain, &up(&[2, 3]))), "0[] 2[0..9, 9..18] 3[18..28]");
+        assert_eq!(shown(&without_lost(&chain, &up(&[1, 2]))), "0[] 1[0..9] 2[9..18, 18..28]");
+        assert_eq!(shown(&without_lost(&chain, &up(&[1, 3, 4]))), "0[] 1[0..9] 4[9..18] 3[18..28]");
+        assert_eq!(shown(&without_lost(&chain, &up(&[3]))), "0[] 3[0..9, 9..18, 18..28]");
+        assert_eq!(shown(&without_lost(&chain, &up(&[]))), "0[0..9, 9..18, 18..28]");
+    }
+}
