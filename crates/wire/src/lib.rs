@@ -2,7 +2,7 @@
 //!
 //! Read in this order: [`codec`] (how bytes become values, totally), [`bounded`] (bounds that are part of a type),
 //! [`identity`] (a machine is its key), [`hello`] (which protocol), [`object`] (big things travel as hashed chunks), [`given`],
-//! [`message`] (the conversation), [`ticket`] (how a machine gets in).
+//! [`message`] (the conversation), [`speculation`] (the one of a drafter and its verifier), [`ticket`] (how a machine gets in).
 //!
 //! For other implementers, `vectors/README.md` has the layout of every message in tables, with test vectors beside it.
 //!
@@ -28,6 +28,7 @@ pub mod hello;
 pub mod identity;
 pub mod message;
 pub mod object;
+pub mod speculation;
 pub mod ticket;
 
 pub use bounded::{Blob, List, Text};
@@ -36,3 +37,4 @@ pub use given::Given;
 pub use identity::{NodeId, SecretKey};
 pub use message::{Collection, JobId, Message};
 pub use object::{Chain, Manifest, ObjectId};
+pub use speculation::Speculation;
