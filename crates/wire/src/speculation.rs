@@ -162,6 +162,22 @@ wire_struct! {
         pub seed: u64,
     }
 
+    /// What is to be answered, and how.
+    pub struct Request {
+        /// Of the tokeniser: both must mean the same by an id.
+        pub tokeniser: [u8; 32],
+        /// At least one token.
+        pub prompt: List<u32, PROMPT_TOKENS_MAX>,
+        pub sampling: Sampling,
+        /// At least 1.
+        pub max_tokens: u32,
+        /// Write on where the model would end.
+        pub ignore_end: bool,
+        /// Tell log-probabilities, and so many of the best, at most [`TOP_LOGPROBS_MAX`].
+        pub top_logprobs: Option<u8>,
+        pub drafts: Drafts,
+    }
+
     /// A token and its probability's natural logarithm.
     #[derive(Copy)]
     pub struct TopToken {
@@ -257,16 +273,7 @@ wire_messages! {
         0 Open {
             /// The drafter's number for it, new for each answer.
             session: u64,
-            /// Of the tokeniser: both must mean the same by an id.
-            tokeniser: [u8; 32],
-            prompt: List<u32, PROMPT_TOKENS_MAX>,
-            sampling: Sampling,
-            /// At least 1.
-            max_tokens: u32,
-            ignore_end: bool,
-            /// Tell log-probabilities, and so many of the best, at most [`TOP_LOGPROBS_MAX`].
-            top_logprobs: Option<u8>,
-            drafts: Drafts,
+            request: Request,
         }
         1 Opened { session: u64, }
         2 Refused { session: u64, reason: Reason, }
@@ -296,8 +303,10 @@ wire_messages! {
             finished: Option<Ending>,
             /// Passes of the model so far in which tokens of this answer were chosen.
             passes: u32,
-            /// How long the pass that chose `tokens` took; 0 if they are told again.
+            /// Of the pass that chose `tokens`: how long it took, and how many drafted tokens it looked at. Both 0 if they are
+            /// told again.
             pass_us: u32,
+            tried: u8,
         }
         /// Tell what comes after `commit` tokens with this digest.
         5 Resume { session: u64, commit: u32, digest: Digest, }
@@ -325,14 +334,7 @@ impl Speculation {
     /// What a field's comment promises and its type does not.
     fn broken_promise(&self) -> Option<&'static str> {
         match self {
-            Self::Open { prompt, .. } if prompt.is_empty() => Some("a prompt of at least one token expected"),
-            Self::Open { max_tokens: 0, .. } => Some("max_tokens of at least 1 expected"),
-            Self::Open { top_logprobs: Some(count), .. } if usize::from(*count) > TOP_LOGPROBS_MAX => {
-                Some("at most 20 log-probabilities expected")
-            }
-            Self::Open { sampling, .. } if !sampling.logit_bias.is_sorted_by(|a, b| a.id < b.id) => {
-                Some("biases of ascending ids expected")
-            }
+            Self::Open { request, .. } => request.broken_promise(),
             Self::Round { commit, start, .. } if start < commit => Some("a start at or after the commit expected"),
             Self::Round { start, tokens, .. } if start.checked_add(tokens.len() as u32).is_none() => {
                 Some("an end below 2^32 expected")
@@ -342,6 +344,22 @@ impl Speculation {
             }
             Self::Commit { start, tokens, .. } if start.checked_add(tokens.len() as u32).is_none() => {
                 Some("an end below 2^32 expected")
+            }
+            _ => None,
+        }
+    }
+}
+
+impl Request {
+    fn broken_promise(&self) -> Option<&'static str> {
+        match self {
+            Self { prompt, .. } if prompt.is_empty() => Some("a prompt of at least one token expected"),
+            Self { max_tokens: 0, .. } => Some("max_tokens of at least 1 expected"),
+            Self { top_logprobs: Some(count), .. } if usize::from(*count) > TOP_LOGPROBS_MAX => {
+                Some("at most 20 log-probabilities expected")
+            }
+            Self { sampling, .. } if !sampling.logit_bias.is_sorted_by(|a, b| a.id < b.id) => {
+                Some("biases of ascending ids expected")
             }
             _ => None,
         }

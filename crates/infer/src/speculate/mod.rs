@@ -14,3 +14,12 @@
 //! - [`drafter`] and [`verifier`]: the two ends of [`littoral_wire::Speculation`] as machines without a socket or a clock.
 //!
 //! Not here: the models, the pass that verifies, and who sends what over which link.
+
+pub mod accept;
+mod answer;
+pub mod controller;
+pub mod costs;
+pub mod drafter;
+pub mod rate;
+pub mod runs;
+pub mod verifier;
