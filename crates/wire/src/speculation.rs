@@ -279,6 +279,8 @@ wire_messages! {
         2 Refused { session: u64, reason: Reason, }
         3 Round {
             session: u64,
+            /// Grows with every round of the session, those that are sent again too.
+            number: u32,
             /// The verifier's, as the last commit told it. Rounds of earlier ones are dead.
             epoch: u32,
             /// So many tokens the drafter knows committed.
@@ -290,6 +292,7 @@ wire_messages! {
             tokens: List<u32, ROUND_TOKENS_MAX>,
             /// What each was drawn from, where that was agreed.
             distributions: Option<List<Declared, ROUND_TOKENS_MAX>>,
+            /// That of the greatest number counts, be the round dead or not.
             want: Want,
         }
         4 Commit {

@@ -108,6 +108,8 @@ pub struct Drafter {
     drafts: VecDeque<Drafted>,
     sent: usize,
     epoch: u32,
+    /// Rounds sent so far.
+    rounds: u32,
     /// What the verifier was last told to do in this epoch.
     asked: Option<Want>,
     opened: bool,
@@ -137,6 +139,7 @@ impl Drafter {
             drafts: VecDeque::new(),
             sent: 0,
             epoch: 0,
+            rounds: 0,
             asked: None,
             opened: false,
             over: None,
@@ -212,6 +215,11 @@ impl Drafter {
         let count = wanted.saturating_sub(self.drafts.len()).min(block.max(1));
         let start = self.end();
         (count > 0).then(|| Work { keep: self.stands.min(start), start, count, revision: self.revision })
+    }
+
+    /// Nothing will come of this work any more: what it goes by was taken back. Bring what there is, so that its time counts.
+    pub fn is_void(&self, work: Work) -> bool {
+        self.over.is_some() || work.revision != self.revision
     }
 
     /// Tokens that came of a piece of work, and how long that took.
@@ -460,8 +468,10 @@ impl Drafter {
             Drafts::Ids => None,
             Drafts::Declared => drafts.clone().map(|draft| draft.declared.clone()).collect(),
         };
+        self.rounds = self.rounds.saturating_add(1);
         output.send.push(Speculation::Round {
             session: self.session,
+            number: self.rounds,
             epoch: self.epoch,
             commit: self.answer.len() as u32,
             start: (self.answer.len() + self.sent) as u32,

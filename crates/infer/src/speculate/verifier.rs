@@ -14,7 +14,7 @@ use littoral_wire::speculation::{
     COMMIT_TOKENS_MAX, Committed, Declared, Digest, Drafts, Ending, ROUND_TOKENS_MAX, Request, Want,
 };
 
-/// Rounds that wait to be reached. What comes on top is dropped, as if it had been lost.
+/// Rounds that wait to be reached. What comes on top, the farthest, is dropped, as if it had been lost.
 const WAITING_MAX: usize = 64;
 /// How far ahead of the answer a round may begin, in tokens.
 const AHEAD_MAX: usize = 1_024;
@@ -54,6 +54,7 @@ impl Counted {
     }
 }
 
+#[derive(PartialEq)]
 struct Round {
     start: usize,
     digest: Digest,
@@ -80,8 +81,8 @@ pub struct Verifier {
     /// By start; all of this epoch, none of them used up.
     waiting: Vec<Round>,
     want: Want,
-    /// The end of the round that said so.
-    want_end: usize,
+    /// The number of the round that said so: rounds may overtake one another.
+    want_number: u32,
     finished: Option<Ending>,
     closed: bool,
     /// Drafted tokens of the pass that is being made.
@@ -102,7 +103,7 @@ impl Verifier {
             epoch: 0,
             waiting: Vec::new(),
             want: Want::Wait,
-            want_end: 0,
+            want_number: 0,
             finished: None,
             closed: false,
             tried: Vec::new(),
@@ -132,14 +133,17 @@ impl Verifier {
         let session = self.session;
         match message {
             Speculation::Open { .. } => vec![Speculation::Opened { session }],
-            Speculation::Round { epoch, commit, start, digest, tokens, distributions, want, .. } => {
+            Speculation::Round { number, epoch, commit, start, digest, tokens, distributions, want, .. } => {
+                if number >= self.want_number {
+                    (self.want, self.want_number) = (want, number);
+                }
                 let round = Round {
                     start: start as usize,
                     digest,
                     tokens: tokens.into_vec(),
                     declared: distributions.map(List::into_vec).filter(|_| self.declares),
                 };
-                match self.take(epoch, round, want) {
+                match self.take(epoch, round) {
                     true => Vec::new(),
                     false => self.told_since(commit as usize),
                 }
@@ -166,17 +170,13 @@ impl Verifier {
     }
 
     /// Is the round of use? If not, the drafter wants to know why.
-    fn take(&mut self, epoch: u32, mut round: Round, want: Want) -> bool {
+    fn take(&mut self, epoch: u32, mut round: Round) -> bool {
         let here = self.answer.len();
         let fits = epoch == self.epoch
             && round.start <= here + AHEAD_MAX
             && self.answer.agrees(round.start, round.digest, round.tokens.iter().copied());
         if !fits {
             return false;
-        }
-        // Rounds may overtake one another: the one that ends last was said last.
-        if round.end() >= self.want_end {
-            (self.want, self.want_end) = (want, round.end());
         }
         if self.finished.is_some() || (round.end() <= here && !round.tokens.is_empty()) {
             return false;
@@ -187,10 +187,11 @@ impl Verifier {
         if let Some(declared) = &mut round.declared {
             declared.truncate(good);
         }
-        let at = self.waiting.partition_point(|other| (other.start, other.end()) < (round.start, round.end()));
-        let again = self.waiting.get(at).is_some_and(|other| (other.start, other.end()) == (round.start, round.end()));
-        if !again && round.end() > here && self.waiting.len() < WAITING_MAX {
+        if round.end() > here && !self.waiting.contains(&round) {
+            let at = self.waiting.partition_point(|other| (other.start, other.end()) < (round.start, round.end()));
             self.waiting.insert(at, round);
+            // The nearest are the ones to keep.
+            self.waiting.truncate(WAITING_MAX);
         }
         true
     }
@@ -261,7 +262,6 @@ impl Verifier {
             // All that was drafted after the wrong token is dead too.
             self.epoch = self.epoch.saturating_add(1);
             self.waiting.clear();
-            self.want_end = 0;
         }
         self.waiting.retain(|round| round.end() > here);
         if self.finished.is_some() {
