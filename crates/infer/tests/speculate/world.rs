@@ -104,6 +104,7 @@ pub struct World {
     line: u64,
     down: bool,
     dice: u64,
+    tick_us: Option<u64>,
     /// When each token of the answer reached the reader.
     pub came_us: Vec<u64>,
     pub reader: Vec<u32>,
@@ -163,13 +164,14 @@ impl World {
             line: 0,
             down: false,
             dice: 0,
+            tick_us: None,
             came_us: Vec::new(),
             reader: Vec::new(),
         };
         world.act(output);
         while world.drafter.over().is_none() {
             world.go_on();
-            assert!(world.count < 200_000, "no end after {} tokens in {} us", world.reader.len(), world.now_us);
+            assert!(world.count < 2_000_000, "no end after {} tokens in {} us", world.reader.len(), world.now_us);
             let Some(Reverse(Queued(at_us, _, event))) = world.queue.pop() else { panic!("nothing will ever happen") };
             world.now_us = at_us;
             world.happen(event);
@@ -215,8 +217,16 @@ impl World {
             self.reader.push(token.id);
             self.came_us.push(self.now_us);
         }
+        // One chain: what the reader has, what the drafter has, what the verifier has.
+        assert_eq!(self.reader, self.drafter.answer());
+        if let Some(verifier) = &self.verifier {
+            assert!(verifier.answer().starts_with(&self.reader));
+        }
         if let Some(deadline_us) = self.drafter.deadline_us() {
-            self.at(deadline_us.max(self.now_us), Event::Tick);
+            if self.tick_us != Some(deadline_us) {
+                self.tick_us = Some(deadline_us);
+                self.at(deadline_us.max(self.now_us), Event::Tick);
+            }
         }
     }
 
@@ -224,7 +234,6 @@ impl World {
         match event {
             Event::ToVerifier(bytes, line) if line == self.line => {
                 let message = Speculation::from_bytes(&bytes).expect("our own bytes");
-                if std::env::var("DBG").is_ok() { println!("{} {message:?}", self.now_us); }
                 if let (None, Speculation::Open { session, request }) = (&self.verifier, &message) {
                     self.verifier = Some(Verifier::new(*session, request, VOCABULARY as usize, 64));
                 }
@@ -234,7 +243,6 @@ impl World {
             }
             Event::ToDrafter(bytes, line) if line == self.line => {
                 let message = Speculation::from_bytes(&bytes).expect("our own bytes");
-                if std::env::var("DBG").is_ok() { println!("{} {message:?}", self.now_us); }
                 let output = self.drafter.hear(self.now_us, message);
                 self.act(output);
             }
