@@ -99,3 +99,7 @@ pub fn draw_by(q: &Declared, uniform: f64) -> u32 {
     }
     q.last().map_or(0, |share| share.id)
 }
+
+#[cfg(test)]
+#[path = "accept_tests.rs"]
+mod tests;

@@ -14,7 +14,7 @@ const LENGTHS: [usize; 12] = [1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24];
 /// A way must promise so much more than the present one.
 const BETTER: f64 = 1.02;
 /// Leaving the stream costs a round trip, which must come back within so many tokens.
-const HORIZON: f64 = 64.0;
+const HORIZON: f64 = 192.0;
 /// Drafted tokens under way, at most.
 const AHEAD_MAX: usize = 256;
 

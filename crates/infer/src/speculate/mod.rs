@@ -20,6 +20,8 @@ mod answer;
 pub mod controller;
 pub mod costs;
 pub mod drafter;
+pub mod lookup;
 pub mod rate;
 pub mod runs;
+pub mod turns;
 pub mod verifier;
