@@ -81,16 +81,25 @@ impl Survival {
         self.tokens(drafted) / round_s
     }
 
-    /// As [`rate_continuous`], for a verifier as ours: it commits the token after a block too, so that a refuted token shows one
-    /// position earlier; and if it is slower than drafting, its passes take all blocks that have come. And for a draft model as
-    /// ours: the news of a refuted token finds it in the middle of a token, which it drafts to its end.
+    /// As [`rate_continuous`], for two ends as ours. The verifier commits the token after a block too, so that a refuted token
+    /// shows one position earlier, and a pass takes all blocks that have come. The news of a refuted token finds the draft model
+    /// in the middle of a token, which it drafts to its end.
     pub fn rate_ahead(&self, block: usize, costs: &Costs) -> f64 {
-        let first_s = (block as f64 + 0.5) * costs.draft_s + costs.verify.at(block);
-        let during = costs.verify.at(block) / costs.draft_s.max(1e-9);
-        let later = (block * ((during / block as f64) as usize).max(1)).min(ROUND_TOKENS_MAX);
-        let later_s = costs.verify.at(later).max(later as f64 * costs.draft_s);
-        let passes: f64 = (0..).map(|n| block + n * later + 1).take_while(|&first| first <= Self::DEPTH).map(|first| self.of_first(first)).sum();
-        self.tokens(Self::DEPTH) / (costs.round_trip_s + first_s + passes * later_s)
+        let block_s = block as f64 * costs.draft_s.max(1e-9);
+        // Of an epoch whose drafts all hold: tokens committed by a pass, and when it ends.
+        let (mut reach, mut end_s) = (0, 0.0);
+        let mut epoch_s = costs.round_trip_s + costs.draft_s / 2.0;
+        while reach < Self::DEPTH {
+            // The blocks that are there, or the first that brings something new.
+            let blocks = ((end_s / block_s) as usize).max(reach / block + 1);
+            let begin_s = blocks as f64 * block_s;
+            let tried = (blocks * block - reach).min(ROUND_TOKENS_MAX);
+            let next_s = begin_s.max(end_s) + costs.verify.at(tried);
+            // The epoch gets to this pass if everything so far held.
+            epoch_s += self.of_first(reach) * (next_s - end_s);
+            (reach, end_s) = (reach + tried + 1, next_s);
+        }
+        self.tokens(Self::DEPTH) / epoch_s
     }
 }
 
