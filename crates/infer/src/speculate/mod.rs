@@ -17,6 +17,7 @@
 
 pub mod accept;
 mod answer;
+pub mod both;
 pub mod controller;
 pub mod costs;
 pub mod drafter;
