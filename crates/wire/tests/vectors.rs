@@ -53,7 +53,11 @@ fn one_speculation_per_variant_and_digests_of_its_tokens() {
     let read: Vec<_> = messages.iter().map(|bytes| Speculation::from_bytes(bytes).unwrap()).collect();
     assert_eq!(read, vectors);
     let names: Vec<_> = read.iter().map(Speculation::name).collect();
-    assert_eq!(names, Speculation::VARIANTS.iter().map(|v| v.1).collect::<Vec<_>>(), "add a vector for the new variant");
+    assert_eq!(
+        names,
+        Speculation::VARIANTS.iter().map(|v| v.1).collect::<Vec<_>>(),
+        "add a vector for the new variant"
+    );
     // The second is 16 bytes of BLAKE3 over the first and the token 11.
     let hash = blake3::hash(&[&digests[0][..], &11u32.to_le_bytes()].concat());
     assert_eq!(digests[1], hash.as_bytes()[..16]);

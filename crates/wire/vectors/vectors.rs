@@ -142,7 +142,9 @@ fn ticket() -> File {
 fn speculation() -> File {
     let of = |message: Speculation| says(&format!("{message:?}"), message.to_bytes());
     let answer = [11, 12, 300_000];
-    let digests = (0..=3).map(|len| says(&format!("the digest of the first {len} of the tokens {answer:?}"), Digest::of(&answer[..len]).to_bytes()));
+    let digests = (0..=3).map(|len| {
+        says(&format!("the digest of the first {len} of the tokens {answer:?}"), Digest::of(&answer[..len]).to_bytes())
+    });
     File {
         name: "speculation",
         about: "One message of a drafter and its verifier per variant, in the order of tags; then digests of tokens.",

@@ -18,7 +18,9 @@ use littoral_wire::speculation::{DECLARED_MAX, Declared, Share};
 pub enum Verdict {
     Accepted,
     /// This token stands in its place, and what was drafted after it is void.
-    Rejected { instead: u32 },
+    Rejected {
+        instead: u32,
+    },
 }
 
 /// The verdict over the token at `position`. `p` is what the model would draw it from, as `Sampler::distribution` tells it:

@@ -124,7 +124,10 @@ fn text(target: &Chain, draft: &Chain, seed: u64) -> [u32; 3] {
             let p = sparse(&target.row(text[position - 1]));
             let Some(&drafted) = drafts.get(position) else {
                 // All held: one more, by the sampler's own noise.
-                text.push(draw_by(&declared(&target.row(text[position - 1])), Noise::new(seed, position as u64).uniform(0)));
+                text.push(draw_by(
+                    &declared(&target.row(text[position - 1])),
+                    Noise::new(seed, position as u64).uniform(0),
+                ));
                 break;
             };
             let q = declared(&draft.row(drafts[position - 1]));

@@ -11,9 +11,10 @@ use super::runs::Runs;
 
 /// Tokens that a round, or a block, may have.
 const LENGTHS: [usize; 12] = [1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24];
-/// A way must promise so much more than the present one.
-const BETTER: f64 = 1.02;
-/// Leaving the stream costs a round trip, which must come back within so many tokens.
+/// Another length must promise so much more than the present one, and streaming so much more than drafting, or the reverse.
+const BETTER: f64 = 1.01;
+const MUCH_BETTER: f64 = 1.03;
+/// Going from streaming to drafting, or back, costs a round trip, which must come back within so many tokens.
 const HORIZON: f64 = 192.0;
 /// Drafted tokens under way, at most.
 const AHEAD_MAX: usize = 256;
@@ -97,9 +98,9 @@ impl Controller {
     pub fn decide(&mut self) {
         let now = self.predicted(self.mode);
         let (best, promised) = self.best();
-        let leaves_stream = self.mode == Mode::Stream && best != Mode::Stream;
-        let toll_s = if leaves_stream { self.round_trip.get() } else { 0.0 };
-        if promised > now * BETTER && HORIZON / now - HORIZON / promised > toll_s {
+        let crosses = (self.mode == Mode::Stream) != (best == Mode::Stream);
+        let (better, toll_s) = if crosses { (MUCH_BETTER, self.round_trip.get()) } else { (BETTER, 0.0) };
+        if promised > now * better && HORIZON / now - HORIZON / promised > toll_s {
             self.mode = best;
         }
     }

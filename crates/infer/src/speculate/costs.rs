@@ -107,7 +107,19 @@ pub(super) struct Least {
 
 impl Least {
     pub fn new(guess: f64) -> Self {
-        Self { last: [guess, f64::INFINITY, f64::INFINITY, f64::INFINITY, f64::INFINITY, f64::INFINITY, f64::INFINITY, f64::INFINITY], at: 0 }
+        Self {
+            last: [
+                guess,
+                f64::INFINITY,
+                f64::INFINITY,
+                f64::INFINITY,
+                f64::INFINITY,
+                f64::INFINITY,
+                f64::INFINITY,
+                f64::INFINITY,
+            ],
+            at: 0,
+        }
     }
 
     pub fn hear(&mut self, value: f64) {

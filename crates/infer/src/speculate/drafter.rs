@@ -209,7 +209,9 @@ impl Drafter {
         };
         let wanted = wanted.min(self.draftable());
         let block = match self.mode() {
-            Mode::Ahead { block, .. } => block.clamp(1, ROUND_TOKENS_MAX) - (self.drafts.len() - self.sent).min(block - 1),
+            Mode::Ahead { block, .. } => {
+                block.clamp(1, ROUND_TOKENS_MAX) - (self.drafts.len() - self.sent).min(block - 1)
+            }
             _ => wanted,
         };
         let count = wanted.saturating_sub(self.drafts.len()).min(block.max(1));
@@ -303,7 +305,9 @@ impl Drafter {
             controller.hear_pass(usize::from(tried), u64::from(pass_us));
         }
         // A verdict over a round is an answer to it; a token of a stream answers nothing.
-        if tried > 0 && let Some(sent_us) = self.sent_us.take() {
+        if tried > 0
+            && let Some(sent_us) = self.sent_us.take()
+        {
             controller.hear_round_trip(now_us.saturating_sub(sent_us).saturating_sub(u64::from(pass_us)));
         }
     }

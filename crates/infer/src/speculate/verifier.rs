@@ -151,7 +151,9 @@ impl Verifier {
             Speculation::Resume { commit, digest, .. } => {
                 if self.answer.digest_at(commit as usize) != Some(digest) {
                     let here = self.answer.len();
-                    let reason = Text::new(format!("resume: a beginning of the {here} committed tokens expected, got {commit} others"));
+                    let reason = Text::new(format!(
+                        "resume: a beginning of the {here} committed tokens expected, got {commit} others"
+                    ));
                     return vec![Speculation::Gone { session, reason }];
                 }
                 self.told_since(commit as usize)
@@ -297,3 +299,7 @@ impl Verifier {
         told
     }
 }
+
+#[cfg(test)]
+#[path = "verifier_tests.rs"]
+mod tests;

@@ -46,7 +46,8 @@ impl Case {
     fn ways(&self) -> Vec<Mode> {
         let rounds = [1, 2, 3, 4, 6, 8, 12, 16].map(|tokens| Mode::Rounds { tokens });
         let flight = (self.round_trip_ms + self.pass_ms).div_ceil(self.draft_ms) as usize;
-        let ahead = [1, 2, 4, 8, 16].map(|block| Mode::Ahead { block, ahead: flight.next_multiple_of(block) + 2 * block });
+        let ahead =
+            [1, 2, 4, 8, 16].map(|block| Mode::Ahead { block, ahead: flight.next_multiple_of(block) + 2 * block });
         [Mode::Stream].into_iter().chain(rounds).chain(ahead).collect()
     }
 
@@ -153,7 +154,8 @@ fn promises_are_kept() {
             for (draft_ms, pass_ms, pass_token_us) in [(8, 30, 1_000), (3, 60, 500), (20, 40, 4_000)] {
                 let case = Case { acceptance: even, alpha, round_trip_ms, draft_ms, pass_ms, pass_token_us };
                 let verify = Affine { fixed_s: pass_ms as f64 * 1e-3, per_token_s: pass_token_us as f64 * 1e-6 };
-                let costs = Costs { draft_s: draft_ms as f64 * 1e-3, verify, round_trip_s: round_trip_ms as f64 * 1e-3 };
+                let costs =
+                    Costs { draft_s: draft_ms as f64 * 1e-3, verify, round_trip_s: round_trip_ms as f64 * 1e-3 };
                 let survival = Survival::constant(alpha);
                 for mode in case.ways() {
                     let promised = match mode {
@@ -163,7 +165,9 @@ fn promises_are_kept() {
                     };
                     let came = case.came_us(8, || Policy::Fixed(mode));
                     let kept = (TOKENS as f64 / came[TOKENS] * 1e6) / promised;
-                    println!("{alpha} {round_trip_ms} {draft_ms} {pass_ms}+{pass_token_us} {mode:?}: promised {promised:.1}, kept {kept:.3}");
+                    println!(
+                        "{alpha} {round_trip_ms} {draft_ms} {pass_ms}+{pass_token_us} {mode:?}: promised {promised:.1}, kept {kept:.3}"
+                    );
                     // 8192 tokens: the standard error is 2 % where runs are longest, and phases are simplified.
                     assert!((0.92..1.08).contains(&kept), "{mode:?}");
                 }

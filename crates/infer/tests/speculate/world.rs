@@ -31,7 +31,8 @@ impl Models {
     }
 
     fn draft(&self, text: &[u32]) -> u32 {
-        let same = Noise::new(self.seed ^ 0x5eed, text.len() as u64).uniform(0) < (self.acceptance)(text.len(), self.alpha);
+        let same =
+            Noise::new(self.seed ^ 0x5eed, text.len() as u64).uniform(0) < (self.acceptance)(text.len(), self.alpha);
         (self.target(text) + u32::from(!same)) % VOCABULARY
     }
 
@@ -296,7 +297,9 @@ impl World {
                 self.at(begun_us + done as u64 * self.models.draft_us, Event::Drafted(self.works));
             }
         }
-        if self.work.is_none() && let Some(work) = self.drafter.work() {
+        if self.work.is_none()
+            && let Some(work) = self.drafter.work()
+        {
             self.fed.truncate(work.keep);
             let text = self.drafter.answer_from(0);
             assert_eq!(text.len(), work.start);
@@ -306,7 +309,9 @@ impl World {
             self.work = Some((work, self.works, self.now_us));
             self.at(self.now_us + work.count as u64 * self.models.draft_us, Event::Drafted(self.works));
         }
-        if !self.passing && let Some(verifier) = &mut self.verifier {
+        if !self.passing
+            && let Some(verifier) = &mut self.verifier
+        {
             let tokens = match verifier.next() {
                 Pass::Hold => return,
                 Pass::Plain => Vec::new(),

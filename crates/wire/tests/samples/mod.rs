@@ -233,9 +233,8 @@ pub mod speculation {
     }
 
     fn request() -> BoxedStrategy<Request> {
-        let biases = proptest::collection::btree_map(any::<u32>(), real(), 0..4).prop_map(|biases| {
-            List::new(biases.into_iter().map(|(id, bias)| Bias { id, bias }).collect()).unwrap()
-        });
+        let biases = proptest::collection::btree_map(any::<u32>(), real(), 0..4)
+            .prop_map(|biases| List::new(biases.into_iter().map(|(id, bias)| Bias { id, bias }).collect()).unwrap());
         let numbers = (vec(real(), 7), any::<u32>(), any::<u32>(), biases, any::<u64>());
         let sampling = numbers.prop_map(|(reals, top_k, repetition_window, logit_bias, seed)| Sampling {
             temperature: reals[0],
@@ -304,17 +303,31 @@ pub mod speculation {
         let number = || any::<u32>().prop_map(|number| number / 2);
         let rounds = (id(), any::<u32>(), any::<u32>(), number(), 0..1_000u32, digest(), drafts(), any::<bool>());
         let ending = prop_oneof![Just(Ending::End), Just(Ending::Length), Just(Ending::Context)];
-        let commits = (id(), any::<u32>(), number(), committed(), proptest::option::of(ending), any::<[u32; 2]>(), any::<u8>());
+        let commits =
+            (id(), any::<u32>(), number(), committed(), proptest::option::of(ending), any::<[u32; 2]>(), any::<u8>());
         vec![
             ("Open", (id(), request()).prop_map(|(session, request)| Speculation::Open { session, request }).boxed()),
             ("Opened", id().prop_map(|session| Speculation::Opened { session }).boxed()),
-            ("Refused", (id(), super::text()).prop_map(|(session, reason)| Speculation::Refused { session, reason }).boxed()),
+            (
+                "Refused",
+                (id(), super::text()).prop_map(|(session, reason)| Speculation::Refused { session, reason }).boxed(),
+            ),
             (
                 "Round",
                 rounds
                     .prop_map(|(session, number, epoch, commit, more, digest, (tokens, distributions), stream)| {
                         let (start, want) = (commit + more, if stream { Want::Stream } else { Want::Wait });
-                        Speculation::Round { session, number, epoch, commit, start, digest, tokens, distributions, want }
+                        Speculation::Round {
+                            session,
+                            number,
+                            epoch,
+                            commit,
+                            start,
+                            digest,
+                            tokens,
+                            distributions,
+                            want,
+                        }
                     })
                     .boxed(),
             ),
