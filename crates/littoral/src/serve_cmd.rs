@@ -6,6 +6,7 @@ use crate::output::{self, Failure};
 use crate::serve::end_of_input;
 use littoral_infer::engine::{Engine, Limits};
 use littoral_infer::model::Model;
+use littoral_infer::speculate::pair::Pair;
 use littoral_model::lm::CacheType;
 use littoral_node::serve::{self, Keys, KeysError, Motor, Room, ServeError, Server, Settings};
 use littoral_node::split::chain::{self, Chain, ChainError, HeadLayers};
@@ -18,6 +19,9 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+
+/// As a draft: no model, but what the text says itself.
+const LOOKUP: &str = "lookup";
 
 #[derive(clap::Args, Debug)]
 pub struct Args {
@@ -63,6 +67,10 @@ pub struct Args {
     /// Threads; by default one for each processor.
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
+    /// What drafts, so that one pass over the model writes several tokens: a small model of the same vocabulary (a file or a
+    /// name) and the text itself, or `lookup`: the text alone. What is written stays the same.
+    #[arg(long, value_name = "MODEL", conflicts_with = "stages")]
+    draft: Option<PathBuf>,
     #[command(flatten)]
     chain: ChainArgs,
     /// Stop when standard input ends, for parents that must leave no process behind.
@@ -134,7 +142,7 @@ pub fn run(args: Args, json: bool) -> Result<(), Failure> {
     settings.name = name.clone();
     crate::input::runtime()?.block_on(async {
         let motor = match args.chain.stages.is_empty() {
-            true => engine(Arc::new(llm::load(&named.path, &pool)?), &settings)?,
+            true => engine(Arc::new(llm::load(&named.path, &pool)?), args.draft.as_deref(), &pool, &settings)?,
             false => chain(&args.chain, &named.path, &pool, &settings)?,
         };
         let server = Server::start_with(motor, pool, settings).await?;
@@ -157,9 +165,22 @@ pub fn run(args: Args, json: bool) -> Result<(), Failure> {
     })
 }
 
-fn engine(model: Arc<Model>, settings: &Settings) -> Result<Motor, Failure> {
+fn engine(model: Arc<Model>, draft: Option<&Path>, pool: &Pool, settings: &Settings) -> Result<Motor, Failure> {
     let limits = Limits { running_max: settings.room.running_max, ..Limits::default() };
-    Ok(Motor::Engine(Box::new(Engine::new(model, settings.cache_type, limits)?)))
+    let engine = Engine::new(model, settings.cache_type, limits)?;
+    let Some(draft) = draft else { return Ok(Motor::Engine(Box::new(engine))) };
+    let small = match draft.as_os_str() == LOOKUP {
+        true => None,
+        false => {
+            let model = Arc::new(llm::load(&crate::named::here_or_fetched(Some(draft))?.path, pool)?);
+            Some(Engine::new(model, settings.cache_type, limits)?)
+        }
+    };
+    let pair = Pair::new(engine, small).map_err(|why| {
+        Failure::new("nothing is served", format!("--draft {}", draft.display()), "a model of the same vocabulary", why)
+            .hint("models of one family often have one vocabulary; `--draft lookup` needs no model")
+    })?;
+    Ok(Motor::pair(pair))
 }
 
 /// Must run inside a runtime.

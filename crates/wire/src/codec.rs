@@ -228,4 +228,76 @@ macro_rules! wire_names {
     )*};
 }
 
-pub(crate) use {wire_names, wire_struct};
+/// Declares an enum of messages, one tag byte per variant and then its fields in order; of at most `bytes_max` bytes.
+/// The enum has `broken_promise`, which says what is wrong with fields that their types allow.
+macro_rules! wire_messages {
+    ($(#[$meta:meta])* pub enum $enum:ident, bytes_max: $bytes_max:expr, {
+        $($(#[$vmeta:meta])* $tag:literal $name:ident { $($(#[$fmeta:meta])* $field:ident: $t:ty,)* })*
+    }) => {
+        $(#[$meta])*
+        #[derive(Clone, PartialEq, Eq)]
+        pub enum $enum {
+            $($(#[$vmeta])* $name { $($(#[$fmeta])* $field: $t,)* },)*
+        }
+
+        impl $enum {
+            /// Every variant, in the order of tags: tag, name, and the most bytes that its fields can take.
+            pub const VARIANTS: &'static [(u8, &'static str, usize)] =
+                &[$(($tag, stringify!($name), 1usize $(.saturating_add(<$t as $crate::codec::Wire>::BYTES_MAX))*),)*];
+
+            /// The message's name, for logs and counters.
+            pub fn name(&self) -> &'static str {
+                match self { $(Self::$name { .. } => stringify!($name),)* }
+            }
+        }
+
+        impl ::std::fmt::Debug for $enum {
+            fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+                match self {
+                    $(Self::$name { $($field,)* } => f
+                        .debug_struct(stringify!($name))
+                        $(.field(stringify!($field), $crate::codec::shown(stringify!($field), $field)))*
+                        .finish(),)*
+                }
+            }
+        }
+
+        impl $crate::codec::Wire for $enum {
+            const BYTES_MIN: usize = 1;
+            const BYTES_MAX: usize = $bytes_max;
+            fn put(&self, out: &mut Vec<u8>) {
+                match self {
+                    $(Self::$name { $($field,)* } => {
+                        out.push($tag);
+                        $($field.put(out);)*
+                    })*
+                }
+            }
+            fn take(reader: &mut $crate::codec::Reader<'_>) -> Result<Self, $crate::codec::DecodeError> {
+                let offset = reader.offset();
+                let message = match u8::take(reader)? {
+                    $($tag => Self::$name { $($field: $crate::codec::Wire::take(reader)?,)* },)*
+                    got => return Err($crate::codec::DecodeError::UnknownTag { what: "message", offset, got }),
+                };
+                match message.broken_promise() {
+                    Some(why) => Err($crate::codec::DecodeError::Invalid { what: message.name(), offset, why }),
+                    None => Ok(message),
+                }
+            }
+
+            /// More than [`BYTES_MAX`](Self::BYTES_MAX) are refused unread.
+            fn from_bytes(bytes: &[u8]) -> Result<Self, $crate::codec::DecodeError> {
+                if bytes.len() > $bytes_max {
+                    let (maximum, got) = ($bytes_max, bytes.len());
+                    return Err($crate::codec::DecodeError::TooLong { what: "message", offset: 0, maximum, got });
+                }
+                let mut reader = $crate::codec::Reader::new(bytes);
+                let message = Self::take(&mut reader)?;
+                reader.finish()?;
+                Ok(message)
+            }
+        }
+    };
+}
+
+pub(crate) use {wire_messages, wire_names, wire_struct};

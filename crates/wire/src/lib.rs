@@ -2,8 +2,8 @@
 //!
 //! Read in this order: [`codec`] (how bytes become values, totally), [`bounded`] (bounds that are part of a type),
 //! [`identity`] (a machine is its key), [`hello`] (which protocol), [`object`] (big things travel as hashed chunks), [`given`],
-//! [`message`] (the conversation), [`ticket`] (how a machine gets in); beside them [`pipeline`] (one model's layers on several
-//! machines).
+//! [`message`] (the conversation), [`speculation`] (the one of a drafter and its verifier), [`pipeline`] (the one of machines
+//! that share a model's layers), [`ticket`] (how a machine gets in).
 //!
 //! For other implementers, `vectors/README.md` has the layout of every message in tables, with test vectors beside it.
 //!
@@ -30,6 +30,7 @@ pub mod identity;
 pub mod message;
 pub mod object;
 pub mod pipeline;
+pub mod speculation;
 pub mod ticket;
 
 pub use bounded::{Blob, List, Text};
@@ -39,3 +40,4 @@ pub use identity::{NodeId, SecretKey};
 pub use message::{Collection, JobId, Message};
 pub use object::{Chain, Manifest, ObjectId};
 pub use pipeline::Pipeline;
+pub use speculation::Speculation;

@@ -3,7 +3,7 @@
 mod samples;
 
 use littoral_wire::message::{Announcement, Verdict};
-use littoral_wire::{DecodeError, Manifest, Message, Wire};
+use littoral_wire::{DecodeError, Manifest, Message, Speculation, Wire};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -23,9 +23,17 @@ fn every_variant_is_generated() {
     assert_eq!(generated, declared, "add the new variant to tests/samples");
 }
 
+#[test]
+fn every_variant_of_speculation_is_generated() {
+    let generated: Vec<_> = samples::speculation::variants().iter().map(|(name, _)| *name).collect();
+    let declared: Vec<_> = Speculation::VARIANTS.iter().map(|(_, name, _)| *name).collect();
+    assert_eq!(generated, declared, "add the new variant to tests/samples");
+}
+
 /// What hostile bytes look like: a real tag, then bytes among which small counts are common.
 fn nearly_a_message() -> impl Strategy<Value = Vec<u8>> {
-    let tags: Vec<u8> = Message::VARIANTS.iter().map(|(tag, _, _)| *tag).collect();
+    // The tags of `Speculation`, 0 to 7, among them.
+    let tags: Vec<u8> = Message::VARIANTS.iter().map(|(tag, _, _)| *tag).chain([7]).collect();
     let byte = prop_oneof![4 => Just(0u8), 2 => 0..5u8, 1 => any::<u8>()];
     (proptest::sample::select(tags), vec(byte, 0..400)).prop_map(|(tag, rest)| [vec![tag], rest].concat())
 }
@@ -101,6 +109,8 @@ proptest! {
     fn random_bytes_do_no_harm(bytes in vec(any::<u8>(), 0..400), nearly in nearly_a_message()) {
         total_and_canonical::<Message>(&bytes);
         total_and_canonical::<Message>(&nearly);
+        total_and_canonical::<Speculation>(&bytes);
+        total_and_canonical::<Speculation>(&nearly);
         for bytes in [&bytes[..], &nearly[1..]] {
             total_and_canonical::<Manifest>(bytes);
             total_and_canonical::<Announcement>(bytes);
@@ -120,5 +130,29 @@ proptest! {
         prop_assert_eq!(Manifest::from_bytes(&m.to_bytes()), Ok(m));
         prop_assert_eq!(Announcement::from_bytes(&a.to_bytes()), Ok(a));
         prop_assert_eq!(Verdict::from_bytes(&v.to_bytes()), Ok(v));
+    }
+
+    #[test]
+    fn a_speculation_survives_the_journey(
+        message in samples::speculation::speculation(), cut in any::<Index>(), more in vec(any::<u8>(), 1..9),
+    ) {
+        let bytes = message.to_bytes();
+        prop_assert_eq!(Speculation::from_bytes(&bytes), Ok(message.clone()));
+        let (tag, _, bytes_max) = Speculation::VARIANTS.iter().find(|v| v.1 == message.name()).unwrap();
+        prop_assert_eq!(bytes[0], *tag);
+        prop_assert!(bytes.len() <= *bytes_max);
+        let short = Speculation::from_bytes(&bytes[..cut.index(bytes.len())]);
+        prop_assert!(matches!(short, Err(DecodeError::Truncated { .. })), "{:?}", short);
+        let expected = DecodeError::LeftOver { offset: bytes.len(), got: more.len() };
+        prop_assert_eq!(Speculation::from_bytes(&[bytes, more].concat()), Err(expected));
+    }
+
+    #[test]
+    fn a_damaged_speculation_does_no_harm(
+        message in samples::speculation::speculation(), damages in vec(damage(), 1..5),
+    ) {
+        let mut bytes = message.to_bytes();
+        damages.into_iter().for_each(|damage| apply(&mut bytes, damage));
+        total_and_canonical::<Speculation>(&bytes);
     }
 }

@@ -5,8 +5,9 @@ mod vectors;
 
 use littoral_wire::hello::Hello;
 use littoral_wire::message::*;
+use littoral_wire::speculation::{Committed, Declared, Digest, Request, Sampling};
 use littoral_wire::ticket::Ticket;
-use littoral_wire::{Manifest, Message, NodeId, Wire};
+use littoral_wire::{Manifest, Message, NodeId, Speculation, Wire};
 use std::path::Path;
 
 /// Description and value of each vector in a published file.
@@ -42,6 +43,24 @@ fn one_message_per_variant() {
     assert_eq!(read, vectors::messages());
     let names: Vec<_> = read.iter().map(Message::name).collect();
     assert_eq!(names, Message::VARIANTS.iter().map(|v| v.1).collect::<Vec<_>>(), "add a vector for the new variant");
+}
+
+#[test]
+fn one_speculation_per_variant_and_digests_of_its_tokens() {
+    let vectors = vectors::speculations();
+    let published = bytes_of("speculation");
+    let (messages, digests) = published.split_at(vectors.len());
+    let read: Vec<_> = messages.iter().map(|bytes| Speculation::from_bytes(bytes).unwrap()).collect();
+    assert_eq!(read, vectors);
+    let names: Vec<_> = read.iter().map(Speculation::name).collect();
+    assert_eq!(
+        names,
+        Speculation::VARIANTS.iter().map(|v| v.1).collect::<Vec<_>>(),
+        "add a vector for the new variant"
+    );
+    // The second is 16 bytes of BLAKE3 over the first and the token 11.
+    let hash = blake3::hash(&[&digests[0][..], &11u32.to_le_bytes()].concat());
+    assert_eq!(digests[1], hash.as_bytes()[..16]);
 }
 
 #[test]
@@ -88,13 +107,14 @@ fn what_must_be_refused_is_refused() {
         let error = match says.split(':').next() {
             Some("message") => Message::from_bytes(&bytes).unwrap_err(),
             Some("manifest") => Manifest::from_bytes(&bytes).unwrap_err(),
+            Some("speculation") => Speculation::from_bytes(&bytes).unwrap_err(),
             other => panic!("{other:?} is no decoder"),
         };
         assert!(says.ends_with(&error.to_string()), "{says}: {error}");
     }
 }
 
-/// The table of messages in README.md: a row per variant, in order, with the most bytes that it can have.
+/// The tables of messages in README.md: a row per variant, in order, with the most bytes that it can have.
 #[test]
 fn the_readme_lists_every_message() {
     let readme = include_str!("../vectors/README.md");
@@ -103,8 +123,8 @@ fn the_readme_lists_every_message() {
         let [tag, name, _, bytes_max] = cells[..] else { return None };
         Some((tag.parse::<u8>().ok()?, name.trim_matches('`').to_owned(), bytes_max.parse::<usize>().ok()?))
     });
-    let declared =
-        Message::VARIANTS.iter().map(|&(tag, name, bytes)| (tag, name.to_owned(), bytes.min(Message::BYTES_MAX)));
+    let declared = Message::VARIANTS.iter().chain(Speculation::VARIANTS);
+    let declared = declared.map(|&(tag, name, bytes)| (tag, name.to_owned(), bytes.min(Message::BYTES_MAX)));
     assert_eq!(rows.collect::<Vec<_>>(), declared.collect::<Vec<_>>());
 }
 
@@ -130,4 +150,9 @@ fn the_readme_knows_the_sizes() {
     row::<Note>("Note");
     row::<OpenState>("OpenState");
     row::<Inline>("Inline");
+    row::<Sampling>("Sampling");
+    row::<Request>("Request");
+    row::<Declared>("Declared");
+    row::<Committed>("Committed");
+    row::<Digest>("Digest");
 }

@@ -5,6 +5,7 @@ use littoral_wire::bounded::{Blob, List, Text};
 use littoral_wire::given::{Given, GivenModel};
 use littoral_wire::hello::Hello;
 use littoral_wire::message::*;
+use littoral_wire::speculation::*;
 use littoral_wire::ticket::Ticket;
 use littoral_wire::{Chain, DecodeError, Manifest, NodeId, ObjectId, SecretKey, Wire};
 
@@ -37,7 +38,7 @@ impl File {
 }
 
 pub fn files() -> Vec<File> {
-    vec![hello(), message(), manifest(), announcement(), ticket(), refused()]
+    vec![hello(), message(), manifest(), announcement(), ticket(), speculation(), refused()]
 }
 
 /// The key that signs all vectors: RFC 8032, section 7.1, test 1.
@@ -138,6 +139,81 @@ fn ticket() -> File {
     File { name: "ticket", about: "Tickets.", vectors: vectors.collect() }
 }
 
+fn speculation() -> File {
+    let of = |message: Speculation| says(&format!("{message:?}"), message.to_bytes());
+    let answer = [11, 12, 300_000];
+    let digests = (0..=3).map(|len| {
+        says(&format!("the digest of the first {len} of the tokens {answer:?}"), Digest::of(&answer[..len]).to_bytes())
+    });
+    File {
+        name: "speculation",
+        about: "One message of a drafter and its verifier per variant, in the order of tags; then digests of tokens.",
+        vectors: speculations().into_iter().map(of).chain(digests).collect(),
+    }
+}
+
+/// One message per variant.
+pub fn speculations() -> Vec<Speculation> {
+    let (session, real) = (7, Real::new);
+    let sampling = Sampling {
+        temperature: real(0.5),
+        top_k: 40,
+        top_p: real(0.75),
+        min_p: real(0.0),
+        typical_p: real(1.0),
+        repetition_penalty: real(1.0),
+        repetition_window: 64,
+        frequency_penalty: real(-0.25),
+        presence_penalty: real(0.0),
+        logit_bias: List::new(vec![Bias { id: 5, bias: real(f32::NEG_INFINITY) }]).unwrap(),
+        seed: 42,
+    };
+    let request = Request {
+        tokeniser: [3; 32],
+        prompt: List::new(vec![1, 2, 300_000]).unwrap(),
+        sampling,
+        max_tokens: 256,
+        ignore_end: false,
+        top_logprobs: Some(1),
+        drafts: Drafts::Declared,
+    };
+    let shares = [(12, 1), (13, 65_535)].map(|(id, mass): (u32, u32)| Share { id, less_one: (mass - 1) as u16 });
+    let declared = Declared::new(shares.to_vec()).unwrap();
+    let certain = Declared::new(vec![Share { id: 300_000, less_one: u16::MAX }]).unwrap();
+    let top = List::new(vec![TopToken { id: 12, logprob: real(-0.5) }]).unwrap();
+    let logprobs = Some(TokenLogProbs { logprob: real(-0.5), top });
+    let tokens = vec![Committed { id: 12, logprobs }, Committed { id: 14, logprobs: None }];
+    vec![
+        Speculation::Open { session, request },
+        Speculation::Opened { session },
+        Speculation::Refused { session, reason: Text::from("tokenisers differ") },
+        Speculation::Round {
+            session,
+            number: 2,
+            epoch: 1,
+            commit: 1,
+            start: 1,
+            digest: Digest::of(&[11]),
+            tokens: List::new(vec![12, 300_000]).unwrap(),
+            distributions: Some(List::new(vec![declared, certain]).unwrap()),
+            want: Want::Stream,
+        },
+        Speculation::Commit {
+            session,
+            epoch: 2,
+            start: 1,
+            tokens: List::new(tokens).unwrap(),
+            finished: Some(Ending::Length),
+            passes: 2,
+            pass_us: 31_000,
+            tried: 2,
+        },
+        Speculation::Resume { session, commit: 2, digest: Digest::of(&[11, 12]) },
+        Speculation::Close { session },
+        Speculation::Gone { session, reason: Text::from("restarted") },
+    ]
+}
+
 fn refused() -> File {
     fn of<T: Wire>(decoder: &str, bytes: Vec<u8>) -> Vector {
         let error: DecodeError = T::from_bytes(&bytes).err().unwrap_or_else(|| panic!("{decoder} takes {bytes:?}"));
@@ -145,6 +221,8 @@ fn refused() -> File {
     }
     let message = |bytes: Vec<u8>| of::<Message>("message", bytes);
     let manifest = |bytes: Vec<u8>| of::<Manifest>("manifest", bytes);
+    let speculation = |bytes: Vec<u8>| of::<Speculation>("speculation", bytes);
+    let round = |rest: &[&[u8]]| [&[3][..], &[0; 8 + 4 + 4], &rest.concat()].concat();
     let bye = |len: u32, text: &[u8]| [&[2][..], &len.to_le_bytes(), text].concat();
     File {
         name: "refused",
@@ -169,6 +247,12 @@ fn refused() -> File {
             manifest([&u64::MAX.to_le_bytes()[..], &0u32.to_le_bytes()].concat()),
             manifest([&1u64.to_le_bytes()[..], &65_537u32.to_le_bytes()].concat()),
             manifest([&8_589_934_592u64.to_le_bytes()[..], &65_536u32.to_le_bytes()].concat()),
+            speculation(vec![8]),
+            speculation([&[0][..], &[0; 8 + 32 + 4 + 44 + 8 + 4 + 1 + 1 + 1]].concat()),
+            speculation(round(&[&2u32.to_le_bytes(), &1u32.to_le_bytes(), &[0; 16 + 4 + 1 + 1]])),
+            speculation(round(&[&[0; 8 + 16], &65u32.to_le_bytes()])),
+            speculation(round(&[&[0; 8 + 16], &1u32.to_le_bytes(), &[0; 4], &[1], &[0; 4], &[0]])),
+            speculation(round(&[&[0; 8 + 16 + 4], &[1], &1u32.to_le_bytes(), &1u32.to_le_bytes(), &[0; 6], &[0]])),
         ],
     }
 }

@@ -45,6 +45,6 @@ pub mod stop;
 
 pub use logprobs::{LogProbs, TokenLogProb};
 pub use mask::TokenMask;
-pub use noise::Noise;
+pub use noise::{Noise, Purpose};
 pub use params::{ParamsError, SamplingParams};
 pub use sampler::{Choice, History, SampleError, Sampler};

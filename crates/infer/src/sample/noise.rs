@@ -6,16 +6,34 @@
 
 use littoral_tensor::ln;
 
+/// What noise is for: that of two purposes is independent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// The sampler's own draw.
+    Sample = 0,
+    /// The draw of a token that is declared with its distribution (`speculate::accept`).
+    Draft = 1,
+    /// Whether such a token holds.
+    Accept = 2,
+    /// The draw of what stands in its place.
+    Residual = 3,
+}
+
 /// The noise of one position of one seed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Noise {
     seed: u64,
     position: u64,
+    purpose: Purpose,
 }
 
 impl Noise {
     pub fn new(seed: u64, position: u64) -> Self {
-        Self { seed, position }
+        Self::for_purpose(seed, position, Purpose::Sample)
+    }
+
+    pub fn for_purpose(seed: u64, position: u64, purpose: Purpose) -> Self {
+        Self { seed, position, purpose }
     }
 
     /// Uniform between 0 and 1, both excluded, on the odd multiples of 2^-53: it and 1 minus it are exact.
@@ -36,7 +54,7 @@ impl Noise {
     /// The uniforms of tokens `2 index` and `2 index + 1`: one block of the generator serves two.
     #[inline(always)]
     pub(super) fn pair(&self, index: u32) -> [f64; 2] {
-        let counter = [index, 0, self.position as u32, (self.position >> 32) as u32];
+        let counter = [index, self.purpose as u32, self.position as u32, (self.position >> 32) as u32];
         let [a, b, c, d] = philox(counter, [self.seed as u32, (self.seed >> 32) as u32]);
         [unit(a, b), unit(c, d)]
     }

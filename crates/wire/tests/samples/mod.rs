@@ -219,3 +219,139 @@ variants! {
 pub fn message() -> impl Strategy<Value = Message> {
     proptest::strategy::Union::new(variants().into_iter().map(|(_, messages)| messages))
 }
+
+/// Random values of every message of a drafter and its verifier.
+pub mod speculation {
+    use super::list;
+    use littoral_wire::bounded::List;
+    use littoral_wire::speculation::*;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    fn real() -> BoxedStrategy<Real> {
+        any::<u32>().prop_map(|bits| Real::new(f32::from_bits(bits))).boxed()
+    }
+
+    fn request() -> BoxedStrategy<Request> {
+        let biases = proptest::collection::btree_map(any::<u32>(), real(), 0..4)
+            .prop_map(|biases| List::new(biases.into_iter().map(|(id, bias)| Bias { id, bias }).collect()).unwrap());
+        let numbers = (vec(real(), 7), any::<u32>(), any::<u32>(), biases, any::<u64>());
+        let sampling = numbers.prop_map(|(reals, top_k, repetition_window, logit_bias, seed)| Sampling {
+            temperature: reals[0],
+            top_k,
+            top_p: reals[1],
+            min_p: reals[2],
+            typical_p: reals[3],
+            repetition_penalty: reals[4],
+            repetition_window,
+            frequency_penalty: reals[5],
+            presence_penalty: reals[6],
+            logit_bias,
+            seed,
+        });
+        let prompt = vec(any::<u32>(), 1..5).prop_map(|ids| List::new(ids).unwrap());
+        let logprobs = proptest::option::of(0..=TOP_LOGPROBS_MAX as u8);
+        let drafts = prop_oneof![Just(Drafts::Ids), Just(Drafts::Declared)];
+        (any::<[u8; 32]>(), prompt, sampling, 1..=u32::MAX, any::<bool>(), logprobs, drafts)
+            .prop_map(|(tokeniser, prompt, sampling, max_tokens, ignore_end, top_logprobs, drafts)| Request {
+                tokeniser,
+                prompt,
+                sampling,
+                max_tokens,
+                ignore_end,
+                top_logprobs,
+                drafts,
+            })
+            .boxed()
+    }
+
+    fn declared() -> BoxedStrategy<Declared> {
+        let shares = proptest::collection::btree_map(any::<u32>(), 1..2_000u32, 1..=DECLARED_MAX);
+        shares
+            .prop_map(|mut masses| {
+                let rest = Declared::ONE - masses.values().sum::<u32>();
+                *masses.values_mut().next().unwrap() += rest;
+                let shares = masses.into_iter().map(|(id, mass)| Share { id, less_one: (mass - 1) as u16 });
+                Declared::new(shares.collect()).unwrap()
+            })
+            .boxed()
+    }
+
+    /// Tokens with or without what they were drawn from.
+    fn drafts() -> BoxedStrategy<(List<u32, ROUND_TOKENS_MAX>, Option<List<Declared, ROUND_TOKENS_MAX>>)> {
+        let ids = vec(any::<u32>(), 0..5).prop_map(|ids| (List::new(ids).unwrap(), None));
+        let both = vec((any::<u32>(), declared()), 0..5).prop_map(|drafts| {
+            let (ids, declared) = drafts.into_iter().unzip();
+            (List::new(ids).unwrap(), Some(List::new(declared).unwrap()))
+        });
+        prop_oneof![ids, both].boxed()
+    }
+
+    fn committed() -> BoxedStrategy<List<Committed, COMMIT_TOKENS_MAX>> {
+        let top = list((any::<u32>(), real()).prop_map(|(id, logprob)| TopToken { id, logprob }));
+        let logprobs = (real(), top).prop_map(|(logprob, top)| TokenLogProbs { logprob, top });
+        list((any::<u32>(), proptest::option::of(logprobs)).prop_map(|(id, logprobs)| Committed { id, logprobs }))
+    }
+
+    fn digest() -> BoxedStrategy<Digest> {
+        any::<[u8; 16]>().prop_map(Digest).boxed()
+    }
+
+    /// Each variant's name and its random values.
+    pub fn variants() -> Vec<(&'static str, BoxedStrategy<Speculation>)> {
+        let id = any::<u64>;
+        let number = || any::<u32>().prop_map(|number| number / 2);
+        let rounds = (id(), any::<u32>(), any::<u32>(), number(), 0..1_000u32, digest(), drafts(), any::<bool>());
+        let ending = prop_oneof![Just(Ending::End), Just(Ending::Length), Just(Ending::Context)];
+        let commits =
+            (id(), any::<u32>(), number(), committed(), proptest::option::of(ending), any::<[u32; 2]>(), any::<u8>());
+        vec![
+            ("Open", (id(), request()).prop_map(|(session, request)| Speculation::Open { session, request }).boxed()),
+            ("Opened", id().prop_map(|session| Speculation::Opened { session }).boxed()),
+            (
+                "Refused",
+                (id(), super::text()).prop_map(|(session, reason)| Speculation::Refused { session, reason }).boxed(),
+            ),
+            (
+                "Round",
+                rounds
+                    .prop_map(|(session, number, epoch, commit, more, digest, (tokens, distributions), stream)| {
+                        let (start, want) = (commit + more, if stream { Want::Stream } else { Want::Wait });
+                        Speculation::Round {
+                            session,
+                            number,
+                            epoch,
+                            commit,
+                            start,
+                            digest,
+                            tokens,
+                            distributions,
+                            want,
+                        }
+                    })
+                    .boxed(),
+            ),
+            (
+                "Commit",
+                commits
+                    .prop_map(|(session, epoch, start, tokens, finished, [passes, pass_us], tried)| {
+                        Speculation::Commit { session, epoch, start, tokens, finished, passes, pass_us, tried }
+                    })
+                    .boxed(),
+            ),
+            (
+                "Resume",
+                (id(), any::<u32>(), digest())
+                    .prop_map(|(session, commit, digest)| Speculation::Resume { session, commit, digest })
+                    .boxed(),
+            ),
+            ("Close", id().prop_map(|session| Speculation::Close { session }).boxed()),
+            ("Gone", (id(), super::text()).prop_map(|(session, reason)| Speculation::Gone { session, reason }).boxed()),
+        ]
+    }
+
+    /// Any message; all variants are equally likely.
+    pub fn speculation() -> impl Strategy<Value = Speculation> {
+        proptest::strategy::Union::new(variants().into_iter().map(|(_, messages)| messages))
+    }
+}

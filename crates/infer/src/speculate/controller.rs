@@ -1,0 +1,139 @@
+//! Which way is fastest over this link, now: streaming, rounds, or drafting ahead, and of how many tokens.
+//!
+//! What the choice needs is measured without trying the ways: whether drafts hold shows while the verifier streams too, as the
+//! drafter drafts along for itself; a plain pass and the round trip are part of every way. So nothing is spent on exploring,
+//! and what can be lost is what is lost before a measure is good enough, or after the text has changed.
+
+use super::costs::{Affine, Costs, Least, Mean, PassTimes};
+use super::drafter::Mode;
+use super::rate::{Survival, rate_stream};
+use super::runs::Runs;
+
+/// Tokens that a round, or a block, may have.
+const LENGTHS: [usize; 12] = [1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24];
+/// Another length must promise so much more than the present one, and streaming so much more than drafting, or the reverse.
+const BETTER: f64 = 1.01;
+const MUCH_BETTER: f64 = 1.03;
+/// Going from streaming to drafting, or back, costs a round trip, which must come back within so many tokens.
+const HORIZON: f64 = 192.0;
+/// Drafted tokens under way, at most.
+const AHEAD_MAX: usize = 256;
+
+#[derive(Clone)]
+pub struct Controller {
+    runs: Runs,
+    draft: Mean,
+    pass: PassTimes,
+    round_trip: Least,
+    mode: Mode,
+}
+
+impl Controller {
+    /// Starts from guesses: costs of an earlier answer, or of a similar machine, and an acceptance of 0.7, which weighs as much
+    /// as four verdicts.
+    pub fn new(costs: Costs) -> Self {
+        Self::with(costs, Runs::new(0.7, 4.0))
+    }
+
+    /// For the next answer of the same two models over the same link: costs as they were, the acceptance as a guess.
+    pub fn next_answer(&self) -> Self {
+        Self::with(self.costs(), self.runs.fading(8.0))
+    }
+
+    fn with(costs: Costs, runs: Runs) -> Self {
+        let mut controller = Self {
+            runs,
+            draft: Mean::new(costs.draft_s),
+            pass: PassTimes::new(costs.verify),
+            round_trip: Least::new(costs.round_trip_s),
+            mode: Mode::Stream,
+        };
+        controller.mode = controller.best().0;
+        controller
+    }
+
+    pub fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    /// As measured.
+    pub fn costs(&self) -> Costs {
+        Costs { draft_s: self.draft.get(), verify: self.pass.fit(), round_trip_s: self.round_trip.get() }
+    }
+
+    /// The chance that a drafted token holds.
+    pub fn acceptance(&self) -> f64 {
+        self.runs.acceptance()
+    }
+
+    /// Tokens per second that a way promises, as far as is known.
+    pub fn predicted(&self, mode: Mode) -> f64 {
+        promise(mode, &Survival::of(&self.runs), &self.costs())
+    }
+
+    /// So many tokens were drafted in so many microseconds.
+    pub fn hear_draft(&mut self, tokens: usize, took_us: u64) {
+        self.draft.hear(seconds(took_us) / tokens.max(1) as f64);
+    }
+
+    /// A pass looked at so many drafted tokens.
+    pub fn hear_pass(&mut self, tried: usize, took_us: u64) {
+        self.pass.hear(tried, seconds(took_us));
+    }
+
+    /// From a question to its answer, less the pass.
+    pub fn hear_round_trip(&mut self, took_us: u64) {
+        self.round_trip.hear(seconds(took_us));
+    }
+
+    /// A token was committed: did the draft for it hold? None: nothing had been drafted there.
+    pub fn hear_token(&mut self, held: Option<bool>) {
+        match held {
+            Some(held) => self.runs.hear(held),
+            None => self.runs.pause(),
+        }
+    }
+
+    /// Chooses anew.
+    pub fn decide(&mut self) {
+        let now = self.predicted(self.mode);
+        let (best, promised) = self.best();
+        let crosses = (self.mode == Mode::Stream) != (best == Mode::Stream);
+        let (better, toll_s) = if crosses { (MUCH_BETTER, self.round_trip.get()) } else { (BETTER, 0.0) };
+        if promised > now * better && HORIZON / now - HORIZON / promised > toll_s {
+            self.mode = best;
+        }
+    }
+
+    fn best(&self) -> (Mode, f64) {
+        let (survival, costs) = (Survival::of(&self.runs), self.costs());
+        let ahead = |block: usize| {
+            // Enough to go on drafting until the verdict over the first block is here, and a block of leeway.
+            let until_s = costs.round_trip_s + costs.verify.at(block);
+            let blocks = (until_s / (costs.draft_s * block as f64)).min(AHEAD_MAX as f64).ceil() as usize + 2;
+            Mode::Ahead { block, ahead: (blocks * block).min(AHEAD_MAX) }
+        };
+        let rounds = LENGTHS.iter().map(|&tokens| Mode::Rounds { tokens });
+        let ways = rounds.chain(LENGTHS.iter().map(|&block| ahead(block)));
+        let promised = ways.map(|mode| (mode, promise(mode, &survival, &costs)));
+        // The first of equals, so that the choice is one.
+        promised.fold((Mode::Stream, rate_stream(costs.verify)), |best, way| if way.1 > best.1 { way } else { best })
+    }
+}
+
+fn promise(mode: Mode, survival: &Survival, costs: &Costs) -> f64 {
+    match mode {
+        Mode::Stream => rate_stream(costs.verify),
+        Mode::Rounds { tokens } => survival.rate_rounds(tokens, costs),
+        Mode::Ahead { block, .. } => survival.rate_ahead(block, costs),
+    }
+}
+
+fn seconds(us: u64) -> f64 {
+    us as f64 * 1e-6
+}
+
+/// What `verify` is to a controller that knows nothing of the far machine: a plain pass, and a 30th of it per drafted token.
+pub fn guessed_verify(pass_s: f64) -> Affine {
+    Affine { fixed_s: pass_s, per_token_s: pass_s / 30.0 }
+}

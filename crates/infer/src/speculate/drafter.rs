@@ -1,0 +1,509 @@
+//! The drafter's end of a conversation.
+//!
+//! It owns no model. [`Drafter::work`] says what to draft next, and the host brings the tokens with [`Drafter::drafted`]; it
+//! passes on what the verifier says with [`Drafter::hear`], and calls [`Drafter::tick`] when [`Drafter::deadline_us`] has come.
+//! Each answers with an [`Output`]: what to send, which tokens are the answer's now, and whether it is over. Times are
+//! microseconds of any clock that never goes back.
+//!
+//! While the verifier streams, tokens are drafted all the same, one at a time, and compared with what comes: this costs no time
+//! of the answer's, and is how the controller learns whether drafting would pay.
+//!
+//! Messages may be lost, doubled and overtaken. Positions and digests make each harmless, and silence is answered by saying
+//! everything again, less and less often.
+
+use super::answer::Answer;
+use super::controller::Controller;
+use littoral_wire::Speculation;
+use littoral_wire::bounded::List;
+use littoral_wire::message::Reason;
+use littoral_wire::speculation::{
+    COMMIT_TOKENS_MAX, Committed, Declared, Digest, Drafts, Ending, ROUND_TOKENS_MAX, Request, Want,
+};
+use std::collections::VecDeque;
+
+/// How an answer is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// The verifier goes on by itself; what it chose comes over the link as it is chosen.
+    Stream,
+    /// So many tokens are drafted, then their verdict is awaited. 1 to 64.
+    Rounds { tokens: usize },
+    /// Drafting does not wait: rounds of `block` tokens, 1 to 64, and no more than `ahead` tokens beyond what is committed.
+    Ahead { block: usize, ahead: usize },
+}
+
+/// Who chooses the mode.
+pub enum Policy {
+    Fixed(Mode),
+    Learning(Controller),
+}
+
+/// When silence is too long.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// The first time; it doubles each time until something is heard.
+    pub first_us: u64,
+    pub most_us: u64,
+    /// After so many times the verifier counts as lost.
+    pub tries_max: u32,
+}
+
+impl Default for Patience {
+    /// The first pass may have to read a long prompt. 1, 2, 4, 8, 8, … seconds: 55 in all.
+    fn default() -> Self {
+        Self { first_us: 1_000_000, most_us: 8_000_000, tries_max: 8 }
+    }
+}
+
+/// A drafted token, and what it was drawn from if that is to be declared.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Drafted {
+    pub id: u32,
+    pub declared: Option<Declared>,
+}
+
+/// What to draft: the draft model's state is to be cut back to `keep` tokens of the answer (or fewer, as it likes), then fed
+/// [`Drafter::answer_from`] where it ends, and go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Work {
+    /// Tokens of the answer that stand as they were when work was last given out.
+    pub keep: usize,
+    /// Position in the answer of the first token to draft.
+    pub start: usize,
+    /// So many tokens at most; none may be brought, if there is nothing to go by.
+    pub count: usize,
+    /// Grows when drafted tokens are taken back.
+    revision: u64,
+}
+
+/// Why no more tokens come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Over {
+    Finished(Ending),
+    Refused(Reason),
+    /// The verifier does not have the session any more.
+    Gone(Reason),
+    /// Nothing was heard for as long as [`Patience`] allows.
+    Lost,
+    /// The verifier took back a token that it had committed, or went on after the last, at this position of the answer.
+    Contradicted(usize),
+}
+
+/// What comes of an event.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Output {
+    pub send: Vec<Speculation>,
+    /// The answer goes on with these.
+    pub tokens: Vec<Committed>,
+    pub over: Option<Over>,
+}
+
+pub struct Drafter {
+    session: u64,
+    request: Request,
+    policy: Policy,
+    patience: Patience,
+    answer: Answer,
+    /// Beyond the answer. The first `sent` of them were sent in this epoch.
+    drafts: VecDeque<Drafted>,
+    sent: usize,
+    epoch: u32,
+    /// Rounds sent so far.
+    rounds: u32,
+    /// What the verifier was last told to do in this epoch.
+    asked: Option<Want>,
+    opened: bool,
+    over: Option<Over>,
+    /// The host had nothing to draft after so many tokens.
+    barren: Option<usize>,
+    revision: u64,
+    stands: usize,
+    passes: u64,
+    deadline_us: Option<u64>,
+    tries: u32,
+    /// When what is awaited was sent, for the round trip; none if it cannot be told apart.
+    sent_us: Option<u64>,
+    /// A gap before this position was asked about.
+    resumed_at: Option<usize>,
+}
+
+impl Drafter {
+    /// The first output opens the session. `session` must be new for each answer.
+    pub fn new(session: u64, request: Request, policy: Policy, patience: Patience, now_us: u64) -> (Self, Output) {
+        let mut drafter = Self {
+            session,
+            request,
+            policy,
+            patience,
+            answer: Answer::default(),
+            drafts: VecDeque::new(),
+            sent: 0,
+            epoch: 0,
+            rounds: 0,
+            asked: None,
+            opened: false,
+            over: None,
+            barren: None,
+            revision: 0,
+            stands: 0,
+            passes: 0,
+            deadline_us: None,
+            tries: 0,
+            sent_us: Some(now_us),
+            resumed_at: None,
+        };
+        let mut output = Output { send: vec![drafter.open()], ..Output::default() };
+        drafter.go_on(now_us, &mut output);
+        (drafter, output)
+    }
+
+    /// Committed tokens.
+    pub fn answer(&self) -> &[u32] {
+        self.answer.ids()
+    }
+
+    /// The answer from a position on, committed and drafted.
+    pub fn answer_from(&self, position: usize) -> Vec<u32> {
+        let committed = self.answer.ids().iter().copied();
+        committed.chain(self.drafts.iter().map(|draft| draft.id)).skip(position).collect()
+    }
+
+    pub fn over(&self) -> Option<&Over> {
+        self.over.as_ref()
+    }
+
+    /// Passes of the verifier's model so far, as it said; what plain decoding would need more is [`answer`](Self::answer)'s
+    /// length less this.
+    pub fn passes(&self) -> u64 {
+        self.passes
+    }
+
+    pub fn mode(&self) -> Mode {
+        match &self.policy {
+            Policy::Fixed(mode) => *mode,
+            Policy::Learning(controller) => controller.mode(),
+        }
+    }
+
+    /// What the controller learnt, for the next answer.
+    pub fn controller(&self) -> Option<&Controller> {
+        match &self.policy {
+            Policy::Fixed(_) => None,
+            Policy::Learning(controller) => Some(controller),
+        }
+    }
+
+    /// What to draft now. The same again until [`drafted`](Self::drafted) or [`hear`](Self::hear) changes it.
+    pub fn work(&self) -> Option<Work> {
+        if self.over.is_some() || self.barren == Some(self.end()) {
+            return None;
+        }
+        let wanted = match self.mode() {
+            Mode::Stream => match &self.policy {
+                Policy::Fixed(_) => 0,
+                Policy::Learning(_) => 1,
+            },
+            Mode::Rounds { .. } if self.sent > 0 => 0,
+            Mode::Rounds { tokens } => tokens.clamp(1, ROUND_TOKENS_MAX),
+            Mode::Ahead { ahead, .. } => ahead.max(1),
+        };
+        let wanted = wanted.min(self.draftable());
+        let block = match self.mode() {
+            Mode::Ahead { block, .. } => {
+                block.clamp(1, ROUND_TOKENS_MAX) - (self.drafts.len() - self.sent).min(block - 1)
+            }
+            _ => wanted,
+        };
+        let count = wanted.saturating_sub(self.drafts.len()).min(block.max(1));
+        let start = self.end();
+        (count > 0).then(|| Work { keep: self.stands.min(start), start, count, revision: self.revision })
+    }
+
+    /// Nothing will come of this work any more: what it goes by was taken back. Bring what there is, so that its time counts.
+    pub fn is_void(&self, work: Work) -> bool {
+        self.over.is_some() || work.revision != self.revision
+    }
+
+    /// Tokens that came of a piece of work, and how long that took.
+    pub fn drafted(&mut self, now_us: u64, work: Work, tokens: Vec<Drafted>, took_us: u64) -> Output {
+        let mut output = Output::default();
+        if let (Policy::Learning(controller), false) = (&mut self.policy, tokens.is_empty()) {
+            controller.hear_draft(tokens.len(), took_us);
+        }
+        if self.over.is_some() {
+            return output;
+        }
+        if work.revision == self.revision {
+            self.stands = self.stands.max(work.start + tokens.len());
+            if tokens.is_empty() {
+                self.barren = Some(work.start);
+            }
+            self.append(work.start, tokens);
+        }
+        self.go_on(now_us, &mut output);
+        output
+    }
+
+    /// Adds drafts that begin at `start`, some of which may have been committed meanwhile.
+    fn append(&mut self, start: usize, tokens: Vec<Drafted>) {
+        let end = self.end();
+        if start > end {
+            return;
+        }
+        let shared = end - start;
+        let text = self.answer_from(start);
+        match tokens.iter().zip(&text).position(|(draft, &own)| draft.id != own) {
+            None => self.drafts.extend(tokens.into_iter().skip(shared)),
+            Some(at) => self.take_back(start + at),
+        }
+    }
+
+    /// Takes a message of this session.
+    pub fn hear(&mut self, now_us: u64, message: Speculation) -> Output {
+        let mut output = Output::default();
+        if self.over.is_some() || message.session() != self.session {
+            return output;
+        }
+        self.tries = 0;
+        self.deadline_us = None;
+        match message {
+            Speculation::Opened { .. } => self.hear_opened(now_us),
+            Speculation::Refused { reason, .. } => self.end_with(Over::Refused(reason), &mut output),
+            Speculation::Gone { reason, .. } => self.end_with(Over::Gone(reason), &mut output),
+            Speculation::Commit { epoch, start, tokens, finished, passes, pass_us, tried, .. } => {
+                self.opened = true;
+                self.passes = self.passes.max(u64::from(passes));
+                self.hear_pass(now_us, pass_us, tried);
+                self.hear_commit(start as usize, tokens, finished, &mut output);
+                if epoch > self.epoch {
+                    // What is under way is dead by now, whatever it says.
+                    (self.epoch, self.sent, self.asked) = (epoch, 0, None);
+                }
+            }
+            // A drafter's own words.
+            Speculation::Open { .. }
+            | Speculation::Round { .. }
+            | Speculation::Resume { .. }
+            | Speculation::Close { .. } => {}
+        }
+        self.go_on(now_us, &mut output);
+        output
+    }
+
+    fn hear_opened(&mut self, now_us: u64) {
+        // Only the first: a later one may answer any of several.
+        if let (false, Some(sent_us), Policy::Learning(controller)) = (self.opened, self.sent_us, &mut self.policy) {
+            controller.hear_round_trip(now_us.saturating_sub(sent_us));
+        }
+        (self.opened, self.sent_us) = (true, None);
+    }
+
+    /// What a commit says of the pass that made it.
+    fn hear_pass(&mut self, now_us: u64, pass_us: u32, tried: u8) {
+        let Policy::Learning(controller) = &mut self.policy else { return };
+        if pass_us > 0 {
+            controller.hear_pass(usize::from(tried), u64::from(pass_us));
+        }
+        // A verdict over a round is an answer to it; a token of a stream answers nothing.
+        if tried > 0
+            && let Some(sent_us) = self.sent_us.take()
+        {
+            controller.hear_round_trip(now_us.saturating_sub(sent_us).saturating_sub(u64::from(pass_us)));
+        }
+    }
+
+    fn hear_commit(
+        &mut self,
+        start: usize,
+        tokens: List<Committed, COMMIT_TOKENS_MAX>,
+        finished: Option<Ending>,
+        output: &mut Output,
+    ) {
+        let here = self.answer.len();
+        if start > here {
+            // Something before it is missing.
+            if self.resumed_at != Some(here) {
+                self.resumed_at = Some(here);
+                output.send.push(self.resume());
+            }
+            return;
+        }
+        let known = &self.answer.ids()[start..];
+        if let Some(at) = tokens.iter().zip(known).position(|(token, &own)| token.id != own) {
+            return self.end_with(Over::Contradicted(start + at), output);
+        }
+        if start + tokens.len() > self.request.max_tokens as usize {
+            return self.end_with(Over::Contradicted(self.request.max_tokens as usize), output);
+        }
+        let new: Vec<Committed> = tokens.into_vec().into_iter().skip(here - start).collect();
+        for token in new {
+            self.commit(token, output);
+        }
+        if let Some(ending) = finished {
+            self.end_with(Over::Finished(ending), output);
+        } else if let Policy::Learning(controller) = &mut self.policy {
+            controller.decide();
+        }
+    }
+
+    fn commit(&mut self, token: Committed, output: &mut Output) {
+        let draft = self.drafts.pop_front();
+        if let Policy::Learning(controller) = &mut self.policy {
+            controller.hear_token(draft.as_ref().map(|draft| draft.id == token.id));
+        }
+        match draft {
+            Some(draft) if draft.id != token.id => self.take_back(self.answer.len()),
+            Some(_) => self.sent = self.sent.saturating_sub(1),
+            None => {}
+        }
+        self.answer.push(token.id);
+        output.tokens.push(token);
+    }
+
+    /// Drafts do not hold from this position of the answer on.
+    fn take_back(&mut self, position: usize) {
+        self.drafts.clear();
+        self.sent = 0;
+        self.revision += 1;
+        self.stands = self.stands.min(position);
+    }
+
+    fn end_with(&mut self, over: Over, output: &mut Output) {
+        self.over = Some(over.clone());
+        output.over = Some(over);
+        self.deadline_us = None;
+        self.drafts.clear();
+    }
+
+    /// A new link to the verifier: says where the answer stands, and everything that may have been lost.
+    pub fn reconnected(&mut self, now_us: u64) -> Output {
+        let mut output = Output::default();
+        if self.over.is_none() {
+            self.say_again(now_us, &mut output);
+        }
+        output
+    }
+
+    /// When [`tick`](Self::tick) is due; none if nothing is awaited.
+    pub fn deadline_us(&self) -> Option<u64> {
+        self.deadline_us
+    }
+
+    /// Has nothing been heard for too long?
+    pub fn tick(&mut self, now_us: u64) -> Output {
+        let mut output = Output::default();
+        if self.over.is_some() || self.deadline_us.is_none_or(|deadline_us| now_us < deadline_us) {
+            return output;
+        }
+        self.tries += 1;
+        match self.tries > self.patience.tries_max {
+            true => self.end_with(Over::Lost, &mut output),
+            false => self.say_again(now_us, &mut output),
+        }
+        output
+    }
+
+    /// Nobody wants the rest.
+    pub fn close(&mut self) -> Output {
+        self.drafts.clear();
+        self.deadline_us = None;
+        Output { send: vec![Speculation::Close { session: self.session }], ..Output::default() }
+    }
+
+    fn say_again(&mut self, now_us: u64, output: &mut Output) {
+        (self.sent, self.asked, self.sent_us, self.resumed_at, self.deadline_us) = (0, None, None, None, None);
+        self.barren = None;
+        output.send.push(if self.opened { self.resume() } else { self.open() });
+        self.go_on(now_us, output);
+    }
+
+    /// Sends what the mode wants sent, and waits for an answer.
+    fn go_on(&mut self, now_us: u64, output: &mut Output) {
+        if self.over.is_some() {
+            return;
+        }
+        let barren = self.barren == Some(self.end()) || self.draftable() == 0;
+        match self.mode() {
+            Mode::Stream => self.ask_stream(output),
+            Mode::Rounds { .. } if self.sent > 0 => {}
+            Mode::Rounds { tokens } => {
+                let tokens = tokens.min(self.draftable()).clamp(1, ROUND_TOKENS_MAX);
+                if self.drafts.len() >= tokens || (barren && !self.drafts.is_empty()) {
+                    self.sent_us = Some(now_us);
+                    self.send_round(tokens.min(self.drafts.len()), Want::Wait, output);
+                } else if barren {
+                    self.ask_stream(output);
+                }
+            }
+            Mode::Ahead { block, ahead } => {
+                let block = block.clamp(1, ROUND_TOKENS_MAX);
+                let most = ahead.min(self.draftable()).max(1);
+                while self.drafts.len() - self.sent >= block {
+                    self.send_round(block, Want::Wait, output);
+                }
+                // No more may be drafted for now: what there is goes out as it is.
+                if self.drafts.len() > self.sent && (barren || self.drafts.len() >= most) {
+                    self.send_round((self.drafts.len() - self.sent).min(block), Want::Wait, output);
+                }
+                if barren && self.drafts.is_empty() {
+                    self.ask_stream(output);
+                }
+            }
+        }
+        let awaited = !self.opened || self.sent > 0 || self.asked == Some(Want::Stream);
+        if awaited && self.deadline_us.is_none() {
+            let patience_us = self.patience.first_us.saturating_mul(1 << self.tries.min(20));
+            self.deadline_us = Some(now_us.saturating_add(patience_us.min(self.patience.most_us)));
+        }
+    }
+
+    fn ask_stream(&mut self, output: &mut Output) {
+        if self.asked != Some(Want::Stream) {
+            self.send_round(0, Want::Stream, output);
+        }
+    }
+
+    /// The next `count` drafts that were not sent yet.
+    fn send_round(&mut self, count: usize, want: Want, output: &mut Output) {
+        let before = self.drafts.iter().take(self.sent);
+        let digest = before.fold(self.answer.digest(), |digest: Digest, draft| digest.then(draft.id));
+        let drafts = self.drafts.iter().skip(self.sent).take(count);
+        let declared: Option<Vec<Declared>> = match self.request.drafts {
+            Drafts::Ids => None,
+            Drafts::Declared => drafts.clone().map(|draft| draft.declared.clone()).collect(),
+        };
+        self.rounds = self.rounds.saturating_add(1);
+        output.send.push(Speculation::Round {
+            session: self.session,
+            number: self.rounds,
+            epoch: self.epoch,
+            commit: self.answer.len() as u32,
+            start: (self.answer.len() + self.sent) as u32,
+            digest,
+            tokens: List::new(drafts.map(|draft| draft.id).collect()).unwrap_or_default(),
+            distributions: declared.map(|declared| List::new(declared).unwrap_or_default()),
+            want,
+        });
+        self.sent += count;
+        self.asked = Some(want);
+    }
+
+    fn open(&self) -> Speculation {
+        Speculation::Open { session: self.session, request: self.request.clone() }
+    }
+
+    fn resume(&self) -> Speculation {
+        let (commit, digest) = (self.answer.len() as u32, self.answer.digest());
+        Speculation::Resume { session: self.session, commit, digest }
+    }
+
+    /// The position after the last draft.
+    fn end(&self) -> usize {
+        self.answer.len() + self.drafts.len()
+    }
+
+    /// Tokens that it makes sense to draft: a verdict brings one more, so that the last need not be.
+    fn draftable(&self) -> usize {
+        (self.request.max_tokens as usize).saturating_sub(self.answer.len() + 1)
+    }
+}

@@ -1,0 +1,44 @@
+//! Any interleaving, loss, doubling and break of the link: the committed text is that of plain decoding.
+
+use crate::world::{Link, Models, Run, World};
+use littoral_infer::speculate::controller::{Controller, guessed_verify};
+use littoral_infer::speculate::costs::Costs;
+use littoral_infer::speculate::drafter::{Mode, Over, Policy};
+use littoral_wire::speculation::Ending;
+use proptest::prelude::*;
+
+fn policy(kind: usize, tokens: usize, ahead: usize) -> Policy {
+    let costs = Costs { draft_s: 0.01, verify: guessed_verify(0.03), round_trip_s: 0.02 };
+    match kind {
+        0 => Policy::Fixed(Mode::Stream),
+        1 => Policy::Fixed(Mode::Rounds { tokens }),
+        2 => Policy::Fixed(Mode::Ahead { block: tokens.min(8), ahead }),
+        _ => Policy::Learning(Controller::new(costs)),
+    }
+}
+
+fn run(models: &Models, link: Link, policy: Policy) -> Run {
+    World::run(models.clone(), link, policy, 120)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 600, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_text_is_that_of_plain_decoding(
+        seed in any::<u64>(), kind in 0..4usize, tokens in 1..64usize, ahead in 1..100usize, alpha in 0.0..1.0f64,
+        round_trip_us in prop_oneof![Just(0u64), 1_000..300_000u64], lost in 0..300u64, doubled in 0..300u64,
+        jitter_us in 0..200_000u64, breaks_us in proptest::option::of(1_000..3_000_000u64),
+        end_at in proptest::option::of(0..130usize), draft_us in 500..40_000u64,
+    ) {
+        let models = Models {
+            seed, acceptance: |_, alpha| alpha, alpha, end_at, draft_us, pass_us: 30_000, pass_token_us: 1_000,
+        };
+        let link = Link { round_trip_us, lost, doubled, jitter_us, breaks_us };
+        let run = run(&models, link, policy(kind, tokens, ahead));
+        prop_assert_eq!(&run.text, &models.text(120));
+        let ending = if run.text.len() == 120 { Ending::Length } else { Ending::End };
+        prop_assert_eq!(run.over, Some(Over::Finished(ending)));
+        prop_assert_eq!(run.counted.tokens, run.text.len() as u64);
+    }
+}
