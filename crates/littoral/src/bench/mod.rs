@@ -16,6 +16,7 @@
 //! | `membership` | what epsilon buys against membership inference |
 //! | `edge` | memory of an edge and of the cloud while large updates arrive |
 //! | `replicas` | does a cloud of replicas that are killed all the time lose anything |
+//! | `draft` | what drafts of a small model are worth |
 //! | `split` | what a model's layers on several processes cost, against one |
 //! | `survive` | does a text go on, the same, when a machine with some of the layers is lost |
 //!
@@ -26,6 +27,8 @@ mod algorithms;
 mod compress;
 mod deployed;
 mod dp;
+mod draft;
+mod draft_prompts;
 mod edge;
 mod fedavg;
 mod llm;
@@ -78,6 +81,8 @@ enum What {
     Compress(compress::Args),
     /// Replicas of a cloud over PostgreSQL are killed while devices train: what is lost, which bits change.
     Replicas(replicas::Args),
+    /// Drafts of a small model: tokens per second, acceptance, passes of the large one, prompt by prompt.
+    Draft(draft::Args),
     /// A model's layers over several processes: tokens per second, and what a hop costs.
     Split(split::Args),
     /// A machine with some of a model's layers is lost while text is written: the pause, and whether the text is the same.
@@ -108,6 +113,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
         What::Membership(args) => membership::run(args),
         What::Edge(args) => edge::run(args),
         What::Replicas(args) => replicas::run(args),
+        What::Draft(args) => draft::run(args),
         What::Split(args) => split::run(args),
         What::Survive(args) => survive::run(args),
         What::Crowd(args) => return replicas::crowd::run(args),

@@ -17,6 +17,7 @@ use crate::output::{self, Failure};
 use answer::Writer;
 use conversation::{Conversation, Role};
 use littoral_infer::engine::{Engine, Limits};
+use littoral_infer::model::Model;
 use littoral_infer::sample::SamplingParams;
 use littoral_model::lm::CacheType;
 use settings::Settings;
@@ -91,6 +92,13 @@ impl Args {
         };
         Settings { sampling, max_tokens: self.max_tokens as usize }
     }
+}
+
+/// The ids of one question as a chat renders it, or as it is where a model has no chats.
+pub fn prompt_ids(model: &Model, text: &str) -> Result<Vec<u32>, Failure> {
+    let mut conversation = Conversation::new(None, false);
+    conversation.push(Role::User, text);
+    conversation.ids(model)
 }
 
 pub fn run(args: &Args, json: bool) -> Result<(), Failure> {

@@ -1,0 +1,131 @@
+//! `littoral bench draft`: what drafts are worth, prompt by prompt.
+//!
+//! On one machine (a round trip of 0): plain decoding and decoding with drafts take turns, a prompt at a time, and each prompt
+//! is repeated. Texts are greedy and must be the same. *Acceptance*: drafted tokens that stood, of those that were tried.
+//! *Passes*: of the large model, for one token.
+
+use super::draft_prompts::{PROMPTS, Prompt};
+use super::stages::{Written, broken};
+use super::{Report, median};
+use crate::llm;
+use crate::output::{self, Failure, talk};
+use littoral_infer::engine::{Engine, Limits, Request};
+use littoral_infer::model::Model;
+use littoral_infer::sample::SamplingParams;
+use littoral_infer::speculate::pair::Pair;
+use littoral_model::lm::CacheType;
+use littoral_tensor::pool::Pool;
+use serde_json::json;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    /// The model: a file, or the name of one that is here.
+    #[arg(long)]
+    model: PathBuf,
+    /// The small model that drafts.
+    #[arg(long)]
+    draft: PathBuf,
+    #[arg(long, default_value_t = 192, value_parser = clap::value_parser!(u32).range(16..=2000))]
+    tokens: u32,
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
+    repeats: u32,
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: u16,
+    #[arg(from_global)]
+    json: bool,
+}
+
+pub fn run(args: &Args) -> Result<Report, Failure> {
+    let pool = Pool::new(args.threads.into());
+    let load = |path: &PathBuf| -> Result<Arc<Model>, Failure> {
+        Ok(Arc::new(llm::load(&crate::named::here(path)?.path, &pool)?))
+    };
+    let (big, small) = (load(&args.model)?, load(&args.draft)?);
+    let limits = Limits { kept_bytes_max: 0, ..Limits::default() };
+    let mut plain = Engine::new(big.clone(), CacheType::F16, limits)?;
+    let engine = |model| Engine::new(model, CacheType::F16, limits);
+    let pair = Pair::new(engine(big.clone())?, Some(engine(small)?));
+    let mut pair = pair.map_err(|why| Failure::new("nothing was measured", "--draft", "a model of the same vocabulary", why))?;
+    let (mut rows, mut kinds) = (Vec::new(), Vec::<(String, f64)>::new());
+    let mut all_same = true;
+    for prompt in &PROMPTS {
+        let request = request(&big, prompt, args.tokens as usize)?;
+        let (mut alone, mut drafted, mut same) = (Vec::new(), Vec::new(), true);
+        let before = pair.counted();
+        for _ in 0..args.repeats {
+            let expected = write_plain(&mut plain, request.clone(), &pool)?;
+            let got = write_pair(&mut pair, request.clone(), &pool)?;
+            same &= expected.ids == got.ids;
+            alone.push(expected.tok_s());
+            drafted.push(got.tok_s());
+        }
+        let now = pair.counted();
+        let (tried, held) = (now.drafted - before.drafted, now.accepted - before.accepted);
+        let acceptance = held as f64 / tried.max(1) as f64;
+        let passes = (now.passes - before.passes) as f64 / (now.tokens - before.tokens).max(1) as f64;
+        let (plain_tok_s, tok_s) = (median(&alone), median(&drafted));
+        all_same &= same;
+        for (mode, tok_s, acceptance, passes) in
+            [("plain", plain_tok_s, 0.0, 1.0), ("local", tok_s, acceptance, passes)]
+        {
+            let line = json!({
+                "prompt": prompt.name,
+                "rtt_ms": 0.0,
+                "mode": mode,
+                "tok_s": tok_s,
+                "acceptance": acceptance,
+                "cloud_passes_per_token": passes,
+                "identical": same,
+            });
+            if args.json {
+                output::object(&line);
+            }
+        }
+        let ratio = tok_s / plain_tok_s.max(1e-9);
+        talk(&format!(
+            "{}: {plain_tok_s:.1} tok/s plain, {tok_s:.1} drafted ({ratio:.2}), {:.0} % of {tried} drafts stood, {passes:.2} passes a token",
+            prompt.name,
+            100.0 * acceptance,
+        ));
+        kinds.push((prompt.name.rsplit_once('-').map_or(prompt.name, |(kind, _)| kind).to_owned(), ratio));
+        rows.push([format!("{}, drafted against plain", prompt.name), format!("{ratio:.2}")]);
+    }
+    let of = |kind: &str| {
+        let ratios: Vec<f64> = kinds.iter().filter(|(other, _)| other == kind).map(|(_, ratio)| *ratio).collect();
+        median(&ratios)
+    };
+    let summary = json!({"summary": {
+        "identical": all_same,
+        "local_ratio": {"code": of("code"), "json": of("json"), "answer": of("answer"), "prose": of("prose")},
+    }});
+    Ok(Report { numbers: summary, rows })
+}
+
+fn request(model: &Model, prompt: &Prompt, tokens: usize) -> Result<Request, Failure> {
+    let prompt = crate::run::prompt_ids(model, prompt.text)?;
+    Ok(Request {
+        prompt,
+        max_tokens: tokens,
+        sampling: SamplingParams::greedy(),
+        constraint: None,
+        top_logprobs: None,
+        ignore_end: true,
+    })
+}
+
+fn write_plain(engine: &mut Engine, request: Request, pool: &Pool) -> Result<Written, Failure> {
+    let (begun, mut written) = (Instant::now(), Written::default());
+    engine.submit(request).map_err(|e| broken(&e))?;
+    while !written.hear(begun, engine.step(pool))? {}
+    Ok(written)
+}
+
+fn write_pair(pair: &mut Pair, request: Request, pool: &Pool) -> Result<Written, Failure> {
+    let (begun, mut written) = (Instant::now(), Written::default());
+    pair.engine_mut().submit(request).map_err(|e| broken(&e))?;
+    while !written.hear(begun, pair.step(pool, &mut || begun.elapsed().as_micros() as u64))? {}
+    Ok(written)
+}
