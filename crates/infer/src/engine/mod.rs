@@ -223,6 +223,14 @@ impl Engine {
         }
     }
 
+    /// A sequence that followed another writes for itself from now on, up to so many tokens.
+    pub fn release(&mut self, id: SequenceId, max_tokens: usize, ignore_end: bool) {
+        if let Some(sequence) = self.running.iter_mut().find(|sequence| sequence.id == id) {
+            (sequence.request.max_tokens, sequence.request.ignore_end) = (max_tokens, ignore_end);
+            sequence.pace = usize::MAX;
+        }
+    }
+
     /// The answers of all sequences that run, in the order in which they began.
     pub fn answers(&self) -> impl Iterator<Item = (SequenceId, &Request, &[u32])> {
         self.running.iter().map(|sequence| (sequence.id, &sequence.request, sequence.answer.as_slice()))

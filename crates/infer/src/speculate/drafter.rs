@@ -162,6 +162,16 @@ impl Drafter {
         self.answer.ids()
     }
 
+    /// Tokens that the answer may have.
+    pub fn max_tokens(&self) -> usize {
+        self.request.max_tokens as usize
+    }
+
+    /// Does the answer go on where the model would end?
+    pub fn ignores_end(&self) -> bool {
+        self.request.ignore_end
+    }
+
     /// The answer from a position on, committed and drafted.
     pub fn answer_from(&self, position: usize) -> Vec<u32> {
         let committed = self.answer.ids().iter().copied();

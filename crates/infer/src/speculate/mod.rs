@@ -12,19 +12,23 @@
 //! - [`controller`]: streams, drafts in rounds, or drafts ahead, whichever is fastest over this link; [`turns`]: how many to
 //!   draft where both models share one machine; [`both`]: the same with lookup beside the model;
 //! - [`pair`]: a large and a small model on one machine, over their engines;
-//! - [`drafter`] and [`verifier`]: the two ends of [`littoral_wire::Speculation`] as machines without a socket or a clock.
+//! - [`drafter`] and [`verifier`]: the two ends of [`littoral_wire::Speculation`] as machines without a socket or a clock;
+//!   [`drafting`] and [`sessions`]: many of them over an engine each.
 //!
 //! Not here: who sends what over which link.
 
 pub mod accept;
 mod answer;
+pub mod asked;
 pub mod both;
 pub mod controller;
 pub mod costs;
 pub mod drafter;
+pub mod drafting;
 pub mod lookup;
 pub mod pair;
 pub mod rate;
 pub mod runs;
+pub mod sessions;
 pub mod turns;
 pub mod verifier;

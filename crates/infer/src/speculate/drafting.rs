@@ -1,0 +1,259 @@
+//! The drafter's side of many conversations over the engine of a small model.
+//!
+//! Each answer that a far machine verifies has a twin in the small engine: a sequence that follows what is committed, and
+//! writes what is to be drafted. Answers that nobody verifies are sequences of the same engine, so one engine serves both.
+//!
+//! If the verifier is lost in the middle of an answer, its twin goes on from what was committed: the rest is the small
+//! model's ([`Drafting::written_here`] says of how many tokens that is so).
+
+use super::asked;
+use super::drafter::{Drafted, Drafter, Output, Over, Patience, Policy, Work};
+use crate::engine::{Engine, Event, Finish, Refused, Request, SequenceId};
+use littoral_tensor::pool::Pool;
+use littoral_wire::Speculation;
+use std::collections::BTreeMap;
+
+/// Who writes an answer.
+pub enum Place {
+    /// The small model, here.
+    Here,
+    /// The large model, far away; drafts are made as the policy says.
+    Far(Policy),
+}
+
+struct Session {
+    drafter: Drafter,
+    number: u64,
+    work: Option<(Work, u64)>,
+}
+
+/// How an answer that was verified came about.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Far {
+    /// Tokens that the large model chose.
+    pub tokens: u64,
+    /// Its passes.
+    pub passes: u64,
+}
+
+pub struct Drafting {
+    small: Engine,
+    tokeniser: [u8; 32],
+    sessions: BTreeMap<SequenceId, Session>,
+    /// Of answers that were begun by the large model and are the small one's now: tokens of the large one.
+    taken_over: BTreeMap<SequenceId, Far>,
+    /// Numbers of sessions: random from the host, so that they are new after a restart.
+    next: u64,
+    outbox: Vec<Speculation>,
+    events: Vec<Event>,
+    patience: Patience,
+}
+
+impl Drafting {
+    /// `first`: the number of the first session, which no earlier one had.
+    pub fn new(small: Engine, first: u64, patience: Patience) -> Self {
+        Self {
+            tokeniser: asked::tokeniser_digest(small.model()),
+            small,
+            sessions: BTreeMap::new(),
+            taken_over: BTreeMap::new(),
+            next: first,
+            outbox: Vec::new(),
+            events: Vec::new(),
+            patience,
+        }
+    }
+
+    pub fn engine(&self) -> &Engine {
+        &self.small
+    }
+
+    pub fn engine_mut(&mut self) -> &mut Engine {
+        &mut self.small
+    }
+
+    /// What is to be sent to the verifier, in order.
+    pub fn outbox(&mut self) -> Vec<Speculation> {
+        std::mem::take(&mut self.outbox)
+    }
+
+    /// Takes a request in.
+    ///
+    /// # Errors
+    /// As [`Engine::submit`]; far away its form cannot be demanded.
+    pub fn submit(&mut self, request: Request, place: Place, now_us: u64) -> Result<SequenceId, Refused> {
+        let Place::Far(policy) = place else { return self.small.submit(request) };
+        if request.constraint.is_some() {
+            let (expected, got) = ("none where another machine writes".into(), "one".into());
+            return Err(Refused::Field { field: "constraint", expected, got });
+        }
+        let too_long = |over: littoral_wire::bounded::OverBound| Refused::Field {
+            field: "prompt",
+            expected: format!("lists of at most {}", over.maximum),
+            got: over.got.to_string(),
+        };
+        let told = asked::tell(&request, self.tokeniser).map_err(too_long)?;
+        // Its text is for the other one to end.
+        let twin = Request { top_logprobs: None, ignore_end: true, max_tokens: usize::MAX, ..request };
+        let id = self.small.submit(twin)?;
+        self.small.pace(id, 0);
+        let number = self.next;
+        self.next = self.next.wrapping_add(1);
+        let (drafter, output) = Drafter::new(number, told, policy, self.patience, now_us);
+        self.sessions.insert(id, Session { drafter, number, work: None });
+        self.events.push(Event::Started { sequence: id, reused: 0 });
+        self.take(id, output);
+        Ok(id)
+    }
+
+    /// Nobody wants the rest.
+    pub fn cancel(&mut self, id: SequenceId) {
+        if let Some(mut session) = self.sessions.remove(&id) {
+            self.outbox.append(&mut session.drafter.close().send);
+        }
+        self.taken_over.remove(&id);
+        self.small.cancel(id);
+    }
+
+    /// Answers that wait for the verifier or are written here.
+    pub fn idle(&self) -> bool {
+        self.sessions.is_empty() && self.small.idle()
+    }
+
+    /// How an answer that the large model writes, or wrote, stands; `None`: it is the small one's.
+    pub fn far(&self, id: SequenceId) -> Option<Far> {
+        let open = self.sessions.get(&id).map(|session| Far {
+            tokens: session.drafter.answer().len() as u64,
+            passes: session.drafter.passes(),
+        });
+        open.or_else(|| self.taken_over.get(&id).copied())
+    }
+
+    /// What an answer's drafter has learnt, for the next one.
+    pub fn learnt(&self, id: SequenceId) -> Option<&super::controller::Controller> {
+        self.sessions.get(&id)?.drafter.controller()
+    }
+
+    /// Something came from the verifier.
+    pub fn hear(&mut self, said: Speculation, now_us: u64) {
+        let found = self.sessions.iter_mut().find(|(_, session)| session.number == said.session());
+        let Some((id, session)) = found else { return };
+        let (id, output) = (*id, session.drafter.hear(now_us, said));
+        self.take(id, output);
+    }
+
+    /// There is a new link to the verifier.
+    pub fn reconnected(&mut self, now_us: u64) {
+        for id in self.sessions.keys().copied().collect::<Vec<_>>() {
+            let output = self.sessions.get_mut(&id).map(|session| session.drafter.reconnected(now_us));
+            self.take(id, output.unwrap_or_default());
+        }
+    }
+
+    /// When [`Self::tick`] is due.
+    pub fn deadline_us(&self) -> Option<u64> {
+        self.sessions.values().filter_map(|session| session.drafter.deadline_us()).min()
+    }
+
+    pub fn tick(&mut self, now_us: u64) {
+        for id in self.sessions.keys().copied().collect::<Vec<_>>() {
+            let output = self.sessions.get_mut(&id).map(|session| session.drafter.tick(now_us));
+            self.take(id, output.unwrap_or_default());
+        }
+    }
+
+    /// One pass of the small model: for drafts, and for answers that are its own. False if there is nothing to do until
+    /// something arrives.
+    pub fn step(&mut self, pool: &Pool, now_us: &mut dyn FnMut() -> u64) -> bool {
+        let begun = now_us();
+        for (id, session) in &mut self.sessions {
+            let work = session.drafter.work();
+            if work != session.work.map(|(work, _)| work) {
+                // What it has drafted goes along, as far as it is of use.
+                session.work = work.map(|work| (work, begun));
+                if let Some(work) = work {
+                    self.small.rewrite(*id, &session.drafter.answer_from(0)[..work.start]);
+                    self.small.pace(*id, work.start + work.count);
+                }
+            }
+        }
+        let Some(planned) = self.small.plan(usize::MAX) else { return false };
+        let vectors = self.small.run(&planned, pool);
+        self.small.finish(planned.number, &vectors, pool);
+        let events = self.small.events();
+        self.events.extend(events.into_iter().filter(|event| !self.sessions.contains_key(&sequence_of(event))));
+        self.bring(now_us());
+        true
+    }
+
+    /// Brings drafters what is drafted.
+    fn bring(&mut self, now_us: u64) {
+        let mut done = Vec::new();
+        for (id, _, answer) in self.small.answers() {
+            let Some(Session { work: Some((work, begun)), .. }) = self.sessions.get(&id) else { continue };
+            let drafted = answer.get(work.start..).unwrap_or_default();
+            if drafted.len() >= work.count {
+                done.push((id, *work, *begun, drafted[..work.count].to_vec()));
+            }
+        }
+        for (id, work, begun, ids) in done {
+            let Some(session) = self.sessions.get_mut(&id) else { continue };
+            session.work = None;
+            let drafted = ids.into_iter().map(|id| Drafted { id, declared: None }).collect();
+            let output = session.drafter.drafted(now_us, work, drafted, now_us.saturating_sub(begun));
+            self.take(id, output);
+        }
+    }
+
+    /// What happened since this was last asked.
+    pub fn events(&mut self) -> Vec<Event> {
+        std::mem::take(&mut self.events)
+    }
+
+    fn take(&mut self, id: SequenceId, output: Output) {
+        let Output { send, tokens, over } = output;
+        self.outbox.extend(send);
+        for token in &tokens {
+            let (token, logprob, top) = asked::chosen(token);
+            self.events.push(Event::Token { sequence: id, id: token, logprob, top });
+        }
+        match over {
+            None => {}
+            Some(Over::Finished(ending)) => self.end(id, asked::finish(ending)),
+            Some(Over::Lost | Over::Gone(_)) => self.take_over(id),
+            Some(Over::Refused(reason)) => self.end(id, Finish::Failed(reason.to_string())),
+            Some(Over::Contradicted(at)) => {
+                self.end(id, Finish::Failed(format!("the verifier took back what it had said at token {at}")));
+            }
+        }
+    }
+
+    fn end(&mut self, id: SequenceId, why: Finish) {
+        if let Some(session) = self.sessions.remove(&id) {
+            self.outbox.push(Speculation::Close { session: session.number });
+        }
+        self.small.cancel(id);
+        self.events.push(Event::Finished { sequence: id, why });
+    }
+
+    /// The small model writes the rest.
+    fn take_over(&mut self, id: SequenceId) {
+        let Some(session) = self.sessions.remove(&id) else { return };
+        let answer = session.drafter.answer();
+        let far = Far { tokens: answer.len() as u64, passes: session.drafter.passes() };
+        let (max_tokens, ignore_end) = (session.drafter.max_tokens(), session.drafter.ignores_end());
+        self.taken_over.insert(id, far);
+        self.small.rewrite(id, answer);
+        self.small.release(id, max_tokens, ignore_end);
+    }
+}
+
+fn sequence_of(event: &Event) -> SequenceId {
+    match event {
+        Event::Started { sequence, .. }
+        | Event::Token { sequence, .. }
+        | Event::Tried { sequence, .. }
+        | Event::Embedded { sequence, .. }
+        | Event::Finished { sequence, .. } => *sequence,
+    }
+}
