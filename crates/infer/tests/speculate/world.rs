@@ -116,7 +116,8 @@ pub struct Run {
     pub came_us: Vec<u64>,
     pub over: Option<Over>,
     pub counted: Counted,
-    pub drafter: Drafter,
+    /// As the drafter knows.
+    pub passes: u64,
 }
 
 pub fn request(max_tokens: usize) -> Request {
@@ -178,7 +179,7 @@ impl World {
             world.happen(event);
         }
         let (over, text, counted) = (world.drafter.over().cloned(), world.reader, world.verifier.map(|v| v.counted()));
-        Run { text, came_us: world.came_us, over, counted: counted.unwrap_or_default(), drafter: world.drafter }
+        Run { text, came_us: world.came_us, over, counted: counted.unwrap_or_default(), passes: world.drafter.passes() }
     }
 
     fn chance(&mut self, of_thousand: u64) -> bool {
