@@ -35,7 +35,7 @@ pub enum Mode {
 /// Who chooses the mode.
 pub enum Policy {
     Fixed(Mode),
-    Learning(Controller),
+    Learning(Box<Controller>),
 }
 
 /// When silence is too long.

@@ -13,7 +13,7 @@ fn policy(kind: usize, tokens: usize, ahead: usize) -> Policy {
         0 => Policy::Fixed(Mode::Stream),
         1 => Policy::Fixed(Mode::Rounds { tokens }),
         2 => Policy::Fixed(Mode::Ahead { block: tokens.min(8), ahead }),
-        _ => Policy::Learning(Controller::new(costs)),
+        _ => Policy::Learning(Box::new(Controller::new(costs))),
     }
 }
 

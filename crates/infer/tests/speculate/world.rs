@@ -224,11 +224,10 @@ impl World {
         if let Some(verifier) = &self.verifier {
             assert!(verifier.answer().starts_with(&self.reader));
         }
-        if let Some(deadline_us) = self.drafter.deadline_us() {
-            if self.tick_us != Some(deadline_us) {
-                self.tick_us = Some(deadline_us);
-                self.at(deadline_us.max(self.now_us), Event::Tick);
-            }
+        let deadline_us = self.drafter.deadline_us();
+        if let Some(at_us) = deadline_us.filter(|_| deadline_us != self.tick_us) {
+            self.tick_us = deadline_us;
+            self.at(at_us.max(self.now_us), Event::Tick);
         }
     }
 
@@ -313,7 +312,7 @@ impl World {
         if !self.passing
             && let Some(verifier) = &mut self.verifier
         {
-            let tokens = match verifier.next() {
+            let tokens = match verifier.next_pass() {
                 Pass::Hold => return,
                 Pass::Plain => Vec::new(),
                 Pass::Verify { tokens, .. } => tokens,
