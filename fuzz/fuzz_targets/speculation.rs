@@ -14,7 +14,7 @@ fuzz_target!(|bytes: &[u8]| {
     assert!(bytes.len() <= *bytes_max, "{name}");
     if let Speculation::Open { session, request } = &message {
         let mut verifier = Verifier::new(*session, request, 100, 64);
-        assert_eq!(verifier.next(), Pass::Hold);
+        assert_eq!(verifier.next_pass(), Pass::Hold);
         assert_eq!(verifier.hear(message.clone()).len(), 1);
         return;
     }
@@ -23,7 +23,7 @@ fuzz_target!(|bytes: &[u8]| {
     verifier.committed(vec![commit(1), commit(2)], None, 1);
     let told = verifier.hear(message);
     assert!(told.len() <= 1);
-    if let Pass::Verify { tokens, declared } = verifier.next() {
+    if let Pass::Verify { tokens, declared } = verifier.next_pass() {
         assert!((1..=64).contains(&tokens.len()) && tokens.iter().all(|id| *id < 100));
         assert!(declared.is_none_or(|declared| declared.len() == tokens.len()));
     }

@@ -37,7 +37,7 @@ impl Controller {
 
     /// For the next answer of the same two models over the same link: costs as they were, the acceptance as a guess.
     pub fn next_answer(&self) -> Self {
-        Self::with(self.costs(), self.runs.fading(8.0))
+        Self::with(self.costs(), self.runs.fading(16.0))
     }
 
     fn with(costs: Costs, runs: Runs) -> Self {

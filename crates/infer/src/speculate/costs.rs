@@ -1,4 +1,5 @@
-//! What things cost here, measured while they happen: a pass over so many drafted tokens, a drafted token, the way there and back.
+//! What things cost here, measured while they happen: a pass over so many drafted tokens, a drafted token, the way there
+//! and back.
 
 /// `fixed_s + tokens * per_token_s`, in seconds.
 #[derive(Clone, Copy, Debug, PartialEq)]

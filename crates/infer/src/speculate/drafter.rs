@@ -35,7 +35,7 @@ pub enum Mode {
 /// Who chooses the mode.
 pub enum Policy {
     Fixed(Mode),
-    Learning(Controller),
+    Learning(Box<Controller>),
 }
 
 /// When silence is too long.
@@ -220,7 +220,7 @@ impl Drafter {
         let wanted = wanted.min(self.draftable());
         let block = match self.mode() {
             Mode::Ahead { block, .. } => {
-                block.clamp(1, ROUND_TOKENS_MAX) - (self.drafts.len() - self.sent).min(block - 1)
+                block.clamp(1, ROUND_TOKENS_MAX).saturating_sub(self.drafts.len() - self.sent).max(1)
             }
             _ => wanted,
         };
@@ -517,3 +517,7 @@ impl Drafter {
         (self.request.max_tokens as usize).saturating_sub(self.answer.len() + 1)
     }
 }
+
+#[cfg(test)]
+#[path = "drafter_tests.rs"]
+mod tests;

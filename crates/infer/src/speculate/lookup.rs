@@ -32,8 +32,8 @@ pub struct Lookup {
 }
 
 impl Lookup {
-    /// Matches of up to `longest` tokens, at least 2, in the last `window` to `2 window` tokens, at least 2 and at most 2^24: about
-    /// 20 bytes for each.
+    /// Matches of up to `longest` tokens, at least 2, in the last `window` to `2 window` tokens. A window has 2 to 2^24, of about
+    /// 20 bytes each.
     pub fn new(longest: usize, window: usize) -> Self {
         let window = window.clamp(SHORTEST, 1 << 24);
         let slots = window.next_power_of_two();

@@ -1,6 +1,6 @@
 //! The verifier's end of a conversation: the only one that commits.
 //!
-//! It owns no engine. Before each pass the host asks [`Verifier::next`] what the pass is to do, and afterwards it says with
+//! It owns no engine. Before each pass the host asks [`Verifier::next_pass`] what the pass is to do, and afterwards it says with
 //! [`Verifier::committed`] what the model chose. What is committed is what the model chose, whatever was drafted: rounds say
 //! which tokens to try, and so decide the speed alone. That is why rounds may come twice, late, in any order, or not at all.
 //!
@@ -199,7 +199,7 @@ impl Verifier {
     }
 
     /// What the next pass is to do. After this, [`committed`](Self::committed) is due if it is not to hold.
-    pub fn next(&mut self) -> Pass {
+    pub fn next_pass(&mut self) -> Pass {
         self.tried.clear();
         if self.finished.is_some() || self.closed {
             return Pass::Hold;
@@ -228,7 +228,7 @@ impl Verifier {
             }
             // What it shares with the answer was compared before; what it shares with other rounds is its digest's business.
             let follows = round.start < here || digests[round.start - here] == round.digest;
-            let kind = round.declared.is_some() == !declared.is_empty() || tokens.is_empty();
+            let kind = tokens.is_empty() || round.declared.is_some() != declared.is_empty();
             if !follows || !kind {
                 continue;
             }
@@ -244,7 +244,7 @@ impl Verifier {
         (tokens, (!declared.is_empty()).then_some(declared))
     }
 
-    /// The pass that [`next`](Self::next) asked for chose these tokens in so many microseconds, and the answer may be complete.
+    /// The pass that [`next_pass`](Self::next_pass) asked for chose these tokens in so many microseconds, and the answer may be complete.
     /// Returns what to tell the drafter.
     pub fn committed(&mut self, tokens: Vec<Committed>, finished: Option<Ending>, pass_us: u32) -> Vec<Speculation> {
         let start = self.answer.len();

@@ -66,15 +66,15 @@ fn told(told: Vec<Speculation>) -> (u32, Vec<u32>, u32) {
 #[test]
 fn blocks_follow_one_another_in_any_order_and_count_once() {
     let mut verifier = verifier(Drafts::Ids);
-    assert_eq!(verifier.next(), Pass::Hold);
+    assert_eq!(verifier.next_pass(), Pass::Hold);
     for (number, before, tokens) in [(2, &[5, 6][..], &[7, 8][..]), (1, &[], &[5, 6]), (2, &[5, 6], &[7, 8])] {
         assert_eq!(verifier.hear(round(number, 0, before, tokens, Want::Wait)), []);
     }
-    assert_eq!(verifier.next(), verify(&[5, 6, 7, 8]));
+    assert_eq!(verifier.next_pass(), verify(&[5, 6, 7, 8]));
     assert_eq!(told(chose(&mut verifier, &[5, 6, 7, 8, 9])), (0, vec![5, 6, 7, 8, 9], 0));
     // What overlaps committed tokens and agrees with them counts from there on.
     assert_eq!(verifier.hear(round(3, 0, &[5, 6, 7, 8], &[9, 10, 11], Want::Wait)), []);
-    assert_eq!(verifier.next(), verify(&[10, 11]));
+    assert_eq!(verifier.next_pass(), verify(&[10, 11]));
     assert_eq!(verifier.counted(), Counted { tokens: 5, passes: 1, drafted: 4, accepted: 4 });
     assert_eq!(verifier.counted().passes_saved(), 4);
 }
@@ -84,9 +84,9 @@ fn after_a_refuted_token_all_that_was_drafted_is_dead() {
     let mut verifier = verifier(Drafts::Ids);
     verifier.hear(round(1, 0, &[], &[5, 6], Want::Wait));
     verifier.hear(round(2, 0, &[5, 6, 7], &[8], Want::Wait));
-    assert_eq!(verifier.next(), verify(&[5, 6]));
+    assert_eq!(verifier.next_pass(), verify(&[5, 6]));
     assert_eq!(told(chose(&mut verifier, &[5, 9])), (0, vec![5, 9], 1));
-    assert_eq!(verifier.next(), Pass::Hold);
+    assert_eq!(verifier.next_pass(), Pass::Hold);
     // Late: of an epoch that is over; of this epoch, but after other tokens; after the right ones, but others.
     for late in [
         round(3, 0, &[5, 6, 7, 8], &[1], Want::Wait),
@@ -94,10 +94,10 @@ fn after_a_refuted_token_all_that_was_drafted_is_dead() {
         round(5, 1, &[5], &[6], Want::Wait),
     ] {
         assert_eq!(told(verifier.hear(late)), (0, vec![5, 9], 1));
-        assert_eq!(verifier.next(), Pass::Hold);
+        assert_eq!(verifier.next_pass(), Pass::Hold);
     }
     verifier.hear(round(6, 1, &[5, 9], &[1], Want::Wait));
-    assert_eq!(verifier.next(), verify(&[1]));
+    assert_eq!(verifier.next_pass(), verify(&[1]));
 }
 
 /// A round ahead, of this epoch, whose digest turns out to name other tokens: it is not joined to what it does not follow.
@@ -106,7 +106,7 @@ fn a_round_that_follows_other_tokens_is_not_joined() {
     let mut verifier = verifier(Drafts::Ids);
     verifier.hear(round(1, 0, &[5, 4], &[7], Want::Wait));
     verifier.hear(round(2, 0, &[], &[5, 6], Want::Wait));
-    assert_eq!(verifier.next(), verify(&[5, 6]));
+    assert_eq!(verifier.next_pass(), verify(&[5, 6]));
 }
 
 #[test]
@@ -114,18 +114,18 @@ fn the_last_word_on_streaming_counts_however_late_others_come() {
     let mut verifier = verifier(Drafts::Ids);
     verifier.hear(round(2, 0, &[], &[], Want::Stream));
     verifier.hear(round(1, 0, &[], &[], Want::Wait));
-    assert_eq!(verifier.next(), Pass::Plain);
+    assert_eq!(verifier.next_pass(), Pass::Plain);
     // Also if what came with it is dead.
     chose(&mut verifier, &[5]);
     verifier.hear(round(3, 0, &[], &[6], Want::Wait));
-    assert_eq!(verifier.next(), Pass::Hold);
+    assert_eq!(verifier.next_pass(), Pass::Hold);
 }
 
 #[test]
 fn ids_beyond_the_vocabulary_and_rounds_far_ahead_are_not_tried() {
     let mut verifier = verifier(Drafts::Ids);
     verifier.hear(round(1, 0, &[], &[5, 100, 6], Want::Wait));
-    assert_eq!(verifier.next(), verify(&[5]));
+    assert_eq!(verifier.next_pass(), verify(&[5]));
     let far = vec![7; AHEAD_MAX + 1];
     assert_eq!(verifier.hear(round(2, 0, &far, &[7], Want::Wait)).len(), 1);
     // No more than a pass may look at.
@@ -133,7 +133,7 @@ fn ids_beyond_the_vocabulary_and_rounds_far_ahead_are_not_tried() {
     verifier.hear(round(4, 0, &[9; 64], &[9; 64], Want::Wait));
     chose(&mut verifier, &[9]);
     verifier.hear(round(5, 1, &[], &[9; 64], Want::Wait));
-    assert_eq!(verifier.next(), verify(&[9; 8]));
+    assert_eq!(verifier.next_pass(), verify(&[9; 8]));
 }
 
 #[test]
@@ -148,7 +148,7 @@ fn distributions_count_only_where_they_were_agreed() {
         }
         verifier.hear(message);
         let expected = kept.then(|| declared().into_vec());
-        assert_eq!(verifier.next(), Pass::Verify { tokens: vec![5], declared: expected });
+        assert_eq!(verifier.next_pass(), Pass::Verify { tokens: vec![5], declared: expected });
     }
 }
 
@@ -167,5 +167,5 @@ fn a_long_silence_is_told_in_several_commits_and_another_text_is_not_resumed() {
         assert!(matches!(&verifier.hear(resume(commit, of))[..], [Speculation::Gone { .. }]));
     }
     verifier.hear(Speculation::Close { session: 1 });
-    assert!(verifier.is_closed() && verifier.next() == Pass::Hold);
+    assert!(verifier.is_closed() && verifier.next_pass() == Pass::Hold);
 }

@@ -55,11 +55,11 @@ impl Case {
     fn learning(&self) -> Policy {
         let ms = |ms: u64| ms as f64 * 1.5e-3;
         let verify = guessed_verify(ms(self.pass_ms));
-        Policy::Learning(Controller::new(Costs {
+        Policy::Learning(Box::new(Controller::new(Costs {
             draft_s: ms(self.draft_ms),
             verify,
             round_trip_s: ms(self.round_trip_ms),
-        }))
+        })))
     }
 
     /// The worst window, relative to the best fixed choice for that very window, and over the whole answer: with that choice.
@@ -87,7 +87,7 @@ fn even(_: usize, alpha: f64) -> f64 {
 
 /// Easy and hard passages of 16 tokens, around alpha.
 fn passages(at: usize, alpha: f64) -> f64 {
-    if at / 16 % 2 == 0 { alpha + (1.0 - alpha) * 0.8 } else { alpha - alpha * 0.4 }
+    if (at / 16).is_multiple_of(2) { alpha + (1.0 - alpha) * 0.8 } else { alpha - alpha * 0.4 }
 }
 
 /// Another text at 384 and at 704.
@@ -97,7 +97,7 @@ fn regimes(at: usize, alpha: f64) -> f64 {
 
 type Acceptance = fn(usize, f64) -> f64;
 
-fn grid(name: &'static str, acceptance: Acceptance) -> Vec<Case> {
+fn grid(acceptance: Acceptance) -> Vec<Case> {
     let mut cases = Vec::new();
     for alpha in [0.3, 0.5, 0.7, 0.8, 0.9, 0.95] {
         for round_trip_ms in [0, 10, 22, 50, 100, 200] {
@@ -109,10 +109,29 @@ fn grid(name: &'static str, acceptance: Acceptance) -> Vec<Case> {
     cases
 }
 
+/// A few points of the tables below, which have all: no way to tell, a clear case for each way, and a change of text.
+#[test]
+fn the_controller_is_hardly_slower_than_the_best_fixed_choice() {
+    let points: [(Acceptance, f64, u64, f64); 6] = [
+        (even, 0.3, 50, 0.05),
+        (even, 0.5, 0, 0.08),
+        (even, 0.7, 200, 0.05),
+        (even, 0.9, 22, 0.05),
+        (even, 0.95, 0, 0.07),
+        // A window that begins where the text changes: what it takes to notice.
+        (regimes, 0.3, 22, 0.08),
+    ];
+    for (acceptance, alpha, round_trip_ms, most) in points {
+        let case = Case { acceptance, alpha, round_trip_ms, draft_ms: 8, pass_ms: 30, pass_token_us: 1_000 };
+        let (worst, at, _, best) = case.regret(6);
+        assert!(worst < most, "alpha {alpha}, {round_trip_ms} ms: {worst} at {at} against {best:?}");
+    }
+}
+
 fn table(name: &'static str, acceptance: Acceptance) {
     let mut worst: Vec<f64> = Vec::new();
     println!("text      alpha  rtt draft pass+    | worst window   at | whole  best fixed");
-    for case in grid(name, acceptance) {
+    for case in grid(acceptance) {
         let (window, at, whole, mode) = case.regret(12);
         worst.push(window);
         let Case { alpha, round_trip_ms, draft_ms, pass_ms, pass_token_us, .. } = case;
@@ -149,8 +168,8 @@ fn table_of_regimes() {
 /// What the controller believes of each way, if it knew costs and acceptance, against what happens.
 #[test]
 fn promises_are_kept() {
-    for alpha in [0.5, 0.8, 0.9] {
-        for round_trip_ms in [0, 22, 100] {
+    for alpha in [0.5, 0.9] {
+        for round_trip_ms in [0, 50] {
             for (draft_ms, pass_ms, pass_token_us) in [(8, 30, 1_000), (3, 60, 500), (20, 40, 4_000)] {
                 let case = Case { acceptance: even, alpha, round_trip_ms, draft_ms, pass_ms, pass_token_us };
                 let verify = Affine { fixed_s: pass_ms as f64 * 1e-3, per_token_s: pass_token_us as f64 * 1e-6 };
@@ -165,11 +184,11 @@ fn promises_are_kept() {
                     };
                     let came = case.came_us(8, || Policy::Fixed(mode));
                     let kept = (TOKENS as f64 / came[TOKENS] * 1e6) / promised;
-                    println!(
-                        "{alpha} {round_trip_ms} {draft_ms} {pass_ms}+{pass_token_us} {mode:?}: promised {promised:.1}, kept {kept:.3}"
-                    );
                     // 8192 tokens: the standard error is 2 % where runs are longest, and phases are simplified.
-                    assert!((0.92..1.08).contains(&kept), "{mode:?}");
+                    assert!(
+                        (0.92..1.08).contains(&kept),
+                        "alpha {alpha}, {round_trip_ms} ms, {costs:?}, {mode:?}: {kept}"
+                    );
                 }
             }
         }

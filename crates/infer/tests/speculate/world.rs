@@ -116,7 +116,8 @@ pub struct Run {
     pub came_us: Vec<u64>,
     pub over: Option<Over>,
     pub counted: Counted,
-    pub drafter: Drafter,
+    /// As the drafter knows.
+    pub passes: u64,
 }
 
 pub fn request(max_tokens: usize) -> Request {
@@ -178,7 +179,7 @@ impl World {
             world.happen(event);
         }
         let (over, text, counted) = (world.drafter.over().cloned(), world.reader, world.verifier.map(|v| v.counted()));
-        Run { text, came_us: world.came_us, over, counted: counted.unwrap_or_default(), drafter: world.drafter }
+        Run { text, came_us: world.came_us, over, counted: counted.unwrap_or_default(), passes: world.drafter.passes() }
     }
 
     fn chance(&mut self, of_thousand: u64) -> bool {
@@ -223,11 +224,10 @@ impl World {
         if let Some(verifier) = &self.verifier {
             assert!(verifier.answer().starts_with(&self.reader));
         }
-        if let Some(deadline_us) = self.drafter.deadline_us() {
-            if self.tick_us != Some(deadline_us) {
-                self.tick_us = Some(deadline_us);
-                self.at(deadline_us.max(self.now_us), Event::Tick);
-            }
+        let deadline_us = self.drafter.deadline_us();
+        if let Some(at_us) = deadline_us.filter(|_| deadline_us != self.tick_us) {
+            self.tick_us = deadline_us;
+            self.at(at_us.max(self.now_us), Event::Tick);
         }
     }
 
@@ -312,7 +312,7 @@ impl World {
         if !self.passing
             && let Some(verifier) = &mut self.verifier
         {
-            let tokens = match verifier.next() {
+            let tokens = match verifier.next_pass() {
                 Pass::Hold => return,
                 Pass::Plain => Vec::new(),
                 Pass::Verify { tokens, .. } => tokens,
