@@ -14,6 +14,7 @@ pub mod models;
 pub mod operator;
 pub mod role;
 pub mod serve;
+pub mod split;
 pub mod store;
 mod toml_text;
 pub mod transport;
