@@ -29,6 +29,16 @@ impl Mapped {
         Ok(Self { map })
     }
 
+    /// Has all of it in memory and ready to be touched, as far as the system can: who reads it next waits for neither the disk
+    /// nor the page tables. Refused, it does no harm. It may take as long as reading the file does.
+    pub fn populate(&self) {
+        #[cfg(target_os = "linux")]
+        // Linux before 5.14 knows the other only, which reads ahead and leaves the tables to the first touch.
+        if self.map.advise(memmap2::Advice::PopulateRead).is_err() {
+            let _ = self.map.advise(memmap2::Advice::WillNeed);
+        }
+    }
+
     /// Tells the system that these bytes are not needed any more. They may be read again, from the file.
     ///
     /// Pages that hold other bytes, too, stay; so does all where there is no such advice. Advice that is refused does no

@@ -1,8 +1,11 @@
 //! Files of this test, mapped.
 
 use littoral_tensor::Mapped;
+use littoral_tensor::pool::Pool;
+use littoral_tensor::quant::{Kind, Matrix};
 use std::fs::File;
 use std::io::Write;
+use std::sync::Arc;
 
 /// A file without a name, so that it ends with the test.
 fn file(name: &str, bytes: &[u8]) -> File {
@@ -50,4 +53,24 @@ fn what_is_forgotten_leaves_memory_and_reads_the_same() {
     assert_eq!(resident_kb(&mapped), 0);
     mapped.forget(usize::MAX..usize::MAX);
     assert_eq!(mapped[..], bytes);
+}
+
+/// The mapping stays as long as a matrix lies in it.
+#[test]
+fn a_matrix_lies_in_its_file() {
+    let (rows, columns) = (21, 64);
+    let bytes: Vec<u8> = (0..rows * columns / 32 * 34).map(|i| (i % 113) as u8).collect();
+    let packed = Matrix::pack(Kind::Q8_0, rows, columns, &bytes, &Pool::new(1)).unwrap();
+    let mapped = Arc::new(Mapped::new(&file("matrix", &[&[0; 64], packed.packed()].concat())).unwrap());
+    mapped.populate();
+    let at = mapped[64..].as_ptr();
+    let strips = littoral_tensor::quant::Shared::from(mapped).part(64..64 + packed.bytes()).unwrap();
+    let matrix = Matrix::from_packed(Kind::Q8_0, rows, columns, strips).unwrap();
+    assert_eq!((matrix.packed().as_ptr(), matrix.packed()), (at, packed.packed()));
+    let (mut expected, mut got) = (vec![0.0; columns], vec![1.0; columns]);
+    for row in 0..rows {
+        packed.row(row, &mut expected);
+        matrix.row(row, &mut got);
+        assert_eq!(got, expected);
+    }
 }

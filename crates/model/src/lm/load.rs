@@ -1,5 +1,6 @@
 //! From a GGUF file to a [`Stage`]: which keys say what, and which tensors are whose.
 
+use super::check::{HEADS_MAX, LAYERS_MAX, WIDTH_MAX};
 use super::config::{Architecture, Config, Gate, Rope, Yarn};
 use super::layer::Layer;
 use super::stage::{Ends, Stage};
@@ -10,11 +11,6 @@ use littoral_tensor::vectors::Pairs;
 use std::ops::Range;
 use std::sync::Arc;
 use thiserror::Error;
-
-/// A model's numbers are bounded, so that what follows from them can be counted on.
-const LAYERS_MAX: u32 = 1_024;
-const HEADS_MAX: u32 = 1_024;
-const WIDTH_MAX: u32 = 1 << 20;
 
 /// Why a file is no language model that runs here.
 #[derive(Clone, Debug, PartialEq, Error)]
@@ -68,13 +64,7 @@ pub fn config(gguf: &Gguf<'_>) -> Result<Config, LoadError> {
     if value_width != head_width {
         return wrong("attention.value_length", format!("{head_width}, the width of keys"), value_width.to_string());
     }
-    if !heads.is_multiple_of(kv_heads) {
-        return wrong("attention.head_count_kv", format!("a divisor of {heads} heads"), kv_heads.to_string());
-    }
     let turned = or("rope.dimension_count", WIDTH_MAX, head_width)?;
-    if turned > head_width || !turned.is_multiple_of(2) {
-        return wrong("rope.dimension_count", format!("an even number up to {head_width}"), turned.to_string());
-    }
     let scaling = match metadata.get(&key("rope.scaling.type")) {
         Some(entry) => entry.str()?,
         None => "none",
@@ -92,20 +82,6 @@ pub fn config(gguf: &Gguf<'_>) -> Result<Config, LoadError> {
     }
     let (base, base_window) = (float("rope.freq_base", 10_000.0)?, float("rope.freq_base_swa", 10_000.0)?);
     let epsilon = metadata.f32(&key("attention.layer_norm_rms_epsilon"))?;
-    let (attention_cap, logit_cap) = (float("attn_logit_softcapping", 0.0)?, float("final_logit_softcapping", 0.0)?);
-    // One NaN here, and every logit is one: the model would run and say nothing.
-    for (field, value, holds, expected) in [
-        ("rope.scaling.factor", scale, scale > 0.0, "a number above 0"),
-        ("rope.freq_base", base, base > 1.0, "a number above 1"),
-        ("rope.freq_base_swa", base_window, base_window > 1.0, "a number above 1"),
-        ("attention.layer_norm_rms_epsilon", epsilon, epsilon > 0.0, "a number above 0"),
-        ("attn_logit_softcapping", attention_cap, attention_cap >= 0.0, "a number from 0 on"),
-        ("final_logit_softcapping", logit_cap, logit_cap >= 0.0, "a number from 0 on"),
-    ] {
-        if !(holds && value.is_finite()) {
-            return wrong(field, expected.into(), value.to_string());
-        }
-    }
     let factors = match gguf.find("rope_freqs.weight") {
         Some(_) => vector(gguf, "rope_freqs.weight", turned / 2)?,
         None => Vec::new(),
@@ -119,7 +95,7 @@ pub fn config(gguf: &Gguf<'_>) -> Result<Config, LoadError> {
         yarn,
     };
     let rope_window = Rope { base: base_window, scale: 1.0, factors: Vec::new(), ..rope.clone() };
-    Ok(Config {
+    let config = Config {
         architecture,
         layers,
         width,
@@ -138,9 +114,13 @@ pub fn config(gguf: &Gguf<'_>) -> Result<Config, LoadError> {
         rope,
         rope_window,
         embedding_scale: if gemma { (width as f32).sqrt() } else { 1.0 },
-        attention_cap,
-        logit_cap,
-    })
+        attention_cap: float("attn_logit_softcapping", 0.0)?,
+        logit_cap: float("final_logit_softcapping", 0.0)?,
+    };
+    match config.check() {
+        Ok(()) => Ok(config),
+        Err(error) => wrong(error.field, error.expected, error.got),
+    }
 }
 
 /// What the file says of YaRN.

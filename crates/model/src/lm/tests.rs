@@ -8,7 +8,7 @@ use littoral_tensor::vectors::Pairs;
 use std::ops::Range;
 use std::sync::Arc;
 
-const LAYERS: usize = 3;
+pub(super) const LAYERS: usize = 3;
 const VOCABULARY: usize = 50;
 
 struct Draws(u64);
@@ -34,7 +34,7 @@ impl Draws {
     }
 }
 
-fn config(architecture: Architecture) -> Config {
+pub(super) fn config(architecture: Architecture) -> Config {
     let gemma = architecture == Architecture::Gemma3;
     let pairs = if architecture == Architecture::Llama { Pairs::Neighbours } else { Pairs::Halves };
     let rope = Rope { pairs, base: 10_000.0, scale: 1.0, width: 32, factors: Vec::new(), yarn: None };
@@ -61,7 +61,7 @@ fn config(architecture: Architecture) -> Config {
     }
 }
 
-fn stage(architecture: Architecture, range: Range<usize>, ends: bool, pool: &Pool) -> Stage {
+pub(super) fn stage(architecture: Architecture, range: Range<usize>, ends: bool, pool: &Pool) -> Stage {
     let config = config(architecture);
     let (width, head_width) = (config.width, config.head_width);
     let (q_rows, kv_rows) = (config.heads * head_width, config.kv_heads * head_width);
@@ -101,7 +101,7 @@ fn stage(architecture: Architecture, range: Range<usize>, ends: bool, pool: &Poo
     Stage { config, range, layers, ends }
 }
 
-fn ids(seed: u64, len: usize) -> Vec<u32> {
+pub(super) fn ids(seed: u64, len: usize) -> Vec<u32> {
     let mut draws = Draws(seed);
     (0..len).map(|_| ((draws.next() + 1.0) * 0.5 * VOCABULARY as f32) as u32 % VOCABULARY as u32).collect()
 }

@@ -50,7 +50,7 @@ impl Fault {
     }
 
     /// Of a file of ours.
-    pub(super) fn disk(path: &Path, error: &io::Error) -> Self {
+    pub(crate) fn disk(path: &Path, error: &io::Error) -> Self {
         let full = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
         let (kind, expected) =
             if full { (FaultKind::DiskFull, "room to write") } else { (FaultKind::Disk, "a file to read and write") };

@@ -40,6 +40,7 @@ pub use index::Index;
 pub use pip::{PipConfig, pip_config};
 pub use pull::{Pulled, Report, Settings, Wanted, pull, wanted_of_hub};
 pub use reference::{HubFile, Reference};
+pub(crate) use store::write_whole;
 pub use store::{Record, Removed, State, Store};
 pub use web::Web;
 pub(crate) use web::tls;

@@ -201,7 +201,7 @@ fn read_record(path: &Path) -> Result<Option<Record>, Fault> {
 }
 
 /// Old or new, never half: a second file that takes the place of the first.
-pub(super) fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), Fault> {
+pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), Fault> {
     let beside = path.with_extension(format!("{}.new", std::process::id()));
     let written = File::create(&beside).and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()));
     let placed = written.and_then(|()| fs::rename(&beside, path)).and_then(|()| sync_folder_of(path));

@@ -1,14 +1,31 @@
-//! One model's layers on several machines, over real sockets.
+//! One model's layers on several machines: the processes and their disks.
 //!
-//! What is decided and computed is in [`littoral_infer::split`]; here are the processes: [`stage`] is a machine that lends its
-//! layers, [`chain`] the head of such machines. Connections are those of [`crate::transport`], encrypted and mutually
-//! authenticated; what comes over them is bounded and decoded totally.
+//! What is decided and computed is in [`littoral_infer::split`]. Here:
 //!
-//! Sockets are served by threads that never compute, and beats ([`beats`]) by a thread of their own with connections of their
-//! own: a machine at full load, or a long frame on its way, is not taken for a dead one.
+//! | file | what |
+//! |---|---|
+//! | `stage` | a machine that lends its layers |
+//! | `chain` | the head of such machines |
+//! | `beats` | who lives: a thread that asks every machine |
+//! | `link`, `greet` | one connection between two of them |
+//! | `tiles` | a folder of layers as files, named by their content: made, fetched, checked, mapped in |
+//! | `shelf` | which tile goes when room is wanted |
+//! | `arrival` | a tile on its way from another machine |
+//! | `packed` | which tiles a model's file becomes, so that it is hashed and packed once only |
+//!
+//! Connections are those of [`crate::transport`], encrypted and mutually authenticated; what comes over them is bounded and
+//! decoded totally. Sockets are served by threads that never compute, and beats by a thread of their own with connections of
+//! their own: a machine at full load, or a long frame on its way, is not taken for a dead one.
 
+mod arrival;
 pub mod beats;
 pub mod chain;
 mod greet;
 mod link;
+mod packed;
+mod shelf;
 pub mod stage;
+mod tiles;
+
+pub use arrival::Arrival;
+pub use tiles::{Tiles, TilesError};

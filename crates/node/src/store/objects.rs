@@ -369,7 +369,8 @@ impl FileObjects {
         fs::read_dir(&folder).and_then(|entries| entries.map(name).collect()).map_err(|e| disk(&folder, &e))
     }
 
-    fn body_path(&self, object: ObjectId) -> PathBuf {
+    /// Where a whole body lies.
+    pub(crate) fn body_path(&self, object: ObjectId) -> PathBuf {
         self.dir.join(format!("objects/{object}"))
     }
 

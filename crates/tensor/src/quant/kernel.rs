@@ -8,7 +8,7 @@ use super::activations::Blocks;
 use super::formats::*;
 use super::lanes::{Lanes, ROWS, scalar::Scalar};
 
-/// The arithmetic of this release. It changes when any bit of any product may.
+/// The arithmetic of this release, and how its strips lie in files. It changes when any bit of any product or strip may.
 pub const KERNELS: &str = "littoral-kernels-1";
 
 /// A strip of sixteen rows times a panel of tokens: `out[m * stride + r]` for token m and row r.

@@ -2,8 +2,8 @@
 
 use super::kernel::{Shape, kernel};
 use super::lanes::ROWS;
-use super::memory::{Arena, Memory};
-use super::{Kind, Panels, dequantise};
+use super::memory::{Arena, CACHE_LINE};
+use super::{Kind, Panels, Shared, dequantise};
 use crate::pool::Pool;
 use std::ops::Range;
 use thiserror::Error;
@@ -18,11 +18,19 @@ pub enum MatrixError {
     Columns { kind: Kind, columns: usize, expected: usize },
     #[error("{rows} rows of {columns} weights in {kind}: {expected} bytes expected, got {got}")]
     Bytes { kind: Kind, rows: usize, columns: usize, expected: usize, got: usize },
+    #[error("{rows} rows of {columns} weights in {kind}: strips of {expected} bytes expected, got {got}")]
+    Strips { kind: Kind, rows: usize, columns: usize, expected: usize, got: usize },
+    #[error("strips: an address that is a multiple of {CACHE_LINE} expected, got one {got} bytes behind it")]
+    Alignment { got: usize },
     #[error("{bytes} bytes for weights: more than this machine gives")]
     Memory { bytes: usize },
 }
 
 /// Weights at the density of their file, in strips of sixteen rows ([`super::formats`]).
+///
+/// How strips lie follows from kind, rows and columns alone: it is the same for all instruction sets, which differ in how
+/// activations lie ([`Panels`]). So strips that one machine packed serve another, as long as both have the same
+/// [`KERNELS`](super::KERNELS).
 #[derive(Debug)]
 pub struct Matrix {
     kind: Kind,
@@ -30,7 +38,7 @@ pub struct Matrix {
     columns: usize,
     shape: Shape,
     strip_bytes: usize,
-    strips: Memory,
+    strips: Shared,
 }
 
 impl Matrix {
@@ -51,14 +59,12 @@ impl Matrix {
         done: &mut dyn FnMut(Range<usize>),
     ) -> Result<Self, MatrixError> {
         let shape = kind.shape();
-        let row_bytes = kind.row_bytes(columns).filter(|bytes| *bytes > 0);
-        let row_bytes = row_bytes.ok_or(MatrixError::Columns { kind, columns, expected: kind.columns() })?;
+        let strip_bytes = strip_bytes(kind, columns)?;
+        let row_bytes = strip_bytes / ROWS;
         let expected = rows.saturating_mul(row_bytes);
         if expected != bytes.len() || rows == 0 {
             return Err(MatrixError::Bytes { kind, rows, columns, expected, got: bytes.len() });
         }
-        let blocks = columns / shape.columns;
-        let strip_bytes = blocks * shape.tile;
         let memory = rows.div_ceil(ROWS) * strip_bytes;
         let mut strips = arena.take(memory).ok_or(MatrixError::Memory { bytes: memory })?;
         let nothing = vec![0; kind.bytes()];
@@ -78,7 +84,43 @@ impl Matrix {
             let row_at = |strip: usize| (strip * ROWS).min(rows) * row_bytes;
             done(row_at(first)..row_at(first + strips_at_once));
         }
-        Ok(Self { kind, rows, columns, shape, strip_bytes, strips })
+        Ok(Self { kind, rows, columns, shape, strip_bytes, strips: strips.into() })
+    }
+
+    /// A matrix of strips that were packed before ([`Self::packed`]) and lie where they are, in a mapped file for instance, from
+    /// a multiple of 64 on.
+    ///
+    /// # Errors
+    /// No such rows, another number of bytes, or another alignment. What the bytes say is not looked at: any are weights.
+    pub fn from_packed(kind: Kind, rows: usize, columns: usize, strips: Shared) -> Result<Self, MatrixError> {
+        let strip_bytes = strip_bytes(kind, columns)?;
+        let expected = Self::packed_bytes(kind, rows, columns)?;
+        if expected != strips.len() || rows == 0 {
+            return Err(MatrixError::Strips { kind, rows, columns, expected, got: strips.len() });
+        }
+        // Kernels would take any address, with two cache lines for each load.
+        match strips.as_ptr().addr() % CACHE_LINE {
+            0 => Ok(Self { kind, rows, columns, shape: kind.shape(), strip_bytes, strips }),
+            got => Err(MatrixError::Alignment { got }),
+        }
+    }
+
+    /// Bytes of all strips of such a matrix; [`usize::MAX`] if that is no number.
+    pub fn packed_bytes(kind: Kind, rows: usize, columns: usize) -> Result<usize, MatrixError> {
+        Ok(rows.div_ceil(ROWS).saturating_mul(strip_bytes(kind, columns)?))
+    }
+
+    /// All strips, one after another, for [`Self::from_packed`].
+    pub fn packed(&self) -> &[u8] {
+        &self.strips
+    }
+
+    /// The same matrix in the arena's memory.
+    pub fn copy_into(&self, arena: &mut Arena) -> Result<Self, MatrixError> {
+        let bytes = self.strips.len();
+        let mut strips = arena.take(bytes).ok_or(MatrixError::Memory { bytes })?;
+        strips.copy_from_slice(&self.strips);
+        Ok(Self { strips: strips.into(), ..*self })
     }
 
     pub fn kind(&self) -> Kind {
@@ -119,6 +161,13 @@ impl Matrix {
     }
 }
 
+/// Bytes of sixteen rows: as many as they have in a file.
+fn strip_bytes(kind: Kind, columns: usize) -> Result<usize, MatrixError> {
+    let row_bytes = kind.row_bytes(columns).filter(|bytes| *bytes > 0);
+    let strip_bytes = row_bytes.and_then(|bytes| bytes.checked_mul(ROWS));
+    strip_bytes.ok_or(MatrixError::Columns { kind, columns, expected: kind.columns() })
+}
+
 /// `matrices[i] x` for all tokens at once: row r of matrix i and token t is at `t stride + starts[i] + r`, where the
 /// starts are the sums of [`Matrix::padded_rows`] before, and the stride is their total.
 ///
@@ -142,13 +191,14 @@ pub fn multiply(matrices: &[&Matrix], x: &Panels, out: &mut [f32], pool: &Pool) 
                 index += 1;
             }
             let matrix = matrices[index];
+            let strips: &[u8] = &matrix.strips;
             let end = range.end.min(before + matrix.padded_rows() / ROWS);
             let together = strip..end.min(strip + (STRIPS_BYTES / matrix.strip_bytes).max(1));
             for group in x.groups() {
                 let panel = x.panel(matrix.shape.activations, *group);
                 let kernel = kernel(x.instructions(), matrix.kind, group.tokens).expect("panels have such sizes");
                 for strip in together.clone() {
-                    let weights = &matrix.strips[(strip - before) * matrix.strip_bytes..][..matrix.strip_bytes];
+                    let weights = &strips[(strip - before) * matrix.strip_bytes..][..matrix.strip_bytes];
                     let blocks = matrix.columns / matrix.shape.columns;
                     // SAFETY: the panels were made for instructions that this processor has. The strip holds `blocks`
                     // tiles of this kind; the panel holds the group's tokens in the kind's form. The last value written

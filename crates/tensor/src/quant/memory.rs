@@ -10,9 +10,10 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 
 const HUGE: usize = 2 << 20;
-const CACHE_LINE: usize = 64;
+pub(super) const CACHE_LINE: usize = 64;
 
-/// Zeroed bytes whose address is a multiple of 64.
+/// Zeroed bytes whose address is a multiple of 64, for the one who has them to write. What is to be read only, by several, is a
+/// [`Shared`](super::Shared).
 pub struct Memory {
     at: NonNull<u8>,
     bytes: usize,

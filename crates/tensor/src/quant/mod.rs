@@ -21,6 +21,7 @@ pub(crate) mod lanes;
 mod matrix;
 mod memory;
 mod panels;
+mod shared;
 #[cfg(test)]
 mod tests;
 
@@ -30,3 +31,4 @@ pub use kind::Kind;
 pub use matrix::{Matrix, MatrixError, multiply};
 pub use memory::{Arena, Memory};
 pub use panels::Panels;
+pub use shared::Shared;

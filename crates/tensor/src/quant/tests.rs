@@ -114,6 +114,73 @@ fn rows_come_back_as_they_were() {
     }
 }
 
+fn shared(bytes: &[u8]) -> Shared {
+    let mut memory = Memory::zeroed(bytes.len()).unwrap();
+    memory.copy_from_slice(bytes);
+    memory.into()
+}
+
+/// Files hold strips, and other machines read them.
+#[test]
+fn strips_lie_as_kernels_of_this_name_read_them() {
+    let pool = Pool::new(1);
+    // FNV-1a of the strips of all kinds. Another value, and KERNELS must have another name.
+    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+    for kind in Kind::ALL {
+        let (rows, columns, mut draws) = (21, 2 * kind.columns(), Draws(kind.code().into()));
+        let matrix = Matrix::pack(kind, rows, columns, &weights(kind, rows, columns, &mut draws), &pool).unwrap();
+        assert_eq!(Matrix::packed_bytes(kind, rows, columns), Ok(matrix.bytes()));
+        hash = matrix.packed().iter().fold(hash, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3));
+    }
+    assert_eq!((KERNELS, hash), ("littoral-kernels-1", 0xab19_2ae2_cd70_9363));
+}
+
+#[test]
+fn packed_strips_are_the_matrix_again() {
+    let pool = Pool::new(1);
+    for kind in Kind::ALL {
+        let (rows, columns, mut draws) = (37, 3 * kind.columns().max(16), Draws(kind.code().into()));
+        let matrix = Matrix::pack(kind, rows, columns, &weights(kind, rows, columns, &mut draws), &pool).unwrap();
+        // Behind others of its file.
+        let file = shared(&[&[7; 128], matrix.packed(), &[9; 5]].concat());
+        let strips = file.part(128..128 + matrix.bytes()).unwrap();
+        let again = Matrix::from_packed(kind, rows, columns, strips.clone()).unwrap();
+        let copy = again.copy_into(&mut Arena::default()).unwrap();
+        let x: Vec<f32> = (0..5 * columns).map(|_| draws.value()).collect();
+        for instructions in Instructions::here() {
+            let bits = |matrix| product(matrix, &x, instructions, 1).into_iter().map(f32::to_bits).collect::<Vec<_>>();
+            let expected = bits(&matrix);
+            assert!(bits(&again) == expected && bits(&copy) == expected, "{kind} on {}", instructions.name());
+        }
+
+        let bytes = matrix.bytes();
+        let said = |rows, columns, strips| Matrix::from_packed(kind, rows, columns, strips).unwrap_err().to_string();
+        let expected = format!("{rows} rows of {columns} weights in {kind}: strips of {bytes} bytes expected, got");
+        let short = file.part(128..128 + bytes - 64).unwrap();
+        assert_eq!(said(rows, columns, short), format!("{expected} {}", bytes - 64));
+        let shifted = file.part(129..129 + bytes).unwrap();
+        assert_eq!(
+            said(rows, columns, shifted),
+            "strips: an address that is a multiple of 64 expected, got one 1 bytes behind it"
+        );
+        for (rows, columns) in [(0, columns), (rows, 0), (rows + 16, columns), (usize::MAX, columns), (1, usize::MAX)] {
+            assert!(Matrix::from_packed(kind, rows, columns, strips.clone()).is_err(), "{rows} x {columns} in {kind}");
+        }
+        assert!(Matrix::from_packed(kind, 0, columns, file.part(0..0).unwrap()).is_err());
+    }
+}
+
+#[test]
+#[allow(clippy::reversed_empty_ranges)] // Those are to be refused.
+fn a_part_lies_in_the_whole() {
+    let whole = shared(&[1, 2, 3, 4]);
+    let part = whole.part(1..3).unwrap();
+    assert_eq!((&*part, &*part.part(1..2).unwrap(), part.part(2..2).unwrap().len()), (&[2, 3][..], &[3][..], 0));
+    for range in [0..3, 3..3, 2..1, usize::MAX..usize::MAX, 1..usize::MAX] {
+        assert!(part.part(range.clone()).is_none(), "{range:?}");
+    }
+}
+
 #[test]
 fn products_are_those_of_the_specification() {
     let pool = Pool::new(1);

@@ -1,0 +1,64 @@
+//! What a folder of tiles has, and which of them goes when room is wanted.
+
+use super::packed::Stamp;
+use littoral_tensor::Mapped;
+use littoral_wire::ObjectId;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// What is here, or will be.
+#[derive(Debug, Default)]
+pub(super) struct Shelf {
+    pub(super) tiles: BTreeMap<ObjectId, Kept>,
+    /// Of tiles that are being made.
+    pub(super) reserved: u64,
+    /// Grows with each use.
+    pub(super) uses: u64,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Kept {
+    pub(super) bytes: u64,
+    pub(super) used: u64,
+    /// Others have it while the tile arrives or is being checked.
+    pub(super) busy: Arc<()>,
+    pub(super) checked: Option<Checked>,
+}
+
+/// A mapping whose bytes were hashed.
+#[derive(Debug)]
+pub(super) struct Checked {
+    pub(super) map: Arc<Mapped>,
+    pub(super) stamp: Stamp,
+}
+
+impl Kept {
+    pub(super) fn in_use(&self) -> bool {
+        Arc::strong_count(&self.busy) > 1 || self.checked.as_ref().is_some_and(|c| Arc::strong_count(&c.map) > 1)
+    }
+}
+
+impl Shelf {
+    pub(super) fn bytes(&self) -> u64 {
+        self.reserved + self.tiles.values().map(|kept| kept.bytes).sum::<u64>()
+    }
+
+    /// Uses a tile, which is or will be here.
+    pub(super) fn put(&mut self, object: ObjectId, bytes: u64) -> &mut Kept {
+        self.uses += 1;
+        let kept = self.tiles.entry(object).or_default();
+        (kept.bytes, kept.used) = (bytes, self.uses);
+        kept
+    }
+
+    /// Of what cannot go.
+    pub(super) fn in_use(&self) -> u64 {
+        self.reserved + self.tiles.values().filter(|kept| kept.in_use()).map(|kept| kept.bytes).sum::<u64>()
+    }
+
+    /// The one that goes first.
+    pub(super) fn idle(&self) -> Option<ObjectId> {
+        let idle = self.tiles.iter().filter(|(_, kept)| !kept.in_use());
+        idle.min_by_key(|(_, kept)| kept.used).map(|(object, _)| *object)
+    }
+}
