@@ -3,7 +3,7 @@
 //! This crate is the third of row 2. It may use `tensor`, `model` and `wire`, and knows neither federation nor sockets.
 //! A [`Model`](model::Model) is weights, tokeniser and chat template; [`engine`] runs many sequences over one pass of the
 //! weights; [`sample`] turns logits into tokens; [`constrain`] says which tokens keep the text in a demanded form;
-//! [`pooling`] makes one vector of a text's.
+//! [`pooling`] makes one vector of a text's; [`split`] is one model over several machines.
 #![forbid(unsafe_code)]
 
 pub mod constrain;
@@ -11,3 +11,4 @@ pub mod engine;
 pub mod model;
 pub mod pooling;
 pub mod sample;
+pub mod split;
