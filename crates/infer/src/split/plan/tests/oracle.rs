@@ -55,7 +55,8 @@ impl Oracle<'_> {
                 own_s += pass(layer.weight_bytes, layer.flops);
                 own_s += batch * (seen * layer.kv_bytes) as f64 / device.read_bytes_per_s;
             }
-            let host = devices.iter().position(|other| device.host.is_some() && other.host == device.host).unwrap_or(*at);
+            let host =
+                devices.iter().position(|other| device.host.is_some() && other.host == device.host).unwrap_or(*at);
             hosts[host] += own_s;
             token_s += own_s;
             if way.len() > 1 {
