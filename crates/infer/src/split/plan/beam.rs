@@ -8,6 +8,8 @@
 use super::costs::Costs;
 use super::ring::{Ring, Stage};
 use super::search::Only;
+use std::cmp::Reverse;
+use std::collections::BTreeSet;
 
 /// Ways that go on for each number of layers placed.
 const WIDTH: usize = 48;
@@ -41,18 +43,23 @@ pub(super) fn search(costs: &Costs, only: Only, order: Order) -> Option<Ring> {
     let most: Vec<Vec<usize>> = (0..n).map(|device| costs.memory.layers_max(device)).collect();
     let usable: Vec<usize> = (0..n).filter(|device| *device != costs.head && only.without & 1 << device == 0).collect();
     let mut gone_on: Vec<Way> = Vec::new();
-    let mut waiting: Vec<Vec<Way>> = vec![Vec::new(); layers + 1];
+    let mut waiting = vec![Abreast::default(); layers + 1];
     for end in 0..layers {
         let stage = Stage { device: costs.head, layers: 0..end };
         if costs.memory.fits(costs.head, &stage.layers) {
             let ps = costs.stage_ps(&stage);
             let way = Way { key: (0, 0), token_ps: ps, period_ps: ps, used: 0, device: costs.head, end, from: None };
-            waiting[end].push(way.keyed(costs, order));
+            waiting[end].push(way.keyed(costs, order), only, order);
         }
     }
     for placed in 0..layers {
-        for way in best_of(std::mem::take(&mut waiting[placed]), only, order) {
+        let mut abreast = std::mem::take(&mut waiting[placed]);
+        abreast.cut(only, order);
+        for way in abreast.ways {
             let left: Vec<usize> = usable.iter().copied().filter(|device| way.used & 1 << device == 0).collect();
+            // The most layers that all of them can have, wherever they begin from each layer on.
+            let of_left: Vec<usize> =
+                (0..=layers).map(|start| left.iter().map(|device| most[*device][start]).sum()).collect();
             let loads = loads(costs, &gone_on, &way);
             gone_on.push(way);
             let from = gone_on.len() - 1;
@@ -62,8 +69,7 @@ pub(super) fn search(costs: &Costs, only: Only, order: Order) -> Option<Ring> {
                     if !costs.memory.fits(device, &(placed..end)) {
                         break;
                     }
-                    let others = left.iter().filter(|other| **other != device);
-                    if others.map(|other| most[*other][end]).sum::<usize>() < layers - end {
+                    if of_left[end] - most[device][end] < layers - end {
                         continue;
                     }
                     let own = costs.layers_ps(device, &(placed..end));
@@ -77,15 +83,12 @@ pub(super) fn search(costs: &Costs, only: Only, order: Order) -> Option<Ring> {
                         from: Some(from),
                         ..way
                     };
-                    waiting[end].push(next.keyed(costs, order));
-                    if waiting[end].len() > 16 * WIDTH {
-                        waiting[end] = best_of(std::mem::take(&mut waiting[end]), only, order);
-                    }
+                    waiting[end].push(next.keyed(costs, order), only, order);
                 }
             }
         }
     }
-    let whole = std::mem::take(&mut waiting[layers]).into_iter().filter(|way| only.allows(way.used));
+    let whole = std::mem::take(&mut waiting[layers].ways).into_iter().filter(|way| only.allows(way.used));
     whole.min_by_key(Way::rank).map(|way| ring(&gone_on, way))
 }
 
@@ -101,27 +104,53 @@ impl Way {
         self
     }
 
+    fn side(&self, only: Only) -> usize {
+        usize::from(only.with & !self.used == 0)
+    }
+
     /// Of equal ways that of fewer devices, then of those that come first in the list.
-    fn rank(&self) -> ((u64, u64), u32, std::cmp::Reverse<u64>, usize) {
-        (self.key, self.used.count_ones(), std::cmp::Reverse(self.used.reverse_bits()), self.device)
+    fn rank(&self) -> ((u64, u64), u32, Reverse<u64>, usize) {
+        (self.key, self.used.count_ones(), Reverse(self.used.reverse_bits()), self.device)
     }
 }
 
-/// Of ways with the wanted devices so many, and as many of those that still lack them.
-fn best_of(mut ways: Vec<Way>, only: Only, order: Order) -> Vec<Way> {
-    ways.sort_by_key(Way::rank);
-    let (mut kept, mut counts) = (Vec::new(), [0; 2]);
-    let mut seen = std::collections::BTreeSet::new();
-    for way in ways {
-        let side = usize::from(only.with & !way.used == 0);
-        // By time alone, what is slower with the same devices and the same last one is slower for ever.
-        let again = matches!(order, Order::Token) && !seen.insert((way.used, way.device));
-        if counts[side] < WIDTH && !again {
-            counts[side] += 1;
-            kept.push(way);
+/// Ways that have placed as many layers.
+#[derive(Clone, Default)]
+struct Abreast {
+    ways: Vec<Way>,
+    /// What is worse need not come: of those that lack wanted devices, and of those that have them.
+    limits: [Option<(u64, u64)>; 2],
+}
+
+impl Abreast {
+    fn push(&mut self, way: Way, only: Only, order: Order) {
+        if self.limits[way.side(only)].is_some_and(|limit| way.key > limit) {
+            return;
+        }
+        self.ways.push(way);
+        if self.ways.len() > 16 * WIDTH {
+            self.cut(only, order);
         }
     }
-    kept
+
+    /// Of either side the best, so many.
+    fn cut(&mut self, only: Only, order: Order) {
+        let mut ways = std::mem::take(&mut self.ways);
+        ways.sort_by_key(Way::rank);
+        let (mut counts, mut seen) = ([0; 2], BTreeSet::new());
+        for way in ways {
+            let side = way.side(only);
+            // By time alone, what is slower with the same devices and the same last one is slower for ever.
+            let again = matches!(order, Order::Token) && !seen.insert((way.used, way.device));
+            if counts[side] < WIDTH && !again {
+                counts[side] += 1;
+                if counts[side] == WIDTH {
+                    self.limits[side] = Some(way.key);
+                }
+                self.ways.push(way);
+            }
+        }
+    }
 }
 
 /// What each host has to do in a step so far.

@@ -104,7 +104,8 @@ impl Costs {
     pub fn of(model: &ModelCost, fleet: &Fleet, demand: &Demand, batch: u64) -> Self {
         let devices = fleet.devices();
         let n = devices.len();
-        let decode = |device: &Device, cost: &LayerCost| picoseconds(decode_s(device, cost, demand.prompt, batch));
+        // No layer takes no time, so that no rate is infinite.
+        let decode = |d: &Device, cost: &LayerCost| picoseconds(decode_s(d, cost, demand.prompt, batch)).max(1);
         let vectors = (batch * demand.activations.bytes(model.width)) as f64;
         let pairs = || (0..n * n).map(|at| fleet.link(at / n, at % n));
         let head = &devices[fleet.head()];

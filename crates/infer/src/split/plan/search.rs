@@ -10,6 +10,8 @@ use super::ring::{Ring, Timing};
 
 /// Devices up to which a plan is proven to be the best.
 pub const DEVICES_EXACT_MAX: usize = 10;
+/// Sizes of a batch that are tried.
+const BATCHES_MAX: usize = 8;
 /// The time between steps is found to one part in 2^this.
 const FINE: u32 = 20;
 
@@ -64,14 +66,13 @@ pub(super) struct Search<'a> {
 
 impl<'a> Search<'a> {
     pub fn new(model: &ModelCost, fleet: &Fleet, demand: &'a Demand) -> Self {
-        // Batches are of one size, so that all stages have as much to do.
-        let batches = (1..=demand.streams).filter(|batch| demand.streams.is_multiple_of(*batch));
+        let batches = batches(demand.streams);
         let devices = fleet.devices().len();
         Self {
             demand,
             others: (0..devices).filter(|device| *device != fleet.head()).collect(),
             exact: devices <= DEVICES_EXACT_MAX && is_small(devices - 1, model.layers.len()),
-            costs: batches.map(|batch| Costs::of(model, fleet, demand, batch)).collect(),
+            costs: batches.into_iter().map(|batch| Costs::of(model, fleet, demand, batch)).collect(),
         }
     }
 
@@ -189,6 +190,14 @@ impl<'a> Search<'a> {
         let bound = if self.exact { tok_s(low) } else { f64::INFINITY };
         (found, bound)
     }
+}
+
+/// Batches are of one size, so that all stages have as much to do: numbers that divide the streams, the smallest and the
+/// largest among them.
+fn batches(streams: u64) -> Vec<u64> {
+    let all: Vec<u64> = (1..=streams).filter(|batch| streams.is_multiple_of(*batch)).collect();
+    let count = all.len().min(BATCHES_MAX);
+    (0..count).map(|nth| all[nth * (all.len() - 1) / (count - 1).max(1)]).collect()
 }
 
 impl Costs {

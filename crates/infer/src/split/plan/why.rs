@@ -7,6 +7,7 @@ use super::fleet::Fleet;
 use super::ring::Stage;
 use super::search::{Found, Only, Search};
 use super::words::{rate, ratio, size, span};
+use std::cmp::Ordering;
 
 /// A device, and one sentence about it.
 #[derive(Clone, PartialEq, Debug)]
@@ -67,7 +68,7 @@ impl Why<'_> {
         match (self.best.ring.len(), solo.fits) {
             (1, _) if verdicts.len() == 1 => format!("solo: {head} is the only device"),
             (1, _) if split == 0.0 => format!("solo: nothing of the model fits anywhere but on {head}"),
-            (1, _) if best == split => format!("solo: no split is faster; a split is only needed for memory"),
+            (1, _) if best == split => "solo: no split is faster; a split is only needed for memory".to_owned(),
             (1, _) => format!("solo is faster: {}; a split is only needed for memory", ratio(best / split)),
             (_, true) => format!("a split is faster than solo: {}", ratio(best / solo.tok_s)),
             (_, false) => {
@@ -144,12 +145,14 @@ impl Why<'_> {
         let computes = apart(with.compute_ps, best.compute_ps);
         let links = if best.hops_ps == 0 { "for its link" } else { "more for links" };
         match (with.hops_ps.cmp(&best.hops_ps), with.compute_ps.cmp(&best.compute_ps)) {
-            (std::cmp::Ordering::Less, _) => {
+            (Ordering::Less, _) => {
                 format!("out: each token would compute {computes} longer and wait {waits} less for links")
             }
-            (_, std::cmp::Ordering::Less) => format!("out: each token would wait {waits} {links} and save {computes}"),
-            (_, std::cmp::Ordering::Equal) => format!("out: each token would wait {waits} {links} and save nothing"),
-            (_, std::cmp::Ordering::Greater) => {
+            (Ordering::Equal, Ordering::Equal) => "out: it would change nothing".to_owned(),
+            (Ordering::Equal, _) => format!("out: each token would compute {computes} longer"),
+            (_, Ordering::Less) => format!("out: each token would wait {waits} {links} and save {computes}"),
+            (_, Ordering::Equal) => format!("out: each token would wait {waits} {links} and save nothing"),
+            (_, Ordering::Greater) => {
                 format!("out: each token would wait {waits} {links} and compute {computes} longer")
             }
         }

@@ -99,3 +99,17 @@ fn as_many_devices_as_a_word_has_bits() {
     let refused = Fleet::new(devices, 0, large.link(0, 1), &[]).unwrap_err();
     assert_eq!(refused.to_string(), "devices: 1 to 64 expected, got 65");
 }
+
+/// The largest fleet that is proven: with its sentences it is planned in about a second.
+#[test]
+fn ten_devices_and_eighty_layers_are_proven() {
+    let mut draw = Draw::new(3);
+    let model = model(&mut draw, 80, Shape::Mixed);
+    let fleet = fleet(&mut draw, 10, 40, false);
+    for objective in [Objective::Latency, Objective::Throughput] {
+        let demand = Demand { streams: 4, context: 512, prompt: 256, ..demand(&mut draw, objective) };
+        let plan = plan(&model, &fleet, &demand).unwrap();
+        assert_eq!(plan.proof, Proof::Best);
+        assert!(plan.stages.len() > 1 && !plan.solo.fits, "{plan:?}");
+    }
+}

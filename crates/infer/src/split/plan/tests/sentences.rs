@@ -84,7 +84,7 @@ fn memory_is_why() {
     );
     assert_eq!(
         said(&devices, 0.001, Objective::Latency)[3],
-        "out: each token would wait 0.50 ms more for links and compute 80.0 ms longer"
+        "out: each token would wait 0.50 ms more for links and compute 80.1 ms longer"
     );
 }
 
@@ -129,6 +129,23 @@ fn numbers_out_of_bounds_are_refused_by_name() {
     }
     let refused = planned(&[good], f64::NAN, Objective::Latency).unwrap_err();
     assert_eq!(refused.parts().0, "link: rtt_s");
+}
+
+/// What takes less than a picosecond takes one.
+#[test]
+fn no_rate_is_infinite() {
+    let mut quick = model(3);
+    quick.layers.iter_mut().for_each(|layer| *layer = LayerCost { weight_bytes: 1, flops: 0, kv_bytes: 0, ..*layer });
+    quick.output_bytes = 0;
+    let device = Device { prefill_flops_per_s: RATE_MAX, ..device("a", 1_000_000_000, RATE_MAX) };
+    let fleet = Fleet::new(vec![device], 0, Link { rtt_s: 0.0, bytes_per_s: RATE_MAX }, &[]).unwrap();
+    let (activations, recovery) = (Activations::F32, Recovery::default());
+    for objective in [Objective::Latency, Objective::Throughput] {
+        let demand = Demand { objective, streams: 6, context: 1, prompt: 1, activations, recovery };
+        let plan = plan(&quick, &fleet, &demand).unwrap();
+        assert!(plan.tok_s().is_finite() && plan.streams_tok_s.is_finite());
+        assert_eq!(plan.proof, Proof::Best);
+    }
 }
 
 /// The largest numbers that are allowed: sums do not overflow, and nothing fits by wrapping round.
