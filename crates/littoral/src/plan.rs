@@ -208,10 +208,11 @@ impl Shown<'_> {
             len => format!("{len} ({} to {})", layers.start, layers.end - 1),
         };
         let (used, usable) = (stage.memory_bytes as f64 / 1e6, stage.usable_bytes as f64 / 1e6);
+        let digits = if usable < 100.0 { 2 } else { 0 };
         vec![
             self.device(stage.stage.device).to_owned(),
             format!("{ends}{layers}"),
-            format!("{used:.0} of {usable:.0} MB"),
+            format!("{used:.digits$} of {usable:.digits$} MB"),
             format!("{:.2} ms", stage.compute_s * 1e3),
             format!("{:.2} ms", stage.hop_s * 1e3),
         ]

@@ -81,13 +81,13 @@ fn a_person_reads_it() {
     assert_eq!((code, stderr.as_str()), (0, ""));
     for part in [
         "tiny: 2 layers over 2 of 3 devices, 1 stream of 100 positions\n",
-        "a split for memory: a alone needs 1.8 MB and may use 1.8 MB; with it solo were faster: 1.023x\n",
-        "a       ends, 1 (0)  2 of 2 MB  63.56 ms  1.26 ms\n",
+        "a split for memory: a alone needs 1.77 MB and may use 1.75 MB; with it solo were faster: 1.023x\n",
+        "a       ends, 1 (0)  1.75 of 1.75 MB  63.56 ms  1.26 ms\n",
         "one stream     8.9 tok/s (112.03 ms a token)\n",
         "b: in: a token takes 112.0 ms with it and 158.0 ms without (1.41x)\n",
         "c: out: each token would compute 46.0 ms longer\n",
         "if a is lost: nobody goes on, it has the requests\n",
-        "if b is lost: c goes on after 0.63 s (0.60 noticed, 0.00 loaded, 0.03 replayed), then 6.3 tok/s\n",
+        "if b is lost: c goes on after 0.69 s (0.60 noticed, 0.00 loaded, 0.09 replayed), then 6.3 tok/s\n",
     ] {
         assert!(stdout.contains(part), "{part:?} in\n{stdout}");
     }

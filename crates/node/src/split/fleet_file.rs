@@ -36,7 +36,7 @@ struct LinkText {
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct PairText {
-    between: [String; 2],
+    between: Vec<String>,
     rtt_ms: f64,
     mbit_per_s: f64,
 }
@@ -107,16 +107,18 @@ impl FleetFile {
         let mut links = Vec::new();
         for (nth, pair) in self.link.iter().enumerate() {
             let place = || Place { header: "[[link]]", nth, table: format!("link {}", nth + 1) };
-            let [from, to] = [0, 1].map(|side| index(&pair.between[side]).ok_or(side));
-            let unknown = |side: usize| (place(), "between", known(), format!("{:?}", pair.between[side]));
-            let (from, to) = (from.map_err(unknown)?, to.map_err(unknown)?);
+            let [from_name, to_name] = pair.between.as_slice() else {
+                return Err((place(), "between", "two devices".to_owned(), format!("{} names", pair.between.len())));
+            };
+            let find = |name| index(name).ok_or_else(|| (place(), "between", known(), format!("{name:?}")));
+            let (from, to) = (find(from_name)?, find(to_name)?);
             if from == to {
-                return Err((place(), "between", "two devices".to_owned(), format!("{:?} twice", pair.between[0])));
+                return Err((place(), "between", "two devices".to_owned(), format!("{from_name:?} twice")));
             }
             let again =
                 |other: &(usize, usize, Link)| (other.0, other.1) == (from, to) || (other.1, other.0) == (from, to);
             if links.iter().any(again) {
-                let pair = format!("{:?} and {:?} again", pair.between[0], pair.between[1]);
+                let pair = format!("{from_name:?} and {to_name:?} again");
                 return Err((place(), "between", "each pair once".to_owned(), pair));
             }
             links.push((from, to, link(place(), LinkText { rtt_ms: pair.rtt_ms, mbit_per_s: pair.mbit_per_s })?));
@@ -217,7 +219,7 @@ mod tests {
             ("head = \"desk\"", "head = \"desc\"", 6, "head", "one of the devices: desk, laptop, board", "\"desc\""),
             ("rtt_ms = 0.4", "rtt_ms = -1", 10, "network, rtt_ms", "0 to 60000", "-1"),
             ("rtt_ms = 0.4", "rtt_ms = nan", 10, "network, rtt_ms", "0 to 60000", "NaN"),
-            ("mbit_per_s = 200", "mbit_per_s = 0", 44, "link 1, mbit_per_s", "0.008 to 1000000000", "0"),
+            ("mbit_per_s = 200", "mbit_per_s = 0", 43, "link 1, mbit_per_s", "0.008 to 1000000000", "0"),
             (
                 "memory_mb = 6000",
                 "memory_mb = 1e12",
@@ -236,9 +238,9 @@ mod tests {
             ),
             ("name = \"board\"", "name = \"desk\"", 32, "device 3, name", "names that differ", "\"desk\" again"),
             ("name = \"board\"", "name = \"a\\u001b[2J\"", 32, "device 3, name", "1 to 64 bytes", "u{1b}"),
-            ("\"laptop\"]", "\"desk\"]", 42, "link 1, between", "two devices", "\"desk\" twice"),
-            ("\"laptop\"]", "\"phone\"]", 42, "link 1, between", "desk, laptop, board", "\"phone\""),
-            ("\"laptop\"]", "\"laptop\", \"board\"]", 42, "link.between", "2", "3"),
+            ("\"laptop\"]", "\"desk\"]", 41, "link 1, between", "two devices", "\"desk\" twice"),
+            ("\"laptop\"]", "\"phone\"]", 41, "link 1, between", "desk, laptop, board", "\"phone\""),
+            ("\"laptop\"]", "\"laptop\", \"board\"]", 41, "link 1, between", "two devices", "3 names"),
             (
                 "memory_mb = 6000",
                 "memory = 6000",
@@ -248,7 +250,7 @@ mod tests {
                 "unknown field memory",
             ),
             ("memory_mb = 6000", "", 23, "device.memory_mb", "a value", "nothing"),
-            ("[network]", "[net]", 9, "net", "network? known: head", "unknown field net"),
+            ("[network]", "[netwrk]", 9, "netwrk", "network? known: head", "unknown field netwrk"),
         ] {
             assert!(FLEET_SAMPLE_TOML.contains(from), "{from}");
             let text = FLEET_SAMPLE_TOML.replacen(from, to, 1);

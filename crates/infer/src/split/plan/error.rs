@@ -8,7 +8,7 @@ pub enum PlanError {
     #[error("{field}: {expected} expected, got {got}")]
     Field { field: String, expected: String, got: String },
     /// The head alone has the embedding and the output matrix.
-    #[error("{head}: {} for both ends of the model expected, got {} ({} missing)",
+    #[error("{head}: {} for both ends of the model and what it works in expected, got {} ({} missing)",
         size(*.needed_bytes), size(*.usable_bytes), size(.needed_bytes - .usable_bytes))]
     Head { head: String, needed_bytes: u64, usable_bytes: u64 },
     /// However the layers are laid, some are left over.
@@ -38,7 +38,7 @@ impl PlanError {
             Self::Field { field, expected, got } => (field.clone(), expected.clone(), got.clone()),
             Self::Head { head, needed_bytes, usable_bytes } => (
                 head.clone(),
-                format!("{} for both ends of the model", size(*needed_bytes)),
+                format!("{} for both ends of the model and what it works in", size(*needed_bytes)),
                 format!("{} that may be used ({} missing)", size(*usable_bytes), size(needed_bytes - usable_bytes)),
             ),
             Self::NoRoom { layers, placed, missing_bytes, usable_bytes } => (

@@ -120,18 +120,20 @@ impl Why<'_> {
     }
 
     fn needed(&self, device: usize) -> String {
-        let solo = self.solo();
-        let devices = self.fleet.devices();
-        let others = devices.iter().enumerate().filter(|(index, _)| *index != device);
-        let usable: u64 = others.map(|(_, device)| device.usable_bytes()).sum();
-        let on = match devices.len() {
-            2 => format!("the model does not fit on {} alone", devices[self.fleet.head()].name),
-            _ => "without it the model does not fit".to_owned(),
-        };
-        match usable < solo.memory_bytes {
-            true => format!("in: {on}: {} of {}", size(solo.memory_bytes), size(usable)),
-            false => format!("in: {on}: layers and what each device works in find no place"),
+        let (devices, memory) = (self.fleet.devices(), &self.search.costs[0].memory);
+        if devices.len() == 2 {
+            let (head, solo) = (&devices[self.fleet.head()].name, self.solo());
+            let (needed, has) = (size(solo.memory_bytes), size(solo.usable_bytes));
+            return format!("in: the model does not fit on {head} alone: {needed} of {has}");
         }
+        let others = (0..devices.len()).filter(|other| *other != device);
+        let room: u64 = others.filter_map(|other| memory.room_bytes[other]).sum();
+        let layers = memory.bytes(&(0..self.search.costs[0].layers));
+        let whole = if layers <= room { ", but not for whole layers" } else { "" };
+        let (layers, room) = (size(layers), size(room));
+        format!(
+            "in: without it the model does not fit: its layers take {layers}, the others have room for {room}{whole}"
+        )
     }
 
     fn hinders(&self, other: &Found) -> String {

@@ -6,7 +6,7 @@ pub(super) fn size(bytes: u64) -> String {
     match bytes {
         1e9.. => format!("{:.2} GB", bytes / 1e9),
         1e7.. => format!("{:.0} MB", bytes / 1e6),
-        1e5.. => format!("{:.1} MB", bytes / 1e6),
+        1e5.. => format!("{:.2} MB", bytes / 1e6),
         1e3.. => format!("{:.1} kB", bytes / 1e3),
         _ => format!("{bytes} bytes"),
     }

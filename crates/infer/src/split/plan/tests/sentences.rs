@@ -110,7 +110,10 @@ fn what_does_not_fit_is_told_with_what_is_missing_and_where() {
     };
     assert_eq!((field.as_str(), expected.as_str(), got.as_str()), ("device 2: name", "a name of its own", "a"));
     let refused = planned(&[device("h", 100_000_000, 1e10), small[0].clone()], 0.0, Objective::Latency).unwrap_err();
-    assert_eq!(refused.to_string(), "h: 103 MB for both ends of the model expected, got 80 MB (23 MB missing)");
+    assert_eq!(
+        refused.to_string(),
+        "h: 103 MB for both ends of the model and what it works in expected, got 80 MB (23 MB missing)"
+    );
 }
 
 #[test]

@@ -79,7 +79,7 @@ fn the_head_may_stand_by() {
 fn what_cannot_be_lost_is_said_beforehand() {
     let (_, covers) = covers(vec![device("a", 4, 4), device("b", 4, 4), device("c", 2, 3), device("d", 3, 4)], true);
     assert_eq!(covers[0].standby, None);
-    assert_eq!(covers[0].why, "a lacks 40 MB of memory, c lacks 10 MB of disk, d lacks 10.0 MB of memory");
+    assert_eq!(covers[0].why, "a lacks 40 MB of memory, c lacks 10 MB of disk, d lacks 10.00 MB of memory");
     let alone = self::covers(vec![device("a", 8, 0)], true).1;
     assert!(alone.is_empty(), "the head has no standby");
 }
