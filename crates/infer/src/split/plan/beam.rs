@@ -44,12 +44,12 @@ pub(super) fn search(costs: &Costs, only: Only, order: Order) -> Option<Ring> {
     let usable: Vec<usize> = (0..n).filter(|device| *device != costs.head && only.without & 1 << device == 0).collect();
     let mut gone_on: Vec<Way> = Vec::new();
     let mut waiting = vec![Abreast::default(); layers + 1];
-    for end in 0..layers {
+    for (end, abreast) in waiting.iter_mut().enumerate().take(layers) {
         let stage = Stage { device: costs.head, layers: 0..end };
         if costs.memory.fits(costs.head, &stage.layers) {
             let ps = costs.stage_ps(&stage);
             let way = Way { key: (0, 0), token_ps: ps, period_ps: ps, used: 0, device: costs.head, end, from: None };
-            waiting[end].push(way.keyed(costs, order), only, order);
+            abreast.push(way.keyed(costs, order), only, order);
         }
     }
     for placed in 0..layers {

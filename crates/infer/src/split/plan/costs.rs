@@ -87,14 +87,15 @@ impl Memory {
     /// The most layers that a device can have in one piece, wherever they begin from each layer on; layers + 1 numbers.
     pub fn layers_max(&self, device: usize) -> Vec<usize> {
         let layers = self.before_bytes.len() - 1;
-        let (mut most, mut end) = (vec![0; layers + 1], 0);
-        for from in 0..layers {
+        let mut end = 0;
+        let from_here = |from: usize| {
+            end = from.max(end);
             while end < layers && self.fits(device, &(from..end + 1)) {
                 end += 1;
             }
-            most[from] = end - from;
-            end = end.max(from + 1);
-        }
+            end - from
+        };
+        let mut most: Vec<usize> = (0..=layers).map(from_here).collect();
         (0..layers).rev().for_each(|from| most[from] = most[from].max(most[from + 1]));
         most
     }

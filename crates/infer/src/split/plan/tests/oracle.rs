@@ -29,7 +29,7 @@ impl Oracle<'_> {
             Objective::Latency => 1.0 / self.token_and_period_s(way, 1.0).0,
             Objective::Throughput => {
                 let streams = self.demand.streams;
-                let batches = (1..=streams).filter(|batch| streams % batch == 0).map(|batch| {
+                let batches = (1..=streams).filter(|batch| streams.is_multiple_of(*batch)).map(|batch| {
                     let (token_s, period_s) = self.token_and_period_s(way, batch as f64);
                     batch as f64 / period_s.max(token_s / (streams / batch) as f64)
                 });
