@@ -1,4 +1,4 @@
-//! A language model's file, opened, and the type of its cache: for `run`, `serve`, `tokenize`, `score` and `bench llm`. Names become files in `named`.
+//! A language model's file, opened, and the type of its cache: for `run`, `serve`, `plan`, `tokenize`, `score` and `bench llm`. Names become files in `named`.
 
 use crate::output::Failure;
 use clap::builder::{PossibleValuesParser, TypedValueParser};

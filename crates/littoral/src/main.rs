@@ -17,6 +17,7 @@ mod named;
 mod output;
 mod partition;
 mod pending;
+mod plan;
 mod privacy;
 mod pull;
 mod reach;
@@ -95,6 +96,8 @@ enum Command {
     Score(score::Args),
     /// Answer programs that speak OpenAI's API: chat, completions, streams; and a page to chat.
     Serve(serve_cmd::Args),
+    /// How a model would be split over a fleet: who has which layers, how fast that is, and why.
+    Plan(plan::Args),
     /// Lend this machine to heads that share a model's layers: `littoral serve MODEL --stage …`.
     Stage(stage::Args),
     /// What a model file holds: architecture, kinds of weights, metadata, tensors.
@@ -131,6 +134,7 @@ fn main() -> ExitCode {
         Command::Tokenize(args) => tokenize::run(&args, json),
         Command::Score(args) => score::run(&args, json),
         Command::Serve(args) => serve_cmd::run(args, json),
+        Command::Plan(args) => plan::run(&args, json),
         Command::Stage(args) => stage::run(args, json),
         Command::Inspect(args) => inspect::run(args, json),
         Command::Privacy(command) => privacy::run(&command, json),

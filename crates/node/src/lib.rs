@@ -4,7 +4,7 @@
 //! [`data`] (a device's own rows), [`transport`] (how frames travel), [`store`] (what survives a crash), [`host`] (the
 //! loop that performs what roles decide), [`config`] and [`deploy`] (from a file to a running machine), [`operator`]
 //! (commands to a cloud). Beside them stand [`models`]: where language models come from, and [`serve`]: language models for
-//! programs that speak HTTP.
+//! programs that speak HTTP; [`split`]: one model over several machines.
 pub mod config;
 pub mod data;
 pub mod deploy;

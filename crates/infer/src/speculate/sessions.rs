@@ -147,7 +147,7 @@ impl Sessions {
         for (sequence, key) in &self.of {
             let Some(Session { verifier, .. }) = self.open.get_mut(key) else { continue };
             let at = verifier.answer().len();
-            match verifier.next() {
+            match verifier.next_pass() {
                 Pass::Hold => engine.pace(*sequence, at),
                 Pass::Plain => engine.pace(*sequence, at + 1),
                 Pass::Verify { tokens, .. } => {

@@ -8,12 +8,15 @@ mod full_disk;
 mod inspect;
 mod kinds;
 mod operators;
+mod plan;
 mod privacy;
 mod replay;
 #[path = "../../../node/tests/shared_store/mod.rs"]
 mod shared_store;
 mod sim_dir;
 mod sweep;
+#[path = "../serve/tiny.rs"]
+mod tiny;
 mod usage;
 mod words;
 mod world;

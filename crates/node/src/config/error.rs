@@ -18,7 +18,7 @@ pub struct ConfigError {
 
 impl ConfigError {
     /// Control characters that stand in the file are escaped: an error is one line.
-    pub(super) fn new(file: &str, line: usize, field: &str, expected: &str, got: &str) -> Self {
+    pub(crate) fn new(file: &str, line: usize, field: &str, expected: &str, got: &str) -> Self {
         let [file, field, expected, got] = [file, field, expected, got].map(|part| printable(part).into_owned());
         Self { file, line, field, expected, got }
     }
@@ -35,7 +35,7 @@ impl ConfigError {
         place
     }
 
-    pub(super) fn of_toml(error: &toml::de::Error, text: &str, file: &str) -> Self {
+    pub(crate) fn of_toml(error: &toml::de::Error, text: &str, file: &str) -> Self {
         let Mistake { line, field, expected, got } = mistake(error, text);
         Self::new(file, line, &field, &expected, &got)
     }

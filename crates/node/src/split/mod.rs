@@ -8,6 +8,7 @@
 //! | `chain` | the head of such machines |
 //! | `beats` | who lives: a thread that asks every machine |
 //! | `link`, `greet` | one connection between two of them |
+//! | `fleet_file` | devices and links as a file says them, for the planner |
 //! | `tiles` | a folder of layers as files, named by their content: made, fetched, checked, mapped in |
 //! | `shelf` | which tile goes when room is wanted |
 //! | `arrival` | a tile on its way from another machine |
@@ -20,6 +21,7 @@
 mod arrival;
 pub mod beats;
 pub mod chain;
+mod fleet_file;
 mod greet;
 mod link;
 mod packed;
@@ -28,4 +30,5 @@ pub mod stage;
 mod tiles;
 
 pub use arrival::Arrival;
+pub use fleet_file::{FLEET_SAMPLE_TOML, FleetFile};
 pub use tiles::{Tiles, TilesError};
