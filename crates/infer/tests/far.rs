@@ -1,0 +1,215 @@
+//! A small model drafts here, a large one verifies there: many answers at once, over links that lose and break.
+
+use littoral_infer::engine::{Engine, Event, Finish, Limits, Request, SequenceId};
+use littoral_infer::model::Model;
+use littoral_infer::sample::SamplingParams;
+use littoral_infer::speculate::controller::{Controller, guessed_verify};
+use littoral_infer::speculate::costs::Costs;
+use littoral_infer::speculate::drafter::{Mode, Patience, Policy};
+use littoral_infer::speculate::drafting::{Drafting, Place};
+use littoral_infer::speculate::sessions::Sessions;
+use littoral_model::lm::CacheType;
+use littoral_tensor::pool::Pool;
+use littoral_wire::{NodeId, Speculation, Wire};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use tiny::VOCABULARY;
+
+mod tiny;
+
+fn request(seed: u32, prompt_tokens: usize, max_tokens: usize) -> Request {
+    Request {
+        prompt: (0..prompt_tokens as u32).map(|i| (i * (seed + 3) + seed) % (VOCABULARY as u32 - 1)).collect(),
+        max_tokens,
+        sampling: SamplingParams { seed: seed.into(), temperature: (seed % 3) as f32 / 2.0, ..SamplingParams::default() },
+        constraint: None,
+        top_logprobs: (seed == 2).then_some(3),
+        ignore_end: seed != 4,
+    }
+}
+
+type Texts = BTreeMap<SequenceId, (Vec<(u32, Option<f32>)>, Option<Finish>)>;
+
+fn hear(events: Vec<Event>, texts: &mut Texts) {
+    for event in events {
+        match event {
+            Event::Started { sequence, .. } => drop(texts.entry(sequence).or_default()),
+            Event::Token { sequence, id, logprob, .. } => texts.get_mut(&sequence).unwrap().0.push((id, logprob)),
+            Event::Finished { sequence, why } => texts.get_mut(&sequence).unwrap().1 = Some(why),
+            Event::Tried { .. } | Event::Embedded { .. } => {}
+        }
+    }
+}
+
+fn model(layers: u32) -> Arc<Model> {
+    Arc::new(Model::load(&tiny::file(layers), &Pool::new(1), &mut |_| ()).unwrap())
+}
+
+fn engine(model: &Arc<Model>) -> Engine {
+    Engine::new(model.clone(), CacheType::F16, Limits { prompt_tokens_per_pass: 20, ..Limits::default() }).unwrap()
+}
+
+fn alone(model: &Arc<Model>, request: Request) -> (Vec<(u32, Option<f32>)>, Option<Finish>) {
+    let (mut engine, mut texts) = (engine(model), Texts::new());
+    engine.submit(request).unwrap();
+    while !engine.idle() {
+        hear(engine.step(&Pool::new(1)), &mut texts);
+    }
+    texts.into_values().next().unwrap()
+}
+
+/// Two ends in virtual time, a millisecond a turn, and what is between them.
+struct World {
+    drafting: Drafting,
+    big: Engine,
+    sessions: Sessions,
+    there: VecDeque<(u64, Vec<u8>)>,
+    back: VecDeque<(u64, Vec<u8>)>,
+    now_us: u64,
+    delay_us: u64,
+    pool: Pool,
+}
+
+const EDGE: NodeId = NodeId([5; 32]);
+
+impl World {
+    fn new(big: &Arc<Model>, small: &Arc<Model>, delay_us: u64) -> Self {
+        let big = engine(big);
+        Self {
+            drafting: Drafting::new(engine(small), 100, Patience { first_us: 60_000, ..Patience::default() }),
+            sessions: Sessions::new(&big),
+            big,
+            there: VecDeque::new(),
+            back: VecDeque::new(),
+            now_us: 0,
+            delay_us,
+            pool: Pool::new(1),
+        }
+    }
+
+    fn turn(&mut self, loses: bool) {
+        self.now_us += 1_000;
+        let now = self.now_us;
+        while self.there.front().is_some_and(|(at, _)| *at <= now) {
+            let said = Speculation::from_bytes(&self.there.pop_front().unwrap().1).unwrap();
+            for told in self.sessions.hear(&mut self.big, EDGE, said, now) {
+                self.back.push_back((now + self.delay_us, told.to_bytes()));
+            }
+        }
+        self.sessions.before(&mut self.big);
+        let events = self.big.step(&self.pool);
+        for (_, told) in self.sessions.after(&events, 1_000) {
+            self.back.push_back((now + self.delay_us, told.to_bytes()));
+        }
+        while self.back.front().is_some_and(|(at, _)| *at <= now) {
+            let said = Speculation::from_bytes(&self.back.pop_front().unwrap().1).unwrap();
+            self.drafting.hear(said, now);
+        }
+        self.drafting.step(&self.pool, &mut || now);
+        self.drafting.tick(now);
+        for said in self.drafting.outbox() {
+            self.there.push_back((now + self.delay_us, said.to_bytes()));
+        }
+        if loses {
+            self.there.clear();
+            self.back.clear();
+            self.drafting.reconnected(now);
+        }
+    }
+}
+
+fn policies() -> Vec<Policy> {
+    let costs = Costs { draft_s: 0.001, verify: guessed_verify(0.001), round_trip_s: 0.005 };
+    vec![
+        Policy::Fixed(Mode::Stream),
+        Policy::Fixed(Mode::Rounds { tokens: 4 }),
+        Policy::Fixed(Mode::Ahead { block: 3, ahead: 20 }),
+        Policy::Learning(Box::new(Controller::new(costs))),
+        Policy::Fixed(Mode::Rounds { tokens: 1 }),
+    ]
+}
+
+/// All ways of drafting at once, beside answers that are written here; the link is lost now and then.
+#[test]
+fn an_answer_that_is_drafted_here_is_the_one_that_is_written_there() {
+    let (big, small) = (model(3), model(1));
+    let requests: Vec<Request> = (0..5).map(|i| request(i, 1 + 12 * i as usize, 36)).collect();
+    let expected: Vec<_> = requests.iter().map(|request| alone(&big, request.clone())).collect();
+    let own = request(7, 30, 25);
+    let expected_own = alone(&small, own.clone());
+    for (delay_us, loses_every) in [(0, u64::MAX), (7_000, u64::MAX), (3_000, 17)] {
+        let mut world = World::new(&big, &small, delay_us);
+        let mut ids = Vec::new();
+        for (request, policy) in requests.iter().zip(policies()) {
+            ids.push(world.drafting.submit(request.clone(), Place::Far(policy), 0).unwrap());
+        }
+        let here = world.drafting.submit(own.clone(), Place::Here, 0).unwrap();
+        let (mut texts, mut turns) = (Texts::new(), 0u64);
+        while !world.drafting.idle() {
+            turns += 1;
+            assert!(turns < 50_000, "no end");
+            world.turn(turns.is_multiple_of(loses_every));
+            hear(world.drafting.events(), &mut texts);
+        }
+        for (id, expected) in ids.iter().zip(&expected) {
+            assert_eq!(&texts[id], expected, "{delay_us} us, lost every {loses_every}");
+        }
+        assert_eq!(texts[&here], expected_own);
+    }
+}
+
+/// The verifier is gone for good: the small model goes on from what was committed.
+#[test]
+fn when_the_verifier_is_lost_the_rest_is_written_here() {
+    let (big, small) = (model(3), model(1));
+    let request = request(3, 20, 40);
+    let (expected, _) = alone(&big, request.clone());
+    let mut world = World::new(&big, &small, 1_000);
+    let policy = Policy::Fixed(Mode::Rounds { tokens: 2 });
+    let id = world.drafting.submit(request.clone(), Place::Far(policy), 0).unwrap();
+    let mut texts = Texts::new();
+    while texts.get(&id).is_none_or(|(text, _)| text.len() < 10) {
+        world.turn(false);
+        hear(world.drafting.events(), &mut texts);
+    }
+    while !world.drafting.idle() {
+        world.there.clear();
+        world.back.clear();
+        world.turn(false);
+        hear(world.drafting.events(), &mut texts);
+        assert!(world.now_us < 300_000_000, "no end");
+    }
+    let (text, why) = &texts[&id];
+    let far = world.drafting.far(id).unwrap().tokens as usize;
+    assert!(far >= 10 && far < 40 && text[..far] == expected[..far], "{far}");
+    assert_eq!((text.len(), why), (40, &Some(Finish::Length)));
+    // What follows is what the small model writes behind that.
+    let mut prompt = request.prompt.clone();
+    prompt.extend(text[..far].iter().map(|(id, _)| *id));
+    let mut engine = engine(&small);
+    let twin = engine.submit(Request { max_tokens: 40, ..request.clone() }).unwrap();
+    engine.pace(twin, 0);
+    engine.step(&world.pool);
+    engine.rewrite(twin, &prompt[request.prompt.len()..]);
+    engine.pace(twin, usize::MAX);
+    let mut rest = Texts::from([(twin, Default::default())]);
+    while !engine.idle() {
+        hear(engine.step(&world.pool), &mut rest);
+    }
+    assert_eq!(rest[&twin].0, text[far..]);
+}
+
+#[test]
+fn a_session_with_another_vocabulary_or_an_impossible_request_is_refused() {
+    let (big, small) = (model(3), model(1));
+    let mut world = World::new(&big, &small, 0);
+    let impossible = Request { sampling: SamplingParams { top_p: 7.0, ..SamplingParams::default() }, ..request(1, 3, 3) };
+    let refused = world.drafting.submit(impossible, Place::Far(Policy::Fixed(Mode::Stream)), 0).unwrap_err();
+    assert!(refused.to_string().contains("top_p"), "{refused}");
+    let asked = littoral_infer::speculate::asked::tell(&request(1, 3, 3), [0; 32]).unwrap();
+    let said = world.sessions.hear(&mut world.big, EDGE, Speculation::Open { session: 1, request: asked }, 0);
+    assert!(matches!(&said[..], [Speculation::Refused { session: 1, reason }] if reason.contains("vocabulary")));
+    let digest = littoral_wire::speculation::Digest::EMPTY;
+    let said = world.sessions.hear(&mut world.big, EDGE, Speculation::Resume { session: 9, commit: 0, digest }, 0);
+    assert!(matches!(&said[..], [Speculation::Gone { session: 9, .. }]));
+}
