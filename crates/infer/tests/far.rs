@@ -21,7 +21,11 @@ fn request(seed: u32, prompt_tokens: usize, max_tokens: usize) -> Request {
     Request {
         prompt: (0..prompt_tokens as u32).map(|i| (i * (seed + 3) + seed) % (VOCABULARY as u32 - 1)).collect(),
         max_tokens,
-        sampling: SamplingParams { seed: seed.into(), temperature: (seed % 3) as f32 / 2.0, ..SamplingParams::default() },
+        sampling: SamplingParams {
+            seed: seed.into(),
+            temperature: (seed % 3) as f32 / 2.0,
+            ..SamplingParams::default()
+        },
         constraint: None,
         top_logprobs: (seed == 2).then_some(3),
         ignore_end: seed != 4,
@@ -203,7 +207,8 @@ fn when_the_verifier_is_lost_the_rest_is_written_here() {
 fn a_session_with_another_vocabulary_or_an_impossible_request_is_refused() {
     let (big, small) = (model(3), model(1));
     let mut world = World::new(&big, &small, 0);
-    let impossible = Request { sampling: SamplingParams { top_p: 7.0, ..SamplingParams::default() }, ..request(1, 3, 3) };
+    let impossible =
+        Request { sampling: SamplingParams { top_p: 7.0, ..SamplingParams::default() }, ..request(1, 3, 3) };
     let refused = world.drafting.submit(impossible, Place::Far(Policy::Fixed(Mode::Stream)), 0).unwrap_err();
     assert!(refused.to_string().contains("top_p"), "{refused}");
     let asked = littoral_infer::speculate::asked::tell(&request(1, 3, 3), [0; 32]).unwrap();

@@ -8,9 +8,11 @@ use littoral_infer::engine::{Engine, Limits};
 use littoral_infer::model::Model;
 use littoral_infer::speculate::pair::Pair;
 use littoral_model::lm::CacheType;
+use littoral_node::host::keys;
 use littoral_node::serve::{self, Keys, KeysError, Motor, Room, ServeError, Server, Settings};
+use littoral_node::speculate::edge::Edge;
 use littoral_node::split::chain::{self, Chain, ChainError, HeadLayers};
-use littoral_node::transport::Address;
+use littoral_node::transport::{Address, Identity, NodeId, TcpOptions, TcpTransport, Transport};
 use littoral_tensor::pool::Pool;
 use littoral_tensor::quant::KERNELS;
 use littoral_wire::pipeline::Activations;
@@ -73,6 +75,8 @@ pub struct Args {
     draft: Option<PathBuf>,
     #[command(flatten)]
     chain: ChainArgs,
+    #[command(flatten)]
+    far: FarArgs,
     /// Stop when standard input ends, for parents that must leave no process behind.
     #[arg(long, hide = true)]
     tethered: bool,
@@ -86,7 +90,7 @@ struct ChainArgs {
     #[arg(long = "stage", value_name = "KEY@HOST:PORT")]
     stages: Vec<Address>,
     /// The folder with this machine's key, by which stages know it.
-    #[arg(long, value_name = "DIR", requires = "stages")]
+    #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
     /// Layers that this machine has itself; by default as many as each stage.
     #[arg(long, value_name = "N", requires = "stages")]
@@ -94,6 +98,21 @@ struct ChainArgs {
     /// How vectors travel between machines: f32 is exact; f16 and int8 are smaller, and the text may be another.
     #[arg(long, value_name = "TYPE", default_value = "f32", requires = "stages")]
     activations: ActivationsName,
+}
+
+/// A large model for small ones on other machines, or a small one with a large one on another.
+#[derive(clap::Args, Debug)]
+struct FarArgs {
+    /// Verify the drafts of other machines: where to listen for them, address:port.
+    #[arg(long, value_name = "ADDRESS:PORT", requires = "allow", conflicts_with_all = ["draft", "stages", "upstream"])]
+    verify: Option<SocketAddr>,
+    /// The key of a machine whose drafts are verified, as it prints it; may be repeated.
+    #[arg(long, value_name = "KEY", requires = "verify")]
+    allow: Vec<NodeId>,
+    /// A machine with a larger model of the same vocabulary, which verifies what this one drafts: its answers are the large
+    /// model's. While it cannot be reached this machine answers by itself.
+    #[arg(long, value_name = "KEY@HOST:PORT", conflicts_with_all = ["draft", "stages"])]
+    upstream: Option<Address>,
 }
 
 #[derive(clap::ValueEnum, Clone, Copy, Debug)]
@@ -115,7 +134,7 @@ impl From<ActivationsName> for Activations {
 
 pub fn run(args: Args, json: bool) -> Result<(), Failure> {
     start_log("info");
-    let keys = keys(&args)?;
+    let keys = api_keys(&args)?;
     let tls = match (&args.tls_cert, &args.tls_key) {
         (Some(certificate), Some(key)) => Some(serve::tls(certificate, key).map_err(|why| {
             Failure::new("nothing is served", "--tls-cert and --tls-key", "certificates and their key in PEM", why)
@@ -142,15 +161,28 @@ pub fn run(args: Args, json: bool) -> Result<(), Failure> {
     settings.name = name.clone();
     crate::input::runtime()?.block_on(async {
         let motor = match args.chain.stages.is_empty() {
-            true => engine(Arc::new(llm::load(&named.path, &pool)?), args.draft.as_deref(), &pool, &settings)?,
+            true => {
+                let model = Arc::new(llm::load(&named.path, &pool)?);
+                match &args.far.upstream {
+                    Some(upstream) => edge(model, upstream, &args.chain, &settings)?,
+                    None => engine(model, args.draft.as_deref(), &pool, &settings)?,
+                }
+            }
             false => chain(&args.chain, &named.path, &pool, &settings)?,
         };
         let server = Server::start_with(motor, pool, settings).await?;
+        let verifies = match args.far.verify {
+            Some(at) => Some(verify(&server, at, &args.far.allow, &args.chain).await?),
+            None => None,
+        };
         let url = format!("{scheme}://{}", server.address());
         if json {
             let cache_type = args.cache_type.name();
-            let ready =
+            let mut ready =
                 json!({"role": "serve", "model": name, "url": url, "kernels": KERNELS, "cache_type": cache_type});
+            if let Some(address) = verifies {
+                ready["verifies"] = address.to_string().into();
+            }
             output::object(&ready);
         } else {
             output::talk(&format!("{name} answers at {url} (a page to chat), for programs at {url}/v1"));
@@ -183,13 +215,39 @@ fn engine(model: Arc<Model>, draft: Option<&Path>, pool: &Pool, settings: &Setti
     Ok(Motor::pair(pair))
 }
 
-/// Must run inside a runtime.
-fn chain(args: &ChainArgs, path: &Path, pool: &Pool, settings: &Settings) -> Result<Motor, Failure> {
+/// The key of this machine.
+fn own_key(args: &ChainArgs) -> Result<Identity, Failure> {
     let dir = match &args.dir {
         Some(dir) => dir.clone(),
         None => crate::sources::home()?.join("serve"),
     };
-    let identity = crate::stage::identity(&dir)?;
+    crate::stage::identity(&dir)
+}
+
+/// Must run inside a runtime.
+fn edge(small: Arc<Model>, upstream: &Address, args: &ChainArgs, settings: &Settings) -> Result<Motor, Failure> {
+    let identity = own_key(args)?;
+    output::talk(&format!("{} lets this machine in with --allow {}", upstream.host, identity.id()));
+    let limits = Limits { running_max: settings.room.running_max, ..Limits::default() };
+    let small = Engine::new(small, settings.cache_type, limits)?;
+    let transport = Arc::new(TcpTransport::dialler(&identity, TcpOptions::default())?);
+    let first = u64::from_le_bytes(keys::random()?);
+    Ok(Motor::Edge(Box::new(Edge::start(small, first, transport, upstream.clone()))))
+}
+
+/// Opens the door for drafters; where they find it.
+async fn verify(server: &Server, at: SocketAddr, allow: &[NodeId], args: &ChainArgs) -> Result<Address, Failure> {
+    let transport = TcpTransport::listen(&own_key(args)?, at, TcpOptions::default()).await?;
+    let address = transport.local_addresses().first().cloned();
+    let address = address.ok_or_else(|| Failure::new("nothing listens", at.to_string(), "an address", "none"))?;
+    output::talk(&format!("drafts are verified at {address}"));
+    server.verify(Arc::new(transport), allow.to_vec());
+    Ok(address)
+}
+
+/// Must run inside a runtime.
+fn chain(args: &ChainArgs, path: &Path, pool: &Pool, settings: &Settings) -> Result<Motor, Failure> {
+    let identity = own_key(args)?;
     output::talk(&format!("stages let this machine in with --allow {}", identity.id()));
     let digest = llm::digest(path)?;
     let (ends, bytes) = llm::load_ends(path, pool)?;
@@ -212,7 +270,7 @@ impl From<ChainError> for Failure {
     }
 }
 
-fn keys(args: &Args) -> Result<Keys, Failure> {
+fn api_keys(args: &Args) -> Result<Keys, Failure> {
     let mut keys = Keys::default();
     for key in &args.api_keys {
         keys.add(key).map_err(|e| Failure::usage("--api-key", "printable characters without spaces", e))?;

@@ -56,9 +56,9 @@ pub fn run(args: Args, json: bool) -> Result<(), Failure> {
         models.insert(llm::digest(&path)?, path);
     }
     let pool = llm::pool(args.threads.map(usize::from));
-    let name = args.name.unwrap_or_else(|| {
-        dir.file_name().map_or_else(|| "stage".into(), |name| name.to_string_lossy().into_owned())
-    });
+    let name = args
+        .name
+        .unwrap_or_else(|| dir.file_name().map_or_else(|| "stage".into(), |name| name.to_string_lossy().into_owned()));
     let settings = Settings {
         name: name.clone(),
         allowed: args.allow,
@@ -91,7 +91,8 @@ pub fn run(args: Args, json: bool) -> Result<(), Failure> {
 
 /// Who this machine is: the key of its folder, made when there is none.
 pub fn identity(dir: &Path) -> Result<Identity, Failure> {
-    let refused = |why: std::io::Error| Failure::new("no folder for the key", dir.display().to_string(), "a folder", why);
+    let refused =
+        |why: std::io::Error| Failure::new("no folder for the key", dir.display().to_string(), "a folder", why);
     std::fs::create_dir_all(dir).map_err(refused)?;
     let key = keys::load_or_create(&dir.join(KEY_FILE))?;
     Ok(Identity::from_secret(&key.to_bytes()))

@@ -262,6 +262,11 @@ impl Engine {
         std::mem::take(&mut self.events)
     }
 
+    /// Passes that were planned so far.
+    pub fn planned(&self) -> u64 {
+        self.next_pass
+    }
+
     /// Tokens that one pass may have.
     pub fn tokens_max(&self) -> usize {
         self.limits.prompt_tokens_per_pass.max(1).div_ceil(4) * 5

@@ -88,8 +88,8 @@ pub fn hear(request: &Request) -> engine::Request {
 /// A token that was chosen, for the wire.
 pub fn committed(id: u32, logprob: Option<f32>, top: &[TokenLogProb]) -> Committed {
     let top = || top.iter().map(|one| TopToken { id: one.id, logprob: Real::new(one.logprob) }).take(20).collect();
-    let logprobs = logprob
-        .map(|logprob| TokenLogProbs { logprob: Real::new(logprob), top: List::new(top()).unwrap_or_default() });
+    let logprobs =
+        logprob.map(|logprob| TokenLogProbs { logprob: Real::new(logprob), top: List::new(top()).unwrap_or_default() });
     Committed { id, logprobs }
 }
 

@@ -122,16 +122,16 @@ impl Drafting {
 
     /// How an answer that the large model writes, or wrote, stands; `None`: it is the small one's.
     pub fn far(&self, id: SequenceId) -> Option<Far> {
-        let open = self.sessions.get(&id).map(|session| Far {
-            tokens: session.drafter.answer().len() as u64,
-            passes: session.drafter.passes(),
-        });
+        let open = self
+            .sessions
+            .get(&id)
+            .map(|session| Far { tokens: session.drafter.answer().len() as u64, passes: session.drafter.passes() });
         open.or_else(|| self.taken_over.get(&id).copied())
     }
 
-    /// What an answer's drafter has learnt, for the next one.
-    pub fn learnt(&self, id: SequenceId) -> Option<&super::controller::Controller> {
-        self.sessions.get(&id)?.drafter.controller()
+    /// What the drafter of a session has learnt, for the next answer.
+    pub fn learnt(&self, session: u64) -> Option<&super::controller::Controller> {
+        self.sessions.values().find(|open| open.number == session)?.drafter.controller()
     }
 
     /// Something came from the verifier.

@@ -26,7 +26,9 @@ const GUESS: Affine = Affine { fixed_s: 0.03, per_token_s: 0.002 };
 /// Why a small model cannot draft for a large one.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum PairError {
-    #[error("a draft model with the vocabulary of {of} expected, got another: token {id} is {expected:?} there and {got:?} here")]
+    #[error(
+        "a draft model with the vocabulary of {of} expected, got another: token {id} is {expected:?} there and {got:?} here"
+    )]
     Token { of: String, id: u32, expected: String, got: String },
     #[error("a draft model with the vocabulary of {of} expected, {expected} tokens, got {got}")]
     Size { of: String, expected: usize, got: usize },
@@ -214,7 +216,9 @@ impl Pair {
             self.counted.drafted += proposed as u64;
             self.counted.accepted += accepted as u64;
         }
-        self.forget(|id| events.iter().any(|event| matches!(event, Event::Finished { sequence, .. } if *sequence == id)));
+        self.forget(|id| {
+            events.iter().any(|event| matches!(event, Event::Finished { sequence, .. } if *sequence == id))
+        });
     }
 
     /// Ends what goes along with sequences that have ended.

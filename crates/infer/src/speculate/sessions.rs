@@ -135,8 +135,12 @@ impl Sessions {
         let old: Vec<Key> =
             self.open.iter().filter(|(_, session)| session.heard_us < before_us).map(|(key, _)| *key).collect();
         old.into_iter().for_each(|key| self.end(engine, key));
-        let ended: Vec<Key> =
-            self.open.iter().filter(|(_, session)| !self.of.contains_key(&session.sequence)).map(|(key, _)| *key).collect();
+        let ended: Vec<Key> = self
+            .open
+            .iter()
+            .filter(|(_, session)| !self.of.contains_key(&session.sequence))
+            .map(|(key, _)| *key)
+            .collect();
         for key in ended.iter().take(ended.len().saturating_sub(ENDED_MAX)) {
             self.end(engine, *key);
         }

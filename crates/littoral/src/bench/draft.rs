@@ -48,7 +48,8 @@ pub fn run(args: &Args) -> Result<Report, Failure> {
     let mut plain = Engine::new(big.clone(), CacheType::F16, limits)?;
     let engine = |model| Engine::new(model, CacheType::F16, limits);
     let pair = Pair::new(engine(big.clone())?, Some(engine(small)?));
-    let mut pair = pair.map_err(|why| Failure::new("nothing was measured", "--draft", "a model of the same vocabulary", why))?;
+    let mut pair =
+        pair.map_err(|why| Failure::new("nothing was measured", "--draft", "a model of the same vocabulary", why))?;
     let (mut rows, mut kinds) = (Vec::new(), Vec::<(String, f64)>::new());
     let mut all_same = true;
     for prompt in &PROMPTS {

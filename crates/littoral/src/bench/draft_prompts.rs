@@ -27,7 +27,10 @@ pub const PROMPTS: [Prompt; 8] = [
                24.90; 4 compass 45.00; 5 chart 18.75; 6 bucket 7.20.",
     },
     Prompt { name: "answer-1", text: "Why does the tide rise twice a day? Explain it to a ten-year-old." },
-    Prompt { name: "answer-2", text: "What is the difference between a process and a thread? Answer in a few paragraphs." },
+    Prompt {
+        name: "answer-2",
+        text: "What is the difference between a process and a thread? Answer in a few paragraphs.",
+    },
     Prompt { name: "prose-1", text: "Write a short story about a lighthouse keeper who finds a letter in a bottle." },
     Prompt { name: "prose-2", text: "Describe a fishing village early in the morning, in the style of an old novel." },
 ];

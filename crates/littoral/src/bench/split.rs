@@ -74,7 +74,8 @@ pub fn run(args: &Args) -> Result<Report, Failure> {
             if let Some((_, hop_us)) = chain.head().pace().few() {
                 hops.push(hop_us as f64 / 1e3 / f64::from(args.stages));
             }
-            let streams = || (0..args.streams).map(|n| request(vocabulary, PROMPT + n as usize, args.tokens as usize)).collect();
+            let streams =
+                || (0..args.streams).map(|n| request(vocabulary, PROMPT + n as usize, args.tokens as usize)).collect();
             let alone = write(&mut Here(&mut whole), streams(), &pool)?;
             let apart = write(&mut chain, streams(), &pool)?;
             same &= alone.iter().zip(&apart).all(|(alone, apart)| alone.ids == apart.ids);

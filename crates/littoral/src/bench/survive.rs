@@ -100,7 +100,13 @@ fn shown(survived: &Survived) -> String {
     format!(" (noticed after {detect_s:.3}, loaded in {load_s:.3}, heard again in {replay_s:.3})")
 }
 
-fn report(args: &Args, identical: u32, pauses: &[f64], survived: &[Survived], tok_s: &[f64]) -> Result<Report, Failure> {
+fn report(
+    args: &Args,
+    identical: u32,
+    pauses: &[f64],
+    survived: &[Survived],
+    tok_s: &[f64],
+) -> Result<Report, Failure> {
     let of = |part: fn(&Survived) -> f64| median(&survived.iter().map(part).collect::<Vec<_>>());
     let (detect_s, load_s, replay_s) = (of(|s| s.detect_s), of(|s| s.load_s), of(|s| s.replay_s));
     let (median_pause_s, max_pause_s) = (median(pauses), pauses.iter().copied().fold(0.0, f64::max));

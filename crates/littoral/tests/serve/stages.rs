@@ -106,7 +106,11 @@ fn a_stage_that_is_killed_is_a_pause_and_not_an_error() {
         let place = stages[victim].place();
         stages[victim] = Stage::start(&dir, ["one", "two"][victim], &place, &head);
         // One that stands still says nothing and closes nothing.
-        assert_eq!(written(&server, "The tide comes in.", || stages[victim].signal("-STOP")), expected, "{victim} stands");
+        assert_eq!(
+            written(&server, "The tide comes in.", || stages[victim].signal("-STOP")),
+            expected,
+            "{victim} stands"
+        );
         stages[victim].signal("-CONT");
     }
     // All of them at once: the head goes on alone.

@@ -15,6 +15,7 @@
 mod ask;
 mod connections;
 mod door;
+mod drafters;
 mod hosts;
 mod keys;
 mod line;
@@ -41,6 +42,8 @@ pub mod fuzzed {
     pub use super::writer::Asked;
 }
 
+use crate::speculate::verify;
+use crate::transport::{NodeId, Transport};
 use door::Door;
 use hosts::Hosts;
 use littoral_infer::engine::{Engine, Limits};
@@ -146,6 +149,12 @@ impl Server {
             busy: watch::Sender::new(()),
         });
         Ok(Self { door, served, writer_ended, grace })
+    }
+
+    /// Lets machines in whose keys are allowed, to verify their drafts, until the transport is closed.
+    pub fn verify(&self, transport: Arc<dyn Transport>, allowed: Vec<NodeId>) {
+        let writer = self.served.writer.clone();
+        tokio::spawn(verify::accept(transport, allowed, move |said| writer.hear(said)));
     }
 
     pub fn address(&self) -> SocketAddr {

@@ -1,9 +1,10 @@
-//! What writes: an engine here, one with drafts, or a chain of machines.
+//! What writes: an engine here, one with drafts, a chain of machines, or a small model whose answers a large one verifies.
 //!
-//! All have an engine that takes requests in and says what was written; they differ in how a step is made.
+//! They differ in where a request goes and in how a step is made; what happens to a request is told in the same events.
 
+use crate::speculate::edge::{self, Edge};
 use crate::split::chain::{self, Chain};
-use littoral_infer::engine::{Engine, Event};
+use littoral_infer::engine::{Engine, Event, Refused, Request, SequenceId};
 use littoral_infer::speculate::pair::Pair;
 use littoral_tensor::pool::Pool;
 use std::time::Instant;
@@ -14,51 +15,104 @@ pub enum Motor {
     Pair(Box<Pair>, Instant),
     /// The model's layers are on several machines.
     Chain(Box<Chain>),
+    /// The model is small, and a machine above has a large one.
+    Edge(Box<Edge>),
 }
 
-pub use chain::Waker;
+/// Makes a motor look at its engine before its time.
+#[derive(Clone)]
+pub enum Waker {
+    Chain(chain::Waker),
+    Edge(edge::Waker),
+}
+
+impl Waker {
+    pub fn wake(&self) {
+        match self {
+            Self::Chain(waker) => waker.wake(),
+            Self::Edge(waker) => waker.wake(),
+        }
+    }
+}
+
+/// What came of a step.
+pub struct Step {
+    pub events: Vec<Event>,
+    /// There was nothing to do, and it did not wait.
+    pub idle: bool,
+}
 
 impl Motor {
     pub fn pair(pair: Pair) -> Self {
         Self::Pair(Box::new(pair), Instant::now())
     }
 
+    /// The engine that takes requests in.
     pub fn engine(&self) -> &Engine {
         match self {
             Self::Engine(engine) => engine,
             Self::Pair(pair, _) => pair.engine(),
             Self::Chain(chain) => chain.engine(),
+            Self::Edge(edge) => edge.engine(),
         }
     }
 
-    pub fn engine_mut(&mut self) -> &mut Engine {
-        match self {
-            Self::Engine(engine) => engine,
-            Self::Pair(pair, _) => pair.engine_mut(),
-            Self::Chain(chain) => chain.engine_mut(),
-        }
-    }
-
-    /// What makes it look at its engine before its time, if it waits for other things.
     pub fn waker(&self) -> Option<Waker> {
         match self {
             Self::Engine(_) | Self::Pair(..) => None,
-            Self::Chain(chain) => Some(chain.waker()),
+            Self::Chain(chain) => Some(Waker::Chain(chain.waker())),
+            Self::Edge(edge) => Some(Waker::Edge(edge.waker())),
         }
     }
 
     /// Is it to be stepped although nobody asks for anything?
     pub fn restless(&self) -> bool {
-        matches!(self, Self::Chain(_))
+        matches!(self, Self::Chain(_) | Self::Edge(_))
+    }
+
+    pub fn submit(&mut self, request: Request) -> Result<SequenceId, Refused> {
+        match self {
+            Self::Engine(engine) => engine.submit(request),
+            Self::Pair(pair, _) => pair.engine_mut().submit(request),
+            Self::Chain(chain) => chain.engine_mut().submit(request),
+            Self::Edge(edge) => edge.submit(request, false),
+        }
+    }
+
+    pub fn submit_texts(&mut self, texts: Vec<Vec<u32>>) -> Result<SequenceId, Refused> {
+        match self {
+            Self::Engine(engine) => engine.submit_texts(texts),
+            Self::Pair(pair, _) => pair.engine_mut().submit_texts(texts),
+            Self::Chain(chain) => chain.engine_mut().submit_texts(texts),
+            Self::Edge(edge) => edge.submit_texts(texts),
+        }
+    }
+
+    pub fn cancel(&mut self, id: SequenceId) {
+        match self {
+            Self::Engine(engine) => engine.cancel(id),
+            Self::Pair(pair, _) => pair.engine_mut().cancel(id),
+            Self::Chain(chain) => chain.engine_mut().cancel(id),
+            Self::Edge(edge) => edge.cancel(id),
+        }
     }
 
     /// # Errors
     /// It cannot go on.
-    pub fn step(&mut self, pool: &Pool) -> Result<Vec<Event>, String> {
-        match self {
-            Self::Engine(engine) => Ok(engine.step(pool)),
-            Self::Pair(pair, begun) => Ok(pair.step(pool, &mut || begun.elapsed().as_micros() as u64)),
-            Self::Chain(chain) => chain.step(pool).map_err(|why| why.to_string()),
-        }
+    pub fn step(&mut self, pool: &Pool) -> Result<Step, String> {
+        Ok(match self {
+            Self::Engine(engine) => {
+                let before = engine.planned();
+                let events = engine.step(pool);
+                Step { idle: events.is_empty() && engine.planned() == before, events }
+            }
+            Self::Pair(pair, begun) => {
+                let before = pair.engine().planned();
+                let events = pair.step(pool, &mut || begun.elapsed().as_micros() as u64);
+                Step { idle: events.is_empty() && pair.engine().planned() == before, events }
+            }
+            Self::Chain(chain) => Step { events: chain.step(pool).map_err(|why| why.to_string())?, idle: false },
+            Self::Edge(edge) => Step { events: edge.step(pool), idle: false },
+        })
     }
 }

@@ -3,10 +3,12 @@
 //! Orders come in over a channel, pieces of text go out over others. A reader that leaves drops its end; the thread sees
 //! that before its next step and gives the place to somebody else.
 
+use super::drafters::Drafters;
 use super::line::{Client, Line};
 use super::metrics::{Metrics, Outcome};
-use super::motor::{Motor, Waker};
+use super::motor::{Motor, Step, Waker};
 use super::words::{Piece, Token, Words};
+use crate::speculate::verify::FromDrafter;
 use littoral_infer::engine::{Event, Finish, Refused, Request, SequenceId};
 use littoral_infer::sample::stop::StopStrings;
 use littoral_model::text::Tokeniser;
@@ -15,9 +17,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed, Ordering::SeqCst};
 use std::sync::mpsc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
+
+/// Where all wait for rounds of drafters: how long before it is looked at what else there is.
+const WAIT: Duration = Duration::from_millis(20);
 
 /// One answer that is wanted; each takes one place.
 pub enum Asked {
@@ -83,10 +88,17 @@ struct Order {
     at: Instant,
 }
 
+/// What the thread hears.
+enum Input {
+    Order(Order),
+    /// From machines whose drafts are verified here.
+    Drafter(FromDrafter),
+}
+
 /// How others reach the thread.
 #[derive(Clone)]
 pub struct Writer {
-    orders: mpsc::Sender<Order>,
+    inputs: mpsc::Sender<Input>,
     waker: Option<Waker>,
     cut: Arc<AtomicBool>,
 }
@@ -108,15 +120,17 @@ impl Writer {
         room: Room,
         metrics: Arc<Metrics>,
     ) -> std::io::Result<(Self, oneshot::Receiver<()>)> {
-        let (orders, incoming) = mpsc::channel();
+        let (inputs, incoming) = mpsc::channel();
         let (alive, ended) = oneshot::channel();
         let cut = Arc::new(AtomicBool::new(false));
         let cutting = cut.clone();
         let waker = motor.waker();
         std::thread::Builder::new().name("writer".into()).spawn(move || {
             let model = motor.engine().model().clone();
+            let drafters = Drafters::new(motor.engine());
             Desk {
                 motor,
+                drafters,
                 tokeniser: &model.tokeniser,
                 room,
                 metrics,
@@ -127,7 +141,7 @@ impl Writer {
             .work(&incoming, &pool);
             drop::<oneshot::Sender<()>>(alive);
         })?;
-        Ok((Self { orders, waker, cut }, ended))
+        Ok((Self { inputs, waker, cut }, ended))
     }
 
     /// # Errors
@@ -136,13 +150,18 @@ impl Writer {
         let (reader, said) = unbounded_channel();
         let (taken, told) = oneshot::channel();
         let order = Order { client, asked, reader, taken, at: Instant::now() };
-        self.orders.send(order).map_err(|_| NotTaken::Gone)?;
+        self.inputs.send(Input::Order(order)).map_err(|_| NotTaken::Gone)?;
         self.waker.iter().for_each(Waker::wake);
         match told.await {
             Ok(Ok(())) => Ok(said),
             Ok(Err(refused)) => Err(NotTaken::Refused(refused)),
             Err(_) => Err(NotTaken::Gone),
         }
+    }
+
+    /// Something came from a machine whose drafts are verified here.
+    pub fn hear(&self, said: FromDrafter) {
+        let _ = self.inputs.send(Input::Drafter(said));
     }
 
     /// Ends all answers where they are.
@@ -174,6 +193,7 @@ struct Open<'m> {
 
 struct Desk<'m> {
     motor: Motor,
+    drafters: Drafters,
     tokeniser: &'m Tokeniser,
     room: Room,
     metrics: Arc<Metrics>,
@@ -183,16 +203,17 @@ struct Desk<'m> {
 }
 
 impl Desk<'_> {
-    fn work(mut self, incoming: &mpsc::Receiver<Order>, pool: &Pool) {
+    fn work(mut self, incoming: &mpsc::Receiver<Input>, pool: &Pool) {
         loop {
             // Machines come and go while nobody asks: a chain looks after them.
-            if self.open.is_empty() && self.line.len() == 0 && !self.motor.restless() {
-                let Ok(order) = incoming.recv() else { return };
-                self.take(order);
+            let nothing = self.open.is_empty() && self.line.len() == 0 && self.drafters.running() == 0;
+            if nothing && !self.motor.restless() {
+                let Ok(input) = incoming.recv() else { return };
+                self.hear(input);
             }
             loop {
                 match incoming.try_recv() {
-                    Ok(order) => self.take(order),
+                    Ok(input) => self.hear(input),
                     Err(mpsc::TryRecvError::Empty) => break,
                     Err(mpsc::TryRecvError::Disconnected) if self.open.is_empty() => return,
                     Err(mpsc::TryRecvError::Disconnected) => break,
@@ -205,14 +226,30 @@ impl Desk<'_> {
             self.admit();
             self.metrics.running.store(self.open.len() as u64, Relaxed);
             self.metrics.waiting.store(self.line.len() as u64, Relaxed);
+            self.drafters.before(&mut self.motor);
+            let begun = Instant::now();
             match self.motor.step(pool) {
-                Ok(events) => events.into_iter().for_each(|event| self.tell(event)),
+                Ok(Step { events, idle }) => {
+                    self.drafters.after(&events, begun.elapsed());
+                    events.into_iter().for_each(|event| self.tell(event));
+                    // Drafters are at work.
+                    if idle && let Ok(input) = incoming.recv_timeout(WAIT) {
+                        self.hear(input);
+                    }
+                }
                 Err(why) => {
                     tracing::error!("{why}");
                     return self.end_all(&End::Failed(why));
                 }
             }
             self.metrics.running.store(self.open.len() as u64, Relaxed);
+        }
+    }
+
+    fn hear(&mut self, input: Input) {
+        match input {
+            Input::Order(order) => self.take(order),
+            Input::Drafter(said) => self.drafters.hear(said, &mut self.motor),
         }
     }
 
@@ -254,11 +291,11 @@ impl Desk<'_> {
 
     fn forget_those_who_left(&mut self) {
         let mut gone = self.line.retain(|waiting| !waiting.reader.is_closed());
-        let engine = self.motor.engine_mut();
+        let motor = &mut self.motor;
         self.open.retain(|id, open| {
             let left = open.reader.is_closed();
             if left {
-                engine.cancel(*id);
+                motor.cancel(*id);
                 gone += 1;
             }
             !left
@@ -272,9 +309,9 @@ impl Desk<'_> {
             let (prompt, words, submitted) = match asked {
                 Asked::Text { request, stop } => {
                     let words = Words::new(self.tokeniser, stop);
-                    (request.prompt.len(), Some(words), self.motor.engine_mut().submit(request))
+                    (request.prompt.len(), Some(words), self.motor.submit(request))
                 }
-                Asked::Vectors { texts } => (texts.iter().map(Vec::len).sum(), None, self.motor.engine_mut().submit_texts(texts)),
+                Asked::Vectors { texts } => (texts.iter().map(Vec::len).sum(), None, self.motor.submit_texts(texts)),
             };
             match submitted {
                 Ok(id) => {
@@ -319,7 +356,7 @@ impl Desk<'_> {
                 let stopped = words.stopped();
                 open.say(piece);
                 if stopped {
-                    self.motor.engine_mut().cancel(sequence);
+                    self.motor.cancel(sequence);
                     self.end(sequence, End::Stop);
                 }
             }
@@ -363,7 +400,7 @@ impl Desk<'_> {
             let _ = reader.send(Said::Ended { choice, why: why.clone(), written: 0 });
         }
         for sequence in self.open.keys().copied().collect::<Vec<_>>() {
-            self.motor.engine_mut().cancel(sequence);
+            self.motor.cancel(sequence);
             self.end(sequence, why.clone());
         }
     }

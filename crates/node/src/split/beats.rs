@@ -3,7 +3,7 @@
 //! A process that is killed closes its sockets, and its links say so at once. A machine that vanishes says nothing: it has
 //! [`SILENT`] to answer. The thread does nothing else, so that neither computation nor long frames delay it.
 
-use super::greet;
+use crate::peer::greet;
 use crate::transport::{Address, Identity, TcpOptions, TcpTransport};
 use littoral_wire::{NodeId, Pipeline, Wire};
 use std::sync::mpsc;
@@ -71,7 +71,7 @@ enum Ended {
 }
 
 async fn follow(transport: &TcpTransport, address: &Address, said: &mpsc::Sender<Beat>, answered: &mut bool) -> Ended {
-    let mut greeted = match greet::dial(transport, address, Pipeline::Watch).await {
+    let mut greeted = match greet::dial_for(transport, address, Pipeline::Watch).await {
         Ok(greeted) => greeted,
         Err(why) => return Ended::Down(why),
     };

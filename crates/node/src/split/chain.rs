@@ -4,8 +4,7 @@
 //! is: it waits for what arrives, and returns what was written.
 
 use super::beats::{self, Beat};
-use super::greet;
-use super::link::Link;
+use crate::peer::{self, greet};
 use crate::transport::{Address, Identity, TcpOptions, TcpTransport, Transport, TransportError};
 use littoral_infer::engine::{Engine, Event};
 use littoral_infer::model::{Model, ModelError};
@@ -22,6 +21,8 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 use thiserror::Error;
+
+type Link = peer::Link<Pipeline>;
 
 /// Before a machine is dialled again.
 const AGAIN: Duration = Duration::from_millis(250);
@@ -236,7 +237,8 @@ impl Chain {
                 self.links.insert(machine, (number, link));
             }
             // Of a link that was given up nothing is wanted.
-            Input::Heard { machine, number, .. } if self.links.get(&machine).is_none_or(|(link, _)| *link != number) => {}
+            Input::Heard { machine, number, .. }
+                if self.links.get(&machine).is_none_or(|(link, _)| *link != number) => {}
             Input::Heard { machine, said, .. } => {
                 self.heard_at.insert(machine, Instant::now());
                 match said {
@@ -396,7 +398,7 @@ async fn connect(
     number: u64,
     inputs: &mpsc::Sender<Input>,
 ) -> Result<tokio::sync::oneshot::Receiver<()>, String> {
-    let mut greeted = greet::dial(transport, address, Pipeline::Hello).await?;
+    let mut greeted = greet::dial_for(transport, address, Pipeline::Hello).await?;
     let offer = match greet::first(&mut greeted).await? {
         Pipeline::Offer(offer) => Box::new(offer),
         Pipeline::Refused { reason, .. } => return Err(reason.to_string()),

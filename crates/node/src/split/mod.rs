@@ -7,7 +7,6 @@
 //! | `stage` | a machine that lends its layers |
 //! | `chain` | the head of such machines |
 //! | `beats` | who lives: a thread that asks every machine |
-//! | `link`, `greet` | one connection between two of them |
 //! | `fleet_file` | devices and links as a file says them, for the planner |
 //! | `tiles` | a folder of layers as files, named by their content: made, fetched, checked, mapped in |
 //! | `shelf` | which tile goes when room is wanted |
@@ -22,8 +21,6 @@ mod arrival;
 pub mod beats;
 pub mod chain;
 mod fleet_file;
-mod greet;
-mod link;
 mod packed;
 mod shelf;
 pub mod stage;

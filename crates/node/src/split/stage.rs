@@ -3,8 +3,7 @@
 //! One head at a time has it. Layers come from files that are here; what they compute stays in memory and goes when the
 //! head goes.
 
-use super::greet::{self, Greeted};
-use super::link::Link;
+use crate::peer::{self, Greeted, greet};
 use crate::transport::{Address, Transport, TransportError};
 use littoral_infer::model::{Model, ModelError};
 use littoral_infer::split::worker::{To, Worker};
@@ -21,6 +20,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
+
+type Link = peer::Link<Pipeline>;
 
 /// After an accept that failed for a reason of ours.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -453,7 +454,7 @@ async fn join(
     inputs: &mpsc::Sender<Input>,
 ) -> Result<Link, String> {
     let address: Address = format!("{}@{}", next.id, &*next.at).parse().map_err(|e: TransportError| e.to_string())?;
-    let dialled = tokio::time::timeout(JOINING, greet::dial(transport, &address, Pipeline::Join { epoch })).await;
+    let dialled = tokio::time::timeout(JOINING, greet::dial_for(transport, &address, Pipeline::Join { epoch })).await;
     let greeted = dialled.map_err(|_| format!("no answer from {address} within {JOINING:?}"))??;
     let down = inputs.clone();
     Ok(Link::spawn(greeted, move |said| {

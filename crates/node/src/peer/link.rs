@@ -1,8 +1,9 @@
-//! One connection of a chain: a task that sends what is queued, and one that reads.
+//! One connection: a task that sends what is queued, and one that reads.
 
 use super::greet::Greeted;
 use bytes::Bytes;
-use littoral_wire::{NodeId, Pipeline, Wire};
+use littoral_wire::{NodeId, Wire};
+use std::marker::PhantomData;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use tokio::sync::mpsc;
@@ -11,17 +12,18 @@ use tokio::task::JoinHandle;
 /// Frames that wait to be sent: more than passes on their way and a replay of a long text.
 const QUEUE: usize = 4_096;
 
-/// The sending end. Dropped, it says goodbye; the reader goes with it.
-pub(super) struct Link {
+/// The sending end of a link for one kind of messages. Dropped, it says goodbye; the reader goes with it.
+pub struct Link<M> {
     pub peer: NodeId,
+    messages: PhantomData<fn(M)>,
     queue: mpsc::Sender<Bytes>,
     reader: JoinHandle<()>,
     alive: Arc<AtomicBool>,
 }
 
-impl Link {
+impl<M: Wire + Send + 'static> Link<M> {
     /// `heard` gets what comes in, and at last why nothing more does. Must run inside a runtime.
-    pub fn spawn(greeted: Greeted, mut heard: impl FnMut(Result<Pipeline, String>) + Send + 'static) -> Self {
+    pub fn spawn(greeted: Greeted, mut heard: impl FnMut(Result<M, String>) + Send + 'static) -> Self {
         let Greeted { peer, sender, mut receiver } = greeted;
         let (queue, frames) = mpsc::channel(QUEUE);
         tokio::spawn(sender.drain(frames));
@@ -30,7 +32,7 @@ impl Link {
         let reader = tokio::spawn(async move {
             loop {
                 let said = match receiver.recv().await {
-                    Ok(Some(frame)) => Pipeline::from_bytes(&frame).map_err(|e| e.to_string()),
+                    Ok(Some(frame)) => M::from_bytes(&frame).map_err(|e| e.to_string()),
                     Ok(None) => Err("it said goodbye".to_owned()),
                     Err(e) => Err(e.to_string()),
                 };
@@ -42,7 +44,7 @@ impl Link {
                 }
             }
         });
-        Self { peer, queue, reader, alive }
+        Self { peer, messages: PhantomData, queue, reader, alive }
     }
 
     /// Nothing is known to be wrong with it.
@@ -51,12 +53,12 @@ impl Link {
     }
 
     /// Queues a message. False if the link is down, or takes nothing.
-    pub fn send(&self, said: &Pipeline) -> bool {
+    pub fn send(&self, said: &M) -> bool {
         self.queue.try_send(said.to_bytes().into()).is_ok()
     }
 }
 
-impl Drop for Link {
+impl<M> Drop for Link<M> {
     fn drop(&mut self) {
         self.reader.abort();
     }

@@ -1,23 +1,23 @@
-//! The first frames of a connection between machines of a chain.
+//! The first frames of a connection between machines that run one model, or two of one vocabulary.
 
 use crate::transport::{Address, Connection, FrameReceiver, FrameSender, Transport};
 use littoral_tensor::quant::KERNELS;
 use littoral_wire::hello::Hello;
-use littoral_wire::{NodeId, Pipeline, Wire};
+use littoral_wire::{NodeId, Wire};
 use std::time::Duration;
 use tokio::time::timeout;
 
 const GREETING: Duration = Duration::from_secs(5);
 
 /// A connection whose peer speaks our protocol and computes with our kernels.
-pub(super) struct Greeted {
+pub struct Greeted {
     pub peer: NodeId,
     pub sender: FrameSender,
     pub receiver: FrameReceiver,
 }
 
 /// Both say which protocol they speak. Other kernels would write another text, so there is no work between them.
-pub(super) async fn greet(connection: Connection) -> Result<Greeted, String> {
+pub async fn greet(connection: Connection) -> Result<Greeted, String> {
     let peer = connection.peer();
     let (mut sender, mut receiver) = connection.split();
     let ours = Hello::new(concat!("littoral ", env!("CARGO_PKG_VERSION")), KERNELS);
@@ -38,11 +38,16 @@ pub(super) async fn greet(connection: Connection) -> Result<Greeted, String> {
     Ok(Greeted { peer, sender, receiver })
 }
 
-/// Dials a machine, and says what the link is for.
-pub(super) async fn dial(transport: &dyn Transport, address: &Address, first: Pipeline) -> Result<Greeted, String> {
+/// Dials a machine.
+pub async fn dial(transport: &dyn Transport, address: &Address) -> Result<Greeted, String> {
     let connected = timeout(GREETING, transport.connect(address)).await;
     let connection = connected.map_err(|_| format!("no answer from {address} within {GREETING:?}"))?;
-    let mut greeted = greet(connection.map_err(|e| e.to_string())?).await?;
+    greet(connection.map_err(|e| e.to_string())?).await
+}
+
+/// Dials a machine, and says what the link is for.
+pub async fn dial_for(transport: &dyn Transport, address: &Address, first: impl Wire) -> Result<Greeted, String> {
+    let mut greeted = dial(transport, address).await?;
     let said = async {
         greeted.sender.send(first.to_bytes().into()).await?;
         greeted.sender.flush().await
@@ -51,9 +56,9 @@ pub(super) async fn dial(transport: &dyn Transport, address: &Address, first: Pi
     Ok(greeted)
 }
 
-/// The first message of a link that was accepted.
-pub(super) async fn first(greeted: &mut Greeted) -> Result<Pipeline, String> {
+/// The first message of a link.
+pub async fn first<M: Wire>(greeted: &mut Greeted) -> Result<M, String> {
     let frame = timeout(GREETING, greeted.receiver.recv()).await.map_err(|_| "no word on what it is for".to_owned())?;
     let frame = frame.map_err(|e| e.to_string())?.ok_or("the peer hung up")?;
-    Pipeline::from_bytes(&frame).map_err(|e| e.to_string())
+    M::from_bytes(&frame).map_err(|e| e.to_string())
 }

@@ -1,0 +1,81 @@
+//! Machines whose drafts are verified here: their links, and their sessions beside the answers of this server's own clients.
+
+use super::motor::Motor;
+use crate::peer::Link;
+use crate::speculate::verify::FromDrafter;
+use littoral_infer::engine::{Engine, Event};
+use littoral_infer::speculate::sessions::Sessions;
+use littoral_wire::{NodeId, Speculation};
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+/// A session of which nothing is heard for so long is given up.
+const SILENT: Duration = Duration::from_secs(120);
+
+pub struct Drafters {
+    sessions: Sessions,
+    links: BTreeMap<NodeId, (u64, Link<Speculation>)>,
+    begun: Instant,
+}
+
+impl Drafters {
+    pub fn new(engine: &Engine) -> Self {
+        Self { sessions: Sessions::new(engine), links: BTreeMap::new(), begun: Instant::now() }
+    }
+
+    /// Sessions that are being answered.
+    pub fn running(&self) -> usize {
+        self.sessions.running()
+    }
+
+    fn now_us(&self) -> u64 {
+        self.begun.elapsed().as_micros() as u64
+    }
+
+    pub fn hear(&mut self, said: FromDrafter, motor: &mut Motor) {
+        let now_us = self.now_us();
+        match said {
+            FromDrafter::Up { number, link } => {
+                tracing::info!("{} drafts", link.peer);
+                self.links.insert(link.peer, (number, link));
+            }
+            FromDrafter::Heard { peer, number, said } => match said {
+                Ok(said) => {
+                    // Only an engine that has the whole model verifies.
+                    let Motor::Engine(engine) = motor else { return };
+                    for told in self.sessions.hear(engine, peer, said, now_us) {
+                        self.tell(peer, &told);
+                    }
+                }
+                Err(why) if self.links.get(&peer).is_some_and(|(link, _)| *link == number) => {
+                    tracing::info!("{peer} is gone: {why}");
+                    self.links.remove(&peer);
+                }
+                Err(_) => {}
+            },
+        }
+    }
+
+    fn tell(&self, peer: NodeId, said: &Speculation) {
+        // What is lost with a link is asked for again over the next one.
+        if let Some((_, link)) = self.links.get(&peer) {
+            let _ = link.send(said);
+        }
+    }
+
+    /// Before a pass.
+    pub fn before(&mut self, motor: &mut Motor) {
+        if let Motor::Engine(engine) = motor {
+            let silent_us = SILENT.as_micros() as u64;
+            self.sessions.expire(engine, self.now_us().saturating_sub(silent_us));
+            self.sessions.before(engine);
+        }
+    }
+
+    /// After one that took so long.
+    pub fn after(&mut self, events: &[Event], took: Duration) {
+        for (peer, said) in self.sessions.after(events, took.as_micros() as u64) {
+            self.tell(peer, &said);
+        }
+    }
+}
