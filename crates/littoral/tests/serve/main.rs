@@ -7,6 +7,7 @@ mod client;
 mod crowd;
 mod embeddings;
 mod ends;
+mod far;
 mod hosts;
 mod keys;
 mod python;

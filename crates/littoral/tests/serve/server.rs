@@ -1,10 +1,12 @@
 //! The real binary, serving until a test ends.
 
 use super::tiny;
+use littoral_wire::{NodeId, SecretKey};
 use serde_json::Value;
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -67,6 +69,12 @@ impl Server {
         Self { child, at, ready, _folder: folder }
     }
 
+    /// SIGKILL.
+    pub fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
     /// Without waiting for its end.
     pub fn ask_to_stop(&self) {
         let id = self.child.id().to_string();
@@ -83,6 +91,15 @@ impl Drop for Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Makes the folder of a machine with a key, and returns the key's public half.
+pub fn key_in(dir: &Path, seed: u8) -> String {
+    fs::create_dir_all(dir).unwrap();
+    let mut options = fs::OpenOptions::new();
+    let mut file = options.write(true).create_new(true).mode(0o600).open(dir.join("key")).unwrap();
+    writeln!(file, "{}", NodeId([seed; 32])).unwrap();
+    SecretKey::from_bytes([seed; 32]).id().to_string()
 }
 
 /// A server that must not come up.

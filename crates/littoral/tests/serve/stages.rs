@@ -2,13 +2,10 @@
 
 use super::ask::{CHAT, chat, with};
 use super::client::{answer, stream};
-use super::server::{Folder, Server, binary};
+use super::server::{Folder, Server, binary, key_in};
 use super::tiny;
-use littoral_wire::{NodeId, SecretKey};
 use serde_json::{Value, json};
-use std::fs;
 use std::io::{BufRead, BufReader};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -58,12 +55,8 @@ impl Drop for Stage {
 fn ground() -> (PathBuf, Folder, String) {
     let folder = Folder::new();
     let dir = folder.write("tiny.gguf", tiny::gguf(true)).parent().unwrap().to_owned();
-    let (secret, head) = ([9; 32], dir.join("head"));
-    fs::create_dir_all(&head).unwrap();
-    let mut options = fs::OpenOptions::new();
-    let mut file = options.write(true).create_new(true).mode(0o600).open(head.join("key")).unwrap();
-    std::io::Write::write_all(&mut file, format!("{}\n", NodeId(secret)).as_bytes()).unwrap();
-    (dir, folder, SecretKey::from_bytes(secret).id().to_string())
+    let head = key_in(&dir.join("head"), 9);
+    (dir, folder, head)
 }
 
 fn body(said: &str) -> Value {
@@ -121,7 +114,7 @@ fn a_stage_that_is_killed_is_a_pause_and_not_an_error() {
 #[test]
 fn a_head_that_was_not_let_in_gets_no_layers() {
     let (dir, folder, _) = ground();
-    let other = SecretKey::from_bytes([3; 32]).id().to_string();
+    let other = key_in(&dir.join("other"), 3);
     let stage = Stage::start(&dir, "one", "127.0.0.1:0", &other);
     let own = dir.join("head");
     let server =

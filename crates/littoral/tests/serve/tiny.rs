@@ -22,14 +22,23 @@ pub fn gguf(template: bool) -> Vec<u8> {
     gguf_with(template.then_some(TEMPLATE))
 }
 
+/// One of the same vocabulary that says other things.
+pub fn other() -> Vec<u8> {
+    made(Some(TEMPLATE), 8)
+}
+
 pub fn gguf_with(template: Option<&str>) -> Vec<u8> {
+    made(template, 7)
+}
+
+fn made(template: Option<&str>, seed: u64) -> Vec<u8> {
     let tokens: Vec<String> = alphabet()
         .into_iter()
         .map(String::from)
         .chain(["<|im_start|>".into(), "<|im_end|>".into(), "QZ".into()])
         .collect();
     let kinds = (0..tokens.len()).map(|id| Value::I32(if id == END || id == END - 1 { 3 } else { 1 }));
-    let mut weights = Weights(7);
+    let mut weights = Weights(seed);
     let mut tensors = vec![
         ("token_embd.weight".to_owned(), vec![WIDTH, tokens.len()], Kind::Q8_0, weights.matrix(WIDTH * tokens.len())),
         ("output.weight".to_owned(), vec![WIDTH, tokens.len()], Kind::Q8_0, weights.matrix(WIDTH * tokens.len())),

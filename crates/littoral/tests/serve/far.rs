@@ -1,0 +1,94 @@
+//! A small model here whose answers a large one in another process verifies: the large one's text, and the small one's when
+//! it is gone.
+
+use super::ask::{CHAT, chat, with};
+use super::client::stream;
+use super::server::{Folder, Server, key_in};
+use super::tiny;
+use serde_json::{Value, json};
+use std::path::Path;
+
+const TOKENS: u32 = 600;
+
+fn body(said: &str, temperature: f64) -> Value {
+    let fields = json!({"seed": 5, "max_tokens": TOKENS, "temperature": temperature, "logit_bias": {"257": -100}});
+    with(chat(said), fields)
+}
+
+/// The text, and what happens in the middle of it.
+fn written(server: &Server, body: &Value, mut disturb: impl FnMut()) -> String {
+    let mut stream = stream(server.at, CHAT, body);
+    let (mut text, mut events, mut last) = (String::new(), 0, String::new());
+    while let Some(event) = stream.event() {
+        events += 1;
+        if events == 100 {
+            disturb();
+        }
+        if let Ok(event) = serde_json::from_str::<Value>(&event) {
+            text.push_str(event["choices"][0]["delta"]["content"].as_str().unwrap_or_default());
+        }
+        last = event;
+    }
+    assert_eq!(last, "[DONE]");
+    text
+}
+
+fn verifier(dir: &Path, name: &str, listen: &str, allow: &str) -> Server {
+    let own = dir.join(name);
+    let args = ["--verify", listen, "--allow", allow, "--name", "tiny", "--dir", own.to_str().unwrap(), "--threads", "1"];
+    Server::of(Folder::new(), &dir.join("large.gguf"), &args)
+}
+
+#[test]
+fn the_answer_is_the_large_models_while_it_is_there() {
+    let folder = Folder::new();
+    let dir = folder.write("large.gguf", tiny::gguf(true)).parent().unwrap().to_owned();
+    folder.write("small.gguf", tiny::other());
+    let edge_key = key_in(&dir.join("edge"), 21);
+    let mut large = verifier(&dir, "cloud", "127.0.0.1:0", &edge_key);
+    let at = large.ready["verifies"].as_str().unwrap().to_owned();
+    let own = dir.join("edge");
+    let args = ["--upstream", &at, "--name", "tiny", "--dir", own.to_str().unwrap(), "--threads", "1"];
+    let edge = Server::of(folder, &dir.join("small.gguf"), &args);
+    let small = Server::of(Folder::new(), &dir.join("small.gguf"), &["--name", "tiny", "--threads", "1"]);
+    // The link comes up in its own time.
+    let begun = std::time::Instant::now();
+    while written(&edge, &body("Who is there?", 0.0), || {}) != written(&large, &body("Who is there?", 0.0), || {}) {
+        assert!(begun.elapsed().as_secs() < 60, "the large model does not answer");
+    }
+    for temperature in [0.0, 1.0] {
+        let body = body("What does the sea say?", temperature);
+        assert_eq!(written(&edge, &body, || {}), written(&large, &body, || {}), "temperature {temperature}");
+    }
+    // It dies in the middle, and nothing breaks.
+    let body = body("What does the wind say?", 0.0);
+    let (of_large, of_small) = (written(&large, &body, || {}), written(&small, &body, || {}));
+    let mixed = written(&edge, &body, || large.kill());
+    assert!(mixed != of_small && mixed.chars().take(40).eq(of_large.chars().take(40)), "{mixed}");
+    // Without it, the small one answers.
+    assert_eq!(written(&edge, &body, || {}), of_small);
+    // It comes back.
+    let place = at.split_once('@').unwrap().1;
+    let large = verifier(&dir, "cloud", place, &edge_key);
+    let begun = std::time::Instant::now();
+    while written(&edge, &body, || {}) != of_large {
+        assert!(begun.elapsed().as_secs() < 60, "the large model is not used again");
+    }
+    drop(large);
+}
+
+#[test]
+fn a_machine_that_was_not_let_in_answers_by_itself() {
+    let folder = Folder::new();
+    let dir = folder.write("large.gguf", tiny::gguf(true)).parent().unwrap().to_owned();
+    folder.write("small.gguf", tiny::other());
+    key_in(&dir.join("edge"), 21);
+    let stranger = key_in(&dir.join("stranger"), 22);
+    let large = verifier(&dir, "cloud", "127.0.0.1:0", &stranger);
+    let own = dir.join("edge");
+    let args = ["--upstream", large.ready["verifies"].as_str().unwrap(), "--name", "tiny", "--dir", own.to_str().unwrap()];
+    let edge = Server::of(folder, &dir.join("small.gguf"), &args);
+    let small = Server::of(Folder::new(), &dir.join("small.gguf"), &["--name", "tiny"]);
+    let body = body("Who is there?", 0.0);
+    assert_eq!(written(&edge, &body, || {}), written(&small, &body, || {}));
+}
