@@ -10,4 +10,5 @@ pub mod constrain;
 pub mod engine;
 pub mod model;
 pub mod pooling;
+pub mod route;
 pub mod sample;

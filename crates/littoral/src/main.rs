@@ -21,6 +21,7 @@ mod privacy;
 mod pull;
 mod reach;
 mod roles;
+mod route;
 mod run;
 mod score;
 mod serve;
@@ -92,6 +93,9 @@ enum Command {
     Tokenize(tokenize::Args),
     /// How well a model expects a text: perplexity.
     Score(score::Args),
+    /// Which of two models answers: thresholds with a bound.
+    #[command(subcommand)]
+    Route(route::Command),
     /// Answer programs that speak OpenAI's API: chat, completions, streams; and a page to chat.
     Serve(serve_cmd::Args),
     /// What a model file holds: architecture, kinds of weights, metadata, tensors.
@@ -127,6 +131,7 @@ fn main() -> ExitCode {
         Command::Models(args) => models::run(args, json),
         Command::Tokenize(args) => tokenize::run(&args, json),
         Command::Score(args) => score::run(&args, json),
+        Command::Route(command) => route::run(&command, json),
         Command::Serve(args) => serve_cmd::run(args, json),
         Command::Inspect(args) => inspect::run(args, json),
         Command::Privacy(command) => privacy::run(&command, json),
