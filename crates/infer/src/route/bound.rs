@@ -26,7 +26,13 @@ pub fn binomial_at_most(k: u64, n: u64, p: f64) -> f64 {
 /// P(X ≥ k).
 pub fn binomial_at_least(k: u64, n: u64, p: f64) -> f64 {
     // As many failures at most as there are trials without the successes.
-    if k == 0 { 1.0 } else if k > n { 0.0 } else { binomial_at_most(n - k, n, 1.0 - p) }
+    if k == 0 {
+        1.0
+    } else if k > n {
+        0.0
+    } else {
+        binomial_at_most(n - k, n, 1.0 - p)
+    }
 }
 
 /// The upper end of the one-sided interval of confidence 1 - `delta`: the probability of which so few failures have the
@@ -144,7 +150,8 @@ mod tests {
             for (k, p) in (0..=n).flat_map(|k| [0.001, 0.1, 0.5, 0.93].map(|p| (k, p))) {
                 let (got, expected) = (binomial_at_most(k, n, p), enumerated(k, n, p));
                 assert!((got - expected).abs() <= 1e-12 * expected.max(1e-3), "{k} of {n} at {p}: {got}, {expected}");
-                let (got, expected) = (binomial_at_least(k, n, p), if k == 0 { 1.0 } else { 1.0 - enumerated(k - 1, n, p) });
+                let (got, expected) =
+                    (binomial_at_least(k, n, p), if k == 0 { 1.0 } else { 1.0 - enumerated(k - 1, n, p) });
                 assert!((got - expected).abs() < 1e-12, "at least {k} of {n} at {p}: {got}, {expected}");
             }
         }

@@ -51,11 +51,17 @@ impl Drafting {
 mod tests {
     use super::*;
 
-    /// t_d = 8, T = 30, T_v = 30 + γ, rounded to whole milliseconds.
+    /// t_d = 8, T = 30, T_v = 30 + γ: worked out with exact fractions, rounded up to whole milliseconds.
     #[test]
     fn break_even_by_acceptance() {
-        let of = |acceptance| Drafting { acceptance, draft_ms: 8.0, step_ms: 30.0, verify_ms: 30.0, verify_per_draft_ms: 1.0 };
-        let found = [0.5, 0.6, 0.7, 0.8, 0.9, 0.95].map(|a| of(a).break_even_ms().map(|ms| ms.round()));
+        let of = |acceptance| Drafting {
+            acceptance,
+            draft_ms: 8.0,
+            step_ms: 30.0,
+            verify_ms: 30.0,
+            verify_per_draft_ms: 1.0,
+        };
+        let found = [0.5, 0.6, 0.7, 0.8, 0.9, 0.95].map(|a| of(a).break_even_ms().map(|ms| ms.ceil()));
         assert_eq!(found, [6.0, 11.0, 19.0, 36.0, 87.0, 188.0].map(Some));
         assert!((of(0.8).tokens(4) - (1.0 - 0.8f64.powi(5)) / 0.2).abs() < 1e-12);
         assert_eq!(of(1.0).tokens(4), 5.0);

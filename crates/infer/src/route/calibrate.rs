@@ -86,13 +86,13 @@ fn needed(examples: &Option<u64>) -> String {
 
 /// Thresholds for [`calibrate`], from scores of examples that it does not see. `examples`: how many it will see.
 ///
-/// The first rung keeps as many of them as it takes to bear a failure or so, not the fewest that could pass: a sequence ends
+/// The first rung keeps as many of them as it takes to bear a failure or two, not the fewest that could pass: a sequence ends
 /// where it fails, so its first step should not fail by chance. The last keeps all.
 pub fn ladder(scores: &[f64], examples: usize, alpha: f64, delta: f64) -> Vec<f64> {
     let mut sorted: Vec<f64> = scores.iter().copied().filter(|score| score.is_finite()).collect();
     sorted.sort_by(|a, b| b.total_cmp(a));
     let Some(last) = sorted.len().checked_sub(1) else { return vec![0.0] };
-    let fewest = 2.0 * trials_without_failure(alpha, delta) as f64;
+    let fewest = 2.5 * trials_without_failure(alpha, delta) as f64;
     let first = (fewest / examples.max(1) as f64).min(1.0);
     let rung = |at: usize| {
         let share = first + (1.0 - first) * at as f64 / (RUNGS - 1) as f64;
@@ -202,7 +202,8 @@ fn examples_needed(first: Kept, examples: u64, alpha: f64, delta: f64) -> Option
     if rate >= alpha {
         return None;
     }
-    let passes = |trials: u64| Kept { kept: trials, failures: (rate * trials as f64).ceil() as u64 }.holds(alpha, delta);
+    let passes =
+        |trials: u64| Kept { kept: trials, failures: (rate * trials as f64).ceil() as u64 }.holds(alpha, delta);
     let mut trials = trials_without_failure(alpha, delta).max(kept);
     while !passes(trials) {
         trials = trials + trials / 20 + 1;
@@ -289,7 +290,7 @@ mod tests {
         }
         assert!(violated <= 30, "{violated} of 300");
         // A calibration that promises little is not hard to keep.
-        assert!(promised >= 290, "{promised}");
+        assert!(promised >= 285, "{promised}");
         assert!(kept / f64::from(promised) > 0.4, "{}", kept / f64::from(promised));
     }
 

@@ -23,7 +23,11 @@ use std::fmt;
 #[derive(Clone, Debug, PartialEq)]
 pub enum Promise {
     /// Requests of this score or a greater one are kept.
-    InForce { threshold: f64, alpha: f64, delta: f64 },
+    InForce {
+        threshold: f64,
+        alpha: f64,
+        delta: f64,
+    },
     /// There is no calibration.
     None,
     Withdrawn(Withdrawn),
@@ -110,11 +114,24 @@ pub enum Reason {
     LocalOnly(Why),
     CloudDown,
     NotScoredYet,
-    Kept { score: f64, threshold: f64, alpha: f64, delta: f64 },
+    Kept {
+        score: f64,
+        threshold: f64,
+        alpha: f64,
+        delta: f64,
+    },
     /// Could be kept, but asking the large model costs less.
-    CheaperAway { score: f64 },
-    BudgetSpent { score: f64, threshold: f64 },
-    Unsure { score: f64, threshold: f64 },
+    CheaperAway {
+        score: f64,
+    },
+    BudgetSpent {
+        score: f64,
+        threshold: f64,
+    },
+    Unsure {
+        score: f64,
+        threshold: f64,
+    },
     NoScore,
     NoPromise,
     Withdrawn(Withdrawn),
@@ -135,7 +152,10 @@ impl fmt::Display for Reason {
             ),
             Self::CheaperAway { score } => write!(f, "score {score:.3} would do, but the cloud costs less"),
             Self::BudgetSpent { score, threshold } => {
-                write!(f, "score {score:.3}, at least {threshold:.3}: the cloud's budget is for less sure ones; nothing is promised")
+                write!(
+                    f,
+                    "score {score:.3}, at least {threshold:.3}: the cloud's budget is for less sure ones; nothing is promised"
+                )
             }
             Self::Unsure { score, threshold } => write!(f, "score {score:.3}, below {threshold:.3}"),
             Self::NoScore => write!(f, "the edge has no score for it"),
@@ -170,11 +190,9 @@ pub fn decide(case: &Case) -> Decision {
         let cheaper = if away_costs(case) < case.prices.edge { Some(Reason::CheaperAway { score }) } else { None };
         return match cheaper {
             Some(reason) => away(reason),
-            None => Decision {
-                promised: true,
-                audit: case.audit,
-                ..edge(Reason::Kept { score, threshold, alpha, delta })
-            },
+            None => {
+                Decision { promised: true, audit: case.audit, ..edge(Reason::Kept { score, threshold, alpha, delta }) }
+            }
         };
     }
     if let (Some(threshold), Some(score)) = (case.budget, score)

@@ -50,7 +50,10 @@ impl fmt::Display for Withdrawn {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Scores { distance, limit, .. } => {
-                write!(f, "requests have changed: their scores are {distance:.3} from the calibration's, {limit:.3} allowed")
+                write!(
+                    f,
+                    "requests have changed: their scores are {distance:.3} from the calibration's, {limit:.3} allowed"
+                )
             }
             Self::Audits { audits, worse, lower_bound, alpha } => write!(
                 f,

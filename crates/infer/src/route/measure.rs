@@ -149,6 +149,9 @@ mod tests {
         assert!(matches!(Curve::new(&outcomes(&[(0.1, 1, 1)])), Err(MeasureError::NoGap { .. })));
         let nan = [Outcome { score: f64::NAN, small: 0.0, large: 1.0 }];
         assert!(matches!(Curve::new(&nan), Err(MeasureError::NotFinite { at: 0, .. })));
-        assert_eq!([quantile(&[3.0, 1.0, 2.0], 0.5), quantile(&[1.0, 2.0], 0.25), quantile(&[], 0.5)], [2.0, 1.25, 0.0]);
+        assert_eq!(
+            [quantile(&[3.0, 1.0, 2.0], 0.5), quantile(&[1.0, 2.0], 0.25), quantile(&[], 0.5)],
+            [2.0, 1.25, 0.0]
+        );
     }
 }

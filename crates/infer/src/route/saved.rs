@@ -69,10 +69,13 @@ impl Router {
 impl Saved {
     /// From a file's text, checked: no number in it is one that a calibration cannot have.
     pub fn parse(text: &str) -> Result<Self, SavedError> {
-        let error = |place: &str, expected: &str, got: String| {
-            SavedError { place: place.to_owned(), expected: expected.to_owned(), got }
+        let error = |place: &str, expected: &str, got: String| SavedError {
+            place: place.to_owned(),
+            expected: expected.to_owned(),
+            got,
         };
-        let saved: Self = serde_json::from_str(text).map_err(|e| error("the file", "a router as JSON", e.to_string()))?;
+        let saved: Self =
+            serde_json::from_str(text).map_err(|e| error("the file", "a router as JSON", e.to_string()))?;
         if saved.format != FORMAT {
             return Err(error("format", &FORMAT.to_string(), saved.format.to_string()));
         }
@@ -116,7 +119,7 @@ mod tests {
         let one = |at| {
             let noise = Noise::new(2, at);
             let features: Vec<f64> = (0..names(When::After).len()).map(|i| noise.uniform(i as u32)).collect();
-            ExampleSaid { worse: noise.uniform(99) < 0.2 * features[0], features }
+            ExampleSaid { worse: noise.uniform(99) < 0.1 * features[0], features }
         };
         let examples: Vec<ExampleSaid> = (0..600).map(one).collect();
         let router = |when| {

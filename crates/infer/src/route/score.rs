@@ -81,7 +81,8 @@ impl Scorer {
         if features.len() != self.terms.len() {
             return 0.0;
         }
-        let sum: f64 = self.terms.iter().zip(features).map(|(term, x)| term.weight * (x - term.mean) / term.scale).sum();
+        let sum: f64 =
+            self.terms.iter().zip(features).map(|(term, x)| term.weight * (x - term.mean) / term.scale).sum();
         let score = logistic(self.intercept + sum);
         if score.is_nan() { 0.0 } else { score }
     }
@@ -236,7 +237,8 @@ mod tests {
         let scorer = Scorer::fit(When::Before, &examples).expect("a fit");
         let rows: Vec<Vec<f64>> = examples.iter().map(|e| standardised(&scorer.terms, &e.features)).collect();
         let targets = targets(&examples);
-        let weights: Vec<f64> = std::iter::once(scorer.intercept).chain(scorer.terms.iter().map(|t| t.weight)).collect();
+        let weights: Vec<f64> =
+            std::iter::once(scorer.intercept).chain(scorer.terms.iter().map(|t| t.weight)).collect();
         for at in 0..weights.len() {
             let at_step = |step: f64| {
                 let mut moved = weights.clone();
@@ -276,7 +278,8 @@ mod tests {
             let expected = if worse { 1.0 / 32.0 } else { 31.0 / 32.0 };
             assert!((score - expected).abs() < 1e-6, "{score}");
         }
-        let same = vec![Example { features: vec![1.0; 8], worse: false }, Example { features: vec![1.0; 8], worse: true }];
+        let same =
+            vec![Example { features: vec![1.0; 8], worse: false }, Example { features: vec![1.0; 8], worse: true }];
         assert!((Scorer::fit(When::Before, &same).expect("a fit").score(&[1.0; 8]) - 0.5).abs() < 1e-9);
     }
 

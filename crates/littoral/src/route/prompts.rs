@@ -46,7 +46,8 @@ mod tests {
     #[test]
     fn lines_and_what_is_none() {
         let read = parse("{\"prompt\":\"1+1?\",\"answer\":\"2\"}\n\n{\"prompt\":\"hi\"}\n", "f").expect("prompts");
-        let asked = |prompt: &str, answer: Option<&str>| Asked { prompt: prompt.into(), answer: answer.map(Into::into) };
+        let asked =
+            |prompt: &str, answer: Option<&str>| Asked { prompt: prompt.into(), answer: answer.map(Into::into) };
         assert_eq!(read, [asked("1+1?", Some("2")), asked("hi", None)]);
         for wrong in ["{}", "hi", "{\"prompt\":\"a\",\"x\":1}", "{\"prompt\":\" \"}", "{\"prompt\":1}"] {
             let error = parse(&format!("{{\"prompt\":\"a\"}}\n{wrong}"), "f").map_err(|e| e.place);

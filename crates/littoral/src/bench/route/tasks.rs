@@ -57,8 +57,9 @@ impl Chance {
 }
 
 const WORDS: [&str; 24] = [
-    "river", "harbour", "stone", "window", "lantern", "meadow", "copper", "island", "garden", "mirror", "bridge", "forest",
-    "silver", "thunder", "blanket", "pepper", "rocket", "castle", "needle", "orange", "tunnel", "violin", "marble", "banana",
+    "river", "harbour", "stone", "window", "lantern", "meadow", "copper", "island", "garden", "mirror", "bridge",
+    "forest", "silver", "thunder", "blanket", "pepper", "rocket", "castle", "needle", "orange", "tunnel", "violin",
+    "marble", "banana",
 ];
 
 type Maker = fn(&mut Chance) -> (String, String);
@@ -264,11 +265,15 @@ mod tests {
             let expected = match (task.kind, sum) {
                 ("add", Some(sum)) => match sum.split_once(" + ") {
                     Some((a, b)) => parse(a).zip(parse(b)).map(|(a, b)| (a + b).to_string()),
-                    None => sum.split_once(" - ").and_then(|(a, b)| parse(a).zip(parse(b))).map(|(a, b)| (a - b).to_string()),
+                    None => sum
+                        .split_once(" - ")
+                        .and_then(|(a, b)| parse(a).zip(parse(b)))
+                        .map(|(a, b)| (a - b).to_string()),
                 },
-                ("multiply", Some(product)) => {
-                    product.split_once(" * ").and_then(|(a, b)| parse(a).zip(parse(b))).map(|(a, b)| (a * b).to_string())
-                }
+                ("multiply", Some(product)) => product
+                    .split_once(" * ")
+                    .and_then(|(a, b)| parse(a).zip(parse(b)))
+                    .map(|(a, b)| (a * b).to_string()),
                 ("sort", _) => question.split_once(": ").map(|(_, list)| {
                     let mut numbers: Vec<u64> = list.split(", ").filter_map(parse).collect();
                     numbers.sort_unstable();
