@@ -3,6 +3,7 @@
 //! Few numbers, each with a reason, all of them known on the device itself. *Before* an answer they are those of the prompt
 //! and of the first token's distribution, which reading the prompt gives; *after* it, those of the whole answer too.
 
+use super::answer::bare;
 use serde::{Deserialize, Serialize};
 
 /// How many of the most probable tokens are looked at ([`Request::top_logprobs`](crate::engine::Request)).
@@ -64,7 +65,7 @@ fn finite(logprob: f32) -> f64 {
 
 /// The names of the features, in their order.
 pub fn names(when: When) -> &'static [&'static str] {
-    const ALL: [&str; 14] = [
+    const ALL: [&str; 16] = [
         // ln(1 + characters): long questions are harder.
         "prompt_length",
         // ln(1 + lines): so are those with code or data in them.
@@ -78,7 +79,9 @@ pub fn names(when: When) -> &'static [&'static str] {
         "first_logprob",
         "first_margin",
         "first_entropy",
-        // Of the answer.
+        // Of the answer. Is it a part of the prompt? Then it was read there, and not worked out.
+        "answer_copied",
+        "answer_digits",
         "answer_length",
         "mean_logprob",
         "min_logprob",
@@ -92,16 +95,27 @@ pub fn names(when: When) -> &'static [&'static str] {
     }
 }
 
-/// The features of a request. `tokens` is what the small model has written: the first token at least, or nothing if it
-/// ended at once; of [`When::After`], all of them. Every one is finite.
-pub fn features(when: When, prompt: &str, tokens: &[TokenSeen]) -> Vec<f64> {
-    let mut features = of_prompt(prompt).to_vec();
-    features.extend(match tokens.first() {
+/// A request, and what the small model has written.
+#[derive(Clone, Copy, Debug)]
+pub struct Seen<'a> {
+    /// What was asked last, as it was typed.
+    pub prompt: &'a str,
+    /// Not looked at before an answer.
+    pub answer: &'a str,
+    /// The first token at least, or nothing if the model ended at once; after an answer, all of its tokens.
+    pub tokens: &'a [TokenSeen],
+}
+
+/// The features of a request, in the order of [`names`]. Every one is finite.
+pub fn features(when: When, seen: &Seen) -> Vec<f64> {
+    let mut features = of_prompt(seen.prompt).to_vec();
+    features.extend(match seen.tokens.first() {
         Some(first) => [first.logprob(), first.margin(), first.entropy()],
         None => [LOGPROB_MIN, 0.0, 0.0],
     });
     if when == When::After {
-        features.extend(of_answer(tokens));
+        features.extend(of_text(seen.prompt, seen.answer));
+        features.extend(of_tokens(seen.tokens));
     }
     features
 }
@@ -120,7 +134,15 @@ fn of_prompt(prompt: &str) -> [f64; 5] {
     [logarithm(all), logarithm(prompt.lines().count() as u64), share(digits), logarithm(longest), share(code)]
 }
 
-fn of_answer(tokens: &[TokenSeen]) -> [f64; 6] {
+fn of_text(prompt: &str, answer: &str) -> [f64; 2] {
+    let (all, digits) =
+        answer.chars().fold((0u64, 0u64), |(all, digits), c| (all + 1, digits + u64::from(c.is_ascii_digit())));
+    let answer = bare(answer).to_lowercase();
+    let copied = !answer.is_empty() && prompt.to_lowercase().contains(&answer);
+    [f64::from(u8::from(copied)), digits as f64 / all.max(1) as f64]
+}
+
+fn of_tokens(tokens: &[TokenSeen]) -> [f64; 6] {
     if tokens.is_empty() {
         return [0.0, LOGPROB_MIN, LOGPROB_MIN, 0.0, 0.0, 0.0];
     }
@@ -150,7 +172,8 @@ mod tests {
     fn features_of_a_known_request() {
         // Half, a quarter, and a quarter that is not listed: entropy 1.5 ln 2. Then a sure token: nothing is left to be unsure of.
         let tokens = [token(&[0.5, 0.25]), TokenSeen { logprob: 0.0, top: vec![0.0, f32::NEG_INFINITY] }];
-        let got = features(When::After, "f(12)\n = 345", &tokens);
+        let seen = Seen { prompt: "f(12)\n = 345", answer: "F(12).", tokens: &tokens };
+        let got = features(When::After, &seen);
         let ln2 = std::f64::consts::LN_2;
         let half = 0.75 * ln2;
         let expected = [
@@ -162,6 +185,8 @@ mod tests {
             -ln2,
             ln2,
             1.5 * ln2,
+            1.0,
+            2.0 / 6.0,
             3f64.ln(),
             -ln2 / 2.0,
             -ln2,
@@ -174,19 +199,19 @@ mod tests {
             // Log-probabilities are f32.
             assert!((got - expected).abs() < 1e-6, "{name}: {got}, {expected}");
         }
-        assert_eq!(features(When::Before, "f(12)\n = 345", &tokens), got[..8]);
+        assert_eq!(features(When::Before, &seen), got[..8]);
     }
 
     proptest! {
         #[test]
         fn every_feature_is_finite(
-            prompt in ".*",
+            prompt in ".*", answer in ".*",
             logprobs in proptest::collection::vec(proptest::collection::vec(proptest::num::f32::ANY, 0..10), 0..4),
         ) {
             let seen = |top: Vec<f32>| TokenSeen { logprob: top.first().copied().unwrap_or(f32::NAN), top };
             let tokens: Vec<TokenSeen> = logprobs.into_iter().map(seen).collect();
             for when in [When::Before, When::After] {
-                let features = features(when, &prompt, &tokens);
+                let features = features(when, &Seen { prompt: &prompt, answer: &answer, tokens: &tokens });
                 prop_assert_eq!(features.len(), names(when).len());
                 prop_assert!(features.iter().all(|feature| feature.is_finite()), "{features:?}");
             }

@@ -1,7 +1,7 @@
 //! A router as a file: what `littoral route calibrate` writes and a server reads.
 
 use super::calibrate::Calibration;
-use super::features::{TokenSeen, When, features, names};
+use super::features::{Seen, When, features, names};
 use super::score::{Example, Scorer};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -61,8 +61,8 @@ pub struct SavedError {
 
 impl Router {
     /// How likely the small model is good enough for a request ([`features`]).
-    pub fn score(&self, prompt: &str, tokens: &[TokenSeen]) -> f64 {
-        self.scorer.score(&features(self.scorer.when, prompt, tokens))
+    pub fn score(&self, seen: &Seen) -> f64 {
+        self.scorer.score(&features(self.scorer.when, seen))
     }
 }
 
@@ -153,7 +153,7 @@ mod tests {
         assert!(refused(&|saved| saved.after.scorer.when = When::Before).is_err());
         assert!(refused(&|saved| saved.after.scorer.terms[0].feature = "x".into()).is_err());
         assert!(Saved::parse("{}").is_err_and(|e| e.to_string().starts_with("the file: a router as JSON expected")));
-        let score = saved.router(When::After).score("What is 1 + 1?", &[]);
+        let score = saved.router(When::After).score(&Seen { prompt: "What is 1 + 1?", answer: "", tokens: &[] });
         assert!((0.0..=1.0).contains(&score));
     }
 }

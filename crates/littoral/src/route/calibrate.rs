@@ -15,6 +15,7 @@ use littoral_infer::route::calibrate::{CalibrateError, Calibration};
 use littoral_infer::route::features::When;
 use littoral_infer::route::learn::learn;
 use littoral_infer::route::saved::{FORMAT, Router, Saved, examples_of};
+use littoral_infer::route::score::Example;
 use serde_json::{Value, json};
 use std::path::PathBuf;
 
@@ -75,15 +76,14 @@ pub fn run(args: &Args, json: bool) -> Result<(), Failure> {
     let pending = Pending::at(&args.output)?;
     let pool = llm::pool(args.threads.map(usize::from));
     let texts: Vec<String> = asked.iter().map(|asked| asked.prompt.clone()).collect();
-    let mut both = Vec::new();
-    for given in [&args.small, &args.big] {
+    let answered = |given: &PathBuf| {
         let path = named::here(given)?.path;
         let said = said(&path)?;
         let answers = answers(args.keep.as_deref(), (&path, &said), &texts, args.max_tokens as usize, &pool)?;
-        both.push((said, answers));
-    }
-    let [(small, small_answers), (large, large_answers)] = &both[..] else { unreachable!("two models") };
-    let answered = asked.iter().zip(small_answers).zip(large_answers);
+        Ok::<_, Failure>((said, answers))
+    };
+    let ((small, small_answers), (large, large_answers)) = (answered(&args.small)?, answered(&args.big)?);
+    let answered = asked.iter().zip(&small_answers).zip(&large_answers);
     let judged: Vec<Judged> = answered.map(|((asked, small), large)| Judged::new(asked, small, large)).collect();
     let examples: Vec<_> = judged.iter().map(Judged::example).collect();
     let told = |when| told(args, when, &examples_of(when, &examples));
@@ -133,7 +133,7 @@ pub fn run(args: &Args, json: bool) -> Result<(), Failure> {
     Ok(())
 }
 
-fn told(args: &Args, when: When, examples: &[littoral_infer::route::score::Example]) -> Result<Told, Failure> {
+fn told(args: &Args, when: When, examples: &[Example]) -> Result<Told, Failure> {
     let learnt = learn(when, examples, args.alpha, args.delta, args.seed)
         .map_err(|e| Failure::new("nothing is calibrated", "the prompts", "enough for a score", e))?;
     let scorer = learnt.scorer;

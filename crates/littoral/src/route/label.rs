@@ -3,7 +3,7 @@
 use super::ask::Answered;
 use super::prompts::Asked;
 use littoral_infer::route::answer::same;
-use littoral_infer::route::features::{When, features};
+use littoral_infer::route::features::{Seen, When, features};
 use littoral_infer::route::saved::ExampleSaid;
 
 /// Two answers to one prompt.
@@ -23,7 +23,8 @@ impl Judged {
             Some(answer) => (same(&small.text, answer), same(&large.text, answer)),
             None => (agree, true),
         };
-        let features = features(When::After, &asked.prompt, &small.tokens);
+        let seen = Seen { prompt: &asked.prompt, answer: &small.text, tokens: &small.tokens };
+        let features = features(When::After, &seen);
         Self { features, small: small_right, large: large_right, agree }
     }
 

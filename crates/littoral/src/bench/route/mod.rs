@@ -56,7 +56,7 @@ pub struct Args {
     #[arg(long)]
     draft: PathBuf,
     /// Prompts of the labelled set.
-    #[arg(long, default_value_t = 800, value_parser = clap::value_parser!(u32).range(60..=100_000))]
+    #[arg(long, default_value_t = 900, value_parser = clap::value_parser!(u32).range(60..=100_000))]
     prompts: u32,
     #[arg(long, default_value_t = 0.1, value_parser = part)]
     alpha: f64,

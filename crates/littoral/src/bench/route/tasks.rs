@@ -1,7 +1,8 @@
-//! Prompts whose answers are known exactly, drawn from a seed: arithmetic, strings, code, JSON, lists, each at a difficulty
-//! that is drawn too. All have one short answer, so that one look tells who is right.
+//! Prompts whose answers are known exactly, drawn from a seed: arithmetic, lists, names, CSV and JSON, dates, code, words, each
+//! at a difficulty that is drawn too. All have one short answer, so that one look tells who is right.
 
 use littoral_infer::sample::Noise;
+use std::collections::BTreeSet;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Task {
@@ -10,10 +11,12 @@ pub struct Task {
     pub answer: String,
 }
 
-/// The first `count` tasks of a seed; a greater count begins with the same ones. They are independent draws of one law, so any
-/// split of them by chance has exchangeable parts.
+/// The first `count` tasks of a seed; a greater count begins with the same ones. No two have the same prompt, so that no half
+/// of them knows one of the other half.
 pub fn tasks(seed: u64, count: usize) -> Vec<Task> {
-    (0..count as u64).map(|at| draw(&mut Chance { noise: Noise::new(seed, at), next: 0 })).collect()
+    let mut prompts = BTreeSet::new();
+    let draws = (0..).map(|at| draw(&mut Chance { noise: Noise::new(seed, at), next: 0 }));
+    draws.filter(|task| prompts.insert(task.prompt.clone())).take(count).collect()
 }
 
 struct Chance {
@@ -33,10 +36,6 @@ impl Chance {
         from + self.below(to - from + 1)
     }
 
-    fn one<'a, T: ?Sized>(&mut self, of: &[&'a T]) -> &'a T {
-        of[self.below(of.len() as u64) as usize]
-    }
-
     /// A number of that many digits.
     fn number(&mut self, digits: u64) -> u64 {
         let low = if digits <= 1 { 1 } else { 10u64.pow(digits as u32 - 1) };
@@ -47,12 +46,12 @@ impl Chance {
         (0..count).map(|_| self.below(below)).collect()
     }
 
-    fn letters(&mut self, count: u64) -> String {
-        (0..count).map(|_| char::from(b'a' + self.below(26) as u8)).collect()
+    fn word(&mut self) -> &'static str {
+        WORDS[self.below(WORDS.len() as u64) as usize]
     }
 
-    fn word(&mut self) -> &'static str {
-        self.one(&WORDS)
+    fn words(&mut self, from: u64, to: u64) -> Vec<&'static str> {
+        (0..self.within(from, to)).map(|_| self.word()).collect()
     }
 }
 
@@ -62,23 +61,31 @@ const WORDS: [&str; 24] = [
     "marble", "banana",
 ];
 
+/// The question and its answer.
 type Maker = fn(&mut Chance) -> (String, String);
 
-const KINDS: [(&str, Maker); 14] = [
+const KINDS: [(&str, Maker); 21] = [
     ("add", add),
     ("multiply", multiply),
-    ("precedence", precedence),
-    ("remainder", remainder),
-    ("reverse", reverse),
-    ("count letters", count_letters),
-    ("nth letter", nth_letter),
-    ("capitals", capitals),
-    ("sort", sort),
+    ("sequence", sequence),
     ("greatest", greatest),
-    ("python list", python_list),
-    ("python loop", python_loop),
+    ("sort", sort),
+    ("capital letters", capitals),
+    ("snake case", snake_case),
+    ("hyphens", hyphens),
+    ("csv", csv),
     ("json", json),
-    ("words", words),
+    ("date", date),
+    ("e-mail", email),
+    ("host", host),
+    ("file ending", file_ending),
+    ("first word", first_word),
+    ("last word", last_word),
+    ("alphabet", alphabet),
+    ("python sum", python_sum),
+    ("python item", python_item),
+    ("python length", python_length),
+    ("python loop", python_loop),
 ];
 
 fn draw(chance: &mut Chance) -> Task {
@@ -87,163 +94,145 @@ fn draw(chance: &mut Chance) -> Task {
     Task { kind, prompt: format!("{question}\nAnswer with the result only."), answer }
 }
 
-fn add(chance: &mut Chance) -> (String, String) {
-    let digits = chance.within(1, 6);
-    let (a, b) = (chance.number(digits), chance.number(digits));
-    if a > b && chance.below(2) == 0 {
-        return (format!("What is {a} - {b}?"), (a - b).to_string());
-    }
-    (format!("What is {a} + {b}?"), (a + b).to_string())
-}
-
-fn multiply(chance: &mut Chance) -> (String, String) {
-    let (a, b) = (chance.within(1, 3), chance.within(1, 2));
-    let (a, b) = (chance.number(a), chance.number(b));
-    (format!("What is {a} * {b}?"), (a * b).to_string())
-}
-
-fn precedence(chance: &mut Chance) -> (String, String) {
-    let [a, b, c, d] = std::array::from_fn(|_| chance.within(2, 12));
-    match chance.below(3) {
-        0 => (format!("What is {a} + {b} * {c}?"), (a + b * c).to_string()),
-        1 => (format!("What is ({a} + {b}) * {c}?"), ((a + b) * c).to_string()),
-        _ => (format!("What is {a} * {b} + {c} * {d}?"), (a * b + c * d).to_string()),
-    }
-}
-
-fn remainder(chance: &mut Chance) -> (String, String) {
-    let digits = chance.within(1, 3);
-    let (a, b) = (chance.number(digits), chance.within(2, 9));
-    (format!("What is {a} % {b} in Python?"), (a % b).to_string())
-}
-
-fn reverse(chance: &mut Chance) -> (String, String) {
-    let text = match chance.below(2) {
-        0 => chance.word().to_owned(),
-        _ => {
-            let length = chance.within(2, 6);
-            chance.letters(length)
-        }
-    };
-    (format!("Write the text \"{text}\" backwards."), text.chars().rev().collect())
-}
-
-fn count_letters(chance: &mut Chance) -> (String, String) {
-    let word = chance.word();
-    let letter = char::from(word.as_bytes()[chance.below(word.len() as u64) as usize]);
-    let count = word.chars().filter(|c| *c == letter).count();
-    (format!("How many times does the letter \"{letter}\" occur in \"{word}\"?"), count.to_string())
-}
-
-fn nth_letter(chance: &mut Chance) -> (String, String) {
-    let word = chance.word();
-    let at = chance.below(word.len() as u64) as usize;
-    (format!("In Python, what is \"{word}\"[{at}]?"), word[at..=at].to_owned())
-}
-
-fn capitals(chance: &mut Chance) -> (String, String) {
-    let word = chance.word();
-    match chance.below(3) {
-        0 => (format!("Write \"{word}\" in capital letters."), word.to_uppercase()),
-        1 => (format!("In Python, what is len(\"{word}\")?"), word.len().to_string()),
-        _ => {
-            let end = chance.within(1, 4) as usize;
-            (format!("In Python, what is \"{word}\"[:{end}]?"), word[..end].to_owned())
-        }
-    }
-}
-
 fn listed(numbers: &[u64]) -> String {
     numbers.iter().map(u64::to_string).collect::<Vec<_>>().join(", ")
 }
 
+fn add(chance: &mut Chance) -> (String, String) {
+    let digits = chance.within(1, 4);
+    let (a, b) = (chance.number(digits), chance.number(digits));
+    (format!("What is {a} + {b}?"), (a + b).to_string())
+}
+
+fn multiply(chance: &mut Chance) -> (String, String) {
+    let (a, b) = (chance.within(2, 9), chance.within(2, 99));
+    (format!("What is {a} * {b}?"), (a * b).to_string())
+}
+
+fn sequence(chance: &mut Chance) -> (String, String) {
+    let (start, step, count) = (chance.within(1, 20), chance.within(1, 9), chance.within(3, 5));
+    let numbers: Vec<u64> = (0..count).map(|at| start + step * at).collect();
+    (format!("Which number comes next: {}?", listed(&numbers)), (start + step * count).to_string())
+}
+
+fn greatest(chance: &mut Chance) -> (String, String) {
+    let count = chance.within(2, 7);
+    let numbers = chance.numbers(count, 1000);
+    let most = numbers.iter().fold(0, |most, n| most.max(*n));
+    (format!("Which is the greatest of these numbers: {}?", listed(&numbers)), most.to_string())
+}
+
 fn sort(chance: &mut Chance) -> (String, String) {
-    let count = chance.within(3, 8);
-    let below = chance.one(&[&10, &100, &1000]);
-    let mut numbers = chance.numbers(count, *below);
+    let count = chance.within(3, 5);
+    let mut numbers = chance.numbers(count, 100);
     let question = format!("Sort from smallest to greatest, separated by commas: {}", listed(&numbers));
     numbers.sort_unstable();
     (question, listed(&numbers))
 }
 
-fn greatest(chance: &mut Chance) -> (String, String) {
-    let count = chance.within(3, 12);
-    let numbers = chance.numbers(count, 1000);
-    let (least, most) = (numbers.iter().min(), numbers.iter().max());
-    let (what, answer) = if chance.below(2) == 0 { ("smallest", least) } else { ("greatest", most) };
-    (format!("Which is the {what} of these numbers: {}?", listed(&numbers)), answer.map_or(0, |n| *n).to_string())
+fn capitals(chance: &mut Chance) -> (String, String) {
+    let words = chance.words(1, 3).join(" ");
+    (format!("Write in capital letters: {words}"), words.to_uppercase())
 }
 
-fn python_list(chance: &mut Chance) -> (String, String) {
-    let count = chance.within(3, 6);
-    let numbers = chance.numbers(count, 20);
-    let (code, answer) = match chance.below(5) {
-        0 => (format!("sum([{}])", listed(&numbers)), numbers.iter().sum::<u64>()),
-        1 => (format!("len([{}])", listed(&numbers)), count),
-        2 => (format!("[{}][-1]", listed(&numbers)), numbers[numbers.len() - 1]),
-        3 => (format!("max([{}]) - min([{0}])", listed(&numbers)), {
-            let (least, most) = numbers.iter().fold((u64::MAX, 0), |(l, m), n| (l.min(*n), m.max(*n)));
-            most - least
-        }),
-        _ => {
-            let limit = chance.within(5, 15);
-            let code = format!("len([x for x in [{}] if x > {limit}])", listed(&numbers));
-            (code, numbers.iter().filter(|n| **n > limit).count() as u64)
-        }
-    };
-    (format!("What does this Python code print?\nprint({code})"), answer.to_string())
+fn snake_case(chance: &mut Chance) -> (String, String) {
+    let words = chance.words(2, 4);
+    let capital = |word: &&str| word[..1].to_uppercase() + &word[1..];
+    let name: String = words[1..].iter().map(capital).collect();
+    (format!("Write the name {}{name} in snake_case.", words[0]), words.join("_"))
+}
+
+fn hyphens(chance: &mut Chance) -> (String, String) {
+    let words = chance.words(2, 5);
+    (format!("Join these words with hyphens: {}", words.join(", ")), words.join("-"))
+}
+
+fn csv(chance: &mut Chance) -> (String, String) {
+    const PLACES: [&str; 7] = ["first", "second", "third", "fourth", "fifth", "sixth", "seventh"];
+    let words = chance.words(3, 7);
+    let at = chance.below(words.len() as u64) as usize;
+    (format!("What is the {} value of this line of CSV: {}", PLACES[at], words.join(",")), words[at].to_owned())
+}
+
+/// The keys begin with different letters of their own, so that each is there once.
+fn json(chance: &mut Chance) -> (String, String) {
+    let keys: Vec<String> =
+        chance.words(2, 5).iter().zip('a'..).map(|(word, letter)| format!("{letter}_{word}")).collect();
+    let values = chance.numbers(keys.len() as u64, 1000);
+    let fields: Vec<String> = keys.iter().zip(&values).map(|(key, value)| format!("\"{key}\": {value}")).collect();
+    let at = chance.below(keys.len() as u64) as usize;
+    let question = format!("Given the JSON {{{}}}, what is the value of \"{}\"?", fields.join(", "), keys[at]);
+    (question, values[at].to_string())
+}
+
+fn date(chance: &mut Chance) -> (String, String) {
+    let (year, month, day) = (chance.within(1950, 2030), chance.within(1, 12), chance.within(1, 28));
+    let question = format!("Write the date {year}-{month:02}-{day:02} in the form DD/MM/YYYY.");
+    (question, format!("{day:02}/{month:02}/{year}"))
+}
+
+fn email(chance: &mut Chance) -> (String, String) {
+    let address = format!("{}.{}@{}.org", chance.word(), chance.word(), chance.word());
+    (format!("What is the e-mail address in this text: Please write to {address} before Monday."), address)
+}
+
+fn host(chance: &mut Chance) -> (String, String) {
+    let host = format!("{}.{}.org", chance.word(), chance.word());
+    (format!("What is the host name in the URL https://{host}/{}?", chance.word()), host)
+}
+
+fn file_ending(chance: &mut Chance) -> (String, String) {
+    let ending = ["py", "rs", "txt", "json", "csv", "png"][chance.below(6) as usize];
+    let file = format!("{}_{}.{ending}", chance.word(), chance.word());
+    (format!("What is the extension of the file {file}, without the dot?"), ending.to_owned())
+}
+
+fn first_word(chance: &mut Chance) -> (String, String) {
+    let words = chance.words(3, 7);
+    (format!("What is the first word of this text: {}", words.join(" ")), words[0].to_owned())
+}
+
+fn last_word(chance: &mut Chance) -> (String, String) {
+    let words = chance.words(3, 7);
+    (format!("What is the last word of this text: {}", words.join(" ")), words[words.len() - 1].to_owned())
+}
+
+fn alphabet(chance: &mut Chance) -> (String, String) {
+    let words = chance.words(2, 4);
+    let first = words.iter().min().copied().unwrap_or_default();
+    (format!("Which of these words comes first in alphabetical order: {}?", words.join(", ")), first.to_owned())
+}
+
+fn printed(code: &str) -> String {
+    format!("What does this Python code print?\n{code}")
+}
+
+fn python_sum(chance: &mut Chance) -> (String, String) {
+    let count = chance.within(2, 5);
+    let numbers = chance.numbers(count, 10);
+    (printed(&format!("print(sum([{}]))", listed(&numbers))), numbers.iter().sum::<u64>().to_string())
+}
+
+fn python_item(chance: &mut Chance) -> (String, String) {
+    let count = chance.within(2, 5);
+    let numbers = chance.numbers(count, 50);
+    (printed(&format!("print([{}][-1])", listed(&numbers))), numbers[numbers.len() - 1].to_string())
+}
+
+fn python_length(chance: &mut Chance) -> (String, String) {
+    let count = chance.within(2, 6);
+    (printed(&format!("print(len([{}]))", listed(&chance.numbers(count, 50)))), count.to_string())
 }
 
 fn python_loop(chance: &mut Chance) -> (String, String) {
-    let (start, turns, step) = (chance.below(10), chance.within(2, 5), chance.within(1, 5));
-    let (line, answer) = match chance.below(3) {
-        0 => (format!("x += {step}"), start + turns * step),
-        1 => ("x += i".to_owned(), start + turns * (turns - 1) / 2),
-        _ => (format!("x = x * 2 + {step}"), (0..turns).fold(start, |x, _| x * 2 + step)),
-    };
-    let code = format!("x = {start}\nfor i in range({turns}):\n    {line}\nprint(x)");
-    (format!("What does this Python code print?\n{code}"), answer.to_string())
-}
-
-fn json(chance: &mut Chance) -> (String, String) {
-    let keys: Vec<String> = (0..chance.within(2, 4)).map(|i| format!("{}{i}", chance.word())).collect();
-    let values: Vec<u64> = keys.iter().map(|_| chance.below(1000)).collect();
-    let fields: Vec<String> = keys.iter().zip(&values).map(|(key, value)| format!("\"{key}\": {value}")).collect();
-    let at = chance.below(keys.len() as u64) as usize;
-    let (inner, key) = (format!("{{{}}}", fields.join(", ")), &keys[at]);
-    match chance.below(3) {
-        0 => (format!("Given the JSON {inner}, what is the value of \"{key}\"?"), values[at].to_string()),
-        1 => {
-            let list = chance.numbers(4, 100);
-            let place = chance.below(4) as usize;
-            let text = format!("{{\"a\": {inner}, \"b\": [{}]}}", listed(&list));
-            (format!("Given the JSON d = {text}, what is d[\"b\"][{place}]?"), list[place].to_string())
-        }
-        _ => (format!("Given the JSON {inner}, which key has the value {}?", values[at]), {
-            // The first that has it.
-            let first = values.iter().position(|value| *value == values[at]).unwrap_or(at);
-            keys[first].clone()
-        }),
-    }
-}
-
-fn words(chance: &mut Chance) -> (String, String) {
-    let count = chance.within(3, 7);
-    let words: Vec<&str> = (0..count).map(|_| chance.word()).collect();
-    match chance.below(3) {
-        0 => (format!("How many words are there in \"{}\"?", words.join(" ")), count.to_string()),
-        1 => (format!("What is the last word of \"{}\"?", words.join(" ")), words[words.len() - 1].to_owned()),
-        _ => {
-            let first = words.iter().min().copied().unwrap_or_default();
-            (format!("Which of these words comes first in the alphabet: {}?", words.join(", ")), first.to_owned())
-        }
-    }
+    let (start, turns) = (chance.within(2, 9), chance.within(2, 9));
+    let code = format!("x = {start}\nfor i in range({turns}):\n    x += 1\nprint(x)");
+    (printed(&code), (start + turns).to_string())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::collections::BTreeSet;
 
     #[test]
     fn tasks_are_a_function_of_the_seed_and_grow_at_the_end() {
@@ -251,37 +240,35 @@ mod tests {
         assert_eq!(tasks(7, 500)[..400], some);
         assert_ne!(tasks(8, 400), some);
         let kinds: BTreeSet<&str> = some.iter().map(|task| task.kind).collect();
-        assert_eq!(kinds.len(), KINDS.len());
-        assert!(some.iter().all(|task| !task.answer.is_empty() && task.answer.len() < 40), "short answers");
+        let prompts: BTreeSet<&str> = some.iter().map(|task| task.prompt.as_str()).collect();
+        assert_eq!((kinds.len(), prompts.len()), (KINDS.len(), 400));
+        assert!(some.iter().all(|task| !task.answer.is_empty() && task.answer.len() < 50), "short answers");
     }
 
-    /// Worked by hand from the text of the prompt, not from the generator.
+    /// Read off the prompt, not taken from the generator.
     #[test]
     fn answers_are_right() {
         for task in tasks(3, 2000) {
-            let question = task.prompt.lines().next().unwrap_or_default();
-            let parse = |text: &str| text.trim().parse::<u64>().ok();
-            let sum = question.strip_prefix("What is ").and_then(|rest| rest.strip_suffix('?'));
-            let expected = match (task.kind, sum) {
-                ("add", Some(sum)) => match sum.split_once(" + ") {
-                    Some((a, b)) => parse(a).zip(parse(b)).map(|(a, b)| (a + b).to_string()),
-                    None => sum
-                        .split_once(" - ")
-                        .and_then(|(a, b)| parse(a).zip(parse(b)))
-                        .map(|(a, b)| (a - b).to_string()),
-                },
-                ("multiply", Some(product)) => product
-                    .split_once(" * ")
-                    .and_then(|(a, b)| parse(a).zip(parse(b)))
-                    .map(|(a, b)| (a * b).to_string()),
-                ("sort", _) => question.split_once(": ").map(|(_, list)| {
-                    let mut numbers: Vec<u64> = list.split(", ").filter_map(parse).collect();
-                    numbers.sort_unstable();
-                    listed(&numbers)
-                }),
+            let question = task.prompt.rsplit_once('\n').map_or("", |(question, _)| question);
+            let numbers: Vec<u64> =
+                question.split(|c: char| !c.is_ascii_digit()).filter_map(|digits| digits.parse().ok()).collect();
+            let listed = question.split_once(": ").map_or("", |(_, list)| list).trim_end_matches('?');
+            let expected = match task.kind {
+                "add" | "python sum" => numbers.iter().sum::<u64>().to_string(),
+                "python loop" => (numbers[0] + numbers[1]).to_string(),
+                "multiply" => numbers.iter().product::<u64>().to_string(),
+                "sequence" => (2 * numbers[numbers.len() - 1] - numbers[numbers.len() - 2]).to_string(),
+                "greatest" => numbers.iter().max().map(u64::to_string).unwrap_or_default(),
+                "python length" => numbers.len().to_string(),
+                "capital letters" => listed.to_ascii_uppercase(),
+                "hyphens" => listed.replace(", ", "-"),
+                "first word" => listed.split(' ').next().unwrap_or_default().to_owned(),
+                "last word" => listed.split(' ').next_back().unwrap_or_default().to_owned(),
+                "alphabet" => listed.split(", ").min().unwrap_or_default().to_owned(),
+                "date" => format!("{:02}/{:02}/{}", numbers[2], numbers[1], numbers[0]),
                 _ => continue,
             };
-            assert_eq!(expected.as_ref(), Some(&task.answer), "{}", task.prompt);
+            assert_eq!(expected, task.answer, "{}", task.prompt);
         }
     }
 }
