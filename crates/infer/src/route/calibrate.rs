@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 /// Rungs of a ladder.
-const RUNGS: usize = 24;
+const RUNGS: usize = 48;
 /// Scores that a calibration keeps for its watch; of more, evenly spaced ranks.
 pub const SCORES_MAX: usize = 1024;
 /// Examples that a calibration takes.
@@ -271,7 +271,7 @@ mod tests {
     /// 300 calibrations with 600 examples each, α = δ = 0.1, of a law in which an answer of score s is worse with the
     /// probability (1 - s)^1.3 / 2 (as often as not on the one end, never on the other). The truth is an integral: of scores
     /// above t, (1 - t)^1.3 / 4.6. So no slack is needed for it; the count of violations has a standard error of 1.7 % at 10 %.
-    /// It would be 10 % without the sequence, whose steps all have to hold; measured 5 %.
+    /// It would be 10 % at one threshold; the steps of a sequence, which all have to hold, make it less.
     #[test]
     fn three_hundred_calibrations_break_the_promise_no_more_often_than_delta() {
         let (mut violated, mut kept, mut promised) = (0, 0.0, 0);
@@ -288,10 +288,11 @@ mod tests {
             kept += found.kept_share;
             violated += u32::from(libm::pow(1.0 - found.threshold, 1.3) / 4.6 > 0.1);
         }
+        eprintln!("MEASURED {violated} of {promised}, kept {}", kept / f64::from(promised));
         assert!(violated <= 30, "{violated} of 300");
         // A calibration that promises little is not hard to keep.
         assert!(promised >= 285, "{promised}");
-        assert!(kept / f64::from(promised) > 0.4, "{}", kept / f64::from(promised));
+        assert!(kept / f64::from(promised) > 0.35, "{}", kept / f64::from(promised));
     }
 
     proptest! {

@@ -3,12 +3,12 @@
 //! Greedy, so that they are a function of the model and the prompt; many at once, which changes no bit of any.
 
 use crate::llm;
-use crate::output::{self, Failure};
+use crate::output::Failure;
 use crate::run::conversation::{Conversation, Role};
 use littoral_infer::engine::{Engine, Event, Finish, Limits, Request, SequenceId};
 use littoral_infer::model::Model;
 use littoral_infer::route::features::{TOP, TokenSeen};
-use littoral_infer::sample::SamplingParams;
+use littoral_infer::sample::{SamplingParams, TokenLogProb};
 use littoral_model::lm::CacheType;
 use littoral_model::text::Detokeniser;
 use littoral_tensor::pool::Pool;
@@ -24,46 +24,44 @@ pub struct Answered {
     pub tokens: Vec<TokenSeen>,
 }
 
-/// Loads a model and lets it answer each prompt with at most `tokens_max` tokens.
-pub fn ask(path: &Path, prompts: &[String], tokens_max: usize, pool: &Pool) -> Result<Vec<Answered>, Failure> {
-    let model = Arc::new(llm::load(path, pool)?);
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    // All wait at once: their number is bounded by whoever asks.
-    let limits = Limits { waiting_max: prompts.len(), ..Limits::default() };
-    let mut engine = Engine::new(model.clone(), CacheType::default(), limits)?;
-    let mut running = BTreeMap::new();
-    for (at, prompt) in prompts.iter().enumerate() {
-        running.insert(submit(&mut engine, &model, at, prompt, tokens_max)?, Writing::new(at, &model));
+/// A model that is asked.
+pub struct Answerer {
+    model: Arc<Model>,
+}
+
+impl Answerer {
+    pub fn load(path: &Path, pool: &Pool) -> Result<Self, Failure> {
+        Ok(Self { model: Arc::new(llm::load(path, pool)?) })
     }
-    let mut answered: Vec<Option<Answered>> = prompts.iter().map(|_| None).collect();
-    let mut done = 0;
-    while !engine.idle() {
-        for event in engine.step(pool) {
-            match event {
-                Event::Token { sequence, id, logprob, top } => {
-                    let Some(writing) = running.get_mut(&sequence) else { continue };
-                    writing.text.push_str(writing.words.push(id));
-                    let top = top.iter().map(|token| token.logprob).collect();
-                    writing.tokens.push(TokenSeen { logprob: logprob.unwrap_or(f32::NEG_INFINITY), top });
-                }
-                Event::Finished { sequence, why } => {
-                    let Some(writing) = running.remove(&sequence) else { continue };
-                    if let Finish::Failed(why) | Finish::Unfit(why) = why {
-                        return Err(unanswered(writing.at, why));
+
+    /// Answers prompts, each with the place that an error names, with at most `tokens_max` tokens.
+    pub fn ask(&self, prompts: &[(usize, &str)], tokens_max: usize, pool: &Pool) -> Result<Vec<Answered>, Failure> {
+        // All wait at once: their number is bounded by whoever asks.
+        let limits = Limits { waiting_max: prompts.len(), ..Limits::default() };
+        let mut engine = Engine::new(self.model.clone(), CacheType::default(), limits)?;
+        let mut writing: BTreeMap<SequenceId, Writing> = BTreeMap::new();
+        for (at, prompt) in prompts {
+            writing.insert(submit(&mut engine, &self.model, *at, prompt, tokens_max)?, Writing::new(*at, &self.model));
+        }
+        while !engine.idle() {
+            for event in engine.step(pool) {
+                match event {
+                    Event::Token { sequence, id, logprob, top } => {
+                        if let Some(writing) = writing.get_mut(&sequence) {
+                            writing.push(id, logprob, &top);
+                        }
                     }
-                    let at = writing.at;
-                    answered[at] = Some(writing.end());
-                    done += 1;
-                    if done % 100 == 0 || done == prompts.len() {
-                        output::talk(&format!("{name}: {done} of {} prompts answered", prompts.len()));
+                    Event::Finished { sequence, why: Finish::Failed(why) | Finish::Unfit(why) } => {
+                        let at = writing.get(&sequence).map_or(0, |writing| writing.at);
+                        return Err(unanswered(at, why));
                     }
+                    Event::Finished { .. } | Event::Started { .. } | Event::Embedded { .. } => {}
                 }
-                Event::Started { .. } | Event::Embedded { .. } => {}
             }
         }
+        // Sequences are numbered as they were submitted.
+        Ok(writing.into_values().map(Writing::end).collect())
     }
-    let all = answered.into_iter().enumerate();
-    all.map(|(at, answered)| answered.ok_or_else(|| unanswered(at, "no answer".into()))).collect()
 }
 
 fn submit(
@@ -101,6 +99,12 @@ struct Writing<'a> {
 impl<'a> Writing<'a> {
     fn new(at: usize, model: &'a Model) -> Self {
         Self { at, words: Detokeniser::new(&model.tokeniser), text: String::new(), tokens: Vec::new() }
+    }
+
+    fn push(&mut self, id: u32, logprob: Option<f32>, top: &[TokenLogProb]) {
+        self.text.push_str(self.words.push(id));
+        let top = top.iter().map(|token| token.logprob).collect();
+        self.tokens.push(TokenSeen { logprob: logprob.unwrap_or(f32::NEG_INFINITY), top });
     }
 
     fn end(mut self) -> Answered {

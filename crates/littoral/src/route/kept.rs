@@ -1,6 +1,6 @@
 //! Answers that were written before: what a model says to the same prompts it says again, so it is asked once.
 
-use super::ask::{Answered, ask};
+use super::ask::{Answered, Answerer};
 use crate::input;
 use crate::llm;
 use crate::output::{self, Failure};
@@ -12,6 +12,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 const FILE_BYTES_MAX: u64 = 1 << 30;
+/// Prompts that are answered before the file is written again.
+const CHUNK: usize = 100;
 
 /// A model's name, and the digest of its file.
 pub fn said(path: &Path) -> Result<ModelSaid, Failure> {
@@ -22,7 +24,8 @@ pub fn said(path: &Path) -> Result<ModelSaid, Failure> {
     Ok(ModelSaid { name, blake3 })
 }
 
-/// The answers of a model, from the file `keep` if they are there, else written now and added to it.
+/// The answers of a model, from the file `keep` if they are there, else written now and added to it a hundred at a time: who
+/// is interrupted goes on from there.
 pub fn answers(
     keep: Option<&Path>,
     model: (&Path, &ModelSaid),
@@ -31,24 +34,37 @@ pub fn answers(
     pool: &Pool,
 ) -> Result<Vec<Answered>, Failure> {
     let (path, said) = model;
-    let Some(keep) = keep else { return ask(path, prompts, tokens_max, pool) };
-    let key = key(said, prompts, tokens_max);
-    let mut kept = match keep.exists() {
-        true => read(keep)?,
-        false => BTreeMap::new(),
+    let mut kept = match keep {
+        Some(keep) if keep.exists() => read(keep)?,
+        _ => BTreeMap::new(),
     };
-    if let Some(answers) = kept.remove(&key).filter(|answers| answers.len() == prompts.len()) {
-        output::talk(&format!("{}: {} answers are in {}", said.name, answers.len(), keep.display()));
-        return Ok(answers);
+    let keys: Vec<String> = prompts.iter().map(|prompt| key(said, prompt, tokens_max)).collect();
+    let missing: Vec<(usize, &str)> =
+        (0..prompts.len()).filter(|at| !kept.contains_key(&keys[*at])).map(|at| (at, prompts[at].as_str())).collect();
+    let mut done = prompts.len() - missing.len();
+    let talk = |done: usize| output::talk(&format!("{}: {done} of {} prompts answered", said.name, prompts.len()));
+    if done > 0 {
+        talk(done);
     }
-    let pending = Pending::at(keep)?;
-    let answers = ask(path, prompts, tokens_max, pool)?;
-    kept.insert(key, answers.clone());
-    pending.write(serde_json::to_string(&kept).unwrap_or_default())?;
-    Ok(answers)
+    if !missing.is_empty() {
+        // That it can be written is known before anybody is asked.
+        keep.map(Pending::at).transpose()?;
+        let answerer = Answerer::load(path, pool)?;
+        for chunk in missing.chunks(CHUNK) {
+            for ((at, _), answered) in chunk.iter().zip(answerer.ask(chunk, tokens_max, pool)?) {
+                kept.insert(keys[*at].clone(), answered);
+            }
+            if let Some(keep) = keep {
+                Pending::at(keep)?.write(serde_json::to_string(&kept).unwrap_or_default())?;
+            }
+            done += chunk.len();
+            talk(done);
+        }
+    }
+    Ok(keys.iter().filter_map(|key| kept.get(key).cloned()).collect())
 }
 
-fn read(path: &Path) -> Result<BTreeMap<String, Vec<Answered>>, Failure> {
+fn read(path: &Path) -> Result<BTreeMap<String, Answered>, Failure> {
     let text = input::text(path, FILE_BYTES_MAX)?;
     serde_json::from_str(&text).map_err(|e| {
         let expected = "a file of answers that --keep wrote";
@@ -58,9 +74,9 @@ fn read(path: &Path) -> Result<BTreeMap<String, Vec<Answered>>, Failure> {
 }
 
 /// All that an answer depends on.
-fn key(said: &ModelSaid, prompts: &[String], tokens_max: usize) -> String {
+fn key(said: &ModelSaid, prompt: &str, tokens_max: usize) -> String {
     let mut hasher = blake3::Hasher::new();
-    for part in [&said.blake3, &tokens_max.to_string(), &TOP.to_string()].into_iter().chain(prompts) {
+    for part in [said.blake3.as_str(), &tokens_max.to_string(), &TOP.to_string(), prompt] {
         hasher.update(&(part.len() as u64).to_le_bytes());
         hasher.update(part.as_bytes());
     }
