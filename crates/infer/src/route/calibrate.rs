@@ -288,7 +288,6 @@ mod tests {
             kept += found.kept_share;
             violated += u32::from(libm::pow(1.0 - found.threshold, 1.3) / 4.6 > 0.1);
         }
-
         assert!(violated <= 30, "{violated} of 300");
         // A calibration that promises little is not hard to keep.
         assert!(promised >= 285, "{promised}");
