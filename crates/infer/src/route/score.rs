@@ -98,8 +98,8 @@ impl Scorer {
             return refuse("terms", names.join(", "), got.join(", "));
         }
         for term in &self.terms {
-            let finite = [term.mean, term.weight].iter().all(|value| value.is_finite());
-            if !finite || !(term.scale > 0.0 && term.scale.is_finite()) {
+            let finite = [term.mean, term.weight, term.scale].iter().all(|value| value.is_finite());
+            if !(finite && term.scale > 0.0) {
                 return refuse(&term.feature, "finite numbers and a scale above 0".into(), format!("{term:?}"));
             }
         }
