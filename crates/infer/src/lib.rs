@@ -12,6 +12,7 @@ pub mod engine;
 pub mod model;
 pub mod pass;
 pub mod pooling;
+pub mod route;
 pub mod sample;
 pub mod speculate;
 pub mod split;

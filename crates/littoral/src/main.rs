@@ -22,6 +22,7 @@ mod privacy;
 mod pull;
 mod reach;
 mod roles;
+mod route;
 mod run;
 mod score;
 mod serve;
@@ -94,6 +95,9 @@ enum Command {
     Tokenize(tokenize::Args),
     /// How well a model expects a text: perplexity.
     Score(score::Args),
+    /// Which of two models answers: thresholds with a bound.
+    #[command(subcommand)]
+    Route(route::Command),
     /// Answer programs that speak OpenAI's API: chat, completions, streams; and a page to chat.
     Serve(serve_cmd::Args),
     /// How a model would be split over a fleet: who has which layers, how fast that is, and why.
@@ -133,6 +137,7 @@ fn main() -> ExitCode {
         Command::Models(args) => models::run(args, json),
         Command::Tokenize(args) => tokenize::run(&args, json),
         Command::Score(args) => score::run(&args, json),
+        Command::Route(command) => route::run(&command, json),
         Command::Serve(args) => serve_cmd::run(args, json),
         Command::Plan(args) => plan::run(&args, json),
         Command::Stage(args) => stage::run(args, json),

@@ -38,6 +38,7 @@ mod mnist;
 mod processes;
 mod replicas;
 mod round;
+mod route;
 mod secagg;
 mod split;
 mod stages;
@@ -61,6 +62,8 @@ enum What {
     Fedavg(fedavg::Args),
     /// Algorithms on uneven data, in the simulator: a table with intervals, and which of the literature's signs appear.
     Algorithms(algorithms::Args),
+    /// Routing between a small and a large model: what it gains over chance, and whether its bound holds.
+    Route(route::Args),
     /// What a round costs per device beside training.
     Round(round::Args),
     /// Sums of large updates: bytes per second, memory.
@@ -104,6 +107,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
         What::Fedavg(args) => fedavg::run(args),
         What::Compress(args) => compress::run(args),
         What::Algorithms(args) => algorithms::run(args),
+        What::Route(args) => route::run(args),
         What::Round(args) => round::run(args),
         What::Aggregate(args) => aggregate::run(args),
         What::Dp(args) => dp::run(args),

@@ -6,7 +6,7 @@
 mod answer;
 mod chat;
 mod command;
-mod conversation;
+pub mod conversation;
 mod form;
 mod interrupt;
 mod lines;

@@ -43,7 +43,7 @@ fn verifier(dir: &Path, name: &str, listen: &str, allow: &str) -> Server {
 fn the_answer_is_the_large_models_while_it_is_there() {
     let folder = Folder::new();
     let dir = folder.write("large.gguf", tiny::gguf(true)).parent().unwrap().to_owned();
-    folder.write("small.gguf", tiny::other());
+    folder.write("small.gguf", tiny::gguf_of(Some(tiny::TEMPLATE), 8));
     let edge_key = key_in(&dir.join("edge"), 21);
     let mut large = verifier(&dir, "cloud", "127.0.0.1:0", &edge_key);
     let at = large.ready["verifies"].as_str().unwrap().to_owned();
@@ -81,7 +81,7 @@ fn the_answer_is_the_large_models_while_it_is_there() {
 fn a_machine_that_was_not_let_in_answers_by_itself() {
     let folder = Folder::new();
     let dir = folder.write("large.gguf", tiny::gguf(true)).parent().unwrap().to_owned();
-    folder.write("small.gguf", tiny::other());
+    folder.write("small.gguf", tiny::gguf_of(Some(tiny::TEMPLATE), 8));
     key_in(&dir.join("edge"), 21);
     let stranger = key_in(&dir.join("stranger"), 22);
     let large = verifier(&dir, "cloud", "127.0.0.1:0", &stranger);

@@ -14,7 +14,7 @@ pub const CONTEXT: u32 = 1 << 16;
 /// Of `<|im_end|>`, after which the model writes no more.
 pub const END: usize = 257;
 
-const TEMPLATE: &str = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}\
+pub const TEMPLATE: &str = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}\
     {% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
 
 /// A file; without `template` it is no model for chats.
@@ -22,16 +22,12 @@ pub fn gguf(template: bool) -> Vec<u8> {
     gguf_with(template.then_some(TEMPLATE))
 }
 
-/// One of the same vocabulary that says other things.
-pub fn other() -> Vec<u8> {
-    made(Some(TEMPLATE), 8)
-}
-
 pub fn gguf_with(template: Option<&str>) -> Vec<u8> {
-    made(template, 7)
+    gguf_of(template, 7)
 }
 
-fn made(template: Option<&str>, seed: u64) -> Vec<u8> {
+/// Of another seed it has the same vocabulary and says other things.
+pub fn gguf_of(template: Option<&str>, seed: u64) -> Vec<u8> {
     let tokens: Vec<String> = alphabet()
         .into_iter()
         .map(String::from)

@@ -1,0 +1,358 @@
+//! Where a request is answered: a function of plain values, with the reason in words.
+//!
+//! The order is the order of what outranks what:
+//!
+//! 1. the **rule**: local-only stays here, whatever the rest says;
+//! 2. the **link**: without one the small model answers;
+//! 3. the **risk**: what the calibration keeps may stay, and of what may be done the cheapest is;
+//! 4. the **budget**: what the large model may not be asked any more stays too, without a promise;
+//! 5. all else goes to the large model; with the small one's drafts where those are cheaper, or as cheap and faster
+//!    ([`break_even`](super::break_even)). Drafts change no token, so quality is no question there.
+//!
+//! A **cascade** needs the whole answer for its score. So it is decided twice: first without a score, which says "answer here
+//! and ask again", then with it.
+
+use super::break_even::Drafting;
+use super::calibrate::Calibration;
+use super::drift::{Watch, Withdrawn};
+use super::features::When;
+use super::rule::{Rule, Why};
+use std::fmt;
+
+/// What the calibration allows now.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Promise {
+    /// Requests of this score or a greater one are kept.
+    InForce {
+        threshold: f64,
+        alpha: f64,
+        delta: f64,
+    },
+    /// There is no calibration.
+    None,
+    Withdrawn(Withdrawn),
+}
+
+impl Promise {
+    pub fn of(calibration: &Calibration, watch: &Watch) -> Self {
+        match watch.withdrawn() {
+            Some(why) => Self::Withdrawn(why.clone()),
+            None => {
+                let Calibration { threshold, alpha, delta, .. } = *calibration;
+                Self::InForce { threshold, alpha, delta }
+            }
+        }
+    }
+}
+
+/// The way to the large model.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Link {
+    pub up: bool,
+    pub round_trip_ms: f64,
+    /// What a pass waits for its turn there.
+    pub queue_ms: f64,
+}
+
+/// What a request costs at each place, in any one unit.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Prices {
+    pub edge: f64,
+    pub drafted: f64,
+    pub cloud: f64,
+}
+
+impl Default for Prices {
+    /// What is computed here is free.
+    fn default() -> Self {
+        Self { edge: 0.0, drafted: 1.0, cloud: 1.0 }
+    }
+}
+
+/// All that a decision depends on.
+#[derive(Clone, Debug)]
+pub struct Case {
+    pub rule: Rule,
+    /// When this router has its score.
+    pub when: When,
+    /// The small model's score, 0 to 1; `None` while it has none.
+    pub score: Option<f64>,
+    pub promise: Promise,
+    /// Below it the large model may be asked; `None`: without limit ([`Budget::threshold`](super::budget::Budget)).
+    pub budget: Option<f64>,
+    pub link: Link,
+    pub prices: Prices,
+    /// `None`: the two models cannot draft for one another, or nothing is measured yet.
+    pub drafting: Option<Drafting>,
+    /// The request was drawn for an audit ([`drawn_for_audit`](super::drift::drawn_for_audit)).
+    pub audit: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// The small model, here.
+    Edge,
+    /// The large model's text, drafted here.
+    EdgeDraftsCloudVerifies,
+    Cloud,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Decision {
+    pub place: Place,
+    /// The small model answers, and its answer has yet to be scored: decide again with the score before it is given out.
+    pub cascade: bool,
+    /// The calibration's promise covers this answer.
+    pub promised: bool,
+    /// Ask the large model too, and tell the watch which was better.
+    pub audit: bool,
+    pub reason: Reason,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Reason {
+    LocalOnly(Why),
+    CloudDown,
+    NotScoredYet,
+    Kept {
+        score: f64,
+        threshold: f64,
+        alpha: f64,
+        delta: f64,
+    },
+    /// Could be kept, but asking the large model costs less.
+    CheaperAway {
+        score: f64,
+    },
+    BudgetSpent {
+        score: f64,
+        threshold: f64,
+    },
+    Unsure {
+        score: f64,
+        threshold: f64,
+    },
+    NoScore,
+    NoPromise,
+    Withdrawn(Withdrawn),
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::LocalOnly(why) => write!(f, "local-only: {why}"),
+            Self::CloudDown => write!(f, "the cloud cannot be reached: the edge answers"),
+            Self::NotScoredYet => write!(f, "the edge answers first; its answer is scored before it is given out"),
+            Self::Kept { score, threshold, alpha, delta } => write!(
+                f,
+                "score {score:.3}, at least {threshold:.3}: the edge's answers are worse in at most {} % of such requests, with \
+                 {} % confidence",
+                percent(*alpha),
+                percent(1.0 - delta)
+            ),
+            Self::CheaperAway { score } => write!(f, "score {score:.3} would do, but the cloud costs less"),
+            Self::BudgetSpent { score, threshold } => {
+                write!(
+                    f,
+                    "score {score:.3}, at least {threshold:.3}: the cloud's budget is for less sure ones; nothing is promised"
+                )
+            }
+            Self::Unsure { score, threshold } => write!(f, "score {score:.3}, below {threshold:.3}"),
+            Self::NoScore => write!(f, "the edge has no score for it"),
+            Self::NoPromise => write!(f, "no calibration: the edge promises nothing"),
+            Self::Withdrawn(why) => write!(f, "the calibration is withdrawn: {why}"),
+        }
+    }
+}
+
+fn percent(part: f64) -> f64 {
+    (part * 1e4).round() / 100.0
+}
+
+pub fn decide(case: &Case) -> Decision {
+    let edge = |reason| Decision { place: Place::Edge, cascade: false, promised: false, audit: false, reason };
+    if let Rule::LocalOnly(why) = &case.rule {
+        return edge(Reason::LocalOnly(why.clone()));
+    }
+    if !case.link.up {
+        return edge(Reason::CloudDown);
+    }
+    let away = |reason| Decision { place: away(case), ..edge(reason) };
+    let score = case.score.filter(|score| !score.is_nan());
+    let useful = matches!(case.promise, Promise::InForce { .. }) || case.budget.is_some();
+    if useful && case.when == When::After && case.score.is_none() {
+        return Decision { cascade: true, ..edge(Reason::NotScoredYet) };
+    }
+    if let (Promise::InForce { threshold, alpha, delta }, Some(score)) = (&case.promise, score)
+        && score >= *threshold
+    {
+        let (threshold, alpha, delta) = (*threshold, *alpha, *delta);
+        let cheaper = if away_costs(case) < case.prices.edge { Some(Reason::CheaperAway { score }) } else { None };
+        return match cheaper {
+            Some(reason) => away(reason),
+            None => {
+                Decision { promised: true, audit: case.audit, ..edge(Reason::Kept { score, threshold, alpha, delta }) }
+            }
+        };
+    }
+    if let (Some(threshold), Some(score)) = (case.budget, score)
+        && score >= threshold
+    {
+        return edge(Reason::BudgetSpent { score, threshold });
+    }
+    away(match (&case.promise, score) {
+        (Promise::None, _) => Reason::NoPromise,
+        (Promise::Withdrawn(why), _) => Reason::Withdrawn(why.clone()),
+        (Promise::InForce { .. }, None) => Reason::NoScore,
+        (Promise::InForce { threshold, .. }, Some(score)) => Reason::Unsure { score, threshold: *threshold },
+    })
+}
+
+/// How the large model is asked: at the lower price, and of equal prices the faster way.
+fn away(case: &Case) -> Place {
+    let Prices { drafted, cloud, .. } = case.prices;
+    let Some(drafting) = case.drafting else { return Place::Cloud };
+    // Each round waits for its turn; a stream waits once.
+    let wait_ms = case.link.round_trip_ms + case.link.queue_ms;
+    let faster = drafting.break_even_ms().is_some_and(|most_ms| wait_ms < most_ms);
+    if drafted < cloud || (drafted == cloud && faster) { Place::EdgeDraftsCloudVerifies } else { Place::Cloud }
+}
+
+fn away_costs(case: &Case) -> f64 {
+    match away(case) {
+        Place::EdgeDraftsCloudVerifies => case.prices.drafted,
+        _ => case.prices.cloud,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const DRAFTING: Drafting =
+        Drafting { acceptance: 0.8, draft_ms: 8.0, step_ms: 30.0, verify_ms: 30.0, verify_per_draft_ms: 1.0 };
+
+    fn case(score: f64) -> Case {
+        Case {
+            rule: Rule::Free,
+            when: When::Before,
+            score: Some(score),
+            promise: Promise::InForce { threshold: 0.7, alpha: 0.1, delta: 0.1 },
+            budget: None,
+            link: Link { up: true, round_trip_ms: 20.0, queue_ms: 0.0 },
+            prices: Prices::default(),
+            drafting: Some(DRAFTING),
+            audit: true,
+        }
+    }
+
+    fn said(case: &Case) -> (Place, String) {
+        let decision = decide(case);
+        (decision.place, decision.reason.to_string())
+    }
+
+    #[test]
+    fn cases_one_by_one() {
+        let kept = "score 0.700, at least 0.700: the edge's answers are worse in at most 10 % of such requests, with 90 % \
+                    confidence";
+        assert_eq!(said(&case(0.7)), (Place::Edge, kept.into()));
+        let unsure = |place| (place, "score 0.699, below 0.700".to_owned());
+        assert_eq!(said(&case(0.699)), unsure(Place::EdgeDraftsCloudVerifies));
+        // R* is 36 ms there.
+        let far = Case { link: Link { up: true, round_trip_ms: 30.0, queue_ms: 10.0 }, ..case(0.699) };
+        assert_eq!(said(&far), unsure(Place::Cloud));
+        let thrifty = Case { prices: Prices { drafted: 0.5, ..Prices::default() }, ..far };
+        assert_eq!(said(&thrifty), unsure(Place::EdgeDraftsCloudVerifies));
+        assert_eq!(said(&Case { drafting: None, ..case(0.699) }), unsure(Place::Cloud));
+        let spent = said(&Case { budget: Some(0.4), ..case(0.5) });
+        assert_eq!(spent.0, Place::Edge);
+        assert!(spent.1.ends_with("nothing is promised"), "{}", spent.1);
+        let battery = Case { prices: Prices { edge: 2.0, drafted: 3.0, cloud: 1.0 }, ..case(0.9) };
+        assert_eq!(said(&battery), (Place::Cloud, "score 0.900 would do, but the cloud costs less".into()));
+        let none = "no calibration: the edge promises nothing".to_owned();
+        assert_eq!(said(&Case { promise: Promise::None, drafting: None, ..case(0.9) }), (Place::Cloud, none));
+    }
+
+    #[test]
+    fn a_cascade_is_decided_twice() {
+        let first = Case { when: When::After, score: None, ..case(0.0) };
+        let decision = decide(&first);
+        assert_eq!((decision.place, decision.cascade, decision.promised), (Place::Edge, true, false));
+        let decision = decide(&Case { score: Some(0.9), ..first.clone() });
+        assert_eq!((decision.place, decision.cascade, decision.promised), (Place::Edge, false, true));
+        let decision = decide(&Case { score: Some(0.1), ..first.clone() });
+        assert_eq!((decision.place, decision.cascade), (Place::EdgeDraftsCloudVerifies, false));
+        // Without any use for a score the answer is not waited for.
+        let decision = decide(&Case { promise: Promise::None, ..first });
+        assert_eq!((decision.place, decision.cascade), (Place::EdgeDraftsCloudVerifies, false));
+    }
+
+    fn any() -> BoxedStrategy<f64> {
+        prop_oneof![3 => 0f64..=1.0, 1 => proptest::num::f64::ANY].boxed()
+    }
+
+    prop_compose! {
+        fn cases()(
+            local in proptest::bool::ANY, up in proptest::bool::ANY, after in proptest::bool::ANY, audit in proptest::bool::ANY,
+            score in proptest::option::of(any()), budget in proptest::option::of(any()), promise in 0..3, threshold in any(),
+            times in proptest::array::uniform5(any()), prices in proptest::array::uniform3(any()),
+            drafts in proptest::bool::ANY,
+        ) -> Case {
+            let [acceptance, draft_ms, step_ms, verify_ms, verify_per_draft_ms] = times;
+            let scores = Withdrawn::Scores { distance: 0.5, limit: 0.2, level: 0.01 };
+            Case {
+                rule: if local { Rule::LocalOnly(Why::Marked) } else { Rule::Free },
+                when: if after { When::After } else { When::Before },
+                score,
+                promise: [Promise::InForce { threshold, alpha: 0.1, delta: 0.1 }, Promise::None, Promise::Withdrawn(scores)]
+                    [promise as usize].clone(),
+                budget,
+                link: Link { up, round_trip_ms: draft_ms, queue_ms: step_ms },
+                prices: Prices { edge: prices[0], drafted: prices[1], cloud: prices[2] },
+                drafting: drafts.then_some(Drafting { acceptance, draft_ms, step_ms, verify_ms, verify_per_draft_ms }),
+                audit,
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(4000))]
+
+        #[test]
+        fn decisions_keep_the_order(case in cases()) {
+            let decision = decide(&case);
+            let (local, place) = (case.rule != Rule::Free, decision.place);
+            // Nothing local-only leaves: not the request, not an audit of it; nor is it kept back for a second decision.
+            if local {
+                prop_assert!(place == Place::Edge && !decision.audit && !decision.cascade);
+                prop_assert!(matches!(decision.reason, Reason::LocalOnly(_)));
+            } else if !case.link.up {
+                prop_assert!(place == Place::Edge && !decision.audit && !decision.cascade);
+                prop_assert_eq!(&decision.reason, &Reason::CloudDown);
+            }
+            // A promise is made only where there is one, and an audit only of what it covers.
+            if decision.promised {
+                let covered = matches!(case.promise, Promise::InForce { threshold, .. } if case.score >= Some(threshold));
+                prop_assert!(covered && place == Place::Edge && !local && case.link.up);
+            }
+            prop_assert!(!decision.audit || (decision.promised && case.audit));
+            // Decided once and for all, as soon as there is a score.
+            prop_assert!(!decision.cascade || (case.score.is_none() && case.when == When::After));
+            if place == Place::EdgeDraftsCloudVerifies {
+                prop_assert!(case.drafting.is_some());
+            }
+            prop_assert!(!decision.reason.to_string().contains('\n'));
+            prop_assert_eq!(&decide(&case).place, &place);
+        }
+
+        /// A surer answer is never sent where a less sure one was kept.
+        #[test]
+        fn a_greater_score_stays_where_a_lesser_did(case in cases(), low in 0f64..=1.0, more in 0f64..=1.0) {
+            let at = |score: f64| decide(&Case { score: Some(score), prices: Prices::default(), ..case.clone() }).place;
+            if at(low) == Place::Edge {
+                prop_assert_eq!(at(low.max(more)), Place::Edge);
+            }
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! `littoral route calibrate`: from prompts to a router with a promise.
+//!
+//! Both models answer every prompt here, greedily. The small one's answer is worse where the large one's is right and it is
+//! not. Two routers are learnt from the same examples, one that decides before an answer and one that decides after it; each
+//! has a promise of its own.
+
+use super::kept::{answers, said};
+use super::label::{Judged, share};
+use super::prompts;
+use crate::llm;
+use crate::named;
+use crate::output::{self, Failure};
+use crate::pending::Pending;
+use littoral_infer::route::calibrate::{CalibrateError, Calibration};
+use littoral_infer::route::features::When;
+use littoral_infer::route::learn::learn;
+use littoral_infer::route::saved::{FORMAT, Router, Saved, examples_of};
+use littoral_infer::route::score::Example;
+use serde_json::{Value, json};
+use std::path::PathBuf;
+
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    /// The model that answers here: a file, or the name of one that is here.
+    #[arg(long)]
+    small: PathBuf,
+    /// The model that is asked where the small one is not sure.
+    #[arg(long)]
+    big: PathBuf,
+    /// Lines of {"prompt": …, "answer": …}. Without an answer the small model's is good where it is the large one's.
+    #[arg(long, value_name = "FILE", required_unless_present = "log")]
+    prompts: Option<PathBuf>,
+    /// The same of your own traffic, beside or instead.
+    #[arg(long, value_name = "FILE")]
+    log: Option<PathBuf>,
+    /// The greatest share of worse answers among those that the small model gives alone.
+    #[arg(long, default_value_t = 0.1, value_parser = super::part)]
+    alpha: f64,
+    /// The probability that this promise is wrong.
+    #[arg(long, default_value_t = 0.1, value_parser = super::part)]
+    delta: f64,
+    /// Tokens of an answer at most.
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=8192))]
+    max_tokens: u32,
+    /// Of the split between examples for the score and examples for the promise.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Threads; by default one for each processor.
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
+    /// Answers are kept in this file, and read from it the next time.
+    #[arg(long, value_name = "FILE")]
+    keep: Option<PathBuf>,
+    /// Where the router is written.
+    #[arg(short, long, value_name = "FILE", default_value = "route.json")]
+    output: PathBuf,
+}
+
+/// A router, and what is told of it.
+struct Told {
+    router: Router,
+    numbers: Value,
+    line: String,
+    promised: bool,
+}
+
+pub fn run(args: &Args, json: bool) -> Result<(), Failure> {
+    let mut asked = Vec::new();
+    for path in args.prompts.iter().chain(&args.log) {
+        asked.extend(prompts::read(path)?);
+    }
+    if asked.len() < 3 {
+        let expected = "at least 3, better some hundreds,";
+        return Err(Failure::new("nothing is calibrated", "the prompts", expected, asked.len()));
+    }
+    let pending = Pending::at(&args.output)?;
+    let pool = llm::pool(args.threads.map(usize::from));
+    let texts: Vec<String> = asked.iter().map(|asked| asked.prompt.clone()).collect();
+    let answered = |given: &PathBuf| {
+        let path = named::here(given)?.path;
+        let said = said(&path)?;
+        let answers = answers(args.keep.as_deref(), (&path, &said), &texts, args.max_tokens as usize, &pool)?;
+        Ok::<_, Failure>((said, answers))
+    };
+    let ((small, small_answers), (large, large_answers)) = (answered(&args.small)?, answered(&args.big)?);
+    let answered = asked.iter().zip(&small_answers).zip(&large_answers);
+    let judged: Vec<Judged> = answered.map(|((asked, small), large)| Judged::new(asked, small, large)).collect();
+    let examples: Vec<_> = judged.iter().map(Judged::example).collect();
+    let told = |when| told(args, when, &examples_of(when, &examples));
+    let (before, after) = (told(When::Before)?, told(When::After)?);
+    let saved = Saved {
+        format: FORMAT,
+        small: small.clone(),
+        large: large.clone(),
+        before: before.router,
+        after: after.router,
+        examples,
+    };
+    pending.write(serde_json::to_string(&saved).unwrap_or_default() + "\n")?;
+    let exact = asked.iter().filter(|asked| asked.answer.is_some()).count();
+    let numbers = json!({
+        "prompts": asked.len(),
+        "exact_answers": exact,
+        "small_accuracy": share(&judged, |judged| judged.small),
+        "big_accuracy": share(&judged, |judged| judged.large),
+        "agreement": share(&judged, |judged| judged.agree),
+        "worse": share(&judged, Judged::worse),
+        "alpha": args.alpha,
+        "delta": args.delta,
+        "before": before.numbers,
+        "after": after.numbers,
+        "file": args.output.display().to_string(),
+    });
+    if json {
+        output::object(&numbers);
+    } else {
+        let percent = |part: f64| format!("{:.1} %", 100.0 * part);
+        let right = |part| format!("{} right", percent(part));
+        let rows = [
+            ["prompts".to_owned(), format!("{}, {exact} with exact answers", asked.len())],
+            [small.name.clone(), right(share(&judged, |judged| judged.small))],
+            [large.name.clone(), right(share(&judged, |judged| judged.large))],
+            ["the small one's is worse".to_owned(), percent(share(&judged, Judged::worse))],
+            ["before an answer".to_owned(), before.line],
+            ["after an answer".to_owned(), after.line],
+        ];
+        output::table(&["calibrated", ""], &rows.map(Vec::from));
+        output::talk(&format!("the router is in {}", args.output.display()));
+    }
+    if !(before.promised || after.promised) {
+        output::talk("warning: neither router may keep anything; its score can still keep to a budget");
+    }
+    Ok(())
+}
+
+fn told(args: &Args, when: When, examples: &[Example]) -> Result<Told, Failure> {
+    let learnt = learn(when, examples, args.alpha, args.delta, args.seed)
+        .map_err(|e| Failure::new("nothing is calibrated", "the prompts", "enough for a score", e))?;
+    let scorer = learnt.scorer;
+    Ok(match learnt.calibration {
+        Ok(found) => {
+            let Calibration { threshold, kept_share, kept, kept_worse, examples, upper_bound, .. } = found;
+            let numbers = json!({
+                "threshold": threshold, "kept_share": kept_share, "kept": kept, "kept_worse": kept_worse,
+                "examples": examples, "upper_bound": upper_bound,
+            });
+            let line = format!(
+                "keeps {:.1} % ({kept} of {examples}, {kept_worse} worse) from a score of {threshold:.3} on: at most {upper_bound:.3} \
+                 are worse, with {} % confidence",
+                100.0 * kept_share,
+                (100.0 * (1.0 - args.delta) * 1e6).round() / 1e6
+            );
+            let router = Router { scorer, calibration: Some(found), nothing: None };
+            Told { router, numbers, line, promised: true }
+        }
+        Err(why) => {
+            let needed = match why {
+                CalibrateError::Nothing { examples_needed, .. } => examples_needed,
+                _ => None,
+            };
+            let line = why.to_string();
+            let numbers = json!({"nothing": line, "examples_needed": needed});
+            let router = Router { scorer, calibration: None, nothing: Some(line.clone()) };
+            Told { router, numbers, line, promised: false }
+        }
+    })
+}
