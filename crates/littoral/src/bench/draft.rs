@@ -1,9 +1,17 @@
 //! `littoral bench draft`: what drafts are worth, prompt by prompt.
 //!
-//! On one machine (a round trip of 0): plain decoding and decoding with drafts take turns, a prompt at a time, and each prompt
-//! is repeated. Texts are greedy and must be the same. *Acceptance*: drafted tokens that stood, of those that were tried.
-//! *Passes*: of the large model, for one token.
+//! *On one machine*: plain decoding and decoding with drafts take turns, a prompt at a time, with all threads.
+//!
+//! *Over a link*: the large model is in a process of its own with one thread (`littoral serve --verify`), the small one is here
+//! with another, and between them is a line of the given round trip. Ways take turns: streaming, rounds of 4 and of 8 drafted
+//! tokens, drafting ahead in blocks of 4, and the controller, which chooses by itself. *Predicted*: what the formulas promise
+//! with the costs and the acceptance that the controller measured.
+//!
+//! Texts are greedy and must be the same in every run. *Acceptance*: drafted tokens that stood, of those that were tried.
+//! *Passes*: of the large model, for one token. *Regret*: what the controller is behind the best other way, in medians over
+//! the prompts.
 
+use super::draft_far;
 use super::draft_prompts::{PROMPTS, Prompt};
 use super::stages::{Written, broken};
 use super::{Report, median};
@@ -24,21 +32,73 @@ use std::time::Instant;
 pub struct Args {
     /// The model: a file, or the name of one that is here.
     #[arg(long)]
-    model: PathBuf,
+    pub model: PathBuf,
     /// The small model that drafts.
     #[arg(long)]
-    draft: PathBuf,
+    pub draft: PathBuf,
     #[arg(long, default_value_t = 192, value_parser = clap::value_parser!(u32).range(16..=2000))]
-    tokens: u32,
+    pub tokens: u32,
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
-    repeats: u32,
+    pub repeats: u32,
+    /// Threads on one machine.
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: u16,
+    /// Round trips to measure, in milliseconds; 0 is a link without delay.
+    #[arg(long, value_delimiter = ',', value_name = "MS,MS,…")]
+    pub rtt_ms: Vec<f64>,
+    /// Prompts, by their names or their kinds (code, json, answer, prose); by default all eight.
+    #[arg(long, value_delimiter = ',', value_name = "NAME,NAME,…")]
+    prompts: Vec<String>,
+    /// Leave out what is measured on one machine.
+    #[arg(long)]
+    no_local: bool,
     #[arg(from_global)]
-    json: bool,
+    pub json: bool,
 }
 
 pub fn run(args: &Args) -> Result<Report, Failure> {
+    let prompts = chosen(&args.prompts)?;
+    let mut report = Report { numbers: json!({}), rows: Vec::new() };
+    let mut summary = serde_json::Map::new();
+    let mut identical = true;
+    if !args.no_local {
+        let local = local(args, &prompts)?;
+        identical &= local.identical;
+        summary.insert("local_ratio".into(), local.ratios);
+        report.rows.extend(local.rows);
+    }
+    if !args.rtt_ms.is_empty() {
+        let far = draft_far::run(args, &prompts)?;
+        identical &= far.identical;
+        summary.insert("controller_regret".into(), far.regrets);
+        report.rows.extend(far.rows);
+    }
+    summary.insert("identical".into(), identical.into());
+    report.numbers = json!({"summary": summary});
+    Ok(report)
+}
+
+fn chosen(names: &[String]) -> Result<Vec<&'static Prompt>, Failure> {
+    let known = |name: &String| PROMPTS.iter().any(|prompt| is(prompt, name));
+    if let Some(unknown) = names.iter().find(|name| !known(name)) {
+        let all: Vec<&str> = PROMPTS.iter().map(|prompt| prompt.name).collect();
+        return Err(Failure::usage("--prompts", format!("names or kinds of {}", all.join(", ")), unknown));
+    }
+    Ok(PROMPTS.iter().filter(|prompt| names.is_empty() || names.iter().any(|name| is(prompt, name))).collect())
+}
+
+fn is(prompt: &Prompt, name: &str) -> bool {
+    prompt.name == name || prompt.name.rsplit_once('-').is_some_and(|(kind, _)| kind == name)
+}
+
+/// What was measured on one machine.
+struct Local {
+    identical: bool,
+    ratios: serde_json::Value,
+    rows: Vec<[String; 2]>,
+}
+
+fn local(args: &Args, prompts: &[&Prompt]) -> Result<Local, Failure> {
     let pool = Pool::new(args.threads.into());
     let load = |path: &PathBuf| -> Result<Arc<Model>, Failure> {
         Ok(Arc::new(llm::load(&crate::named::here(path)?.path, &pool)?))
@@ -52,7 +112,7 @@ pub fn run(args: &Args) -> Result<Report, Failure> {
         pair.map_err(|why| Failure::new("nothing was measured", "--draft", "a model of the same vocabulary", why))?;
     let (mut rows, mut kinds) = (Vec::new(), Vec::<(String, f64)>::new());
     let mut all_same = true;
-    for prompt in &PROMPTS {
+    for prompt in prompts {
         let request = request(&big, prompt, args.tokens as usize)?;
         let (mut alone, mut drafted, mut same) = (Vec::new(), Vec::new(), true);
         let before = pair.counted();
@@ -98,14 +158,11 @@ pub fn run(args: &Args) -> Result<Report, Failure> {
         let ratios: Vec<f64> = kinds.iter().filter(|(other, _)| other == kind).map(|(_, ratio)| *ratio).collect();
         median(&ratios)
     };
-    let summary = json!({"summary": {
-        "identical": all_same,
-        "local_ratio": {"code": of("code"), "json": of("json"), "answer": of("answer"), "prose": of("prose")},
-    }});
-    Ok(Report { numbers: summary, rows })
+    let ratios = json!({"code": of("code"), "json": of("json"), "answer": of("answer"), "prose": of("prose")});
+    Ok(Local { identical: all_same, ratios, rows })
 }
 
-fn request(model: &Model, prompt: &Prompt, tokens: usize) -> Result<Request, Failure> {
+pub fn request(model: &Model, prompt: &Prompt, tokens: usize) -> Result<Request, Failure> {
     let prompt = crate::run::prompt_ids(model, prompt.text)?;
     Ok(Request {
         prompt,
@@ -117,7 +174,7 @@ fn request(model: &Model, prompt: &Prompt, tokens: usize) -> Result<Request, Fai
     })
 }
 
-fn write_plain(engine: &mut Engine, request: Request, pool: &Pool) -> Result<Written, Failure> {
+pub fn write_plain(engine: &mut Engine, request: Request, pool: &Pool) -> Result<Written, Failure> {
     let (begun, mut written) = (Instant::now(), Written::default());
     engine.submit(request).map_err(|e| broken(&e))?;
     while !written.hear(begun, engine.step(pool))? {}

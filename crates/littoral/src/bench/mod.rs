@@ -28,6 +28,7 @@ mod compress;
 mod deployed;
 mod dp;
 mod draft;
+mod draft_far;
 mod draft_prompts;
 mod edge;
 mod fedavg;

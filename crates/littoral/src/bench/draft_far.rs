@@ -1,0 +1,223 @@
+//! The part of `bench draft` with a link: the large model in another process, behind a line.
+
+use super::draft::{Args, request, write_plain};
+use super::draft_prompts::Prompt;
+use super::median;
+use super::stages::{Written, broken};
+use crate::llm;
+use crate::output::{self, Failure, talk};
+use littoral_infer::engine::{Engine, Limits, Request};
+use littoral_infer::model::Model;
+use littoral_infer::speculate::controller::Controller;
+use littoral_infer::speculate::drafter::{Mode, Policy};
+use littoral_model::lm::CacheType;
+use littoral_node::speculate::edge::Edge;
+use littoral_node::transport::forwarder::Forwarder;
+use littoral_node::transport::shaper::Shape;
+use littoral_node::transport::{Address, TcpOptions, TcpTransport};
+use littoral_tensor::pool::Pool;
+use serde_json::{Value, json};
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+pub struct Far {
+    pub identical: bool,
+    /// By round trip.
+    pub regrets: Value,
+    pub rows: Vec<[String; 2]>,
+}
+
+/// The process with the large model.
+struct Verifier(Child);
+
+impl Drop for Verifier {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+struct Folder(PathBuf);
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A way to make answers, and what it is called.
+#[derive(Clone, Copy)]
+enum Way {
+    Controller,
+    Fixed(Mode),
+}
+
+pub fn run(args: &Args, prompts: &[&Prompt]) -> Result<Far, Failure> {
+    crate::input::start_log("warn");
+    let pool = Pool::new(1);
+    let load = |path: &PathBuf| -> Result<Arc<Model>, Failure> {
+        Ok(Arc::new(llm::load(&crate::named::here(path)?.path, &pool)?))
+    };
+    talk("writing the texts on one machine");
+    let big = load(&args.model)?;
+    let mut whole = Engine::new(big.clone(), CacheType::F16, Limits { kept_bytes_max: 0, ..Limits::default() })?;
+    let mut expected = Vec::new();
+    for prompt in prompts {
+        let request = request(&big, prompt, args.tokens as usize)?;
+        expected.push((request.clone(), write_plain(&mut whole, request, &pool)?.ids));
+    }
+    drop((whole, big));
+    let small = load(&args.draft)?;
+    let folder = Folder(std::env::temp_dir().join(format!("littoral-draft-{}", std::process::id())));
+    let mut far = Far { identical: true, regrets: json!({}), rows: Vec::new() };
+    crate::input::runtime()?.block_on(async {
+        let identity = crate::stage::identity(&folder.0.join("edge"))?;
+        let (_verifier, at) = verifier(&folder.0, &args.model, &identity.id().to_string()).await?;
+        for rtt_ms in &args.rtt_ms {
+            let shape = Shape { delay_us: (rtt_ms * 500.0) as u64, ..Shape::default() };
+            let target = at.host_port()?.parse().map_err(|e| broken(&e))?;
+            let line = Forwarder::start(target, shape, shape, 1).await.map_err(|e| broken(&e))?;
+            let upstream = Address::new(at.id, line.local_address());
+            let limits = Limits { kept_bytes_max: 0, ..Limits::default() };
+            let engine = Engine::new(small.clone(), CacheType::F16, limits)?;
+            let transport = Arc::new(TcpTransport::dialler(&identity, TcpOptions::default())?);
+            let first = u64::from_le_bytes(littoral_node::host::keys::random()?);
+            let mut edge = Edge::start(engine, first, transport, upstream);
+            one_link(args, prompts, &expected, *rtt_ms, &mut edge, &pool, &mut far)?;
+        }
+        Ok(far)
+    })
+}
+
+fn one_link(
+    args: &Args,
+    prompts: &[&Prompt],
+    expected: &[(Request, Vec<u32>)],
+    rtt_ms: f64,
+    edge: &mut Edge,
+    pool: &Pool,
+    far: &mut Far,
+) -> Result<(), Failure> {
+    let begun = Instant::now();
+    while !edge.linked() {
+        edge.step(pool);
+        if begun.elapsed() > PATIENCE {
+            return Err(broken(&"a link to the large model was expected, it did not come up"));
+        }
+    }
+    let mut regrets = Vec::new();
+    for (prompt, (request, text)) in prompts.iter().zip(expected) {
+        let mut measured: Vec<(&str, Way, Vec<f64>, f64, f64)> = Vec::new();
+        for _ in 0..args.repeats {
+            // The controller first: what it learns is what the predictions are made of.
+            let ahead = ahead(edge.learnt(), 4);
+            let ways = [
+                ("controller", Way::Controller),
+                ("stream", Way::Fixed(Mode::Stream)),
+                ("rounds-4", Way::Fixed(Mode::Rounds { tokens: 4 })),
+                ("rounds-8", Way::Fixed(Mode::Rounds { tokens: 8 })),
+                ("ahead-4", Way::Fixed(Mode::Ahead { block: 4, ahead })),
+            ];
+            for (name, way) in ways {
+                edge.set_policies(Box::new(move |learnt: &Controller| match way {
+                    Way::Controller => Policy::Learning(Box::new(learnt.next_answer())),
+                    Way::Fixed(mode) => Policy::Fixed(mode),
+                }));
+                let (written, passes) = write(edge, request.clone(), pool)?;
+                if written.ids != *text {
+                    far.identical = false;
+                    talk(&format!("{} by {name} at {rtt_ms} ms: ANOTHER TEXT", prompt.name));
+                }
+                let predicted = match way {
+                    Way::Controller => edge.learnt().predicted(edge.learnt().mode()),
+                    Way::Fixed(mode) => edge.learnt().predicted(mode),
+                };
+                let passes = passes as f64 / written.ids.len().max(1) as f64;
+                match measured.iter_mut().find(|(other, ..)| *other == name) {
+                    Some((_, _, tok_s, last, promised)) => {
+                        tok_s.push(written.tok_s());
+                        (*last, *promised) = (passes, predicted);
+                    }
+                    None => measured.push((name, way, vec![written.tok_s()], passes, predicted)),
+                }
+            }
+        }
+        let acceptance = edge.learnt().acceptance();
+        let (mut best, mut own) = (0.0f64, 0.0);
+        let mut line = format!("{} at {rtt_ms} ms:", prompt.name);
+        for (name, way, tok_s, passes, predicted) in &measured {
+            let tok_s = median(tok_s);
+            match way {
+                Way::Controller => own = tok_s,
+                Way::Fixed(_) => best = best.max(tok_s),
+            }
+            line.push_str(&format!(" {name} {tok_s:.1} ({predicted:.1})"));
+            if args.json {
+                output::object(&json!({
+                    "prompt": prompt.name,
+                    "rtt_ms": rtt_ms,
+                    "mode": name,
+                    "tok_s": tok_s,
+                    "acceptance": acceptance,
+                    "cloud_passes_per_token": passes,
+                    "predicted_tok_s": predicted,
+                    "identical": far.identical,
+                }));
+            }
+        }
+        talk(&line);
+        regrets.push(1.0 - own / best.max(1e-9));
+    }
+    let regret = median(&regrets);
+    far.regrets[format!("{rtt_ms}")] = regret.into();
+    far.rows.push([format!("{rtt_ms} ms: the controller behind the best fixed way"), format!("{:.1} %", 100.0 * regret)]);
+    Ok(())
+}
+
+/// Tokens to be ahead in blocks, so that drafting goes on until the first verdict is here.
+fn ahead(learnt: &Controller, block: usize) -> usize {
+    let costs = learnt.costs();
+    let blocks = (costs.round_trip_s + costs.verify.at(block)) / (costs.draft_s * block as f64);
+    ((blocks.ceil() as usize + 2) * block).clamp(block, 256)
+}
+
+fn write(edge: &mut Edge, request: Request, pool: &Pool) -> Result<(Written, u64), Failure> {
+    let (begun, mut written) = (Instant::now(), Written::default());
+    let id = edge.submit(request, false).map_err(|e| broken(&e))?;
+    let mut passes = 0;
+    loop {
+        passes = edge.far(id).map_or(passes, |far| far.passes);
+        if written.hear(begun, edge.step(pool))? {
+            return Ok((written, passes.max(1)));
+        }
+    }
+}
+
+async fn verifier(dir: &Path, model: &Path, allow: &str) -> Result<(Verifier, Address), Failure> {
+    let program = std::env::current_exe().map_err(|e| broken(&e))?;
+    let child = Command::new(program)
+        .args(["--json", "serve", "--tethered", "--threads", "1", "--listen", "127.0.0.1:0", "--verify", "127.0.0.1:0"])
+        .args(["--allow", allow, "--dir"])
+        .arg(dir.join("cloud"))
+        .arg(crate::named::here(model)?.path)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn();
+    let mut verifier = Verifier(child.map_err(|e| broken(&e))?);
+    let out = verifier.0.stdout.take().ok_or_else(|| broken(&"a process without output"))?;
+    let said = tokio::task::spawn_blocking(move || {
+        let mut line = String::new();
+        BufReader::new(out).read_line(&mut line).map(|_| line)
+    });
+    let said = tokio::time::timeout(PATIENCE, said).await.map_err(|_| broken(&"the large model said nothing"))?;
+    let line = said.map_err(|e| broken(&e))?.map_err(|e| broken(&e))?;
+    let said: Value = serde_json::from_str(&line).map_err(|e| broken(&format!("{e}: {line}")))?;
+    Ok((verifier, said["verifies"].as_str().unwrap_or_default().parse()?))
+}
