@@ -176,7 +176,8 @@ fn one_link(
     }
     let regret = median(&regrets);
     far.regrets[format!("{rtt_ms}")] = regret.into();
-    far.rows.push([format!("{rtt_ms} ms: the controller behind the best fixed way"), format!("{:.1} %", 100.0 * regret)]);
+    far.rows
+        .push([format!("{rtt_ms} ms: the controller behind the best fixed way"), format!("{:.1} %", 100.0 * regret)]);
     Ok(())
 }
 

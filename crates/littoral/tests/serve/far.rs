@@ -35,7 +35,8 @@ fn written(server: &Server, body: &Value, mut disturb: impl FnMut()) -> String {
 
 fn verifier(dir: &Path, name: &str, listen: &str, allow: &str) -> Server {
     let own = dir.join(name);
-    let args = ["--verify", listen, "--allow", allow, "--name", "tiny", "--dir", own.to_str().unwrap(), "--threads", "1"];
+    let args =
+        ["--verify", listen, "--allow", allow, "--name", "tiny", "--dir", own.to_str().unwrap(), "--threads", "1"];
     Server::of(Folder::new(), &dir.join("large.gguf"), &args)
 }
 
@@ -86,7 +87,8 @@ fn a_machine_that_was_not_let_in_answers_by_itself() {
     let stranger = key_in(&dir.join("stranger"), 22);
     let large = verifier(&dir, "cloud", "127.0.0.1:0", &stranger);
     let own = dir.join("edge");
-    let args = ["--upstream", large.ready["verifies"].as_str().unwrap(), "--name", "tiny", "--dir", own.to_str().unwrap()];
+    let args =
+        ["--upstream", large.ready["verifies"].as_str().unwrap(), "--name", "tiny", "--dir", own.to_str().unwrap()];
     let edge = Server::of(folder, &dir.join("small.gguf"), &args);
     let small = Server::of(Folder::new(), &dir.join("small.gguf"), &["--name", "tiny"]);
     let body = body("Who is there?", 0.0);
