@@ -185,7 +185,7 @@ fn when_the_verifier_is_lost_the_rest_is_written_here() {
     }
     let (text, why) = &texts[&id];
     let far = world.drafting.far(id).unwrap().tokens as usize;
-    assert!(far >= 10 && far < 40 && text[..far] == expected[..far], "{far}");
+    assert!((10..40).contains(&far) && text[..far] == expected[..far], "{far}");
     assert_eq!((text.len(), why), (40, &Some(Finish::Length)));
     // What follows is what the small model writes behind that.
     let mut prompt = request.prompt.clone();

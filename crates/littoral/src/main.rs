@@ -99,7 +99,7 @@ enum Command {
     #[command(subcommand)]
     Route(route::Command),
     /// Answer programs that speak OpenAI's API: chat, completions, streams; and a page to chat.
-    Serve(serve_cmd::Args),
+    Serve(Box<serve_cmd::Args>),
     /// How a model would be split over a fleet: who has which layers, how fast that is, and why.
     Plan(plan::Args),
     /// Lend this machine to heads that share a model's layers: `littoral serve MODEL --stage …`.
@@ -138,7 +138,7 @@ fn main() -> ExitCode {
         Command::Tokenize(args) => tokenize::run(&args, json),
         Command::Score(args) => score::run(&args, json),
         Command::Route(command) => route::run(&command, json),
-        Command::Serve(args) => serve_cmd::run(args, json),
+        Command::Serve(args) => serve_cmd::run(*args, json),
         Command::Plan(args) => plan::run(&args, json),
         Command::Stage(args) => stage::run(args, json),
         Command::Inspect(args) => inspect::run(args, json),

@@ -197,7 +197,7 @@ impl Engine {
             .take(self.limits.proposed_max)
             .take(room.saturating_sub(at + 1))
             .take_while(|id| (**id as usize) < vocabulary);
-        sequence.proposal = tokens.copied().collect();
+        sequence.proposal = (at, tokens.copied().collect());
     }
 
     /// A sequence writes while its answer is shorter than `tokens`; at first as long as it may.
@@ -430,7 +430,7 @@ impl Engine {
                 sent: positions,
                 seen: positions,
                 begun: fork.is_none(),
-                proposal: Vec::new(),
+                proposal: (0, Vec::new()),
                 trying: Vec::new(),
                 pace,
                 request,

@@ -18,8 +18,9 @@ pub(super) struct Sequence {
     pub seen: usize,
     /// A first pass has come back: the state is where it should be.
     pub begun: bool,
-    /// Tokens that may follow, to be tried in the next pass, and how many the pass on its way tries.
-    pub proposal: Vec<u32>,
+    /// Tokens that may follow an answer of so many tokens, to be tried in the next pass, and those that the pass on its way
+    /// tries.
+    pub proposal: (usize, Vec<u32>),
     pub trying: Vec<u32>,
     /// It writes while its answer is shorter than this.
     pub pace: usize,
@@ -63,7 +64,8 @@ impl Sequence {
             }
             Wanted::None
         } else {
-            self.trying = std::mem::take(&mut self.proposal);
+            let (at, proposal) = std::mem::take(&mut self.proposal);
+            self.trying = if at == self.answer.len() { proposal } else { Vec::new() };
             ids.extend_from_slice(&self.trying);
             tokens += self.trying.len();
             self.sent += self.trying.len();
@@ -153,8 +155,8 @@ impl Sequence {
         self.seen = self.seen.min(positions);
         self.sent = self.seen;
         // What was tried may be tried again.
-        if self.proposal.is_empty() {
-            self.proposal = std::mem::take(&mut self.trying);
+        if self.proposal.1.is_empty() {
+            self.proposal = (self.answer.len(), std::mem::take(&mut self.trying));
         }
     }
 
@@ -165,7 +167,7 @@ impl Sequence {
         self.answer.truncate(common);
         self.answer.extend_from_slice(&answer[common..]);
         self.sampler.seek(self.answer.len() as u64);
-        self.proposal.clear();
+        self.proposal.1.clear();
         // The last token is always read: what follows is made of its logits.
         self.seen = kept.min(self.text() - 1);
         self.sent = self.seen;

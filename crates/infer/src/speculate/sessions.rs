@@ -23,6 +23,14 @@ struct Session {
     heard_us: u64,
 }
 
+/// What a pass came to for a session.
+#[derive(Default)]
+struct Chosen {
+    tokens: Vec<Committed>,
+    /// Or why it failed.
+    ended: Option<Result<Ending, String>>,
+}
+
 /// A drafter and its number for an answer.
 type Key = (NodeId, u64);
 
@@ -164,21 +172,21 @@ impl Sessions {
 
     /// After a pass that took so long: what is to be told to whom. Events of other sequences are left alone.
     pub fn after(&mut self, events: &[Event], pass_us: u64) -> Vec<(NodeId, Speculation)> {
-        let mut chosen: BTreeMap<SequenceId, (Vec<Committed>, Option<Result<Ending, String>>)> = BTreeMap::new();
+        let mut chosen: BTreeMap<SequenceId, Chosen> = BTreeMap::new();
         for event in events {
             match event {
                 Event::Token { sequence, id, logprob, top } if self.has(*sequence) => {
-                    chosen.entry(*sequence).or_default().0.push(asked::committed(*id, *logprob, top));
+                    chosen.entry(*sequence).or_default().tokens.push(asked::committed(*id, *logprob, top));
                 }
                 Event::Finished { sequence, why } if self.has(*sequence) => {
                     let ended = asked::ending(why).ok_or_else(|| format!("{why:?}"));
-                    chosen.entry(*sequence).or_default().1 = Some(ended);
+                    chosen.entry(*sequence).or_default().ended = Some(ended);
                 }
                 _ => {}
             }
         }
         let mut told = Vec::new();
-        for (sequence, (tokens, ended)) in chosen {
+        for (sequence, Chosen { tokens, ended }) in chosen {
             let Some(key) = self.of.get(&sequence).copied() else { continue };
             let Some(Session { verifier, .. }) = self.open.get_mut(&key) else { continue };
             let (ending, failed) = match ended {

@@ -36,20 +36,22 @@ pub fn without_lost(chain: &[Link], up: &BTreeSet<NodeId>) -> Vec<Link> {
             chain[at].machine = Some(spare.remove(0));
             continue;
         }
-        let gone = chain.remove(at);
+        // With those behind it that are lost too.
+        let end = chain[at..].iter().position(|link| !lost(link)).map_or(chain.len(), |more| at + more);
+        let gone: Vec<Range<usize>> = chain.drain(at..end).flat_map(|link| link.ranges).collect();
         let layers = |link: &Link| link.ranges.iter().map(Range::len).sum::<usize>();
         // The head only where there is nobody else.
         let before = Some(at - 1).filter(|before| *before > 0);
-        let behind = Some(at).filter(|behind| chain.get(*behind).is_some_and(|link| !lost(link)));
+        let behind = Some(at).filter(|behind| *behind < chain.len());
         match (before, behind) {
             (Some(before), Some(behind)) if layers(&chain[before]) <= layers(&chain[behind]) => {
-                chain[before].ranges.extend(gone.ranges);
+                chain[before].ranges.extend(gone);
             }
             (_, Some(behind)) => {
-                let own = std::mem::replace(&mut chain[behind].ranges, gone.ranges);
+                let own = std::mem::replace(&mut chain[behind].ranges, gone);
                 chain[behind].ranges.extend(own);
             }
-            (before, None) => chain[before.unwrap_or(0)].ranges.extend(gone.ranges),
+            (before, None) => chain[before.unwrap_or(0)].ranges.extend(gone),
         }
     }
     chain

@@ -85,7 +85,7 @@ fn wrong_words_are_wrong_usage() {
         (&["privacy", "epsilon", "--mechanism", "gauss"], "--mechanism", "gaussian, laplace"),
         (&["privacy", "epsilon", "--mechanism", "gaussian"], "--noise-multiplier", "this argument"),
         (&["privacy", "calibrate", "--mechanism", "laplace", "--epsilon", "-1"], "-1", "littoral privacy calibrate"),
-        (&["bench"], "littoral bench", "fedavg, algorithms, round"),
+        (&["bench"], "littoral bench", "fedavg, algorithms, route"),
         (&["bench", "round"], "--empty", "this argument"),
         (&["bench", "fedavg", "--rounds", "21"], "--rounds", "1 to 20"),
         (&["bench", "compress", "--recipe", "name = 'eden', bits = 5"], "--recipe", "allowed is 1 to 4"),

@@ -51,7 +51,7 @@ async fn watch_one(transport: std::sync::Arc<TcpTransport>, address: Address, sa
     let machine = address.id;
     loop {
         let mut answered = false;
-        let ended = follow(&*transport, &address, &said, &mut answered).await;
+        let ended = follow(&transport, &address, &said, &mut answered).await;
         let (silent, why) = match ended {
             Ended::Nobody => return,
             Ended::Silent => (true, format!("no answer for {SILENT:?}")),

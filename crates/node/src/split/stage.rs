@@ -230,7 +230,7 @@ impl Layers {
                 Input::Head { number, link } => self.head_up(number, link),
                 Input::Heard { number, said } if self.head.as_ref().is_some_and(|(head, _)| *head == number) => {
                     match said {
-                        Ok(said) => self.from_head(said),
+                        Ok(said) => self.hear_head(said),
                         Err(why) => {
                             tracing::info!("the head is gone: {why}");
                             self.release();
@@ -244,7 +244,7 @@ impl Layers {
                     self.waiting_before.insert(number, (link, Vec::new()));
                     self.adopt();
                 }
-                Input::BeforeHeard { number, said } => self.from_before(number, said),
+                Input::BeforeHeard { number, said } => self.hear_before(number, said),
                 Input::Next { epoch, link } => self.next_up(epoch, link),
                 Input::NextDown { why } => tracing::info!("the next machine is gone: {why}"),
                 Input::Heard { .. } => {}
@@ -294,7 +294,7 @@ impl Layers {
         self.progress.done.store(0, Relaxed);
     }
 
-    fn from_head(&mut self, said: Pipeline) {
+    fn hear_head(&mut self, said: Pipeline) {
         match said {
             Pipeline::Assign(assign) => {
                 let epoch = assign.epoch;
@@ -314,7 +314,7 @@ impl Layers {
         }
     }
 
-    fn from_before(&mut self, number: u64, said: Result<Pipeline, String>) {
+    fn hear_before(&mut self, number: u64, said: Result<Pipeline, String>) {
         if let Some((_, said_before)) = self.waiting_before.get_mut(&number) {
             // It may speak as soon as the head says so, and the head says so when all are ready.
             match said {

@@ -1,0 +1,140 @@
+//! The conversation of machines that share a model's layers: every message survives, any bytes are a message or an error.
+
+use littoral_wire::bounded::{Blob, List};
+use littoral_wire::object::CHUNK_BYTES;
+use littoral_wire::pipeline::{
+    Activations, Assign, Fork, Held, Layers, Neighbour, Offer, PIECES_MAX, Pass, Piece, Pipeline, STATES_MAX,
+    VECTORS_BYTES_MAX,
+};
+use littoral_wire::{NodeId, Wire};
+use proptest::prelude::*;
+
+/// What a frame takes; transports refuse longer ones.
+const FRAME_BYTES_MAX: usize = 5 << 20;
+
+fn held() -> impl Strategy<Value = Held> {
+    (any::<u64>(), any::<u32>()).prop_map(|(slot, positions)| Held { slot, positions })
+}
+
+fn pass() -> impl Strategy<Value = Pass> {
+    let fork =
+        (any::<u64>(), any::<u64>(), any::<u32>()).prop_map(|(from, to, positions)| Fork { from, to, positions });
+    let piece = (any::<u64>(), any::<u32>(), any::<u32>(), any::<u32>())
+        .prop_map(|(slot, start, tokens, wanted)| Piece { slot, start, tokens, wanted });
+    (
+        any::<u32>(),
+        any::<u64>(),
+        prop::collection::vec(fork, 0..4),
+        prop::collection::vec(any::<u64>(), 0..9),
+        prop::collection::vec(piece, 0..9),
+        prop::collection::vec(any::<u32>(), 0..5),
+        prop::collection::vec(any::<u8>(), 0..300),
+    )
+        .prop_map(|(epoch, number, forks, freed, pieces, times_us, vectors)| Pass {
+            epoch,
+            number,
+            forks: List::new(forks).unwrap(),
+            freed: List::new(freed).unwrap(),
+            pieces: List::new(pieces).unwrap(),
+            times_us: List::new(times_us).unwrap(),
+            vectors: Blob::new(vectors).unwrap(),
+        })
+}
+
+fn message() -> impl Strategy<Value = Pipeline> {
+    let states = || prop::collection::vec(held(), 0..9).prop_map(|states| List::new(states).unwrap());
+    let layers = (any::<u32>(), any::<u32>()).prop_map(|(start, end)| Layers { start, end });
+    let neighbour =
+        || (any::<[u8; 32]>(), "[a-z0-9.:]{0,40}").prop_map(|(id, at)| Neighbour { id: NodeId(id), at: at.into() });
+    let assign = (
+        any::<u32>(),
+        any::<[u8; 32]>(),
+        prop::collection::vec(layers, 0..4),
+        any::<u8>(),
+        prop::sample::select(vec![Activations::F32, Activations::F16, Activations::Int8]),
+        prop::option::of(any::<[u8; 32]>()),
+        prop::option::of(neighbour()),
+    )
+        .prop_map(|(epoch, model, segments, cache_type, activations, from, to)| Assign {
+            epoch,
+            model,
+            segments: List::new(segments).unwrap(),
+            cache_type,
+            activations,
+            from: from.map(NodeId),
+            to,
+        });
+    let offer = (".{0,60}", any::<[u64; 4]>(), any::<u16>(), prop::collection::vec(any::<[u8; 32]>(), 0..3)).prop_map(
+        |(name, [memory_bytes, disk_bytes, read_bytes_per_s, operations_per_s], threads, models)| Offer {
+            name: name.into(),
+            memory_bytes,
+            disk_bytes,
+            read_bytes_per_s,
+            operations_per_s,
+            threads,
+            at: "10.0.0.1:7500".into(),
+            models: List::new(models).unwrap(),
+        },
+    );
+    prop_oneof![
+        Just(Pipeline::Hello),
+        offer.prop_map(Pipeline::Offer),
+        Just(Pipeline::Watch),
+        any::<(u64, u32, u64)>().prop_map(|(count, epoch, done)| Pipeline::Beat { count, epoch, done }),
+        assign.prop_map(Pipeline::Assign),
+        any::<(u32, u64)>().prop_map(|(epoch, load_us)| Pipeline::Ready { epoch, load_us }),
+        (any::<u32>(), ".{0,99}").prop_map(|(epoch, reason)| Pipeline::Refused { epoch, reason: reason.into() }),
+        any::<u32>().prop_map(|epoch| Pipeline::Join { epoch }),
+        pass().prop_map(Pipeline::Pass),
+        (any::<(u32, u64)>(), held()).prop_map(|((epoch, number), held)| Pipeline::Lacking { epoch, number, held }),
+        (any::<u32>(), states()).prop_map(|(epoch, states)| Pipeline::Replay { epoch, states }),
+        (any::<bool>(), pass()).prop_map(|(last, pass)| Pipeline::Again { last, pass }),
+        (any::<(u32, u64)>(), states()).prop_map(|((epoch, replay_us), states)| Pipeline::Replayed {
+            epoch,
+            replay_us,
+            states
+        }),
+        Just(Pipeline::Release),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn every_message_survives(said in message()) {
+        let bytes = said.to_bytes();
+        prop_assert_eq!(Pipeline::from_bytes(&bytes).unwrap(), said);
+        // Shorter by a byte it is none, and longer neither.
+        prop_assert!(Pipeline::from_bytes(&bytes[..bytes.len() - 1]).is_err());
+        prop_assert!(Pipeline::from_bytes(&[&bytes[..], &[0]].concat()).is_err());
+    }
+
+    #[test]
+    fn any_bytes_are_a_message_or_an_error(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
+        if let Ok(said) = Pipeline::from_bytes(&bytes) {
+            prop_assert_eq!(said.to_bytes(), bytes);
+        }
+    }
+}
+
+#[test]
+fn the_longest_message_fits_into_a_frame_and_a_longer_one_is_refused_unallocated() {
+    assert!(Pipeline::BYTES_MAX <= FRAME_BYTES_MAX, "{}", Pipeline::BYTES_MAX);
+    assert!(VECTORS_BYTES_MAX > CHUNK_BYTES);
+    let pass = Pass {
+        epoch: 1,
+        number: 2,
+        forks: List::default(),
+        freed: List::default(),
+        pieces: List::default(),
+        times_us: List::default(),
+        vectors: Blob::default(),
+    };
+    let bytes = Pipeline::Pass(pass).to_bytes();
+    // The tag, epoch and number come first; then the counts of forks, freed slots and pieces.
+    for (at, most) in [(13, PIECES_MAX), (17, STATES_MAX), (21, PIECES_MAX)] {
+        let mut lie = bytes.clone();
+        lie[at..at + 4].copy_from_slice(&(most as u32 + 1).to_le_bytes());
+        let refused = Pipeline::from_bytes(&lie).unwrap_err().to_string();
+        assert!(refused.contains(&format!("at most {most}")), "{refused}");
+    }
+}
