@@ -3,7 +3,6 @@
 use littoral_wire::bounded::{Blob, List};
 use littoral_wire::pipeline::{
     Activations, Assign, Fork, Held, Layers, Neighbour, Offer, PIECES_MAX, Pass, Piece, Pipeline, STATES_MAX,
-    VECTORS_BYTES_MAX,
 };
 use littoral_wire::{NodeId, Wire};
 use proptest::prelude::*;
