@@ -7,6 +7,7 @@ use crate::serve::end_of_input;
 use littoral_infer::engine::{Engine, Limits};
 use littoral_infer::model::Model;
 use littoral_infer::speculate::pair::Pair;
+use littoral_infer::split::head::Head;
 use littoral_model::lm::CacheType;
 use littoral_node::host::keys;
 use littoral_node::serve::{self, Keys, KeysError, Motor, Room, ServeError, Server, Settings};
@@ -104,7 +105,7 @@ struct ChainArgs {
 #[derive(clap::Args, Debug)]
 struct FarArgs {
     /// Verify the drafts of other machines: where to listen for them, address:port.
-    #[arg(long, value_name = "ADDRESS:PORT", requires = "allow", conflicts_with_all = ["draft", "stages", "upstream"])]
+    #[arg(long, value_name = "ADDRESS:PORT", requires = "allow", conflicts_with_all = ["draft", "upstream"])]
     verify: Option<SocketAddr>,
     /// The key of a machine whose drafts are verified, as it prints it; may be repeated.
     #[arg(long, value_name = "KEY", requires = "verify")]
@@ -251,7 +252,11 @@ fn chain(args: &ChainArgs, path: &Path, pool: &Pool, settings: &Settings) -> Res
     output::talk(&format!("stages let this machine in with --allow {}", identity.id()));
     let digest = llm::digest(path)?;
     let (ends, bytes) = llm::load_ends(path, pool)?;
-    let limits = Limits { running_max: settings.room.running_max, proposed_max: 0, ..Limits::default() };
+    let mut limits = Limits { running_max: settings.room.running_max, ..Limits::default() };
+    // As many drafts of others as fit into a message beside the rest.
+    let most = Head::tokens_max(ends.stage.config().width, args.activations.into());
+    let rest = most.saturating_sub(2 * limits.prompt_tokens_per_pass) / limits.running_max.max(1);
+    limits.proposed_max = rest.saturating_sub(1).min(limits.proposed_max);
     let engine = Engine::new(Arc::new(ends), settings.cache_type, limits)?;
     let settings = chain::Settings {
         machines: args.stages.clone(),

@@ -40,6 +40,9 @@ pub struct Args {
     /// Threads; by default one for each processor.
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
+    /// Give each thread that computes a processor of its own; for a machine that does nothing else.
+    #[arg(long)]
+    pin: bool,
     /// Stop when standard input ends, for parents that must leave no process behind.
     #[arg(long, hide = true)]
     tethered: bool,
@@ -64,6 +67,7 @@ pub fn run(args: Args, json: bool) -> Result<(), Failure> {
         allowed: args.allow,
         models,
         log_bytes_max: usize::try_from(args.log_mb << 20).unwrap_or(usize::MAX),
+        pin: args.pin,
         memory_bytes: crate::memory::available_bytes(),
         disk_bytes: 0,
         read_bytes_per_s: 0,

@@ -12,6 +12,8 @@
 
 #![deny(unsafe_code)]
 
+#[cfg(target_os = "linux")]
+mod affinity;
 mod allocator;
 pub mod attention;
 pub mod bytes;

@@ -75,6 +75,28 @@ impl Pool {
         self.workers.len() + 1
     }
 
+    /// Gives each thread, and the calling one, a processor of its own from now on, as far as there are so many.
+    ///
+    /// A thread that wakes for a pass may be put beside the one that woke it, and then the two share a processor until the
+    /// system moves one of them, some milliseconds later: as long as a small pass takes. Not for machines that compute other things
+    /// as well, since a thread cannot get out of anybody's way then. Where the system has no such thing, nothing happens.
+    pub fn pin(&self) {
+        #[cfg(target_os = "linux")]
+        {
+            use std::os::unix::thread::JoinHandleExt;
+            let processors = crate::affinity::allowed();
+            if processors.len() < self.threads() {
+                return;
+            }
+            // SAFETY: the calling thread's own handle.
+            let own = unsafe { libc::pthread_self() };
+            let handles = self.workers.iter().map(|(_, handle)| handle.as_pthread_t());
+            for (thread, processor) in std::iter::once(own).chain(handles).zip(processors) {
+                crate::affinity::bind(thread, processor);
+            }
+        }
+    }
+
     /// Runs `piece` over all of `0..items`, in ranges of at most `grain`, on all threads. Returns when all are done.
     ///
     /// # Panics

@@ -48,6 +48,8 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<Report, Failure> {
     crate::input::start_log("warn");
     let pool = Pool::new(args.threads.into());
+    // As the stages do: all take turns on the same processors.
+    pool.pin();
     let ground = Ground::new(&args.model, args.threads.into())?;
     let model = Arc::new(llm::load(&ground.model, &pool)?);
     let (vocabulary, layers) = (model.stage.config().vocabulary, model.stage.config().layers);
@@ -61,6 +63,7 @@ pub fn run(args: &Args) -> Result<Report, Failure> {
         let mut chain = ground.chain(machines, HeadLayers::Even, &pool)?;
         form(&mut chain, args.stages.into(), &pool)?;
         let (mut ideal, mut split, mut hops, mut same) = (Vec::new(), Vec::new(), Vec::new(), true);
+        let mut stage_ms: Vec<f64> = Vec::new();
         let (mut first, mut ideal_first, mut many, mut ideal_many) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for _ in 0..args.repeats {
             let one = || request(vocabulary, PROMPT, args.tokens as usize);
@@ -71,7 +74,8 @@ pub fn run(args: &Args) -> Result<Report, Failure> {
             split.push(apart[0].tok_s());
             ideal_first.push(alone[0].at_s[0]);
             first.push(apart[0].at_s[0]);
-            if let Some((_, hop_us)) = chain.head().pace().few() {
+            if let Some((times_us, hop_us)) = chain.head().pace().few() {
+                stage_ms = times_us.iter().map(|us| *us as f64 / 1e3).collect();
                 hops.push(hop_us as f64 / 1e3 / f64::from(args.stages));
             }
             let streams =
@@ -93,6 +97,7 @@ pub fn run(args: &Args) -> Result<Report, Failure> {
             "decode_tok_s": decode,
             "ideal_tok_s": ideal,
             "hop_ms": hop_ms,
+            "stage_ms": stage_ms,
             "first_token_s": median(&first),
             "ideal_first_token_s": median(&ideal_first),
             "streams": args.streams,
@@ -106,6 +111,7 @@ pub fn run(args: &Args) -> Result<Report, Failure> {
             ["one stream, tokens per second".into(), format!("{decode:.1}")],
             ["  one process".into(), format!("{ideal:.1}")],
             ["a hop, ms".into(), format!("{hop_ms:.2}")],
+            ["machines for one token, ms".into(), stage_ms.iter().map(|ms| format!("{ms:.2} ")).collect()],
             [format!("first token of a prompt of {PROMPT}, s"), format!("{:.3}", median(&first))],
             ["  one process".into(), format!("{:.3}", median(&ideal_first))],
             [format!("{} streams, tokens per second", args.streams), format!("{:.1}", median(&many))],

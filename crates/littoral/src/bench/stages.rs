@@ -108,7 +108,7 @@ impl Ground {
     async fn process(&self, n: usize, listen: &str) -> Result<(Child, Address), Failure> {
         let program = std::env::current_exe().map_err(|e| broken(&e))?;
         let mut child = Command::new(program)
-            .args(["--json", "stage", "--tethered", "--listen", listen, "--dir"])
+            .args(["--json", "stage", "--tethered", "--pin", "--listen", listen, "--dir"])
             .arg(self.dir.join(format!("stage-{n}")))
             .args(["--allow", &self.head.id().to_string(), "--threads", &self.threads.to_string(), "--model"])
             .arg(&self.model)

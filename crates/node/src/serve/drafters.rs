@@ -41,8 +41,7 @@ impl Drafters {
             }
             FromDrafter::Heard { peer, number, said } => match said {
                 Ok(said) => {
-                    // Only an engine that has the whole model verifies.
-                    let Motor::Engine(engine) = motor else { return };
+                    let Some(engine) = motor.verifies() else { return };
                     for told in self.sessions.hear(engine, peer, said, now_us) {
                         self.tell(peer, &told);
                     }
@@ -65,7 +64,7 @@ impl Drafters {
 
     /// Before a pass.
     pub fn before(&mut self, motor: &mut Motor) {
-        if let Motor::Engine(engine) = motor {
+        if let Some(engine) = motor.verifies() {
             let silent_us = SILENT.as_micros() as u64;
             self.sessions.expire(engine, self.now_us().saturating_sub(silent_us));
             self.sessions.before(engine);

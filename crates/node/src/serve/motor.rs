@@ -57,6 +57,15 @@ impl Motor {
         }
     }
 
+    /// The engine that tries what others draft; those that draft for themselves have none.
+    pub fn verifies(&mut self) -> Option<&mut Engine> {
+        match self {
+            Self::Engine(engine) => Some(engine),
+            Self::Chain(chain) => Some(chain.engine_mut()),
+            Self::Pair(..) | Self::Edge(_) => None,
+        }
+    }
+
     pub fn waker(&self) -> Option<Waker> {
         match self {
             Self::Engine(_) | Self::Pair(..) => None,

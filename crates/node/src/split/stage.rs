@@ -36,6 +36,8 @@ pub struct Settings {
     pub models: BTreeMap<[u8; 32], PathBuf>,
     /// What it sends is kept up to so many bytes.
     pub log_bytes_max: usize,
+    /// Each thread that computes has a processor of its own.
+    pub pin: bool,
     /// Told to heads, for their plans.
     pub memory_bytes: u64,
     pub disk_bytes: u64,
@@ -225,6 +227,9 @@ const WAITING_MAX: usize = 16;
 
 impl Layers {
     fn work(mut self, incoming: &mpsc::Receiver<Input>) {
+        if self.settings.pin {
+            self.pool.pin();
+        }
         while let Ok(input) = incoming.recv() {
             match input {
                 Input::Head { number, link } => self.head_up(number, link),
