@@ -152,7 +152,7 @@ impl World {
         let bytes = self.wires.get_mut(&(from, to)).and_then(VecDeque::pop_front).unwrap();
         let said = Pipeline::from_bytes(&bytes).unwrap();
         let Some(to) = to else {
-            return self.head.hear(from.unwrap(), &said, &self.pool, 0);
+            return self.head.hear(from.unwrap(), &said, &self.pool, 0).unwrap();
         };
         let Some(mut worker) = self.workers.remove(&to) else { return };
         match &said {

@@ -11,6 +11,7 @@ use littoral_model::lm::CacheType;
 use littoral_node::host::keys;
 use littoral_node::serve::{self, Keys, KeysError, Motor, Room, ServeError, Server, Settings};
 use littoral_node::speculate::edge::Edge;
+use littoral_infer::split::membership::Bounds;
 use littoral_node::split::chain::{self, Chain, ChainError, HeadLayers};
 use littoral_node::transport::{Address, Identity, NodeId, TcpOptions, TcpTransport, Transport};
 use littoral_tensor::pool::Pool;
@@ -260,6 +261,8 @@ fn chain(args: &ChainArgs, path: &Path, pool: &Pool, settings: &Settings) -> Res
         activations: args.activations.into(),
         log_bytes_max: 256 << 20,
         head_layers: args.head_layers.map_or(HeadLayers::Even, HeadLayers::Just),
+        head_memory_bytes: crate::memory::available_bytes(),
+        bounds: Bounds::default(),
     };
     Ok(Motor::Chain(Box::new(Chain::start(engine, bytes, &identity, settings)?)))
 }

@@ -182,6 +182,17 @@ impl Engine {
         }
     }
 
+    /// All that is asked fails for this reason.
+    pub fn fail(&mut self, why: &str) {
+        let running = self.running.iter().map(|sequence| sequence.id);
+        let texts = self.embedding.iter().map(|embedding| embedding.id);
+        let ids: Vec<SequenceId> = running.chain(texts).chain(self.waiting.iter().map(|(id, _)| *id)).collect();
+        for id in ids {
+            self.cancel(id);
+            self.events.push(Event::Finished { sequence: id, why: Finish::Failed(why.to_owned()) });
+        }
+    }
+
     /// These may be the next tokens of a sequence whose answer has `at` tokens: they are tried in its next pass. What is
     /// not of the vocabulary or beyond what it may write is left out; all is, if the answer has another length.
     pub fn propose(&mut self, id: SequenceId, at: usize, tokens: &[u32]) {
@@ -271,6 +282,11 @@ impl Engine {
     pub fn tokens_max(&self) -> usize {
         self.limits.prompt_tokens_per_pass.max(1).div_ceil(4) * 5
             + self.limits.running_max * (1 + self.limits.proposed_max)
+    }
+
+    /// Tokens of which the oldest pass on its way is to bring vectors; none if another one is the oldest.
+    pub fn wanted(&self, number: u64) -> Option<usize> {
+        self.passes.front().filter(|away| away.number == number).map(|away| away.pass.wanted())
     }
 
     /// Passes that are on their way.

@@ -9,7 +9,7 @@
 //! 3. passes that were on their way are planned anew. A token that was chosen stays: the sampler draws by seed and
 //!    position, so the text is the one that an undisturbed run writes.
 
-use super::words::{self, Those};
+use super::words::{self, Those, Unfit};
 use super::worker::cache_code;
 use super::{Holder, pace::Pace};
 use crate::engine::{Engine, Planned};
@@ -172,6 +172,11 @@ impl Head {
     /// A machine cannot be reached any more, or is not to be waited for.
     pub fn down(&mut self, machine: NodeId) {
         self.places.remove(&machine);
+        self.distrust(machine);
+    }
+
+    /// A machine can be reached, but what it has is of no use.
+    pub fn distrust(&mut self, machine: NodeId) {
         self.warm.remove(&Some(machine));
         if self.chain.iter().any(|link| link.machine == Some(machine)) {
             self.fail();
@@ -312,11 +317,14 @@ impl Head {
         }
     }
 
-    /// Something came from a machine. What does not fit, or comes from an earlier epoch, changes nothing.
-    pub fn hear(&mut self, machine: NodeId, said: &Pipeline, pool: &Pool, now_us: u64) {
+    /// Something came from a machine. What is not expected, or comes from an earlier epoch, changes nothing.
+    ///
+    /// # Errors
+    /// Vectors that do not fit: the machine is not to be listened to, see [`Self::distrust`].
+    pub fn hear(&mut self, machine: NodeId, said: &Pipeline, pool: &Pool, now_us: u64) -> Result<(), Unfit> {
         match said {
             Pipeline::Ready { epoch, .. } if *epoch == self.epoch => self.ready(Some(machine), pool, now_us),
-            Pipeline::Refused { epoch, .. } if *epoch == self.epoch => self.down(machine),
+            Pipeline::Refused { epoch, .. } if *epoch == self.epoch => self.distrust(machine),
             Pipeline::Replayed { epoch, states, .. } if *epoch == self.epoch => {
                 let expected = match &self.phase {
                     Phase::Replaying { steps } => steps.front().and_then(|step| self.chain[step.hears].machine),
@@ -338,21 +346,25 @@ impl Head {
                 let last = self.chain.last().and_then(|link| link.machine);
                 // Those that were lost meanwhile come back late.
                 if last != Some(machine) || self.away.front().is_none_or(|(number, _)| *number != pass.number) {
-                    return;
+                    return Ok(());
                 }
                 let (width, context) = {
                     let config = self.engine.model().stage.config();
                     (config.width, config.context)
                 };
-                let Ok((of, vectors)) = words::hear(pass, Those::Wanted, self.activations, width, context) else {
-                    return self.down(machine);
-                };
-                let Some((_, left)) = self.away.pop_front() else { return };
+                let (of, vectors) = words::hear(pass, Those::Wanted, self.activations, width, context)?;
+                let expected = self.engine.wanted(pass.number).unwrap_or(0);
+                if of.wanted() != expected {
+                    let (tokens, got) = (of.tokens(), vectors.len());
+                    return Err(Unfit::Vectors { tokens, expected: expected * width, got });
+                }
+                let Some((_, left)) = self.away.pop_front() else { return Ok(()) };
                 self.pace.heard(of.tokens(), now_us.saturating_sub(left), &pass.times_us);
                 self.engine.finish(pass.number, &vectors, pool);
             }
             _ => {}
         }
+        Ok(())
     }
 
     /// A state is not where it should be: what it lacks is read again from its ids.

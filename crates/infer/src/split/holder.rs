@@ -76,6 +76,13 @@ impl Holder {
         Ok(())
     }
 
+    /// Forgets all states and what was sent; layers stay.
+    pub fn forget(&mut self) {
+        self.segments.iter_mut().for_each(|segment| segment.runner.clear());
+        self.log = self.log.emptied();
+        self.log_layer = self.end();
+    }
+
     pub fn ranges(&self) -> Vec<Range<usize>> {
         self.segments.iter().map(Segment::range).collect()
     }

@@ -77,6 +77,10 @@ impl Worker {
             self.cache_type = Some(cache_type);
             self.holder = Holder::new(self.config.width, cache_type, self.log_bytes_max);
         }
+        // Who was not in the chain before was not told which of its states nobody needs any more.
+        if self.post.as_ref().is_some_and(|post| post.epoch.checked_add(1) != Some(assign.epoch)) {
+            self.holder.forget();
+        }
         let lacking = self.holder.lacking(&ranges);
         self.post = Some(Post {
             epoch: assign.epoch,
@@ -116,6 +120,11 @@ impl Worker {
     /// The last pass of this epoch that went through, counted from 1.
     pub fn done(&self) -> u64 {
         self.done
+    }
+
+    /// Sequences of which it has a state.
+    pub fn slots(&self) -> usize {
+        self.holder.slots().len()
     }
 
     /// Bytes of states and of what was sent.

@@ -6,6 +6,7 @@ use crate::output::Failure;
 use littoral_infer::engine::{Engine, Event, Limits, Request};
 use littoral_infer::sample::SamplingParams;
 use littoral_model::lm::CacheType;
+use littoral_infer::split::membership::Bounds;
 use littoral_node::split::chain::{self, Chain, HeadLayers};
 use littoral_node::transport::Address;
 use littoral_node::transport::Identity;
@@ -141,6 +142,8 @@ impl Ground {
             activations: Activations::F32,
             log_bytes_max: 256 << 20,
             head_layers,
+            head_memory_bytes: 0,
+            bounds: Bounds::default(),
         };
         Ok(Chain::start(engine, bytes, &self.head, settings)?)
     }

@@ -5,13 +5,13 @@
 
 use crate::peer::{self, Greeted, greet};
 use crate::transport::{Address, Transport, TransportError};
-use littoral_infer::model::{Model, ModelError};
-use littoral_infer::split::worker::{To, Worker};
-use littoral_model::lm::Stage;
+use littoral_infer::model::Model;
+use littoral_infer::split::lender::{self, Act, Lender};
+use littoral_model::lm::{Config, Stage};
 use littoral_tensor::Mapped;
 use littoral_tensor::pool::Pool;
-use littoral_wire::message::{Name, Reason};
-use littoral_wire::pipeline::{Assign, Neighbour, Offer};
+use littoral_wire::message::Name;
+use littoral_wire::pipeline::{Neighbour, Offer};
 use littoral_wire::{List, NodeId, Pipeline, Wire};
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -66,15 +66,13 @@ enum Input {
         number: u64,
         link: Link,
     },
-    BeforeHeard {
-        number: u64,
-        said: Result<Pipeline, String>,
-    },
     Next {
+        number: u64,
         epoch: u32,
         link: Result<Link, String>,
     },
     NextDown {
+        number: u64,
         why: String,
     },
 }
@@ -97,12 +95,10 @@ pub async fn run(
         transport: transport.clone(),
         runtime: tokio::runtime::Handle::current(),
         inputs: inputs.clone(),
-        head: None,
-        before: None,
-        waiting_before: BTreeMap::new(),
-        next: None,
-        model: None,
-        forming: None,
+        links: BTreeMap::new(),
+        dialled: 0,
+        lender: Lender::new(settings.log_bytes_max),
+        files: Files { settings: settings.clone(), bytes: None },
         begun: Instant::now(),
         at: at.unwrap_or_default(),
     };
@@ -162,7 +158,7 @@ async fn welcome(
         }
         // Whether it is the one that the head named shows when the head has named it.
         Pipeline::Join { .. } => {
-            let link = Link::spawn(greeted, move |said| drop(heard.send(Input::BeforeHeard { number, said })));
+            let link = Link::spawn(greeted, move |said| drop(heard.send(Input::Heard { number, said })));
             let _ = inputs.send(Input::Before { number, link });
             Ok(())
         }
@@ -187,19 +183,31 @@ async fn answer_beats(greeted: Greeted, progress: Arc<Progress>) {
     }
 }
 
-/// An assignment that waits for the link to the next machine.
-struct Forming {
-    epoch: u32,
-    stages: Vec<Arc<Stage>>,
-    load_us: u64,
+/// Files of models, of which one is mapped in.
+struct Files {
+    settings: Arc<Settings>,
+    bytes: Option<Mapped>,
 }
 
-/// A model whose layers are here.
-struct Loaded {
-    digest: [u8; 32],
-    bytes: Mapped,
-    worker: Worker,
+impl lender::Layers for Files {
+    fn open(&mut self, model: [u8; 32]) -> Result<Config, String> {
+        let path = self.settings.models.get(&model).ok_or("this machine does not have the model's file")?;
+        let file = std::fs::File::open(path).map_err(|e| format!("{}: {e}", path.display()))?;
+        let bytes = Mapped::new(&file).map_err(|e| format!("{}: {e}", path.display()))?;
+        let config = Model::config(&bytes).map_err(|e| e.to_string())?;
+        self.bytes = Some(bytes);
+        Ok(config)
+    }
+
+    fn load(&mut self, ranges: Vec<Range<usize>>, pool: &Pool) -> Result<Vec<Arc<Stage>>, String> {
+        let bytes = self.bytes.as_ref().ok_or("no model is open")?;
+        let load = |range| Model::load_layers(bytes, range, pool).map(Arc::new).map_err(|e| e.to_string());
+        ranges.into_iter().map(load).collect()
+    }
 }
+
+/// Numbers of links that were dialled here begin with this; those that came in count from 0.
+const DIALLED: u64 = 1 << 63;
 
 /// The thread with the layers.
 struct Layers {
@@ -209,66 +217,95 @@ struct Layers {
     transport: Arc<dyn Transport>,
     runtime: tokio::runtime::Handle,
     inputs: mpsc::Sender<Input>,
-    head: Option<(u64, Link)>,
-    before: Option<(u64, Link)>,
-    /// Links of stages that nobody named yet.
-    waiting_before: BTreeMap<u64, (Link, Vec<Pipeline>)>,
-    next: Option<(Neighbour, Link)>,
-    model: Option<Loaded>,
-    forming: Option<Forming>,
+    links: BTreeMap<u64, Link>,
+    dialled: u64,
+    lender: Lender,
+    files: Files,
     begun: Instant,
     at: String,
 }
 
-/// Stages that may wait to be named.
-const WAITING_MAX: usize = 16;
-
 impl Layers {
     fn work(mut self, incoming: &mpsc::Receiver<Input>) {
         while let Ok(input) = incoming.recv() {
-            match input {
-                Input::Head { number, link } => self.head_up(number, link),
-                Input::Heard { number, said } if self.head.as_ref().is_some_and(|(head, _)| *head == number) => {
-                    match said {
-                        Ok(said) => self.from_head(said),
-                        Err(why) => {
-                            tracing::info!("the head is gone: {why}");
-                            self.release();
-                        }
-                    }
-                }
-                Input::Before { number, link } => {
-                    if self.waiting_before.len() >= WAITING_MAX {
-                        self.waiting_before.pop_first();
-                    }
-                    self.waiting_before.insert(number, (link, Vec::new()));
-                    self.adopt();
-                }
-                Input::BeforeHeard { number, said } => self.from_before(number, said),
-                Input::Next { epoch, link } => self.next_up(epoch, link),
-                Input::NextDown { why } => tracing::info!("the next machine is gone: {why}"),
-                Input::Heard { .. } => {}
+            self.hear(input);
+            let (epoch, done) = self.lender.progress();
+            self.progress.epoch.store(epoch, Relaxed);
+            self.progress.done.store(done, Relaxed);
+            for act in self.lender.acts() {
+                self.perform(act);
             }
         }
     }
 
-    fn tell_head(&self, said: &Pipeline) {
-        if let Some((_, link)) = &self.head {
-            link.send(said);
+    fn hear(&mut self, input: Input) {
+        let begun = self.begun;
+        let mut now_us = || begun.elapsed().as_micros() as u64;
+        let unfit = match input {
+            Input::Head { number, link } => {
+                tracing::info!("head {} is here", link.peer);
+                self.lender.head_up(number, link.peer, self.offer());
+                self.links.insert(number, link);
+                None
+            }
+            Input::Before { number, link } => {
+                let peer = link.peer;
+                self.links.insert(number, link);
+                self.lender.joined(number, peer, &self.pool, &mut now_us)
+            }
+            Input::Heard { number, said: Ok(said) } => {
+                self.lender.hear(number, said, &mut self.files, &self.pool, &mut now_us)
+            }
+            Input::Heard { number, said: Err(why) } | Input::NextDown { number, why } => {
+                if let Some(link) = self.links.remove(&number) {
+                    tracing::info!("{} is gone: {why}", link.peer);
+                }
+                self.lender.down(number);
+                None
+            }
+            Input::Next { number, epoch, link } => {
+                let alive = link.as_ref().is_ok_and(Link::alive);
+                self.lender.next_up(epoch, link.map(|link| {
+                    self.links.insert(number, link);
+                    number
+                }));
+                // It may have gone before it was heard of.
+                if !alive {
+                    self.lender.down(number);
+                }
+                None
+            }
+        };
+        if let Some(unfit) = unfit {
+            tracing::warn!("{unfit}");
         }
     }
 
-    fn head_up(&mut self, number: u64, link: Link) {
-        if let Some((_, head)) = &self.head
-            && head.peer != link.peer
-        {
-            link.send(&Pipeline::Refused { epoch: 0, reason: "another head has this machine".into() });
-            return;
+    fn perform(&mut self, act: Act) {
+        match act {
+            // A link that is down says so itself.
+            Act::Tell { link, said } => {
+                if let Pipeline::Refused { epoch, reason } = &said {
+                    tracing::warn!("epoch {epoch}: {reason}");
+                }
+                let _ = self.links.get(&link).map(|link| link.send(&said));
+            }
+            Act::HangUp { link } => drop(self.links.remove(&link)),
+            Act::Dial { epoch, to } => {
+                let (transport, inputs, number) = (self.transport.clone(), self.inputs.clone(), DIALLED + self.dialled);
+                self.dialled += 1;
+                self.runtime.spawn(async move {
+                    let link = join(&*transport, epoch, number, &to, &inputs).await;
+                    let _ = inputs.send(Input::Next { number, epoch, link });
+                });
+            }
         }
-        tracing::info!("head {} is here", link.peer);
+    }
+
+    fn offer(&self) -> Offer {
         let settings = &self.settings;
         let models = settings.models.keys().copied().collect();
-        link.send(&Pipeline::Offer(Offer {
+        Offer {
             name: Name::new(settings.name.clone()),
             memory_bytes: settings.memory_bytes,
             disk_bytes: settings.disk_bytes,
@@ -277,172 +314,6 @@ impl Layers {
             threads: self.pool.threads() as u16,
             at: self.at.as_str().into(),
             models: List::new(models).unwrap_or_default(),
-        }));
-        // The same head again: it has lost its link, and will say anew what is to be.
-        self.release();
-        self.head = Some((number, link));
-    }
-
-    fn release(&mut self) {
-        self.head = None;
-        self.before = None;
-        self.next = None;
-        self.forming = None;
-        if let Some(loaded) = &mut self.model {
-            loaded.worker.release();
-        }
-        self.progress.done.store(0, Relaxed);
-    }
-
-    fn from_head(&mut self, said: Pipeline) {
-        match said {
-            Pipeline::Assign(assign) => {
-                let epoch = assign.epoch;
-                if let Err(why) = self.assign(assign) {
-                    tracing::warn!("epoch {epoch}: {why}");
-                    self.tell_head(&Pipeline::Refused { epoch, reason: Reason::new(why) });
-                }
-            }
-            Pipeline::Release => self.release(),
-            other => {
-                // The head is the one before, if no other was named.
-                let from_head = self.model.as_ref().is_some_and(|loaded| loaded.worker.from().is_none());
-                if from_head || matches!(other, Pipeline::Replay { .. }) {
-                    self.hear(&other);
-                }
-            }
-        }
-    }
-
-    fn from_before(&mut self, number: u64, said: Result<Pipeline, String>) {
-        if let Some((_, said_before)) = self.waiting_before.get_mut(&number) {
-            // It may speak as soon as the head says so, and the head says so when all are ready.
-            match said {
-                Ok(said) if said_before.len() < WAITING_MAX => said_before.push(said),
-                _ => drop(self.waiting_before.remove(&number)),
-            }
-            return;
-        }
-        if self.before.as_ref().is_none_or(|(before, _)| *before != number) {
-            return;
-        }
-        match said {
-            Ok(said @ (Pipeline::Pass(_) | Pipeline::Again { .. })) => self.hear(&said),
-            Ok(other) => tracing::warn!("Pass or Again expected from the machine before, got {}", other.name()),
-            Err(why) => tracing::info!("the machine before is gone: {why}"),
-        }
-    }
-
-    /// Takes the link of the machine that the head named, if it is here.
-    fn adopt(&mut self) {
-        let from = self.model.as_ref().and_then(|loaded| loaded.worker.from());
-        if self.before.as_ref().is_some_and(|(_, link)| Some(link.peer) != from) {
-            self.before = None;
-        }
-        let Some(from) = from else { return };
-        // The newest: an older one may be dead without knowing.
-        let found =
-            self.waiting_before.iter().rev().find(|(_, (link, _))| link.peer == from).map(|(number, _)| *number);
-        let Some(number) = found else { return };
-        if let Some((link, said)) = self.waiting_before.remove(&number) {
-            self.before = Some((number, link));
-            said.iter().for_each(|said| self.hear(said));
-        }
-    }
-
-    fn assign(&mut self, assign: Assign) -> Result<(), String> {
-        let begun = Instant::now();
-        if self.model.as_ref().is_none_or(|loaded| loaded.digest != assign.model) {
-            self.model = None;
-            self.model = Some(self.open(assign.model)?);
-        }
-        let Some(loaded) = &mut self.model else { return Ok(()) };
-        let lacking = loaded.worker.assign(&assign).map_err(|e| e.to_string())?;
-        self.progress.epoch.store(assign.epoch, Relaxed);
-        self.progress.done.store(0, Relaxed);
-        let next = assign.to.clone();
-        match (&next, &self.next) {
-            (Some(next), Some((known, link))) if next == known && link.alive() => {}
-            (Some(next), _) => {
-                self.next = None;
-                self.dial_next(assign.epoch, next.clone());
-            }
-            (None, _) => self.next = None,
-        }
-        let Some(loaded) = &self.model else { return Ok(()) };
-        let stages = load(&loaded.bytes, lacking, &self.pool).map_err(|e| e.to_string())?;
-        let load_us = begun.elapsed().as_micros() as u64;
-        self.forming = Some(Forming { epoch: assign.epoch, stages, load_us });
-        if next.is_none() || self.next.is_some() {
-            self.formed(assign.epoch);
-        }
-        self.adopt();
-        Ok(())
-    }
-
-    fn open(&self, digest: [u8; 32]) -> Result<Loaded, String> {
-        let path = self.settings.models.get(&digest).ok_or("this machine does not have the model's file")?;
-        let file = std::fs::File::open(path).map_err(|e| format!("{}: {e}", path.display()))?;
-        let bytes = Mapped::new(&file).map_err(|e| format!("{}: {e}", path.display()))?;
-        let config = Model::config(&bytes).map_err(|e| e.to_string())?;
-        Ok(Loaded { digest, bytes, worker: Worker::new(config, self.settings.log_bytes_max) })
-    }
-
-    fn dial_next(&self, epoch: u32, next: Neighbour) {
-        let (transport, inputs) = (self.transport.clone(), self.inputs.clone());
-        self.runtime.spawn(async move {
-            let link = join(&*transport, epoch, &next, &inputs).await;
-            let _ = inputs.send(Input::Next { epoch, link });
-        });
-    }
-
-    fn next_up(&mut self, epoch: u32, link: Result<Link, String>) {
-        let Some(Loaded { worker, .. }) = &self.model else { return };
-        if worker.epoch() != Some(epoch) {
-            return;
-        }
-        match link {
-            Ok(link) => {
-                let at = worker.to().cloned();
-                self.next = at.map(|at| (at, link));
-                if self.forming.is_some() {
-                    self.formed(epoch);
-                }
-            }
-            Err(why) => {
-                let reason = Reason::new(format!("the next machine was not reached: {why}"));
-                self.tell_head(&Pipeline::Refused { epoch, reason });
-            }
-        }
-    }
-
-    fn formed(&mut self, epoch: u32) {
-        let Some(Forming { stages, load_us, .. }) = self.forming.take_if(|forming| forming.epoch == epoch) else {
-            return;
-        };
-        let Some(loaded) = &mut self.model else { return };
-        match loaded.worker.ready(stages) {
-            Ok(()) => self.tell_head(&Pipeline::Ready { epoch, load_us }),
-            Err(why) => self.tell_head(&Pipeline::Refused { epoch, reason: Reason::new(why.to_string()) }),
-        }
-    }
-
-    fn hear(&mut self, said: &Pipeline) {
-        let Some(Loaded { worker, .. }) = &mut self.model else { return };
-        let begun = self.begun;
-        let heard = worker.hear(said, &self.pool, &mut || begun.elapsed().as_micros() as u64);
-        self.progress.done.store(worker.done(), Relaxed);
-        match heard {
-            Ok(told) => {
-                for (to, said) in told {
-                    match to {
-                        To::Head => self.tell_head(&said),
-                        // A link that is down is the head's to notice.
-                        To::Next => drop(self.next.as_ref().map(|(_, link)| link.send(&said))),
-                    }
-                }
-            }
-            Err(why) => tracing::warn!("{}: {why}", said.name()),
         }
     }
 }
@@ -450,6 +321,7 @@ impl Layers {
 async fn join(
     transport: &dyn Transport,
     epoch: u32,
+    number: u64,
     next: &Neighbour,
     inputs: &mpsc::Sender<Input>,
 ) -> Result<Link, String> {
@@ -459,11 +331,7 @@ async fn join(
     let down = inputs.clone();
     Ok(Link::spawn(greeted, move |said| {
         if let Err(why) = said {
-            let _ = down.send(Input::NextDown { why });
+            let _ = down.send(Input::NextDown { number, why });
         }
     }))
-}
-
-fn load(bytes: &Mapped, ranges: Vec<Range<usize>>, pool: &Pool) -> Result<Vec<Arc<Stage>>, ModelError> {
-    ranges.into_iter().map(|range| Model::load_layers(bytes, range, pool).map(Arc::new)).collect()
 }
