@@ -99,9 +99,12 @@ pub fn without_lost(chain: &[Link], up: &BTreeSet<NodeId>) -> Vec<Link> {
         let layers = |link: &Link| link.ranges.iter().map(Range::len).sum::<usize>();
         // The head only where there is nobody else.
         let before = Some(at - 1).filter(|before| *before > 0);
-        let behind = Some(at).filter(|behind| chain.get(*behind).is_some_and(|link| !lost(link)));
+        // One behind that is lost too passes on what it gets.
+        let behind = Some(at).filter(|behind| *behind < chain.len());
         match (before, behind) {
-            (Some(before), Some(behind)) if layers(&chain[before]) <= layers(&chain[behind]) => {
+            (Some(before), Some(behind))
+                if lost(&chain[behind]) || layers(&chain[before]) <= layers(&chain[behind]) =>
+            {
                 chain[before].ranges.extend(gone.ranges);
             }
             (_, Some(behind)) => {
