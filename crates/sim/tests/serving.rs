@@ -51,7 +51,8 @@ fn each_checker_finds_its_mistake() {
 #[test]
 fn what_nobody_has_room_for_is_said_and_not_waited_for() {
     let faults = Faults { kill_s: 30, lasts_s: 60, ..Faults::default() };
-    let scenario = Scenario { seed: 5, minutes: 5, stage_room: 2, head_room: 1, edges: 0, faults, ..Scenario::default() };
+    let scenario =
+        Scenario { seed: 5, minutes: 5, stage_room: 2, head_room: 1, edges: 0, faults, ..Scenario::default() };
     let outcome = sound(&Scenario { pause_max_ms: 120_000, ..scenario });
     assert!(outcome.failed > 0 && outcome.requests > outcome.failed, "{outcome:#?}");
 }

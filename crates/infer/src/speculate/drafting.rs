@@ -13,6 +13,9 @@ use littoral_tensor::pool::Pool;
 use littoral_wire::Speculation;
 use std::collections::BTreeMap;
 
+/// Answers that were taken over and are remembered.
+const TAKEN_OVER_MAX: usize = 1_024;
+
 /// Who writes an answer.
 pub enum Place {
     /// The small model, here.
@@ -242,6 +245,10 @@ impl Drafting {
         let answer = session.drafter.answer();
         let far = Far { tokens: answer.len() as u64, passes: session.drafter.passes() };
         let (max_tokens, ignore_end) = (session.drafter.max_tokens(), session.drafter.ignores_end());
+        // They are asked about until shortly after their end.
+        if self.taken_over.len() >= TAKEN_OVER_MAX {
+            self.taken_over.pop_first();
+        }
         self.taken_over.insert(id, far);
         self.small.rewrite(id, answer);
         self.small.release(id, max_tokens, ignore_end);

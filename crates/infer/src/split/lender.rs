@@ -28,10 +28,18 @@ pub trait Layers {
 
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Act {
-    Tell { link: u64, said: Pipeline },
-    HangUp { link: u64 },
+    Tell {
+        link: u64,
+        said: Pipeline,
+    },
+    HangUp {
+        link: u64,
+    },
     /// [`Lender::next_up`] says what came of it.
-    Dial { epoch: u32, to: Neighbour },
+    Dial {
+        epoch: u32,
+        to: Neighbour,
+    },
 }
 
 /// An assignment that waits for the link to the next machine.

@@ -95,7 +95,6 @@ pub struct Survived {
 pub struct Chain {
     head: Head,
     bytes: Mapped,
-    settings: Settings,
     inputs: mpsc::Sender<Input>,
     incoming: mpsc::Receiver<Input>,
     links: BTreeMap<NodeId, (u64, Link)>,
@@ -144,7 +143,6 @@ impl Chain {
         Ok(Self {
             head,
             bytes,
-            settings,
             inputs,
             incoming,
             links: BTreeMap::new(),

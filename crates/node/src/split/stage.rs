@@ -265,10 +265,13 @@ impl Layers {
             }
             Input::Next { number, epoch, link } => {
                 let alive = link.as_ref().is_ok_and(Link::alive);
-                self.lender.next_up(epoch, link.map(|link| {
-                    self.links.insert(number, link);
-                    number
-                }));
+                self.lender.next_up(
+                    epoch,
+                    link.map(|link| {
+                        self.links.insert(number, link);
+                        number
+                    }),
+                );
                 // It may have gone before it was heard of.
                 if !alive {
                     self.lender.down(number);

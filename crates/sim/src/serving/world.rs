@@ -41,21 +41,49 @@ pub(super) enum Input {
     Ended { conn: u64 },
     Lives { stage: Node, epoch: u32, done: u64 },
     Lost { stage: Node },
-    Ask { number: u64 },
+    /// There is a request to look at.
+    Ask,
 }
 
 enum Happening {
-    Turn { node: Node },
+    Turn {
+        node: Node,
+    },
     /// `bytes`: none if the sender hung up.
-    Arrives { conn: u64, end: usize, sent: Micros, bytes: Option<Vec<u8>> },
-    Dial { from: Node, to: Node, purpose: Purpose },
-    Dialled { from: (Node, u32), to: (Node, u32), purpose: Purpose, reached: bool },
+    Arrives {
+        conn: u64,
+        end: usize,
+        sent: Micros,
+        bytes: Option<Vec<u8>>,
+    },
+    Dial {
+        from: Node,
+        to: Node,
+        purpose: Purpose,
+    },
+    Dialled {
+        from: (Node, u32),
+        to: (Node, u32),
+        purpose: Purpose,
+        reached: bool,
+    },
     /// A beat is due, or a connection for beats.
-    Watch { stage: Node },
-    Silent { stage: Node, count: u64 },
-    Request { number: u64 },
-    Fault { kind: usize },
-    Restart { node: Node },
+    Watch {
+        stage: Node,
+    },
+    Silent {
+        stage: Node,
+        count: u64,
+    },
+    Request {
+        number: u64,
+    },
+    Fault {
+        kind: usize,
+    },
+    Restart {
+        node: Node,
+    },
 }
 
 struct Conn {
@@ -583,7 +611,7 @@ impl World {
             Host::Stage(_) | Host::Verifier(_) => {}
         }
         self.hosts[to] = Some(host);
-        self.net.give(to, Input::Ask { number });
+        self.net.give(to, Input::Ask);
         self.next_request(now);
     }
 
