@@ -11,7 +11,7 @@ const CONTEXT: usize = 64;
 
 fuzz_target!(|bytes: &[u8]| {
     let Some(message) = canonical::<Pipeline>(bytes) else { return };
-    let (Pipeline::Pass(pass) | Pipeline::Again { pass, .. }) = message else { return };
+    let (Pipeline::Pass { pass } | Pipeline::Again { pass, .. }) = message else { return };
     for activations in [Activations::F32, Activations::F16, Activations::Int8] {
         for those in [Those::All, Those::Wanted] {
             let Ok((pass, vectors)) = hear(&pass, those, activations, WIDTH, CONTEXT) else { continue };

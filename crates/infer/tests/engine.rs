@@ -7,40 +7,14 @@ use littoral_infer::pass::{PassError, Runner, Tokens};
 use littoral_infer::sample::SamplingParams;
 use littoral_model::lm::CacheType;
 use littoral_tensor::pool::Pool;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
-use tiny::{VOCABULARY, WIDTH};
+use tiny::{Texts, WIDTH, alone, hear, request};
 
 mod tiny;
 
 fn model() -> Arc<Model> {
-    Arc::new(Model::load(&tiny::file(2), &Pool::new(1), &mut |_| ()).unwrap())
-}
-
-fn request(seed: u32, prompt_tokens: usize, max_tokens: usize) -> Request {
-    Request {
-        prompt: (0..prompt_tokens as u32).map(|i| (i * (seed + 3) + seed) % (VOCABULARY as u32 - 1)).collect(),
-        max_tokens,
-        sampling: SamplingParams { seed: seed.into(), ..SamplingParams::default() },
-        constraint: None,
-        top_logprobs: None,
-        ignore_end: true,
-    }
-}
-
-/// What each sequence was given, and how it ended.
-type Texts = BTreeMap<SequenceId, (Vec<u32>, Option<Finish>)>;
-
-fn hear(events: Vec<Event>, texts: &mut Texts) {
-    for event in events {
-        match event {
-            Event::Started { sequence, .. } => drop(texts.entry(sequence).or_default()),
-            Event::Token { sequence, id, .. } => texts.get_mut(&sequence).unwrap().0.push(id),
-            Event::Tried { .. } => {}
-            Event::Embedded { .. } => panic!("nobody asked for a vector"),
-            Event::Finished { sequence, why } => texts.get_mut(&sequence).unwrap().1 = Some(why),
-        }
-    }
+    tiny::model(2)
 }
 
 /// Four, each with something open in it, so that what the model would say shows.
@@ -63,16 +37,6 @@ fn constrained(model: &Model) -> Vec<Request> {
 
 fn text(model: &Model, ids: &[u32]) -> String {
     model.tokeniser.decode(ids)
-}
-
-fn alone(model: &Arc<Model>, request: Request) -> (Vec<u32>, Option<Finish>) {
-    let (mut engine, mut texts) =
-        (Engine::new(model.clone(), CacheType::F16, Limits::default()).unwrap(), Texts::new());
-    engine.submit(request).unwrap();
-    while !engine.idle() {
-        hear(engine.step(&Pool::new(1)), &mut texts);
-    }
-    texts.into_values().next().unwrap()
 }
 
 #[test]

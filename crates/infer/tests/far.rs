@@ -13,25 +13,18 @@ use littoral_tensor::pool::Pool;
 use littoral_wire::{NodeId, Speculation, Wire};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use tiny::VOCABULARY;
+use tiny::model;
 
 mod tiny;
 
+/// Greedy and drawn, with log-probabilities, and one that ends where the model says so.
 fn request(seed: u32, prompt_tokens: usize, max_tokens: usize) -> Request {
-    Request {
-        prompt: (0..prompt_tokens as u32).map(|i| (i * (seed + 3) + seed) % (VOCABULARY as u32 - 1)).collect(),
-        max_tokens,
-        sampling: SamplingParams {
-            seed: seed.into(),
-            temperature: (seed % 3) as f32 / 2.0,
-            ..SamplingParams::default()
-        },
-        constraint: None,
-        top_logprobs: (seed == 2).then_some(3),
-        ignore_end: seed != 4,
-    }
+    let mut request = tiny::request(seed, prompt_tokens, max_tokens);
+    request.sampling.temperature = (seed % 3) as f32 / 2.0;
+    Request { top_logprobs: (seed == 2).then_some(3), ignore_end: seed != 4, ..request }
 }
 
+/// Log-probabilities come along: they must be the same, too.
 type Texts = BTreeMap<SequenceId, (Vec<(u32, Option<f32>)>, Option<Finish>)>;
 
 fn hear(events: Vec<Event>, texts: &mut Texts) {
@@ -43,10 +36,6 @@ fn hear(events: Vec<Event>, texts: &mut Texts) {
             Event::Tried { .. } | Event::Embedded { .. } => {}
         }
     }
-}
-
-fn model(layers: u32) -> Arc<Model> {
-    Arc::new(Model::load(&tiny::file(layers), &Pool::new(1), &mut |_| ()).unwrap())
 }
 
 fn engine(model: &Arc<Model>) -> Engine {

@@ -1,8 +1,7 @@
 //! A chain of machines writes what one machine writes, whoever is lost on the way.
 
-use littoral_infer::engine::{Engine, Event, Finish, Limits, Request, SequenceId};
+use littoral_infer::engine::{Engine, Limits, Request, SequenceId};
 use littoral_infer::model::Model;
-use littoral_infer::sample::SamplingParams;
 use littoral_infer::split::head::{Head, Link};
 use littoral_infer::split::worker::{To, Worker};
 use littoral_model::lm::{CacheType, Stage};
@@ -12,7 +11,7 @@ use littoral_wire::{NodeId, Wire};
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
-use tiny::VOCABULARY;
+use tiny::{Texts, alone, hear, request};
 
 mod tiny;
 
@@ -25,30 +24,6 @@ impl Draws {
     fn below(&mut self, bound: usize) -> usize {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         ((self.0 >> 33) as usize) % bound
-    }
-}
-
-fn request(seed: u32, prompt_tokens: usize, max_tokens: usize) -> Request {
-    Request {
-        prompt: (0..prompt_tokens as u32).map(|i| (i * (seed + 3) + seed) % (VOCABULARY as u32 - 1)).collect(),
-        max_tokens,
-        sampling: SamplingParams { seed: seed.into(), ..SamplingParams::default() },
-        constraint: None,
-        top_logprobs: None,
-        ignore_end: true,
-    }
-}
-
-type Texts = BTreeMap<SequenceId, (Vec<u32>, Option<Finish>)>;
-
-fn hear(events: Vec<Event>, texts: &mut Texts) {
-    for event in events {
-        match event {
-            Event::Started { sequence, .. } => drop(texts.entry(sequence).or_default()),
-            Event::Token { sequence, id, .. } => texts.get_mut(&sequence).unwrap().0.push(id),
-            Event::Finished { sequence, why } => texts.get_mut(&sequence).unwrap().1 = Some(why),
-            Event::Tried { .. } | Event::Embedded { .. } => {}
-        }
     }
 }
 
@@ -156,7 +131,7 @@ impl World {
         };
         let Some(mut worker) = self.workers.remove(&to) else { return };
         match &said {
-            Pipeline::Assign(assign) => {
+            Pipeline::Assign { assign } => {
                 let lacking = worker.assign(assign).unwrap();
                 worker.ready(self.load(lacking)).unwrap();
                 self.say(Some(to), None, &Pipeline::Ready { epoch: assign.epoch, load_us: 0 });
@@ -204,23 +179,13 @@ impl World {
     }
 }
 
-fn alone(request: Request) -> (Vec<u32>, Option<Finish>) {
-    let model = Arc::new(Model::load(&tiny::file(LAYERS as u32), &Pool::new(1), &mut |_| ()).unwrap());
-    let mut engine = Engine::new(model, CacheType::F16, Limits::default()).unwrap();
-    let mut texts = Texts::new();
-    engine.submit(request).unwrap();
-    while !engine.idle() {
-        hear(engine.step(&Pool::new(1)), &mut texts);
-    }
-    texts.into_values().next().unwrap()
-}
-
 /// Any chain, any order of arrival between machines, any loss at any time, takeovers by neighbours, by spare machines and
 /// by the head, machines that come back, logs that are too small: the texts are those of one machine.
 #[test]
 fn a_chain_writes_what_one_machine_writes() {
+    let model = tiny::model(LAYERS as u32);
     let requests: Vec<Request> = (0..5).map(|i| request(i, 1 + 12 * i as usize, 40)).collect();
-    let expected: Vec<_> = requests.iter().map(|request| alone(request.clone())).collect();
+    let expected: Vec<_> = requests.iter().map(|request| alone(&model, request.clone())).collect();
     let (mut replays, mut lost, mut passes_at_once) = (0, 0, 0);
     for seed in 0..120 {
         let limits = Limits { running_max: 4, prompt_tokens_per_pass: 9, ..Limits::default() };
@@ -270,7 +235,7 @@ fn only_what_was_lost_is_computed_again() {
         ranges: at.windows(2).map(|pair| pair[0]..pair[1]).collect(),
     };
     world.place(vec![link(None, &[]), link(Some(1), &[0, 2]), link(Some(2), &[2, 4]), link(Some(3), &[4, 6])]);
-    let expected = alone(request(3, 40, 20));
+    let expected = alone(&tiny::model(LAYERS as u32), request(3, 40, 20));
     world.head.engine_mut().submit(request(3, 40, 20)).unwrap();
     let mut texts = Texts::new();
     let written = |texts: &Texts| texts.values().next().map_or(0, |(text, _)| text.len());

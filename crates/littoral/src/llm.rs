@@ -7,6 +7,7 @@ use littoral_model::lm::{CacheType, StateError};
 use littoral_tensor::Mapped;
 use littoral_tensor::gguf::Gguf;
 use littoral_tensor::pool::Pool;
+use littoral_wire::pipeline::Activations;
 use std::fs::File;
 use std::path::Path;
 
@@ -64,6 +65,15 @@ pub fn header<'a>(path: &Path, bytes: &'a [u8]) -> Result<Gguf<'a>, Failure> {
 pub fn cache_type() -> impl TypedValueParser<Value = CacheType> {
     let names = PossibleValuesParser::new(CacheType::ALL.map(CacheType::name));
     names.map(|name| CacheType::of_name(&name).unwrap_or_default())
+}
+
+/// `--activations`, by their names.
+pub fn activations() -> impl TypedValueParser<Value = Activations> {
+    const KNOWN: [(&str, Activations); 3] =
+        [("f32", Activations::F32), ("f16", Activations::F16), ("int8", Activations::Int8)];
+    let named =
+        |name: String| KNOWN.iter().find(|(known, _)| *known == name).map_or(Activations::F32, |(_, known)| *known);
+    PossibleValuesParser::new(KNOWN.map(|(name, _)| name)).map(named)
 }
 
 impl From<StateError> for Failure {

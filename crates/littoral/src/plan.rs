@@ -6,10 +6,11 @@ use crate::llm;
 use crate::output::{self, Failure};
 use clap::ValueEnum;
 use littoral_infer::split::plan::{
-    self, Activations, Cover, Demand, Fleet, ModelCost, Objective, Plan, PlanError, Proof, Recovery, StagePlan,
+    self, Cover, Demand, Fleet, ModelCost, Objective, Plan, PlanError, Proof, Recovery, StagePlan,
 };
 use littoral_model::lm::{self, CacheType};
 use littoral_node::split::{FLEET_SAMPLE_TOML, FleetFile};
+use littoral_wire::pipeline::Activations;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
@@ -40,8 +41,8 @@ pub struct Args {
     #[arg(long, value_name = "TOKENS", value_parser = clap::value_parser!(u64).range(1..=plan::POSITIONS_MAX))]
     prompt: Option<u64>,
     /// How vectors travel between stages: f32 is exact, f16 and int8 are not.
-    #[arg(long, value_enum, default_value_t = Form::F32)]
-    activations: Form,
+    #[arg(long, value_name = "TYPE", default_value = "f32", value_parser = llm::activations())]
+    activations: Activations,
     /// The type in which keys and values of earlier tokens are kept.
     #[arg(long, value_name = "TYPE", default_value_t = CacheType::F16, value_parser = llm::cache_type())]
     cache_type: CacheType,
@@ -57,13 +58,6 @@ pub struct Args {
 enum Goal {
     Latency,
     Throughput,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Form {
-    F32,
-    F16,
-    Int8,
 }
 
 pub fn run(args: &Args, json: bool) -> Result<(), Failure> {
@@ -121,11 +115,7 @@ fn demand(args: &Args, trained: u64) -> Result<Demand, Failure> {
         streams: args.streams,
         context,
         prompt,
-        activations: match args.activations {
-            Form::F32 => Activations::F32,
-            Form::F16 => Activations::F16,
-            Form::Int8 => Activations::Int8,
-        },
+        activations: args.activations,
         recovery: Recovery { detect_s: args.detect as f64 / 1e3, warm: args.warm },
     })
 }

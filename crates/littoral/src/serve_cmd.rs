@@ -97,8 +97,8 @@ struct ChainArgs {
     #[arg(long, value_name = "N", requires = "stages")]
     head_layers: Option<usize>,
     /// How vectors travel between machines: f32 is exact; f16 and int8 are smaller, and the text may be another.
-    #[arg(long, value_name = "TYPE", default_value = "f32", requires = "stages")]
-    activations: ActivationsName,
+    #[arg(long, value_name = "TYPE", default_value = "f32", requires = "stages", value_parser = llm::activations())]
+    activations: Activations,
 }
 
 /// A large model for small ones on other machines, or a small one with a large one on another.
@@ -114,23 +114,6 @@ struct FarArgs {
     /// model's. While it cannot be reached this machine answers by itself.
     #[arg(long, value_name = "KEY@HOST:PORT", conflicts_with_all = ["draft", "stages"])]
     upstream: Option<Address>,
-}
-
-#[derive(clap::ValueEnum, Clone, Copy, Debug)]
-enum ActivationsName {
-    F32,
-    F16,
-    Int8,
-}
-
-impl From<ActivationsName> for Activations {
-    fn from(name: ActivationsName) -> Self {
-        match name {
-            ActivationsName::F32 => Self::F32,
-            ActivationsName::F16 => Self::F16,
-            ActivationsName::Int8 => Self::Int8,
-        }
-    }
 }
 
 pub fn run(args: Args, json: bool) -> Result<(), Failure> {
@@ -254,7 +237,7 @@ fn chain(args: &ChainArgs, path: &Path, pool: &Pool, settings: &Settings) -> Res
     let (ends, bytes) = llm::load_ends(path, pool)?;
     let mut limits = Limits { running_max: settings.room.running_max, ..Limits::default() };
     // As many drafts of others as fit into a message beside the rest.
-    let most = Head::tokens_max(ends.stage.config().width, args.activations.into());
+    let most = Head::tokens_max(ends.stage.config().width, args.activations);
     let rest = most.saturating_sub(2 * limits.prompt_tokens_per_pass) / limits.running_max.max(1);
     limits.proposed_max = rest.saturating_sub(1).min(limits.proposed_max);
     let engine = Engine::new(Arc::new(ends), settings.cache_type, limits)?;
@@ -262,7 +245,7 @@ fn chain(args: &ChainArgs, path: &Path, pool: &Pool, settings: &Settings) -> Res
         machines: args.stages.clone(),
         digest,
         cache_type: settings.cache_type,
-        activations: args.activations.into(),
+        activations: args.activations,
         log_bytes_max: 256 << 20,
         head_layers: args.head_layers.map_or(HeadLayers::Even, HeadLayers::Just),
     };

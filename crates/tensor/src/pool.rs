@@ -79,7 +79,8 @@ impl Pool {
     ///
     /// A thread that wakes for a pass may be put beside the one that woke it, and then the two share a processor until the
     /// system moves one of them, some milliseconds later: as long as a small pass takes. Not for machines that compute other things
-    /// as well, since a thread cannot get out of anybody's way then. Where the system has no such thing, nothing happens.
+    /// as well, since a thread cannot get out of anybody's way then. Threads and processes that the calling thread starts later
+    /// inherit its one processor: start those before. Where the system has no such thing, nothing happens.
     pub fn pin(&self) {
         #[cfg(target_os = "linux")]
         {

@@ -25,11 +25,10 @@
 //! Nothing here says what the words of an update mean; that is `fed`'s business.
 
 use crate::bounded::{Blob, List, Text};
-use crate::codec::{DecodeError, Reader, Wire, shown, wire_names, wire_struct};
+use crate::codec::{DecodeError, Reader, Wire, wire_messages, wire_names, wire_struct};
 use crate::given::Given;
 use crate::identity::NodeId;
 use crate::object::{CHUNK_BYTES, Chain, INLINE_BYTES_MAX, Manifest, ObjectId};
-use std::fmt;
 
 /// Bytes of one message, and so of a frame that carries one.
 pub const MESSAGE_BYTES_MAX: usize = 5 << 20;
@@ -298,230 +297,164 @@ impl Wire for Effort {
     }
 }
 
-/// Declares `Message` with one tag per variant, and the encoding.
-macro_rules! messages {
-    ($($(#[$meta:meta])* $tag:literal $name:ident { $($(#[$fmeta:meta])* $field:ident: $t:ty,)* })*) => {
-        /// One message: a tag byte, then the fields in order.
-        #[derive(Clone, PartialEq, Eq)]
-        pub enum Message {
-            $($(#[$meta])* $name { $($(#[$fmeta])* $field: $t,)* },)*
+wire_messages! {
+    /// One message: a tag byte, then the fields in order.
+    pub enum Message, bytes_max: MESSAGE_BYTES_MAX, {
+        // ---- any two machines ----
+        0 Ping { nonce: u64, }
+        1 Pong { nonce: u64, }
+        /// The last word before hanging up.
+        2 Bye { reason: Reason, }
+        /// Please send this chunk.
+        3 GetChunk { object: ObjectId, index: u32, }
+        4 Chunk { object: ObjectId, index: u32, bytes: Blob<CHUNK_BYTES>, }
+        /// I do not have it (any more).
+        5 NoChunk { object: ObjectId, index: u32, }
+        /// A request was refused: what, where, what was expected, what came.
+        6 Denied { what: Reason, place: Reason, expected: Reason, got: Reason, }
+
+        // ---- enrolment (machine to cloud) ----
+        10 Join {
+            /// From the ticket; proves that somebody let this key in.
+            secret: [u8; 16],
+            role: Role,
+            name: Name,
+        }
+        11 Joined { name: Name, upstreams: List<Upstream, UPSTREAMS_MAX>, }
+        /// Replace the sender's key by another one, which signs the old one's id.
+        12 Rotate { to: NodeId, signature: [u8; 64], }
+        13 Rotated { to: NodeId, }
+
+        // ---- device to edge ----
+        20 Attach {
+            name: Name,
+            data: List<DataOffer, OFFERS_MAX>,
+            /// Collections whose sealed update this device keeps, waiting for a verdict.
+            held: List<Collection, OFFERS_MAX>,
+        }
+        /// The sealed update of a collection, ready to be pulled.
+        21 Offer { collection: Collection, update: Manifest, inline: Inline, note: Option<Note>, }
+        22 Declined { collection: Collection, reason: Reason, }
+        /// A step of secure aggregation. It goes in both directions.
+        23 Sealing { collection: Collection, step: SealingStep, body: Blob<SEALING_BYTES_MAX>, }
+        /// What was asked to be prepared is trained, and kept here.
+        24 Ready { collection: Collection, note: Option<Note>, }
+
+        // ---- edge to device ----
+        30 Attached { cloud: NodeId, upstreams: List<Upstream, UPSTREAMS_MAX>, }
+        31 Task {
+            collection: Collection,
+            spec: Blob<SPEC_BYTES_MAX>,
+            model: Manifest,
+            before: Chain,
+            /// The bytes of `model`.
+            inline: Inline,
+            /// As in [`Asked`]: what the device keeps of the job must be as of that version.
+            counted: u32,
+            /// As in [`Message::Open`].
+            commitment: Option<[u8; 32]>,
+            /// As in [`Asked`].
+            effort: Effort,
+        }
+        32 Absorbed { collection: Collection, }
+        33 Refused { collection: Collection, reason: Reason, }
+        34 Told { verdict: Verdict, }
+        /// There is nothing to do: hang up, and come back after so long. Who has something to do does not go.
+        35 Later { after_ms: u64, }
+
+        // ---- edge to cloud ----
+        /// States that do not fit in [`MESSAGE_BYTES_MAX`] together are left out: to the cloud they are lost, as after a
+        /// restart. (All other messages fit by the bounds of their fields.)
+        40 EdgeAttach { name: Name, listen: SocketName, open: List<OpenState, OFFERS_MAX>, }
+        41 DeviceAttached {
+            device: NodeId,
+            name: Name,
+            data: List<DataOffer, OFFERS_MAX>,
+            held: List<Collection, OFFERS_MAX>,
+        }
+        42 DeviceDetached { device: NodeId, }
+        43 Progress { incarnation: Incarnation, device: NodeId, fate: Fate, reason: Reason, note: Option<Note>, }
+        /// A closed partial, ready to be pulled: a sum, or a list, as [`Message::Open`] says.
+        44 Partial {
+            incarnation: Incarnation,
+            devices: List<NodeId, COHORT_MAX>,
+            sum: Manifest,
+            inline: Inline,
+        }
+        /// This edge has no such incarnation (it restarted, or was fenced).
+        45 NoPartial { incarnation: Incarnation, }
+        /// A device's step of secure aggregation, for the cloud to read.
+        46 SealingFrom {
+            device: NodeId,
+            collection: Collection,
+            step: SealingStep,
+            body: Blob<SEALING_BYTES_MAX>,
         }
 
-        impl Message {
-            /// Every variant, in the order of tags: tag, name, and the most bytes that its fields can take.
-            pub const VARIANTS: &'static [(u8, &'static str, usize)] =
-                &[$(($tag, stringify!($name), 1usize $(.saturating_add(<$t as Wire>::BYTES_MAX))*),)*];
-
-            /// The message's name, for logs and counters.
-            pub fn name(&self) -> &'static str {
-                match self { $(Self::$name { .. } => stringify!($name),)* }
-            }
+        // ---- cloud to edge ----
+        50 EdgeAttached { name: Name, upstreams: List<Upstream, UPSTREAMS_MAX>, }
+        51 Open {
+            /// Absorb under this number.
+            incarnation: Incarnation,
+            spec: Blob<SPEC_BYTES_MAX>,
+            model: Manifest,
+            before: Chain,
+            /// The bytes of `model`.
+            inline: Inline,
+            devices: List<Asked, COHORT_MAX>,
+            /// Words in an update of this collection.
+            words: u64,
+            /// Bits per word, 1 to 64.
+            bits: u8,
+            /// Where the sum is masked: to what the cloud adds to the choice of neighbours, before it knows any key.
+            commitment: Option<[u8; 32]>,
+            gather: Gather,
+            /// Which of `devices` are given a model of their own instead of `model`. Of more than fit, several messages tell.
+            given: Given,
         }
+        52 Release { incarnation: Incarnation, device: NodeId, }
+        53 Close { incarnation: Incarnation, }
+        /// Drop this incarnation; nothing of it will be used.
+        54 Fence { incarnation: Incarnation, }
+        /// The partial is durable at the cloud.
+        55 PartialKept { incarnation: Incarnation, }
+        /// A version is current; tell the devices. `included` is sorted, each device once.
+        56 Announce { announcement: Announcement, included: List<NodeId, COHORT_MAX>, }
+        /// The end of an older collection, for a device that asked.
+        57 Tell { device: NodeId, verdict: Verdict, }
+        58 Admit { device: NodeId, }
+        /// The key is not, or no longer, enrolled: hang up.
+        59 Cut { node: NodeId, reason: Reason, }
 
-        impl fmt::Debug for Message {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                match self {
-                    $(Self::$name { $($field,)* } => f
-                        .debug_struct(stringify!($name))
-                        $(.field(stringify!($field), shown(stringify!($field), $field)))*
-                        .finish(),)*
-                }
-            }
+        // ---- operator to cloud and back ----
+        60 Command {
+            /// JSON.
+            body: Blob<BODY_BYTES_MAX>,
+            nonce: u64,
+            issued_at_ms: u64,
+            /// By the operator's key, over the fields above and the cloud's key.
+            signature: [u8; 64],
         }
-
-        impl Wire for Message {
-            const BYTES_MIN: usize = 1;
-            const BYTES_MAX: usize = MESSAGE_BYTES_MAX;
-            fn put(&self, out: &mut Vec<u8>) {
-                match self {
-                    $(Self::$name { $($field,)* } => {
-                        out.push($tag);
-                        $($field.put(out);)*
-                    })*
-                }
-            }
-            fn take(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-                let offset = reader.offset();
-                let message = match u8::take(reader)? {
-                    $($tag => Self::$name { $($field: Wire::take(reader)?,)* },)*
-                    got => return Err(DecodeError::UnknownTag { what: "message", offset, got }),
-                };
-                match message.broken_promise() {
-                    Some(why) => Err(DecodeError::Invalid { what: message.name(), offset, why }),
-                    None => Ok(message),
-                }
-            }
-
-            /// More than [`MESSAGE_BYTES_MAX`] are refused unread.
-            fn from_bytes(bytes: &[u8]) -> Result<Self, DecodeError> {
-                if bytes.len() > MESSAGE_BYTES_MAX {
-                    let (maximum, got) = (MESSAGE_BYTES_MAX, bytes.len());
-                    return Err(DecodeError::TooLong { what: "message", offset: 0, maximum, got });
-                }
-                let mut reader = Reader::new(bytes);
-                let message = Self::take(&mut reader)?;
-                reader.finish()?;
-                Ok(message)
-            }
+        61 Reply {
+            nonce: u64,
+            /// JSON, or a part of it: the parts of an answer come one after another, the last one without `more`.
+            body: Blob<BODY_BYTES_MAX>,
+            more: bool,
+            /// No other answer follows.
+            last: bool,
         }
-    };
-}
+        /// Which object is the job's current version? Answered by `Model` or `Denied`; its chunks by `GetChunk`.
+        62 GetModel { job: JobId, }
+        63 Model { job: JobId, version: u64, model: Manifest, before: Chain, }
 
-messages! {
-    // ---- any two machines ----
-    0 Ping { nonce: u64, }
-    1 Pong { nonce: u64, }
-    /// The last word before hanging up.
-    2 Bye { reason: Reason, }
-    /// Please send this chunk.
-    3 GetChunk { object: ObjectId, index: u32, }
-    4 Chunk { object: ObjectId, index: u32, bytes: Blob<CHUNK_BYTES>, }
-    /// I do not have it (any more).
-    5 NoChunk { object: ObjectId, index: u32, }
-    /// A request was refused: what, where, what was expected, what came.
-    6 Denied { what: Reason, place: Reason, expected: Reason, got: Reason, }
-
-    // ---- enrolment (machine to cloud) ----
-    10 Join {
-        /// From the ticket; proves that somebody let this key in.
-        secret: [u8; 16],
-        role: Role,
-        name: Name,
-    }
-    11 Joined { name: Name, upstreams: List<Upstream, UPSTREAMS_MAX>, }
-    /// Replace the sender's key by another one, which signs the old one's id.
-    12 Rotate { to: NodeId, signature: [u8; 64], }
-    13 Rotated { to: NodeId, }
-
-    // ---- device to edge ----
-    20 Attach {
-        name: Name,
-        data: List<DataOffer, OFFERS_MAX>,
-        /// Collections whose sealed update this device keeps, waiting for a verdict.
-        held: List<Collection, OFFERS_MAX>,
-    }
-    /// The sealed update of a collection, ready to be pulled.
-    21 Offer { collection: Collection, update: Manifest, inline: Inline, note: Option<Note>, }
-    22 Declined { collection: Collection, reason: Reason, }
-    /// A step of secure aggregation. It goes in both directions.
-    23 Sealing { collection: Collection, step: SealingStep, body: Blob<SEALING_BYTES_MAX>, }
-    /// What was asked to be prepared is trained, and kept here.
-    24 Ready { collection: Collection, note: Option<Note>, }
-
-    // ---- edge to device ----
-    30 Attached { cloud: NodeId, upstreams: List<Upstream, UPSTREAMS_MAX>, }
-    31 Task {
-        collection: Collection,
-        spec: Blob<SPEC_BYTES_MAX>,
-        model: Manifest,
-        before: Chain,
-        /// The bytes of `model`.
-        inline: Inline,
-        /// As in [`Asked`]: what the device keeps of the job must be as of that version.
-        counted: u32,
-        /// As in [`Message::Open`].
-        commitment: Option<[u8; 32]>,
-        /// As in [`Asked`].
-        effort: Effort,
-    }
-    32 Absorbed { collection: Collection, }
-    33 Refused { collection: Collection, reason: Reason, }
-    34 Told { verdict: Verdict, }
-    /// There is nothing to do: hang up, and come back after so long. Who has something to do does not go.
-    35 Later { after_ms: u64, }
-
-    // ---- edge to cloud ----
-    /// States that do not fit in [`MESSAGE_BYTES_MAX`] together are left out: to the cloud they are lost, as after a
-    /// restart. (All other messages fit by the bounds of their fields.)
-    40 EdgeAttach { name: Name, listen: SocketName, open: List<OpenState, OFFERS_MAX>, }
-    41 DeviceAttached {
-        device: NodeId,
-        name: Name,
-        data: List<DataOffer, OFFERS_MAX>,
-        held: List<Collection, OFFERS_MAX>,
-    }
-    42 DeviceDetached { device: NodeId, }
-    43 Progress { incarnation: Incarnation, device: NodeId, fate: Fate, reason: Reason, note: Option<Note>, }
-    /// A closed partial, ready to be pulled: a sum, or a list, as [`Message::Open`] says.
-    44 Partial {
-        incarnation: Incarnation,
-        devices: List<NodeId, COHORT_MAX>,
-        sum: Manifest,
-        inline: Inline,
-    }
-    /// This edge has no such incarnation (it restarted, or was fenced).
-    45 NoPartial { incarnation: Incarnation, }
-    /// A device's step of secure aggregation, for the cloud to read.
-    46 SealingFrom {
-        device: NodeId,
-        collection: Collection,
-        step: SealingStep,
-        body: Blob<SEALING_BYTES_MAX>,
-    }
-
-    // ---- cloud to edge ----
-    50 EdgeAttached { name: Name, upstreams: List<Upstream, UPSTREAMS_MAX>, }
-    51 Open {
-        /// Absorb under this number.
-        incarnation: Incarnation,
-        spec: Blob<SPEC_BYTES_MAX>,
-        model: Manifest,
-        before: Chain,
-        /// The bytes of `model`.
-        inline: Inline,
-        devices: List<Asked, COHORT_MAX>,
-        /// Words in an update of this collection.
-        words: u64,
-        /// Bits per word, 1 to 64.
-        bits: u8,
-        /// Where the sum is masked: to what the cloud adds to the choice of neighbours, before it knows any key.
-        commitment: Option<[u8; 32]>,
-        gather: Gather,
-        /// Which of `devices` are given a model of their own instead of `model`. Of more than fit, several messages tell.
-        given: Given,
-    }
-    52 Release { incarnation: Incarnation, device: NodeId, }
-    53 Close { incarnation: Incarnation, }
-    /// Drop this incarnation; nothing of it will be used.
-    54 Fence { incarnation: Incarnation, }
-    /// The partial is durable at the cloud.
-    55 PartialKept { incarnation: Incarnation, }
-    /// A version is current; tell the devices. `included` is sorted, each device once.
-    56 Announce { announcement: Announcement, included: List<NodeId, COHORT_MAX>, }
-    /// The end of an older collection, for a device that asked.
-    57 Tell { device: NodeId, verdict: Verdict, }
-    58 Admit { device: NodeId, }
-    /// The key is not, or no longer, enrolled: hang up.
-    59 Cut { node: NodeId, reason: Reason, }
-
-    // ---- operator to cloud and back ----
-    60 Command {
-        /// JSON.
-        body: Blob<BODY_BYTES_MAX>,
-        nonce: u64,
-        issued_at_ms: u64,
-        /// By the operator's key, over the fields above and the cloud's key.
-        signature: [u8; 64],
-    }
-    61 Reply {
-        nonce: u64,
-        /// JSON, or a part of it: the parts of an answer come one after another, the last one without `more`.
-        body: Blob<BODY_BYTES_MAX>,
-        more: bool,
-        /// No other answer follows.
-        last: bool,
-    }
-    /// Which object is the job's current version? Answered by `Model` or `Denied`; its chunks by `GetChunk`.
-    62 GetModel { job: JobId, }
-    63 Model { job: JobId, version: u64, model: Manifest, before: Chain, }
-
-    // ---- cloud to edge, where sums are masked ----
-    /// A step of secure aggregation, for these devices to read.
-    64 SealingTo {
-        devices: List<NodeId, COHORT_MAX>,
-        collection: Collection,
-        step: SealingStep,
-        body: Blob<SEALING_BYTES_MAX>,
+        // ---- cloud to edge, where sums are masked ----
+        /// A step of secure aggregation, for these devices to read.
+        64 SealingTo {
+            devices: List<NodeId, COHORT_MAX>,
+            collection: Collection,
+            step: SealingStep,
+            body: Blob<SEALING_BYTES_MAX>,
+        }
     }
 }
 

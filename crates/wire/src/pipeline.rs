@@ -20,7 +20,7 @@
 //! Nothing here says what vectors mean. Token ids do not travel.
 
 use crate::bounded::{Blob, List};
-use crate::codec::{DecodeError, Reader, Wire, wire_names, wire_struct};
+use crate::codec::{wire_messages, wire_names, wire_struct};
 use crate::identity::NodeId;
 use crate::message::{Name, Reason, SocketName};
 
@@ -109,7 +109,7 @@ wire_struct! {
         pub positions: u32,
     }
 
-    /// What a machine can do for others.
+    /// What a machine can do for others; 0 where it was not measured.
     pub struct Offer {
         pub name: Name,
         /// Free for weights and states.
@@ -127,169 +127,48 @@ wire_struct! {
     }
 }
 
-/// One message. The number before each variant is its first byte.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Pipeline {
-    /// Head to stage, first on its link. Stage to head: what it can do.
-    Hello,
-    Offer(Offer),
-    /// First on a link that is for beats only.
-    Watch,
-    /// Either way; answered with the same count. `done`: passes of its epoch that a stage has run.
-    Beat {
-        count: u64,
-        epoch: u32,
-        done: u64,
-    },
-    Assign(Assign),
-    /// Its layers are loaded, and it has a link to whom it sends.
-    Ready {
-        epoch: u32,
-        load_us: u64,
-    },
-    Refused {
-        epoch: u32,
-        reason: Reason,
-    },
-    /// First on a stage's link to the next one.
-    Join {
-        epoch: u32,
-    },
-    Pass(Pass),
-    /// A pass needs positions that are not here; it and those behind it were dropped.
-    Lacking {
-        epoch: u32,
-        number: u64,
-        held: Held,
-    },
-    /// Head to the stage before one that lacks states: send again what you sent.
-    Replay {
-        epoch: u32,
-        states: List<Held, STATES_MAX>,
-    },
-    /// What was sent before. `last`: nothing of this replay comes behind it.
-    Again {
-        last: bool,
-        pass: Pass,
-    },
-    /// A stage that heard a replay to its end has these states.
-    Replayed {
-        epoch: u32,
-        replay_us: u64,
-        states: List<Held, STATES_MAX>,
-    },
-    /// Head to stage: nothing more is wanted of it.
-    Release,
+wire_messages! {
+    /// One message: a tag byte, then the fields in order.
+    pub enum Pipeline, bytes_max: 2 + Pass::BYTES_MAX, {
+        /// Head to stage, first on its link. Answered with an offer.
+        0 Hello {}
+        1 Offer { offer: Offer, }
+        /// First on a link that is for beats only.
+        2 Watch {}
+        /// Either way; answered with the same count.
+        3 Beat {
+            count: u64,
+            epoch: u32,
+            /// Passes of its epoch that a stage has run.
+            done: u64,
+        }
+        4 Assign { assign: Assign, }
+        /// Its layers are loaded, and it has a link to whom it sends.
+        5 Ready { epoch: u32, load_us: u64, }
+        6 Refused { epoch: u32, reason: Reason, }
+        /// First on a stage's link to the next one.
+        7 Join { epoch: u32, }
+        8 Pass { pass: Pass, }
+        /// A pass needs positions that are not here; it and those behind it were dropped.
+        9 Lacking { epoch: u32, number: u64, held: Held, }
+        /// Head to the stage before one that lacks states: send again what you sent.
+        10 Replay { epoch: u32, states: List<Held, STATES_MAX>, }
+        /// What was sent before.
+        11 Again {
+            /// Nothing of this replay comes behind it.
+            last: bool,
+            pass: Pass,
+        }
+        /// A stage that heard a replay to its end has these states.
+        12 Replayed { epoch: u32, replay_us: u64, states: List<Held, STATES_MAX>, }
+        /// Head to stage: nothing more is wanted of it.
+        13 Release {}
+    }
 }
 
 impl Pipeline {
-    /// For logs.
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self::Hello => "Hello",
-            Self::Offer(_) => "Offer",
-            Self::Watch => "Watch",
-            Self::Beat { .. } => "Beat",
-            Self::Assign(_) => "Assign",
-            Self::Ready { .. } => "Ready",
-            Self::Refused { .. } => "Refused",
-            Self::Join { .. } => "Join",
-            Self::Pass(_) => "Pass",
-            Self::Lacking { .. } => "Lacking",
-            Self::Replay { .. } => "Replay",
-            Self::Again { .. } => "Again",
-            Self::Replayed { .. } => "Replayed",
-            Self::Release => "Release",
-        }
-    }
-}
-
-impl Wire for Pipeline {
-    const BYTES_MIN: usize = 1;
-    const BYTES_MAX: usize = 2 + Pass::BYTES_MAX;
-
-    fn put(&self, out: &mut Vec<u8>) {
-        match self {
-            Self::Hello => 0u8.put(out),
-            Self::Offer(offer) => {
-                1u8.put(out);
-                offer.put(out);
-            }
-            Self::Watch => 2u8.put(out),
-            Self::Beat { count, epoch, done } => {
-                3u8.put(out);
-                count.put(out);
-                epoch.put(out);
-                done.put(out);
-            }
-            Self::Assign(assign) => {
-                4u8.put(out);
-                assign.put(out);
-            }
-            Self::Ready { epoch, load_us } => {
-                5u8.put(out);
-                epoch.put(out);
-                load_us.put(out);
-            }
-            Self::Refused { epoch, reason } => {
-                6u8.put(out);
-                epoch.put(out);
-                reason.put(out);
-            }
-            Self::Join { epoch } => {
-                7u8.put(out);
-                epoch.put(out);
-            }
-            Self::Pass(pass) => {
-                8u8.put(out);
-                pass.put(out);
-            }
-            Self::Lacking { epoch, number, held } => {
-                9u8.put(out);
-                epoch.put(out);
-                number.put(out);
-                held.put(out);
-            }
-            Self::Replay { epoch, states } => {
-                10u8.put(out);
-                epoch.put(out);
-                states.put(out);
-            }
-            Self::Again { last, pass } => {
-                11u8.put(out);
-                last.put(out);
-                pass.put(out);
-            }
-            Self::Replayed { epoch, replay_us, states } => {
-                12u8.put(out);
-                epoch.put(out);
-                replay_us.put(out);
-                states.put(out);
-            }
-            Self::Release => 13u8.put(out),
-        }
-    }
-
-    fn take(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let offset = reader.offset();
-        Ok(match u8::take(reader)? {
-            0 => Self::Hello,
-            1 => Self::Offer(Offer::take(reader)?),
-            2 => Self::Watch,
-            3 => Self::Beat { count: u64::take(reader)?, epoch: u32::take(reader)?, done: u64::take(reader)? },
-            4 => Self::Assign(Assign::take(reader)?),
-            5 => Self::Ready { epoch: u32::take(reader)?, load_us: u64::take(reader)? },
-            6 => Self::Refused { epoch: u32::take(reader)?, reason: Reason::take(reader)? },
-            7 => Self::Join { epoch: u32::take(reader)? },
-            8 => Self::Pass(Pass::take(reader)?),
-            9 => Self::Lacking { epoch: u32::take(reader)?, number: u64::take(reader)?, held: Held::take(reader)? },
-            10 => Self::Replay { epoch: u32::take(reader)?, states: List::take(reader)? },
-            11 => Self::Again { last: bool::take(reader)?, pass: Pass::take(reader)? },
-            12 => {
-                Self::Replayed { epoch: u32::take(reader)?, replay_us: u64::take(reader)?, states: List::take(reader)? }
-            }
-            13 => Self::Release,
-            got => return Err(DecodeError::UnknownTag { what: "pipeline message", offset, got }),
-        })
+    /// All that is promised is in the fields' types.
+    fn broken_promise(&self) -> Option<&'static str> {
+        None
     }
 }

@@ -75,15 +75,15 @@ fn message() -> impl Strategy<Value = Pipeline> {
         },
     );
     prop_oneof![
-        Just(Pipeline::Hello),
-        offer.prop_map(Pipeline::Offer),
-        Just(Pipeline::Watch),
+        Just(Pipeline::Hello {}),
+        offer.prop_map(|offer| Pipeline::Offer { offer }),
+        Just(Pipeline::Watch {}),
         any::<(u64, u32, u64)>().prop_map(|(count, epoch, done)| Pipeline::Beat { count, epoch, done }),
-        assign.prop_map(Pipeline::Assign),
+        assign.prop_map(|assign| Pipeline::Assign { assign }),
         any::<(u32, u64)>().prop_map(|(epoch, load_us)| Pipeline::Ready { epoch, load_us }),
         (any::<u32>(), ".{0,99}").prop_map(|(epoch, reason)| Pipeline::Refused { epoch, reason: reason.into() }),
         any::<u32>().prop_map(|epoch| Pipeline::Join { epoch }),
-        pass().prop_map(Pipeline::Pass),
+        pass().prop_map(|pass| Pipeline::Pass { pass }),
         (any::<(u32, u64)>(), held()).prop_map(|((epoch, number), held)| Pipeline::Lacking { epoch, number, held }),
         (any::<u32>(), states()).prop_map(|(epoch, states)| Pipeline::Replay { epoch, states }),
         (any::<bool>(), pass()).prop_map(|(last, pass)| Pipeline::Again { last, pass }),
@@ -92,7 +92,7 @@ fn message() -> impl Strategy<Value = Pipeline> {
             replay_us,
             states
         }),
-        Just(Pipeline::Release),
+        Just(Pipeline::Release {}),
     ]
 }
 
@@ -126,7 +126,7 @@ fn the_longest_message_fits_into_a_frame_and_a_longer_one_is_refused_unallocated
         times_us: List::default(),
         vectors: Blob::default(),
     };
-    let bytes = Pipeline::Pass(pass).to_bytes();
+    let bytes = Pipeline::Pass { pass }.to_bytes();
     // The tag, epoch and number come first; then the counts of forks, freed slots and pieces.
     for (at, most) in [(13, PIECES_MAX), (17, STATES_MAX), (21, PIECES_MAX)] {
         let mut lie = bytes.clone();

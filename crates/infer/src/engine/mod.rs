@@ -267,6 +267,16 @@ impl Engine {
         self.next_pass
     }
 
+    /// Vectors that the oldest pass on its way is to bring back.
+    pub fn awaited(&self) -> usize {
+        self.passes.front().map_or(0, |away| away.pass.wanted())
+    }
+
+    /// Is a pass with tokens of this sequence on its way?
+    pub fn is_away(&self, id: SequenceId) -> bool {
+        self.passes.iter().any(|away| away.owners.contains(&id))
+    }
+
     /// Tokens that one pass may have.
     pub fn tokens_max(&self) -> usize {
         self.limits.prompt_tokens_per_pass.max(1).div_ceil(4) * 5

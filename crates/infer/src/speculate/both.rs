@@ -100,6 +100,12 @@ impl Both {
         }
     }
 
+    /// Tokens per second of plain decoding, and with the model's drafts where those promise more.
+    pub fn promised(&self) -> (f64, f64) {
+        let plain = 1.0 / self.turns.costs().verify.at(0);
+        (plain, if self.has_model { self.turns.best().1.max(plain) } else { plain })
+    }
+
     /// What was drafted and saved, whoever drafted.
     pub fn counted(&self) -> Counted {
         self.turns.counted()

@@ -4,7 +4,7 @@
 //! writes what is to be drafted. Answers that nobody verifies are sequences of the same engine, so one engine serves both.
 //!
 //! If the verifier is lost in the middle of an answer, its twin goes on from what was committed: the rest is the small
-//! model's ([`Drafting::written_here`] says of how many tokens that is so).
+//! model's ([`Drafting::far`] says how many tokens were the large one's).
 
 use super::asked;
 use super::drafter::{Drafted, Drafter, Output, Over, Patience, Policy, Work};
@@ -12,6 +12,9 @@ use crate::engine::{Engine, Event, Finish, Refused, Request, SequenceId};
 use littoral_tensor::pool::Pool;
 use littoral_wire::Speculation;
 use std::collections::BTreeMap;
+
+/// Answers that changed hands and are remembered: as many as an engine runs at once, at most.
+const TAKEN_OVER_MAX: usize = 256;
 
 /// Who writes an answer.
 pub enum Place {
@@ -242,6 +245,9 @@ impl Drafting {
         let answer = session.drafter.answer();
         let far = Far { tokens: answer.len() as u64, passes: session.drafter.passes() };
         let (max_tokens, ignore_end) = (session.drafter.max_tokens(), session.drafter.ignores_end());
+        if self.taken_over.len() == TAKEN_OVER_MAX {
+            self.taken_over.pop_first();
+        }
         self.taken_over.insert(id, far);
         self.small.rewrite(id, answer);
         self.small.release(id, max_tokens, ignore_end);

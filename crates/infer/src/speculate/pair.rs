@@ -88,6 +88,12 @@ impl Pair {
         self.drafting = drafting;
     }
 
+    /// Tokens per second that plain decoding promises, and drafts of the small model of the best length, by what answers so far
+    /// taught.
+    pub fn promised(&self) -> (f64, f64) {
+        self.learnt.promised()
+    }
+
     /// What was drafted so far and what it saved.
     pub fn counted(&self) -> Counted {
         self.counted

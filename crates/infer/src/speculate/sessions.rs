@@ -158,6 +158,10 @@ impl Sessions {
     pub fn before(&mut self, engine: &mut Engine) {
         for (sequence, key) in &self.of {
             let Some(Session { verifier, .. }) = self.open.get_mut(key) else { continue };
+            // What a pass on its way tries is settled already.
+            if engine.is_away(*sequence) {
+                continue;
+            }
             let at = verifier.answer().len();
             match verifier.next_pass() {
                 Pass::Hold => engine.pace(*sequence, at),

@@ -220,7 +220,7 @@ impl Head {
                 from: self.chain[index - 1].machine,
                 to,
             };
-            self.outbox.push((machine, Pipeline::Assign(assign)));
+            self.outbox.push((machine, Pipeline::Assign { assign }));
         }
         self.holder.lacking(&self.chain[0].ranges)
     }
@@ -245,14 +245,13 @@ impl Head {
         for (hears, link) in self.chain.iter().enumerate() {
             let warm = self.warm.get(&link.machine).cloned().unwrap_or_default();
             let cold = |range: &Range<usize>| !warm.contains(range);
-            for (index, range) in link.ranges.iter().enumerate().filter(|(_, range)| cold(range)) {
+            for (index, _) in link.ranges.iter().enumerate().filter(|(_, range)| cold(range)) {
                 // Ranges behind one that hears again hear what comes out of it.
                 match index.checked_sub(1).map(|before| &link.ranges[before]) {
                     Some(before) if cold(before) => {}
                     Some(_) => steps.push_back(Step { sender: hears, hears }),
                     None => steps.push_back(Step { sender: hears.saturating_sub(1), hears }),
                 }
-                let _ = range;
             }
         }
         self.warm = self.chain.iter().map(|link| (link.machine, link.ranges.clone())).collect();
@@ -334,7 +333,7 @@ impl Head {
             {
                 self.lacking(Slot(held.slot), held.positions as usize);
             }
-            Pipeline::Pass(pass) if pass.epoch == self.epoch && self.phase == Phase::Running => {
+            Pipeline::Pass { pass } if pass.epoch == self.epoch && self.phase == Phase::Running => {
                 let last = self.chain.last().and_then(|link| link.machine);
                 // Those that were lost meanwhile come back late.
                 if last != Some(machine) || self.away.front().is_none_or(|(number, _)| *number != pass.number) {
@@ -347,6 +346,10 @@ impl Head {
                 let Ok((of, vectors)) = words::hear(pass, Those::Wanted, self.activations, width, context) else {
                     return self.down(machine);
                 };
+                // What it says of the pass is its own word.
+                if self.engine.awaited() != vectors.len() / width {
+                    return self.down(machine);
+                }
                 let Some((_, left)) = self.away.pop_front() else { return };
                 self.pace.heard(of.tokens(), now_us.saturating_sub(left), &pass.times_us);
                 self.engine.finish(pass.number, &vectors, pool);
@@ -393,7 +396,7 @@ impl Head {
         match words::tell(self.epoch, number, &pass, vec![own], self.activations, &vectors) {
             Ok(told) => {
                 self.away.push_back((number, now_us()));
-                self.outbox.push((next, Pipeline::Pass(told)));
+                self.outbox.push((next, Pipeline::Pass { pass: told }));
             }
             // Limits of the engine keep passes small enough; see `Head::tokens_max`.
             Err(over) => panic!("a pass of {} tokens: {over}", pass.tokens()),

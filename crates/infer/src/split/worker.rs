@@ -141,7 +141,7 @@ impl Worker {
         now_us: &mut dyn FnMut() -> u64,
     ) -> Result<Vec<(To, Pipeline)>, Unfit> {
         match said {
-            Pipeline::Pass(pass) => self.pass(pass, pool, now_us),
+            Pipeline::Pass { pass } => self.pass(pass, pool, now_us),
             Pipeline::Again { last, pass } => self.again(*last, pass, pool, now_us),
             Pipeline::Replay { epoch, states } => Ok(self.replay(*epoch, states, pool, now_us)),
             _ => Ok(Vec::new()),
@@ -182,7 +182,10 @@ impl Worker {
         times_us.push((now_us() - begun).min(u64::from(u32::MAX)) as u32);
         // What came in fitted, and what goes out is no longer but for one time, which the head leaves room for.
         let told = words::tell(said.epoch, said.number, &pass, times_us, activations, &vectors);
-        Ok(told.map(|told| (if last { To::Head } else { To::Next }, Pipeline::Pass(told))).into_iter().collect())
+        Ok(told
+            .map(|told| (if last { To::Head } else { To::Next }, Pipeline::Pass { pass: told }))
+            .into_iter()
+            .collect())
     }
 
     fn again(

@@ -1,7 +1,15 @@
-//! A language model of a few kilobytes.
+//! A language model of a few kilobytes, what is asked of it, and what it says.
+#![allow(dead_code, reason = "each test takes what it needs")]
 
+use littoral_infer::engine::{Engine, Event, Finish, Limits, Request, SequenceId};
+use littoral_infer::model::Model;
+use littoral_infer::sample::SamplingParams;
+use littoral_model::lm::CacheType;
 use littoral_tensor::gguf::{Value, Writer};
+use littoral_tensor::pool::Pool;
 use littoral_tensor::quant::Kind;
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 pub const VOCABULARY: usize = 64;
 pub const WIDTH: usize = 32;
@@ -68,4 +76,45 @@ pub fn file(layers: u32) -> Vec<u8> {
     let mut out = Vec::new();
     writer.write(&mut out).unwrap();
     out
+}
+
+pub fn model(layers: u32) -> Arc<Model> {
+    Arc::new(Model::load(&file(layers), &Pool::new(1), &mut |_| ()).unwrap())
+}
+
+pub fn request(seed: u32, prompt_tokens: usize, max_tokens: usize) -> Request {
+    Request {
+        prompt: (0..prompt_tokens as u32).map(|i| (i * (seed + 3) + seed) % (VOCABULARY as u32 - 1)).collect(),
+        max_tokens,
+        sampling: SamplingParams { seed: seed.into(), ..SamplingParams::default() },
+        constraint: None,
+        top_logprobs: None,
+        ignore_end: true,
+    }
+}
+
+/// What each sequence was given, and how it ended.
+pub type Texts = BTreeMap<SequenceId, (Vec<u32>, Option<Finish>)>;
+
+pub fn hear(events: Vec<Event>, texts: &mut Texts) {
+    for event in events {
+        match event {
+            Event::Started { sequence, .. } => drop(texts.entry(sequence).or_default()),
+            Event::Token { sequence, id, .. } => texts.get_mut(&sequence).unwrap().0.push(id),
+            Event::Tried { .. } => {}
+            Event::Embedded { .. } => panic!("nobody asked for a vector"),
+            Event::Finished { sequence, why } => texts.get_mut(&sequence).unwrap().1 = Some(why),
+        }
+    }
+}
+
+/// What one engine writes if nothing else runs.
+pub fn alone(model: &Arc<Model>, request: Request) -> (Vec<u32>, Option<Finish>) {
+    let (mut engine, mut texts) =
+        (Engine::new(model.clone(), CacheType::F16, Limits::default()).unwrap(), Texts::new());
+    engine.submit(request).unwrap();
+    while !engine.idle() {
+        hear(engine.step(&Pool::new(1)), &mut texts);
+    }
+    texts.into_values().next().unwrap()
 }

@@ -1,13 +1,15 @@
 //! `littoral bench draft`: what drafts are worth, prompt by prompt.
 //!
-//! *On one machine*: plain decoding and decoding with drafts take turns, a prompt at a time, with all threads.
+//! *On one machine*: plain decoding and decoding with drafts take turns, a prompt at a time, with all threads. *Predicted* is what
+//! the last answer's controller promises for its best length.
 //!
 //! *Over a link*: the large model is in a process of its own with one thread (`littoral serve --verify`), the small one is here
 //! with another, and between them is a line of the given round trip. Ways take turns: streaming, rounds of 4 and of 8 drafted
 //! tokens, drafting ahead in blocks of 4, and the controller, which chooses by itself. *Predicted*: what the formulas promise
 //! with the costs and the acceptance that the controller measured.
 //!
-//! Texts are greedy and must be the same in every run. *Acceptance*: drafted tokens that stood, of those that were tried.
+//! Texts are greedy and must be the same in every run. *Acceptance*: on one machine drafted tokens that stood, of those that were
+//! tried; over a link the controller's estimate of the chance that one stands.
 //! *Passes*: of the large model, for one token. *Regret*: what the controller is behind the best other way, in medians over
 //! the prompts.
 
@@ -132,6 +134,7 @@ fn local(args: &Args, prompts: &[&Prompt]) -> Result<Local, Failure> {
         for (mode, tok_s, acceptance, passes) in
             [("plain", plain_tok_s, 0.0, 1.0), ("local", tok_s, acceptance, passes)]
         {
+            let predicted = if mode == "plain" { pair.promised().0 } else { pair.promised().1 };
             let line = json!({
                 "prompt": prompt.name,
                 "rtt_ms": 0.0,
@@ -139,6 +142,7 @@ fn local(args: &Args, prompts: &[&Prompt]) -> Result<Local, Failure> {
                 "tok_s": tok_s,
                 "acceptance": acceptance,
                 "cloud_passes_per_token": passes,
+                "predicted_tok_s": predicted,
                 "identical": same,
             });
             if args.json {

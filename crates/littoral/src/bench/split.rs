@@ -2,7 +2,8 @@
 //!
 //! The head is here with its part of the layers, the others are processes of their own; all use the same processors, which they
 //! take turns on. So the *ideal* of one stream is the speed of one process: the same weights are read once for each token,
-//! and nothing is gained but memory. The two are measured in turns. *Hop*: what of a token's way round is no machine's
+//! and nothing is gained but memory. The two are measured in turns. *Predicted*: what `littoral plan` reckons for these layers on
+//! devices that share a host, from the speed of one process and the shortest beat of each machine. *Hop*: what of a token's way round is no machine's
 //! computation, over the number of hops; a hop has the vectors encrypted, sent over loopback through a forwarder, and
 //! decrypted.
 
@@ -10,10 +11,12 @@ use super::stages::{Ground, Written, broken, request};
 use super::{Report, median};
 use crate::llm;
 use crate::output::{Failure, talk};
-use littoral_infer::engine::{Engine, Limits};
-use littoral_model::lm::CacheType;
+use littoral_infer::engine::{Engine, Event, Limits, Request};
+use littoral_infer::split::plan::{self, Demand, Device, Fleet, Link, ModelCost, Objective, RATE_MAX, Recovery};
+use littoral_model::lm::{self, CacheType};
 use littoral_node::split::chain::{Chain, HeadLayers};
 use littoral_tensor::pool::Pool;
+use littoral_wire::pipeline::Activations;
 use serde_json::json;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -48,8 +51,6 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<Report, Failure> {
     crate::input::start_log("warn");
     let pool = Pool::new(args.threads.into());
-    // As the stages do: all take turns on the same processors.
-    pool.pin();
     let ground = Ground::new(&args.model, args.threads.into())?;
     let model = Arc::new(llm::load(&ground.model, &pool)?);
     let (vocabulary, layers) = (model.stage.config().vocabulary, model.stage.config().layers);
@@ -62,6 +63,8 @@ pub fn run(args: &Args) -> Result<Report, Failure> {
         let machines = stages.iter().map(|stage| stage.address.clone()).collect();
         let mut chain = ground.chain(machines, HeadLayers::Even, &pool)?;
         form(&mut chain, args.stages.into(), &pool)?;
+        // As the stages do, which are there by now: all take turns on the same processors.
+        pool.pin();
         let (mut ideal, mut split, mut hops, mut same) = (Vec::new(), Vec::new(), Vec::new(), true);
         let mut stage_ms: Vec<f64> = Vec::new();
         let (mut first, mut ideal_first, mut many, mut ideal_many) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
@@ -91,8 +94,10 @@ pub fn run(args: &Args) -> Result<Report, Failure> {
             return Err(broken(&"the text of one process was expected, the chain wrote another"));
         }
         let (decode, ideal, hop_ms) = (median(&split), median(&ideal), median(&hops));
+        let predicted = predicted(&ground, &chain, ideal)?;
         let numbers = json!({
             "stages": args.stages,
+            "predicted_tok_s": predicted,
             "layers": layers,
             "decode_tok_s": decode,
             "ideal_tok_s": ideal,
@@ -110,6 +115,7 @@ pub fn run(args: &Args) -> Result<Report, Failure> {
             ["processes".into(), args.stages.to_string()],
             ["one stream, tokens per second".into(), format!("{decode:.1}")],
             ["  one process".into(), format!("{ideal:.1}")],
+            ["  predicted".into(), format!("{predicted:.1}")],
             ["a hop, ms".into(), format!("{hop_ms:.2}")],
             ["machines for one token, ms".into(), stage_ms.iter().map(|ms| format!("{ms:.2} ")).collect()],
             [format!("first token of a prompt of {PROMPT}, s"), format!("{:.3}", median(&first))],
@@ -122,10 +128,49 @@ pub fn run(args: &Args) -> Result<Report, Failure> {
     })
 }
 
+/// Tokens per second of this chain, if one process writes so many.
+fn predicted(ground: &Ground, chain: &Chain, alone_tok_s: f64) -> Result<f64, Failure> {
+    let bytes = llm::map(&ground.model)?;
+    let gguf = llm::header(&ground.model, &bytes)?;
+    let refused = |e: lm::LoadError| llm::refused(&ground.model, &e.into());
+    let model = ModelCost::of(&gguf, &lm::config(&gguf).map_err(refused)?, CacheType::F16).map_err(refused)?;
+    let weights = model.layers.iter().map(|layer| layer.weight_bytes).sum::<u64>() + model.output_bytes;
+    let device = |name: String| Device {
+        name,
+        memory_bytes: 1 << 40,
+        read_bytes_per_s: weights as f64 * alone_tok_s,
+        overhead_s: 0.0,
+        prefill_flops_per_s: RATE_MAX,
+        disk_free_bytes: 0,
+        disk_read_bytes_per_s: RATE_MAX,
+        host: Some("here".into()),
+    };
+    let links = chain.head().chain();
+    let devices = (0..links.len()).map(|n| device(n.to_string())).collect();
+    let round_trips = links.iter().filter_map(|link| chain.round_trip(link.machine?)).map(|time| time.as_secs_f64());
+    let rtt_s = median(&round_trips.collect::<Vec<_>>());
+    let fleet = Fleet::new(devices, 0, Link { rtt_s, bytes_per_s: RATE_MAX }, &[]).map_err(|e| broken(&e))?;
+    let (mut stages, mut at) = (Vec::new(), 0);
+    for (device, link) in links.iter().enumerate() {
+        let end = link.ranges.last().map_or(at, |range| range.end);
+        stages.push(plan::Stage { device, layers: at..end });
+        at = end;
+    }
+    let demand = Demand {
+        objective: Objective::Latency,
+        streams: 1,
+        context: PROMPT as u64,
+        prompt: PROMPT as u64,
+        activations: Activations::F32,
+        recovery: Recovery::default(),
+    };
+    plan::predict(&model, &fleet, &demand, &stages).map(|token_s| 1.0 / token_s).map_err(|e| broken(&e))
+}
+
 /// What can be stepped.
 trait Steps {
     fn engine(&mut self) -> &mut Engine;
-    fn step(&mut self, pool: &Pool) -> Result<Vec<littoral_infer::engine::Event>, Failure>;
+    fn step(&mut self, pool: &Pool) -> Result<Vec<Event>, Failure>;
 }
 
 struct Here<'a>(&'a mut Engine);
@@ -135,7 +180,7 @@ impl Steps for Here<'_> {
         self.0
     }
 
-    fn step(&mut self, pool: &Pool) -> Result<Vec<littoral_infer::engine::Event>, Failure> {
+    fn step(&mut self, pool: &Pool) -> Result<Vec<Event>, Failure> {
         Ok(self.0.step(pool))
     }
 }
@@ -145,17 +190,13 @@ impl Steps for Chain {
         self.engine_mut()
     }
 
-    fn step(&mut self, pool: &Pool) -> Result<Vec<littoral_infer::engine::Event>, Failure> {
+    fn step(&mut self, pool: &Pool) -> Result<Vec<Event>, Failure> {
         Ok(Chain::step(self, pool)?)
     }
 }
 
 /// The answers to some requests at once.
-fn write(
-    of: &mut impl Steps,
-    requests: Vec<littoral_infer::engine::Request>,
-    pool: &Pool,
-) -> Result<Vec<Written>, Failure> {
+fn write(of: &mut impl Steps, requests: Vec<Request>, pool: &Pool) -> Result<Vec<Written>, Failure> {
     let begun = Instant::now();
     let mut written = Vec::new();
     for request in requests {
@@ -164,8 +205,7 @@ fn write(
     while written.iter().any(|(_, _, ended)| !ended) {
         for event in of.step(pool)? {
             let sequence = match &event {
-                littoral_infer::engine::Event::Token { sequence, .. }
-                | littoral_infer::engine::Event::Finished { sequence, .. } => *sequence,
+                Event::Token { sequence, .. } | Event::Finished { sequence, .. } => *sequence,
                 _ => continue,
             };
             for (_, own, ended) in written.iter_mut().filter(|(id, _, _)| *id == sequence) {

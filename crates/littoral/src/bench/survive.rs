@@ -54,7 +54,6 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<Report, Failure> {
     crate::input::start_log("warn");
     let pool = Pool::new(args.threads.into());
-    pool.pin();
     let ground = Ground::new(&args.model, args.threads.into())?;
     talk("writing the text on one machine");
     let expected = alone(&ground, args.tokens as usize, &pool)?;

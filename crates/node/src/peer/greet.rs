@@ -1,13 +1,40 @@
 //! The first frames of a connection between machines that run one model, or two of one vocabulary.
 
-use crate::transport::{Address, Connection, FrameReceiver, FrameSender, Transport};
+use crate::transport::{Address, Connection, FrameReceiver, FrameSender, Transport, TransportError};
 use littoral_tensor::quant::KERNELS;
 use littoral_wire::hello::Hello;
 use littoral_wire::{NodeId, Wire};
+use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 const GREETING: Duration = Duration::from_secs(5);
+/// After an accept that failed for a reason of ours: no file handles, say.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Strangers that are being greeted at a time; one more is hung up on.
+const GREETINGS_MAX: usize = 64;
+
+/// Hands on each connection that comes in, with a number and a place that is to be held while it is greeted, until the
+/// transport is closed. `each` must not wait.
+pub async fn accept(transport: &dyn Transport, mut each: impl FnMut(u64, Connection, OwnedSemaphorePermit)) {
+    let places = Arc::new(Semaphore::new(GREETINGS_MAX));
+    for number in 0u64.. {
+        match transport.accept().await {
+            Ok(connection) => {
+                if let Ok(place) = places.clone().try_acquire_owned() {
+                    each(number, connection, place);
+                }
+            }
+            Err(TransportError::TransportClosed { .. } | TransportError::NotListening { .. }) => return,
+            Err(e) => {
+                tracing::debug!("{e}");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
 
 /// A connection whose peer speaks our protocol and computes with our kernels.
 pub struct Greeted {

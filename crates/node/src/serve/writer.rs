@@ -327,6 +327,10 @@ impl Desk<'_> {
     }
 
     fn tell(&mut self, event: Event) {
+        // Those of other machines' drafts, too.
+        if let Event::Tried { proposed, accepted, .. } = event {
+            return self.metrics.tried(proposed, accepted);
+        }
         let (Event::Started { sequence, .. }
         | Event::Token { sequence, .. }
         | Event::Tried { sequence, .. }
@@ -360,7 +364,7 @@ impl Desk<'_> {
                     self.end(sequence, End::Stop);
                 }
             }
-            Event::Tried { proposed, accepted, .. } => self.metrics.tried(proposed, accepted),
+            Event::Tried { .. } => {}
             Event::Embedded { text, vector, .. } => {
                 let _ = open.reader.send(Said::Vector { text, vector });
             }

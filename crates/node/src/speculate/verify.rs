@@ -1,13 +1,9 @@
 //! The far side's door: machines that are let in open sessions, and the thread that owns the engine hears what they say.
 
 use crate::peer::{Link, greet};
-use crate::transport::{Transport, TransportError};
+use crate::transport::Transport;
 use littoral_wire::{NodeId, Speculation};
 use std::sync::Arc;
-use std::time::Duration;
-
-/// After an accept that failed for a reason of ours.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// What comes from drafters.
 pub enum FromDrafter {
@@ -29,20 +25,11 @@ pub async fn accept(
     allowed: Vec<NodeId>,
     tell: impl Fn(FromDrafter) + Clone + Send + 'static,
 ) {
-    for number in 0u64.. {
-        let connection = match transport.accept().await {
-            Ok(connection) => connection,
-            Err(TransportError::TransportClosed { .. } | TransportError::NotListening { .. }) => return,
-            Err(e) => {
-                tracing::debug!("{e}");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-                continue;
-            }
-        };
+    greet::accept(&*transport, move |number, connection, place| {
         let peer = connection.peer();
-        let allowed = allowed.contains(&peer);
-        let tell = tell.clone();
+        let (allowed, tell) = (allowed.contains(&peer), tell.clone());
         tokio::spawn(async move {
+            let _place = place;
             let greeted = match greet::greet(connection).await {
                 Ok(greeted) => greeted,
                 Err(why) => return tracing::info!("{peer} was not let in: {why}"),
@@ -56,5 +43,6 @@ pub async fn accept(
             let link = Link::spawn(greeted, move |said| heard(FromDrafter::Heard { peer, number, said }));
             tell(FromDrafter::Up { number, link });
         });
-    }
+    })
+    .await;
 }

@@ -21,7 +21,8 @@ const AGAIN: Duration = Duration::from_millis(200);
 #[derive(Clone, Debug)]
 pub enum Beat {
     /// It answers: how many passes of that epoch it has run.
-    Lives { machine: NodeId, epoch: u32, done: u64 },
+    /// `round_trip`: until it answered.
+    Lives { machine: NodeId, epoch: u32, done: u64, round_trip: Duration },
     /// It answered before, and does not any more. `silent`: it said nothing, as a machine whose cable was pulled.
     Lost { machine: NodeId, silent: bool, why: String },
 }
@@ -71,7 +72,7 @@ enum Ended {
 }
 
 async fn follow(transport: &TcpTransport, address: &Address, said: &mpsc::Sender<Beat>, answered: &mut bool) -> Ended {
-    let mut greeted = match greet::dial_for(transport, address, Pipeline::Watch).await {
+    let mut greeted = match greet::dial_for(transport, address, Pipeline::Watch {}).await {
         Ok(greeted) => greeted,
         Err(why) => return Ended::Down(why),
     };
@@ -92,7 +93,7 @@ async fn follow(transport: &TcpTransport, address: &Address, said: &mpsc::Sender
         match Pipeline::from_bytes(&frame) {
             Ok(Pipeline::Beat { count: same, epoch, done }) if same == count => {
                 *answered = true;
-                if said.send(Beat::Lives { machine: address.id, epoch, done }).is_err() {
+                if said.send(Beat::Lives { machine: address.id, epoch, done, round_trip: begun.elapsed() }).is_err() {
                     return Ended::Nobody;
                 }
             }

@@ -112,6 +112,8 @@ pub struct Chain {
     heard_at: BTreeMap<NodeId, Instant>,
     done: BTreeMap<NodeId, u64>,
     shunned: BTreeMap<NodeId, Instant>,
+    /// The shortest of each machine's beats.
+    round_trips: BTreeMap<NodeId, Duration>,
     begun: Instant,
     /// Since when the present placement is under way.
     forming_since: Option<Instant>,
@@ -157,6 +159,7 @@ impl Chain {
             heard_at: BTreeMap::new(),
             done: BTreeMap::new(),
             shunned: BTreeMap::new(),
+            round_trips: BTreeMap::new(),
             begun: Instant::now(),
             forming_since: None,
             lost: None,
@@ -184,6 +187,11 @@ impl Chain {
     /// What machines said of themselves that are up.
     pub fn offers(&self) -> &BTreeMap<NodeId, Offer> {
         &self.offers
+    }
+
+    /// There and back of a message without a body, at its shortest so far.
+    pub fn round_trip(&self, machine: NodeId) -> Option<Duration> {
+        self.round_trips.get(&machine).copied()
     }
 
     /// Losses since this was last asked.
@@ -242,16 +250,20 @@ impl Chain {
             Input::Heard { machine, said, .. } => {
                 self.heard_at.insert(machine, Instant::now());
                 match said {
-                    Ok(Pipeline::Refused { epoch, reason }) => {
-                        tracing::warn!("{machine} refuses: {reason}");
+                    // Of an earlier placement it says nothing any more. Else it is as if it were not there, until it has been
+                    // dialled again and some time has passed.
+                    Ok(Pipeline::Refused { epoch, .. }) if epoch != self.head.epoch() => {}
+                    Ok(Pipeline::Refused { reason, .. }) => {
                         self.shun(machine);
-                        self.head.hear(machine, &Pipeline::Refused { epoch, reason }, pool, now_us);
+                        self.down(machine, &reason);
                     }
                     Ok(said) => self.head.hear(machine, &said, pool, now_us),
                     Err(why) => self.down(machine, &why),
                 }
             }
-            Input::Beat(Beat::Lives { machine, epoch, done }) => {
+            Input::Beat(Beat::Lives { machine, epoch, done, round_trip }) => {
+                let least = self.round_trips.entry(machine).or_insert(round_trip);
+                *least = round_trip.min(*least);
                 self.heard_at.insert(machine, Instant::now());
                 if epoch == self.head.epoch() {
                     self.done.insert(machine, done);
@@ -398,9 +410,9 @@ async fn connect(
     number: u64,
     inputs: &mpsc::Sender<Input>,
 ) -> Result<tokio::sync::oneshot::Receiver<()>, String> {
-    let mut greeted = greet::dial_for(transport, address, Pipeline::Hello).await?;
+    let mut greeted = greet::dial_for(transport, address, Pipeline::Hello {}).await?;
     let offer = match greet::first(&mut greeted).await? {
-        Pipeline::Offer(offer) => Box::new(offer),
+        Pipeline::Offer { offer } => Box::new(offer),
         Pipeline::Refused { reason, .. } => return Err(reason.to_string()),
         other => return Err(format!("an offer expected, got {}", other.name())),
     };

@@ -23,8 +23,6 @@ use std::time::{Duration, Instant};
 
 type Link = peer::Link<Pipeline>;
 
-/// After an accept that failed for a reason of ours.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// To reach the next machine, which may be just starting.
 const JOINING: Duration = Duration::from_secs(5);
 
@@ -63,10 +61,10 @@ enum Input {
         number: u64,
         said: Result<Pipeline, String>,
     },
-    /// Another stage's link is up, and what comes over it.
+    /// Another stage is here, and what it says once it is listened to.
     Before {
         number: u64,
-        link: Link,
+        greeted: Greeted,
     },
     BeforeHeard {
         number: u64,
@@ -122,24 +120,16 @@ async fn accept(
     progress: Arc<Progress>,
     inputs: mpsc::Sender<Input>,
 ) {
-    for number in 0u64.. {
-        let connection = match transport.accept().await {
-            Ok(connection) => connection,
-            Err(TransportError::TransportClosed { .. } | TransportError::NotListening { .. }) => return,
-            Err(e) => {
-                tracing::debug!("{e}");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-                continue;
-            }
-        };
+    greet::accept(&*transport, move |number, connection, place| {
         let (settings, progress, inputs) = (settings.clone(), progress.clone(), inputs.clone());
         tokio::spawn(async move {
-            let peer = connection.peer();
+            let (_place, peer) = (place, connection.peer());
             if let Err(why) = welcome(connection, number, &settings, &progress, &inputs).await {
                 tracing::info!("{peer} was not let in: {why}");
             }
         });
-    }
+    })
+    .await;
 }
 
 async fn welcome(
@@ -153,22 +143,21 @@ async fn welcome(
     let allowed = settings.allowed.contains(&greeted.peer);
     let heard = inputs.clone();
     match greet::first(&mut greeted).await? {
-        Pipeline::Hello if allowed => {
+        Pipeline::Hello {} if allowed => {
             let link = Link::spawn(greeted, move |said| drop(heard.send(Input::Heard { number, said })));
             let _ = inputs.send(Input::Head { number, link });
             Ok(())
         }
-        Pipeline::Watch if allowed => {
+        Pipeline::Watch {} if allowed => {
             tokio::spawn(answer_beats(greeted, progress.clone()));
             Ok(())
         }
         // Whether it is the one that the head named shows when the head has named it.
         Pipeline::Join { .. } => {
-            let link = Link::spawn(greeted, move |said| drop(heard.send(Input::BeforeHeard { number, said })));
-            let _ = inputs.send(Input::Before { number, link });
+            let _ = inputs.send(Input::Before { number, greeted });
             Ok(())
         }
-        Pipeline::Hello | Pipeline::Watch => {
+        Pipeline::Hello {} | Pipeline::Watch {} => {
             let (_, key) = (greeted.sender.close(1, "this machine does not know your key").await, greeted.peer);
             Err(format!("its key is not among those allowed; let it in with --allow {key}"))
         }
@@ -213,8 +202,9 @@ struct Layers {
     inputs: mpsc::Sender<Input>,
     head: Option<(u64, Link)>,
     before: Option<(u64, Link)>,
-    /// Links of stages that nobody named yet.
-    waiting_before: BTreeMap<u64, (Link, Vec<Pipeline>)>,
+    /// Stages that nobody named yet, by the numbers of their connections. Whoever has some key may be one of them, so that not a
+    /// byte is read of them before they are named.
+    waiting_before: BTreeMap<u64, Greeted>,
     next: Option<(Neighbour, Link)>,
     model: Option<Loaded>,
     forming: Option<Forming>,
@@ -242,11 +232,11 @@ impl Layers {
                         }
                     }
                 }
-                Input::Before { number, link } => {
+                Input::Before { number, greeted } => {
                     if self.waiting_before.len() >= WAITING_MAX {
                         self.waiting_before.pop_first();
                     }
-                    self.waiting_before.insert(number, (link, Vec::new()));
+                    self.waiting_before.insert(number, greeted);
                     self.adopt();
                 }
                 Input::BeforeHeard { number, said } => self.hear_before(number, said),
@@ -273,7 +263,7 @@ impl Layers {
         tracing::info!("head {} is here", link.peer);
         let settings = &self.settings;
         let models = settings.models.keys().copied().collect();
-        link.send(&Pipeline::Offer(Offer {
+        let offer = Offer {
             name: Name::new(settings.name.clone()),
             memory_bytes: settings.memory_bytes,
             disk_bytes: settings.disk_bytes,
@@ -282,7 +272,8 @@ impl Layers {
             threads: self.pool.threads() as u16,
             at: self.at.as_str().into(),
             models: List::new(models).unwrap_or_default(),
-        }));
+        };
+        link.send(&Pipeline::Offer { offer });
         // The same head again: it has lost its link, and will say anew what is to be.
         self.release();
         self.head = Some((number, link));
@@ -301,14 +292,14 @@ impl Layers {
 
     fn hear_head(&mut self, said: Pipeline) {
         match said {
-            Pipeline::Assign(assign) => {
+            Pipeline::Assign { assign } => {
                 let epoch = assign.epoch;
                 if let Err(why) = self.assign(assign) {
                     tracing::warn!("epoch {epoch}: {why}");
                     self.tell_head(&Pipeline::Refused { epoch, reason: Reason::new(why) });
                 }
             }
-            Pipeline::Release => self.release(),
+            Pipeline::Release {} => self.release(),
             other => {
                 // The head is the one before, if no other was named.
                 let from_head = self.model.as_ref().is_some_and(|loaded| loaded.worker.from().is_none());
@@ -320,19 +311,11 @@ impl Layers {
     }
 
     fn hear_before(&mut self, number: u64, said: Result<Pipeline, String>) {
-        if let Some((_, said_before)) = self.waiting_before.get_mut(&number) {
-            // It may speak as soon as the head says so, and the head says so when all are ready.
-            match said {
-                Ok(said) if said_before.len() < WAITING_MAX => said_before.push(said),
-                _ => drop(self.waiting_before.remove(&number)),
-            }
-            return;
-        }
         if self.before.as_ref().is_none_or(|(before, _)| *before != number) {
             return;
         }
         match said {
-            Ok(said @ (Pipeline::Pass(_) | Pipeline::Again { .. })) => self.hear(&said),
+            Ok(said @ (Pipeline::Pass { .. } | Pipeline::Again { .. })) => self.hear(&said),
             Ok(other) => tracing::warn!("Pass or Again expected from the machine before, got {}", other.name()),
             Err(why) => tracing::info!("the machine before is gone: {why}"),
         }
@@ -347,11 +330,11 @@ impl Layers {
         let Some(from) = from else { return };
         // The newest: an older one may be dead without knowing.
         let found =
-            self.waiting_before.iter().rev().find(|(_, (link, _))| link.peer == from).map(|(number, _)| *number);
-        let Some(number) = found else { return };
-        if let Some((link, said)) = self.waiting_before.remove(&number) {
+            self.waiting_before.iter().rev().find(|(_, greeted)| greeted.peer == from).map(|(number, _)| *number);
+        if let Some((number, greeted)) = found.and_then(|number| self.waiting_before.remove_entry(&number)) {
+            let (_runtime, heard) = (self.runtime.enter(), self.inputs.clone());
+            let link = Link::spawn(greeted, move |said| drop(heard.send(Input::BeforeHeard { number, said })));
             self.before = Some((number, link));
-            said.iter().for_each(|said| self.hear(said));
         }
     }
 

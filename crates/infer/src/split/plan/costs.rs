@@ -58,7 +58,7 @@ impl Memory {
             cost.weight_bytes.saturating_add(cost.kv_bytes.saturating_mul(positions)).min(LAYER_BYTES_MAX)
         };
         // What a stage sent is kept until the answer is whole: a lost neighbour is rebuilt from it (ALGORITHMS E.9 B).
-        let log = positions.saturating_mul(demand.activations.bytes(model.width));
+        let log = positions.saturating_mul(demand.vector_bytes(model.width));
         let scratch = model.scratch_bytes;
         let ends = model.ends_bytes + model.logits_bytes * demand.streams;
         let needs = |index: usize| scratch.saturating_add(log) + if index == fleet.head() { ends } else { 0 };
@@ -107,7 +107,7 @@ impl Costs {
         let n = devices.len();
         // No layer takes no time, so that no rate is infinite.
         let decode = |d: &Device, cost: &LayerCost| picoseconds(decode_s(d, cost, demand.prompt, batch)).max(1);
-        let vectors = (batch * demand.activations.bytes(model.width)) as f64;
+        let vectors = (batch * demand.vector_bytes(model.width)) as f64;
         let pairs = || (0..n * n).map(|at| fleet.link(at / n, at % n));
         let head = &devices[fleet.head()];
         let host = |device: &Device| devices.iter().position(|other| other.shares_host(device)).unwrap_or(0);

@@ -3,6 +3,8 @@
 use super::error::PlanError;
 use super::fleet::within;
 use super::model_cost::ModelCost;
+use crate::split::encoding;
+use littoral_wire::pipeline::Activations;
 
 /// Bounds: beyond them numbers mean nothing.
 pub const STREAMS_MAX: u64 = 1_024;
@@ -16,26 +18,6 @@ pub enum Objective {
     Latency,
     /// Tokens per second of all streams together.
     Throughput,
-}
-
-/// How a vector travels. All but f32 change bits and have to be asked for.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Activations {
-    F32,
-    F16,
-    /// Blocks of 64 elements with a scale of four bytes.
-    Int8,
-}
-
-impl Activations {
-    /// Of one token.
-    pub fn bytes(self, width: u64) -> u64 {
-        match self {
-            Self::F32 => 4 * width,
-            Self::F16 => 2 * width,
-            Self::Int8 => width + 4 * width.div_ceil(64),
-        }
-    }
 }
 
 /// How the loss of a stage is got over.
@@ -68,6 +50,11 @@ pub struct Demand {
 }
 
 impl Demand {
+    /// Of one token, on its way.
+    pub(super) fn vector_bytes(&self, width: u64) -> u64 {
+        encoding::bytes(self.activations, usize::try_from(width).unwrap_or(usize::MAX)) as u64
+    }
+
     pub(super) fn check(&self, model: &ModelCost) -> Result<(), PlanError> {
         within("layers", model.layers.len() as f64, 1.0, LAYERS_MAX as f64)?;
         within("streams", self.streams as f64, 1.0, STREAMS_MAX as f64)?;

@@ -29,7 +29,7 @@ mod tests;
 mod why;
 mod words;
 
-pub use demand::{Activations, Demand, LAYERS_MAX, Objective, POSITIONS_MAX, Recovery, STREAMS_MAX};
+pub use demand::{Demand, LAYERS_MAX, Objective, POSITIONS_MAX, Recovery, STREAMS_MAX};
 pub use error::PlanError;
 pub use fleet::{BYTES_MAX, DEVICES_MAX, Device, Fleet, HEADROOM, Link, RATE_MAX, RATE_MIN, SECONDS_MAX};
 pub use model_cost::{LayerCost, ModelCost};
@@ -124,6 +124,16 @@ pub fn plan(model: &ModelCost, fleet: &Fleet, demand: &Demand) -> Result<Plan, P
         verdicts,
         covers: standby::covers(&Planned { model, fleet, demand, costs, ring: &best.ring }),
     })
+}
+
+/// What a placement promises, whether or not it is the best or fits: seconds from a token of one stream to the next.
+/// `stages`: the head first, all layers in their order.
+///
+/// # Errors
+/// A number of `demand` out of its bounds.
+pub fn predict(model: &ModelCost, fleet: &Fleet, demand: &Demand, stages: &[Stage]) -> Result<f64, PlanError> {
+    demand.check(model)?;
+    Ok(seconds(Costs::of(model, fleet, demand, 1).timing(stages).token_ps()))
 }
 
 /// Nothing fits: how much is missing, and where.

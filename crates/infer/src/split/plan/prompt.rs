@@ -33,7 +33,7 @@ pub(super) fn prompt_time(
     let mut best = PromptTime { total_s: f64::INFINITY, micro_batches: 1 };
     for micro_batches in 1..=if ring.len() == 1 { 1 } else { n.min(MICRO_BATCHES_MAX) } {
         let tokens = n.div_ceil(micro_batches);
-        let vectors = (tokens * demand.activations.bytes(model.width)) as f64;
+        let vectors = (tokens * demand.vector_bytes(model.width)) as f64;
         let (mut whole_s, mut slowest_s) = (0.0, 0.0f64);
         let mut of_hosts = vec![0.0; costs.devices];
         for (index, stage) in ring.iter().enumerate() {
@@ -54,7 +54,7 @@ pub(super) fn prompt_time(
     }
     // Home goes the last token's vector alone.
     let last = ring.last().map_or(costs.head, |stage| stage.device);
-    best.total_s += fleet.link(last, costs.head).hop_s(demand.activations.bytes(model.width) as f64);
+    best.total_s += fleet.link(last, costs.head).hop_s(demand.vector_bytes(model.width) as f64);
     best.total_s += seconds(costs.ends_ps);
     best
 }

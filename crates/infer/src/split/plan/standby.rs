@@ -111,7 +111,7 @@ impl Planned<'_> {
         let (demand, n) = (self.demand, self.demand.prompt);
         let moved = Stage { device, layers: lost.layers.clone() };
         let load_s = if demand.recovery.warm { 0.0 } else { weights as f64 / own.disk_read_bytes_per_s };
-        let vectors = (demand.streams * n * demand.activations.bytes(self.model.width)) as f64;
+        let vectors = (demand.streams * n * demand.vector_bytes(self.model.width)) as f64;
         let sent_s = self.fleet.link(self.ring[stage - 1].device, device).hop_s(vectors);
         let replay_s = sent_s + demand.streams as f64 * stage_s(self.model, self.fleet, &moved, n, n);
         let step_ps = self.costs.timing(&self.after(stage, device)).step_ps(demand.streams / self.costs.batch);

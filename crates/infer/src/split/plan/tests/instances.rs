@@ -1,6 +1,7 @@
 //! Random models and fleets, by a seed.
 
 use crate::split::plan::*;
+use littoral_wire::pipeline::Activations;
 
 pub(super) struct Draw(u64);
 

@@ -79,7 +79,7 @@ struct Memories {
 
 fn memories(model: &ModelCost, demand: &Demand) -> Memories {
     let positions = demand.streams * demand.context;
-    let works_in = model.scratch_bytes + positions * demand.activations.bytes(model.width);
+    let works_in = model.scratch_bytes + positions * demand.vector_bytes(model.width);
     let layer = model.layers[0].weight_bytes + model.layers[0].kv_bytes * positions;
     let ends = model.ends_bytes + model.logits_bytes * demand.streams;
     Memories { head: (works_in + ends) * 5 / 4 + 10, other: (works_in + 2 * layer) * 5 / 4 + 10 }

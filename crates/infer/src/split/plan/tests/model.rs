@@ -1,9 +1,11 @@
 //! Costs from a file.
 
+use crate::split::encoding;
 use crate::split::plan::*;
 use littoral_model::lm::{CacheType, LoadError, config};
 use littoral_tensor::gguf::{Gguf, Value, Writer};
 use littoral_tensor::quant::Kind;
+use littoral_wire::pipeline::Activations;
 
 /// Two layers of width 64; the second has its feed-forward matrix in F16. `untied`: with an output matrix of its own.
 fn file(untied: bool, layers: u32) -> Vec<u8> {
@@ -64,7 +66,8 @@ fn a_layer_that_is_not_there_is_missed() {
 
 #[test]
 fn vectors_travel_in_three_sizes() {
-    let bytes = |width| [Activations::F32, Activations::F16, Activations::Int8].map(|form| form.bytes(width));
+    let bytes =
+        |width| [Activations::F32, Activations::F16, Activations::Int8].map(|form| encoding::bytes(form, width));
     assert_eq!(bytes(4_096), [16_384, 8_192, 4_352]);
     assert_eq!(bytes(65), [260, 130, 73]);
 }

@@ -61,7 +61,7 @@ impl Oracle<'_> {
             token_s += own_s;
             if way.len() > 1 {
                 let link = self.fleet.link(*at, way[(index + 1) % way.len()].0);
-                let transfer_s = batch * self.demand.activations.bytes(self.model.width) as f64 / link.bytes_per_s;
+                let transfer_s = batch * self.demand.vector_bytes(self.model.width) as f64 / link.bytes_per_s;
                 token_s += link.rtt_s / 2.0 + transfer_s;
                 period_s = period_s.max(transfer_s);
             }
@@ -74,7 +74,7 @@ impl Oracle<'_> {
         way.iter().enumerate().all(|(index, (at, layers))| {
             let mut bytes = self.model.scratch_bytes;
             if way.len() > 1 {
-                bytes += positions * self.demand.activations.bytes(self.model.width);
+                bytes += positions * self.demand.vector_bytes(self.model.width);
             }
             if index == 0 {
                 bytes += self.model.ends_bytes + self.model.logits_bytes * self.demand.streams;

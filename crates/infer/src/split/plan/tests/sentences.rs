@@ -1,6 +1,7 @@
 //! What people are told, word for word.
 
 use crate::split::plan::*;
+use littoral_wire::pipeline::Activations;
 
 fn model(layers: usize) -> ModelCost {
     let layer =

@@ -1,6 +1,7 @@
 //! Standbys: who goes on, after what pause, and what cannot be lost.
 
 use crate::split::plan::*;
+use littoral_wire::pipeline::Activations;
 
 fn model() -> ModelCost {
     let layer =

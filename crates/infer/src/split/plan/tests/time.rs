@@ -2,6 +2,7 @@
 
 use super::oracle::way;
 use crate::split::plan::*;
+use littoral_wire::pipeline::Activations;
 
 /// Layers of 10 MB and 20 Mflop, ends of nothing, vectors of 4 kB.
 fn model(layers: usize) -> ModelCost {
