@@ -146,6 +146,9 @@ impl Runner {
         if slots.len() != pass.pieces.len() {
             return Err(PassError::Other { what: "sequences", expected: pass.pieces.len(), got: slots.len() });
         }
+        if pass.freed.iter().any(|slot| slots.binary_search(slot).is_ok()) {
+            return Err(PassError::Other { what: "sequences that are freed", expected: 0, got: 1 });
+        }
         let here = |slot: Slot| self.states.get(&slot).map_or(0, State::positions);
         for Fork { from, positions, .. } in &pass.forks {
             let got = here(*from);

@@ -69,9 +69,6 @@ pub fn run(args: Args, json: bool) -> Result<(), Failure> {
         log_bytes_max: usize::try_from(args.log_mb << 20).unwrap_or(usize::MAX),
         pin: args.pin,
         memory_bytes: crate::memory::available_bytes(),
-        disk_bytes: 0,
-        read_bytes_per_s: 0,
-        operations_per_s: 0,
     };
     crate::input::runtime()?.block_on(async {
         let transport = TcpTransport::listen(&identity, args.listen, TcpOptions::default()).await?;

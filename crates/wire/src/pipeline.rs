@@ -109,16 +109,11 @@ wire_struct! {
         pub positions: u32,
     }
 
-    /// What a machine can do for others; 0 where it was not measured.
+    /// What a machine has for others.
     pub struct Offer {
         pub name: Name,
-        /// Free for weights and states.
+        /// Free for weights and states; 0 where the system does not tell.
         pub memory_bytes: u64,
-        pub disk_bytes: u64,
-        /// What its threads read of memory.
-        pub read_bytes_per_s: u64,
-        /// Multiplications and additions of long prompts.
-        pub operations_per_s: u64,
         pub threads: u16,
         /// Where other stages dial it.
         pub at: SocketName,
@@ -149,7 +144,7 @@ wire_messages! {
         /// First on a stage's link to the next one.
         7 Join { epoch: u32, }
         8 Pass { pass: Pass, }
-        /// A pass needs positions that are not here; it and those behind it were dropped.
+        /// A pass needs positions that are not here; it was dropped, and what comes back of those behind it is not waited for.
         9 Lacking { epoch: u32, number: u64, held: Held, }
         /// Head to the stage before one that lacks states: send again what you sent.
         10 Replay { epoch: u32, states: List<Held, STATES_MAX>, }
@@ -161,7 +156,7 @@ wire_messages! {
         }
         /// A stage that heard a replay to its end has these states.
         12 Replayed { epoch: u32, replay_us: u64, states: List<Held, STATES_MAX>, }
-        /// Head to stage: nothing more is wanted of it.
+        /// Head to stage: it has no layers any more. The link stays.
         13 Release {}
     }
 }

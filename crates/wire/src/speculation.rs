@@ -115,7 +115,7 @@ wire_names! {
     pub enum Drafts {
         /// Nothing: drafter and verifier draw with the same noise, and the text is that of plain decoding.
         Ids = 0,
-        /// What each token was drawn from: the text has the law of plain decoding.
+        /// What each token was drawn from: the text has the law of plain decoding. This release refuses it.
         Declared = 1,
     }
 

@@ -62,13 +62,10 @@ fn message() -> impl Strategy<Value = Pipeline> {
             from: from.map(NodeId),
             to,
         });
-    let offer = (".{0,60}", any::<[u64; 4]>(), any::<u16>(), prop::collection::vec(any::<[u8; 32]>(), 0..3)).prop_map(
-        |(name, [memory_bytes, disk_bytes, read_bytes_per_s, operations_per_s], threads, models)| Offer {
+    let offer = (".{0,60}", any::<u64>(), any::<u16>(), prop::collection::vec(any::<[u8; 32]>(), 0..3)).prop_map(
+        |(name, memory_bytes, threads, models)| Offer {
             name: name.into(),
             memory_bytes,
-            disk_bytes,
-            read_bytes_per_s,
-            operations_per_s,
             threads,
             at: "10.0.0.1:7500".into(),
             models: List::new(models).unwrap(),

@@ -177,7 +177,7 @@ impl Engine {
             self.freed.extend(embedding.slots());
         }
         if let Some(at) = self.running.iter().position(|sequence| sequence.id == id) {
-            let sequence = self.running.swap_remove(at);
+            let sequence = self.running.remove(at);
             self.keep(sequence);
         }
     }
@@ -221,6 +221,13 @@ impl Engine {
         if let Some(sequence) = self.running.iter_mut().find(|sequence| sequence.id == id) {
             sequence.rewrite(answer);
         }
+    }
+
+    /// Does it run, wait for a place (`Some(false)`), or neither?
+    pub fn runs(&self, id: SequenceId) -> Option<bool> {
+        let runs = self.running.iter().any(|sequence| sequence.id == id);
+        let waits = || self.waiting.iter().any(|(waiting, _)| *waiting == id);
+        if runs { Some(true) } else { waits().then_some(false) }
     }
 
     /// A sequence that followed another writes for itself from now on, up to so many tokens.

@@ -13,8 +13,8 @@ use littoral_tensor::pool::Pool;
 use littoral_wire::Speculation;
 use std::collections::BTreeMap;
 
-/// Answers that changed hands and are remembered: as many as an engine runs at once, at most.
-const TAKEN_OVER_MAX: usize = 256;
+/// Answers that the large model does not write any more, and of which is remembered what it wrote.
+const ENDED_MAX: usize = 256;
 
 /// Who writes an answer.
 pub enum Place {
@@ -43,8 +43,8 @@ pub struct Drafting {
     small: Engine,
     tokeniser: [u8; 32],
     sessions: BTreeMap<SequenceId, Session>,
-    /// Of answers that were begun by the large model and are the small one's now: tokens of the large one.
-    taken_over: BTreeMap<SequenceId, Far>,
+    /// Of answers that have ended, or are the small model's now.
+    ended: BTreeMap<SequenceId, Far>,
     /// Numbers of sessions: random from the host, so that they are new after a restart.
     next: u64,
     outbox: Vec<Speculation>,
@@ -59,7 +59,7 @@ impl Drafting {
             tokeniser: asked::tokeniser_digest(small.model()),
             small,
             sessions: BTreeMap::new(),
-            taken_over: BTreeMap::new(),
+            ended: BTreeMap::new(),
             next: first,
             outbox: Vec::new(),
             events: Vec::new(),
@@ -114,7 +114,7 @@ impl Drafting {
         if let Some(mut session) = self.sessions.remove(&id) {
             self.outbox.append(&mut session.drafter.close().send);
         }
-        self.taken_over.remove(&id);
+        self.ended.remove(&id);
         self.small.cancel(id);
     }
 
@@ -129,7 +129,7 @@ impl Drafting {
             .sessions
             .get(&id)
             .map(|session| Far { tokens: session.drafter.answer().len() as u64, passes: session.drafter.passes() });
-        open.or_else(|| self.taken_over.get(&id).copied())
+        open.or_else(|| self.ended.get(&id).copied())
     }
 
     /// What the drafter of a session has learnt, for the next answer.
@@ -139,10 +139,28 @@ impl Drafting {
 
     /// Something came from the verifier.
     pub fn hear(&mut self, said: Speculation, now_us: u64) {
+        let vocabulary = self.small.model().stage.config().vocabulary;
         let found = self.sessions.iter_mut().find(|(_, session)| session.number == said.session());
         let Some((id, session)) = found else { return };
-        let (id, output) = (*id, session.drafter.hear(now_us, said));
+        // Weights may have more ids than the vocabulary, and the large model's more than the small one's.
+        let foreign = match &said {
+            Speculation::Commit { tokens, .. } => tokens.iter().find(|token| token.id as usize >= vocabulary),
+            _ => None,
+        };
+        let id = *id;
+        if let Some(token) = foreign {
+            let why = format!("token ids below {vocabulary} expected from the verifier, got {}", token.id);
+            return self.end(id, Finish::Failed(why));
+        }
+        let output = session.drafter.hear(now_us, said);
         self.take(id, output);
+    }
+
+    /// The verifier is gone, and nobody waits for it any more.
+    pub fn lost(&mut self) {
+        for id in self.sessions.keys().copied().collect::<Vec<_>>() {
+            self.take_over(id);
+        }
     }
 
     /// There is a new link to the verifier.
@@ -169,8 +187,18 @@ impl Drafting {
     /// something arrives.
     pub fn step(&mut self, pool: &Pool, now_us: &mut dyn FnMut() -> u64) -> bool {
         let begun = now_us();
+        let mut without = Vec::new();
         for (id, session) in &mut self.sessions {
             let work = session.drafter.work();
+            match self.small.runs(*id) {
+                Some(true) => {}
+                // It follows once it has a place.
+                Some(false) => continue,
+                None => {
+                    without.push(*id);
+                    continue;
+                }
+            }
             if work != session.work.map(|(work, _)| work) {
                 // What it has drafted goes along, as far as it is of use.
                 session.work = work.map(|work| (work, begun));
@@ -180,13 +208,31 @@ impl Drafting {
                 }
             }
         }
+        without.into_iter().for_each(|id| self.barren(id, begun));
         let Some(planned) = self.small.plan(usize::MAX) else { return false };
         let vectors = self.small.run(&planned, pool);
         self.small.finish(planned.number, &vectors, pool);
-        let events = self.small.events();
-        self.events.extend(events.into_iter().filter(|event| !self.sessions.contains_key(&sequence_of(event))));
+        let (of_twins, own): (Vec<Event>, Vec<Event>) =
+            self.small.events().into_iter().partition(|event| self.sessions.contains_key(&sequence_of(event)));
+        self.events.extend(own);
         self.bring(now_us());
+        for event in of_twins {
+            if let Event::Finished { sequence, .. } = event {
+                self.barren(sequence, now_us());
+            }
+        }
         true
+    }
+
+    /// Its twin ended, the small model's context is full for instance: there is nothing more to draft, and the verifier is
+    /// told so.
+    fn barren(&mut self, id: SequenceId, now_us: u64) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        session.work = None;
+        if let Some(work) = session.drafter.work() {
+            let output = session.drafter.drafted(now_us, work, Vec::new(), 0);
+            self.take(id, output);
+        }
     }
 
     /// Brings drafters what is drafted.
@@ -234,6 +280,8 @@ impl Drafting {
     fn end(&mut self, id: SequenceId, why: Finish) {
         if let Some(session) = self.sessions.remove(&id) {
             self.outbox.push(Speculation::Close { session: session.number });
+            let (tokens, passes) = (session.drafter.answer().len() as u64, session.drafter.passes());
+            self.remember(id, Far { tokens, passes });
         }
         self.small.cancel(id);
         self.events.push(Event::Finished { sequence: id, why });
@@ -245,12 +293,27 @@ impl Drafting {
         let answer = session.drafter.answer();
         let far = Far { tokens: answer.len() as u64, passes: session.drafter.passes() };
         let (max_tokens, ignore_end) = (session.drafter.max_tokens(), session.drafter.ignores_end());
-        if self.taken_over.len() == TAKEN_OVER_MAX {
-            self.taken_over.pop_first();
+        let why = match self.small.runs(id) {
+            Some(true) => None,
+            Some(false) => Some(Finish::Failed("the verifier is lost, and the small model has no place for it".into())),
+            // Its context has no room for what the large one has written.
+            None => Some(Finish::Context),
+        };
+        if let Some(why) = why {
+            self.remember(id, far);
+            self.small.cancel(id);
+            return self.events.push(Event::Finished { sequence: id, why });
         }
-        self.taken_over.insert(id, far);
         self.small.rewrite(id, answer);
         self.small.release(id, max_tokens, ignore_end);
+        self.remember(id, far);
+    }
+
+    fn remember(&mut self, id: SequenceId, far: Far) {
+        if self.ended.len() == ENDED_MAX {
+            self.ended.pop_first();
+        }
+        self.ended.insert(id, far);
     }
 }
 

@@ -5,7 +5,8 @@
 //!
 //! - [`accept`]: which drafted tokens hold. The default needs nothing new: draws are a function of (seed, position, id), so a
 //!   drafted token holds where the verifier's own sampler chooses it, and the text is that of plain decoding, bit for bit.
-//!   Where drafts declare what they were drawn from, the rule of Leviathan et al. keeps more of them and the law of the text.
+//!   Where drafts declare what they were drawn from, the rule of Leviathan et al. keeps more of them and the law of the text; no
+//!   engine here verifies by that rule yet, and sessions that ask for it are refused;
 //! - [`lookup`]: drafts from the text itself, without a model;
 //! - [`rate`]: what a way of drafting yields per second, as formulas;
 //! - [`runs`], [`costs`]: what the formulas need, measured;

@@ -120,6 +120,7 @@ impl Pair {
         let texts: Vec<Text> = self.big.answers().filter(|(_, _, answer)| !answer.is_empty()).map(Text::of).collect();
         // Of a reader that left, too, nothing is drafted any more.
         self.forget(|id| !texts.iter().any(|text| text.id == id));
+        let small_vocabulary = self.small.as_ref().map_or(0, |small| small.model().stage.config().vocabulary);
         let mut asked = Vec::new();
         for text in &texts {
             if !self.twins.contains_key(&text.id) {
@@ -134,6 +135,8 @@ impl Pair {
                     self.big.propose(text.id, text.answer.len(), &tokens[..count.min(tokens.len())]);
                 }
                 (Source::Lookup { .. }, None) => {}
+                // An id that only the large model's weights have is beyond the small one for good.
+                (Source::Model, _) if text.answer.iter().any(|id| *id as usize >= small_vocabulary) => {}
                 (Source::Model, _) => asked.extend(twin.small.map(|small| (text, small, count))),
             }
         }

@@ -64,6 +64,12 @@ pub struct Recovery {
     pub replay_us: u64,
 }
 
+struct Away {
+    number: u64,
+    left_us: u64,
+    tokens: usize,
+}
+
 pub struct Head {
     engine: Engine,
     holder: Holder,
@@ -77,8 +83,8 @@ pub struct Head {
     /// Layers whose states somebody has: of each machine, since it came up.
     warm: BTreeMap<Option<NodeId>, Vec<Range<usize>>>,
     phase: Phase,
-    /// Passes on their way, and when they left.
-    away: VecDeque<(u64, u64)>,
+    /// Passes on their way.
+    away: VecDeque<Away>,
     pace: Pace,
     outbox: Vec<(NodeId, Pipeline)>,
     placed_at_us: u64,
@@ -200,7 +206,14 @@ impl Head {
         self.fail();
         self.epoch += 1;
         self.placed_at_us = now_us;
-        self.chain = chain;
+        let before = std::mem::replace(&mut self.chain, chain);
+        let left = before.iter().filter_map(|link| link.machine).filter(|id| self.places.contains_key(id));
+        let stays = |id: &NodeId| self.chain.iter().any(|link| link.machine == Some(*id));
+        let left: Vec<NodeId> = left.filter(|id| !stays(id)).collect();
+        for machine in left {
+            self.warm.remove(&Some(machine));
+            self.outbox.push((machine, Pipeline::Release {}));
+        }
         self.phase = Phase::Forming { waiting: self.chain.iter().map(|link| link.machine).collect() };
         self.pace.forget();
         for (index, link) in self.chain.iter().enumerate().skip(1) {
@@ -329,14 +342,14 @@ impl Head {
                 }
             }
             Pipeline::Lacking { epoch, number, held }
-                if *epoch == self.epoch && self.away.iter().any(|(away, _)| away == number) =>
+                if *epoch == self.epoch && self.away.iter().any(|away| away.number == *number) =>
             {
                 self.lacking(Slot(held.slot), held.positions as usize);
             }
             Pipeline::Pass { pass } if pass.epoch == self.epoch && self.phase == Phase::Running => {
                 let last = self.chain.last().and_then(|link| link.machine);
                 // Those that were lost meanwhile come back late.
-                if last != Some(machine) || self.away.front().is_none_or(|(number, _)| *number != pass.number) {
+                if last != Some(machine) || self.away.front().is_none_or(|away| away.number != pass.number) {
                     return;
                 }
                 let (width, context) = {
@@ -350,8 +363,8 @@ impl Head {
                 if self.engine.awaited() != vectors.len() / width {
                     return self.down(machine);
                 }
-                let Some((_, left)) = self.away.pop_front() else { return };
-                self.pace.heard(of.tokens(), now_us.saturating_sub(left), &pass.times_us);
+                let Some(Away { left_us, .. }) = self.away.pop_front() else { return };
+                self.pace.heard(of.tokens(), now_us.saturating_sub(left_us), &pass.times_us);
                 self.engine.finish(pass.number, &vectors, pool);
             }
             _ => {}
@@ -395,7 +408,7 @@ impl Head {
         let own = (now_us() - begun) as u32;
         match words::tell(self.epoch, number, &pass, vec![own], self.activations, &vectors) {
             Ok(told) => {
-                self.away.push_back((number, now_us()));
+                self.away.push_back(Away { number, left_us: now_us(), tokens: pass.tokens() });
                 self.outbox.push((next, Pipeline::Pass { pass: told }));
             }
             // Limits of the engine keep passes small enough; see `Head::tokens_max`.
@@ -406,8 +419,10 @@ impl Head {
     /// The machine that passes wait for longer than they should, if there is one. `done`: how many passes of this epoch each
     /// machine has run.
     pub fn late(&self, done: &BTreeMap<NodeId, u64>, now_us: u64) -> Option<NodeId> {
-        let (number, left) = self.away.front()?;
-        if now_us.saturating_sub(*left) < self.pace.patience_us() {
+        let Away { number, left_us, .. } = self.away.front()?;
+        // Those behind it wait for it, and it for those before: the longest of them is what there is to wait for.
+        let tokens = self.away.iter().map(|away| away.tokens).max()?;
+        if now_us.saturating_sub(*left_us) < self.pace.patience_us(tokens) {
             return None;
         }
         let machines = self.chain.iter().filter_map(|link| link.machine);

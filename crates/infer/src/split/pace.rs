@@ -8,6 +8,8 @@ const REMEMBERED: usize = 32;
 const FEW: usize = 4;
 /// Before anything was measured, and what no machine is blamed for.
 const PATIENCE_US: u64 = 600_000;
+/// Where nothing like it was seen.
+const UNKNOWN_US: u64 = 30_000_000;
 /// A machine is late that takes so many times the longest that was seen.
 const TIMES: u64 = 4;
 
@@ -38,14 +40,15 @@ impl Pace {
         self.seen.push_back(Seen { tokens, round_us, times_us: times_us.to_vec() });
     }
 
-    /// A pass that is away longer than this is late.
+    /// A pass of so many tokens that is away longer than this is late, judged by those of half as many or more: what one token
+    /// takes says nothing of a prompt.
     ///
-    /// Where nothing was seen yet, or prompts are read (a pass of 128 tokens may take a slow machine seconds), there is no
-    /// knowing: beats tell then whether a machine is alive.
-    pub fn patience_us(&self) -> u64 {
-        match self.seen.iter().map(|seen| seen.round_us).max() {
-            Some(longest) if self.seen.len() >= 4 => PATIENCE_US + TIMES * longest,
-            _ => 30_000_000,
+    /// Where too few were seen there is no knowing: beats tell then whether a machine is alive.
+    pub fn patience_us(&self, tokens: usize) -> u64 {
+        let like = || self.seen.iter().filter(|seen| 2 * seen.tokens >= tokens).map(|seen| seen.round_us);
+        match like().max() {
+            Some(longest) if like().count() >= 4 => PATIENCE_US + TIMES * longest,
+            _ => UNKNOWN_US,
         }
     }
 
@@ -63,4 +66,21 @@ impl Pace {
 fn median(mut values: Vec<u64>) -> u64 {
     values.sort_unstable();
     values.get(values.len() / 2).copied().unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_say_nothing_of_prompts() {
+        let mut pace = Pace::default();
+        assert_eq!(pace.patience_us(1), UNKNOWN_US);
+        (0..32).for_each(|_| pace.heard(1, 30_000, &[10_000, 15_000]));
+        assert_eq!(pace.patience_us(1), PATIENCE_US + TIMES * 30_000);
+        assert_eq!(pace.patience_us(128), UNKNOWN_US);
+        (0..4).for_each(|_| pace.heard(128, 900_000, &[300_000, 500_000]));
+        assert_eq!(pace.patience_us(100), PATIENCE_US + TIMES * 900_000);
+        assert_eq!(pace.few(), Some((vec![10_000, 15_000], 15_000)));
+    }
 }

@@ -1,4 +1,8 @@
-//! The controller against every fixed choice, in virtual time: at most 5 % slower than the best over any 256 tokens.
+//! The controller against every fixed choice, in virtual time.
+//!
+//! The aim is to be at most 5 % slower than the best choice over any 256 tokens, where the best is chosen anew for each window and
+//! every answer starts from guesses that are half too high. It is not met everywhere: of 36 points of even text 12 were above, the
+//! worst 16.9 % (acceptance 0.95, 200 ms), of 36 with changes of text 23, the worst 12.7 %. The tables print all.
 
 use crate::world::{Link, Models, World};
 use littoral_infer::speculate::controller::{Controller, guessed_verify};
@@ -109,7 +113,8 @@ fn grid(acceptance: Acceptance) -> Vec<Case> {
     cases
 }
 
-/// A few points of the tables below, which have all: no way to tell, a clear case for each way, and a change of text.
+/// A few points of the tables below, which have all: no way to tell, a clear case for each way, and a change of text. Where the
+/// bound is above the aim, it is what the controller reaches, rounded up: it must not get worse.
 #[test]
 fn the_controller_is_hardly_slower_than_the_best_fixed_choice() {
     let points: [(Acceptance, f64, u64, f64); 6] = [

@@ -77,6 +77,9 @@ pub fn run(args: &Args) -> Result<Report, Failure> {
     }
     summary.insert("identical".into(), identical.into());
     report.numbers = json!({"summary": summary});
+    if !identical {
+        return Err(broken(&"the same text in every run was expected, another was written"));
+    }
     Ok(report)
 }
 

@@ -3,7 +3,7 @@
 use super::draft::{Args, request, write_plain};
 use super::draft_prompts::Prompt;
 use super::median;
-use super::stages::{Written, broken};
+use super::stages::{Written, broken, ready};
 use crate::llm;
 use crate::output::{self, Failure, talk};
 use littoral_infer::engine::{Engine, Limits, Request};
@@ -18,7 +18,6 @@ use littoral_node::transport::{Address, TcpOptions, TcpTransport};
 use littoral_tensor::pool::Pool;
 use serde_json::{Value, json};
 use std::fs;
-use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -56,6 +55,18 @@ impl Drop for Folder {
 enum Way {
     Controller,
     Fixed(Mode),
+}
+
+/// One prompt, one way.
+struct Measured {
+    name: &'static str,
+    way: Way,
+    tok_s: Vec<f64>,
+    /// Of the large model, in all runs, and the tokens of those.
+    passes: u64,
+    tokens: u64,
+    predicted: f64,
+    same: bool,
 }
 
 pub fn run(args: &Args, prompts: &[&Prompt]) -> Result<Far, Failure> {
@@ -113,7 +124,7 @@ fn one_link(
     }
     let mut regrets = Vec::new();
     for (prompt, (request, text)) in prompts.iter().zip(expected) {
-        let mut measured: Vec<(&str, Way, Vec<f64>, f64, f64)> = Vec::new();
+        let mut measured: Vec<Measured> = Vec::new();
         for _ in 0..args.repeats {
             // The controller first: what it learns is what the predictions are made of.
             let ahead = ahead(edge.learnt(), 4);
@@ -130,28 +141,39 @@ fn one_link(
                     Way::Fixed(mode) => Policy::Fixed(mode),
                 }));
                 let (written, passes) = write(edge, request.clone(), pool)?;
-                if written.ids != *text {
+                let same = written.ids == *text;
+                if !same {
                     far.identical = false;
                     talk(&format!("{} by {name} at {rtt_ms} ms: ANOTHER TEXT", prompt.name));
                 }
-                let predicted = match way {
-                    Way::Controller => edge.learnt().predicted(edge.learnt().mode()),
-                    Way::Fixed(mode) => edge.learnt().predicted(mode),
+                let mode = match way {
+                    Way::Controller => edge.learnt().mode(),
+                    Way::Fixed(mode) => mode,
                 };
-                let passes = passes as f64 / written.ids.len().max(1) as f64;
-                match measured.iter_mut().find(|(other, ..)| *other == name) {
-                    Some((_, _, tok_s, last, promised)) => {
-                        tok_s.push(written.tok_s());
-                        (*last, *promised) = (passes, predicted);
-                    }
-                    None => measured.push((name, way, vec![written.tok_s()], passes, predicted)),
-                }
+                let at = measured.iter().position(|one| one.name == name).unwrap_or_else(|| {
+                    measured.push(Measured {
+                        name,
+                        way,
+                        tok_s: Vec::new(),
+                        passes: 0,
+                        tokens: 0,
+                        predicted: 0.0,
+                        same: true,
+                    });
+                    measured.len() - 1
+                });
+                let one = &mut measured[at];
+                one.tok_s.push(written.tok_s());
+                one.passes += passes;
+                one.tokens += written.ids.len() as u64;
+                one.predicted = edge.learnt().predicted(mode);
+                one.same &= same;
             }
         }
         let acceptance = edge.learnt().acceptance();
         let (mut best, mut own) = (0.0f64, 0.0);
         let mut line = format!("{} at {rtt_ms} ms:", prompt.name);
-        for (name, way, tok_s, passes, predicted) in &measured {
+        for Measured { name, way, tok_s, passes, tokens, predicted, same } in &measured {
             let tok_s = median(tok_s);
             match way {
                 Way::Controller => own = tok_s,
@@ -165,9 +187,9 @@ fn one_link(
                     "mode": name,
                     "tok_s": tok_s,
                     "acceptance": acceptance,
-                    "cloud_passes_per_token": passes,
+                    "cloud_passes_per_token": *passes as f64 / (*tokens).max(1) as f64,
                     "predicted_tok_s": predicted,
-                    "identical": far.identical,
+                    "identical": same,
                 }));
             }
         }
@@ -191,13 +213,10 @@ fn ahead(learnt: &Controller, block: usize) -> usize {
 fn write(edge: &mut Edge, request: Request, pool: &Pool) -> Result<(Written, u64), Failure> {
     let (begun, mut written) = (Instant::now(), Written::default());
     let id = edge.submit(request, false).map_err(|e| broken(&e))?;
-    let mut passes = 0;
-    loop {
-        passes = edge.far(id).map_or(passes, |far| far.passes);
-        if written.hear(begun, edge.step(pool))? {
-            return Ok((written, passes.max(1)));
-        }
-    }
+    while !written.hear(begun, edge.step(pool))? {}
+    let far =
+        edge.far(id).ok_or_else(|| broken(&"an answer of the large model was expected, the small one wrote it"))?;
+    Ok((written, far.passes))
 }
 
 async fn verifier(dir: &Path, model: &Path, allow: &str) -> Result<(Verifier, Address), Failure> {
@@ -212,13 +231,6 @@ async fn verifier(dir: &Path, model: &Path, allow: &str) -> Result<(Verifier, Ad
         .stderr(Stdio::null())
         .spawn();
     let mut verifier = Verifier(child.map_err(|e| broken(&e))?);
-    let out = verifier.0.stdout.take().ok_or_else(|| broken(&"a process without output"))?;
-    let said = tokio::task::spawn_blocking(move || {
-        let mut line = String::new();
-        BufReader::new(out).read_line(&mut line).map(|_| line)
-    });
-    let said = tokio::time::timeout(PATIENCE, said).await.map_err(|_| broken(&"the large model said nothing"))?;
-    let line = said.map_err(|e| broken(&e))?.map_err(|e| broken(&e))?;
-    let said: Value = serde_json::from_str(&line).map_err(|e| broken(&format!("{e}: {line}")))?;
+    let said = ready(&mut verifier.0).await?;
     Ok((verifier, said["verifies"].as_str().unwrap_or_default().parse()?))
 }

@@ -7,7 +7,7 @@
 //! computation, over the number of hops; a hop has the vectors encrypted, sent over loopback through a forwarder, and
 //! decrypted.
 
-use super::stages::{Ground, Written, broken, request};
+use super::stages::{Ground, Written, broken, form, request};
 use super::{Report, median};
 use crate::llm;
 use crate::output::{Failure, talk};
@@ -20,10 +20,9 @@ use littoral_wire::pipeline::Activations;
 use serde_json::json;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 const PROMPT: usize = 64;
-const PATIENCE: Duration = Duration::from_secs(120);
 
 #[derive(clap::Args, Debug)]
 pub struct Args {
@@ -222,15 +221,4 @@ fn together(written: &[Written]) -> f64 {
     let ended = written.iter().filter_map(|one| one.at_s.last()).copied().fold(0.0, f64::max);
     let tokens = written.iter().flat_map(|one| &one.at_s).filter(|at| **at > begun).count();
     if ended > begun { tokens as f64 / (ended - begun) } else { 0.0 }
-}
-
-fn form(chain: &mut Chain, links: usize, pool: &Pool) -> Result<(), Failure> {
-    let begun = Instant::now();
-    while !(chain.head().running() && chain.head().chain().len() == links) {
-        chain.step(pool)?;
-        if begun.elapsed() > PATIENCE {
-            return Err(broken(&"a chain of all stages was expected, some did not come"));
-        }
-    }
-    Ok(())
 }

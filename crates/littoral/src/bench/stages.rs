@@ -23,6 +23,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 const PLACE: &str = "the stages of this measurement";
+/// For a chain to be whole.
+const FORMING: Duration = Duration::from_secs(120);
 /// For a process to say where it listens.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -117,14 +119,7 @@ impl Ground {
             .stderr(fs::File::create(self.dir.join(format!("stage-{n}.log"))).map_err(|e| broken(&e))?)
             .spawn()
             .map_err(|e| broken(&e))?;
-        let out = child.stdout.take().ok_or_else(|| broken(&"a process without output"))?;
-        let said = tokio::task::spawn_blocking(move || {
-            let mut line = String::new();
-            BufReader::new(out).read_line(&mut line).map(|_| line)
-        });
-        let said = tokio::time::timeout(PATIENCE, said).await.map_err(|_| broken(&"a stage said nothing"))?;
-        let line = said.map_err(|e| broken(&e))?.map_err(|e| broken(&e))?;
-        let said: Value = serde_json::from_str(&line).map_err(|e| broken(&format!("{e}: {line}")))?;
+        let said = ready(&mut child).await?;
         Ok((child, said["address"].as_str().unwrap_or_default().parse()?))
     }
 
@@ -144,6 +139,18 @@ impl Ground {
         };
         Ok(Chain::start(engine, bytes, &self.head, settings)?)
     }
+}
+
+/// What a process of this program says when it is ready.
+pub async fn ready(child: &mut Child) -> Result<Value, Failure> {
+    let out = child.stdout.take().ok_or_else(|| broken(&"a process without output"))?;
+    let said = tokio::task::spawn_blocking(move || {
+        let mut line = String::new();
+        BufReader::new(out).read_line(&mut line).map(|_| line)
+    });
+    let said = tokio::time::timeout(PATIENCE, said).await.map_err(|_| broken(&"a process said nothing"))?;
+    let line = said.map_err(|e| broken(&e))?.map_err(|e| broken(&e))?;
+    serde_json::from_str(&line).map_err(|e| broken(&format!("{e}: {line}")))
 }
 
 /// A prompt of ids that any model takes, and greedy text behind it.
@@ -193,4 +200,16 @@ impl Written {
     pub fn longest_pause_s(&self) -> f64 {
         self.at_s.windows(2).map(|pair| pair[1] - pair[0]).fold(0.0, f64::max)
     }
+}
+
+/// Steps until so many machines are in the chain, the head among them.
+pub fn form(chain: &mut Chain, links: usize, pool: &Pool) -> Result<(), Failure> {
+    let begun = Instant::now();
+    while !(chain.head().running() && chain.head().chain().len() == links) {
+        chain.step(pool)?;
+        if begun.elapsed() > FORMING {
+            return Err(broken(&"a chain of all stages was expected, some did not come"));
+        }
+    }
+    Ok(())
 }

@@ -5,7 +5,7 @@
 //! pulled: what is sent to it is lost without a word. The text is compared with that of one machine. *Pause*: the longest
 //! time between two tokens. Then the stage comes back, and is taken in before the next run.
 
-use super::stages::{Ground, StageProcess, Written, broken, request};
+use super::stages::{Ground, StageProcess, Written, broken, form, request};
 use super::{Report, median};
 use crate::llm;
 use crate::output::{Failure, talk};
@@ -16,11 +16,9 @@ use littoral_tensor::pool::Pool;
 use serde_json::json;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 const PROMPT: usize = 64;
-/// For a chain to be whole again.
-const PATIENCE: Duration = Duration::from_secs(120);
 
 #[derive(clap::ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
 enum Fault {
@@ -67,7 +65,7 @@ pub fn run(args: &Args) -> Result<Report, Failure> {
         let mut chain = ground.chain(machines, HeadLayers::Just(0), &pool)?;
         let (mut identical, mut pauses, mut survived, mut usual) = (0, Vec::new(), Vec::new(), Vec::new());
         for run in 0..args.runs {
-            whole(&mut chain, stages.len(), &pool)?;
+            form(&mut chain, stages.len() + 1, &pool)?;
             chain.survived();
             let victim = draws.below(stages.len() as u64) as usize;
             let at = 4 + draws.below(u64::from(args.tokens) - 8) as usize;
@@ -91,7 +89,14 @@ pub fn run(args: &Args) -> Result<Report, Failure> {
                 Fault::Silent => stages[victim].set_cable(true),
             }
         }
-        report(args, identical, &pauses, &survived, &usual)
+        let report = report(args, identical, &pauses, &survived, &usual)?;
+        if identical < args.runs {
+            return Err(broken(&format!(
+                "{} texts like that of one machine were expected, got {identical}",
+                args.runs
+            )));
+        }
+        Ok(report)
     })
 }
 
@@ -141,18 +146,6 @@ fn alone(ground: &Ground, tokens: usize, pool: &Pool) -> Result<Written, Failure
     engine.submit(request(vocabulary, PROMPT, tokens)).map_err(|e| broken(&e))?;
     while !written.hear(begun, engine.step(pool))? {}
     Ok(written)
-}
-
-/// Steps until all stages are in the chain.
-fn whole(chain: &mut Chain, stages: usize, pool: &Pool) -> Result<(), Failure> {
-    let begun = Instant::now();
-    while !(chain.head().running() && chain.head().chain().len() == stages + 1) {
-        chain.step(pool)?;
-        if begun.elapsed() > PATIENCE {
-            return Err(broken(&"a chain of all stages was expected, some did not come"));
-        }
-    }
-    Ok(())
 }
 
 fn one(chain: &mut Chain, victim: &mut StageProcess, args: &Args, at: usize, pool: &Pool) -> Result<Written, Failure> {

@@ -9,7 +9,7 @@ use littoral_wire::{NodeId, Speculation};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-/// A session of which nothing is heard for so long is given up.
+/// A session whose drafter has no link, or that has ended, is given up after so long.
 const SILENT: Duration = Duration::from_secs(120);
 
 pub struct Drafters {
@@ -37,6 +37,7 @@ impl Drafters {
         match said {
             FromDrafter::Up { number, link } => {
                 tracing::info!("{} drafts", link.peer);
+                link.listen();
                 self.links.insert(link.peer, (number, link));
             }
             FromDrafter::Heard { peer, number, said } => match said {
@@ -58,15 +59,16 @@ impl Drafters {
     fn tell(&self, peer: NodeId, said: &Speculation) {
         // What is lost with a link is asked for again over the next one.
         if let Some((_, link)) = self.links.get(&peer) {
-            let _ = link.send(said);
+            link.send(said);
         }
     }
 
     /// Before a pass.
     pub fn before(&mut self, motor: &mut Motor) {
         if let Some(engine) = motor.verifies() {
-            let silent_us = SILENT.as_micros() as u64;
-            self.sessions.expire(engine, self.now_us().saturating_sub(silent_us));
+            let (now_us, silent_us) = (self.begun.elapsed().as_micros() as u64, SILENT.as_micros() as u64);
+            self.links.keys().for_each(|peer| self.sessions.linked(*peer, now_us));
+            self.sessions.expire(engine, now_us.saturating_sub(silent_us));
             self.sessions.before(engine);
         }
     }

@@ -3,7 +3,7 @@
 //! While the link is up answers are the large model's, drafted here as a controller says; while it is down they are the small
 //! model's. [`Edge::step`] is called by the thread that owns the engine: it drafts, hears, and otherwise waits a little.
 
-use crate::peer::{Link, greet};
+use crate::peer::{self, Link, greet};
 use crate::transport::{Address, Transport};
 use littoral_infer::engine::{Engine, Event, Refused, Request, SequenceId};
 use littoral_infer::speculate::controller::Controller;
@@ -15,9 +15,10 @@ use littoral_wire::Speculation;
 use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
+use tokio::sync::oneshot;
 
-/// Before the far machine is dialled again.
-const AGAIN: Duration = Duration::from_millis(250);
+/// A far machine that is gone for so long will not end the answers that it began.
+const GIVEN_UP: Duration = Duration::from_secs(5);
 /// A step returns after this long, so that its caller can look after others.
 const PATIENCE: Duration = Duration::from_millis(20);
 /// Before anything was measured: a drafted token, a pass over there, the way there and back.
@@ -47,6 +48,7 @@ pub struct Edge {
     inputs: mpsc::Sender<Input>,
     incoming: mpsc::Receiver<Input>,
     link: Option<(u64, Link<Speculation>)>,
+    down_since: Option<Instant>,
     learnt: Controller,
     policies: Policies,
     begun: Instant,
@@ -57,12 +59,16 @@ impl Edge {
     /// Must run inside a runtime, which serves the socket. `first`: a random number for the first session.
     pub fn start(small: Engine, first: u64, transport: Arc<dyn Transport>, upstream: Address) -> Self {
         let (inputs, incoming) = mpsc::channel();
-        let dialling = tokio::spawn(keep(transport, upstream, inputs.clone()));
+        let to_link = inputs.clone();
+        let dialling = tokio::spawn(async move {
+            peer::keep(&upstream, |number| connect(&*transport, &upstream, number, &to_link)).await;
+        });
         Self {
             drafting: Drafting::new(small, first, Patience::default()),
             inputs,
             incoming,
             link: None,
+            down_since: None,
             learnt: Controller::new(GUESS),
             policies: Box::new(|learnt| Policy::Learning(Box::new(learnt.next_answer()))),
             begun: Instant::now(),
@@ -129,6 +135,10 @@ impl Edge {
         let busy = self.drafting.step(pool, &mut || begun.elapsed().as_micros() as u64);
         let now_us = self.now_us();
         self.drafting.tick(now_us);
+        if self.down_since.is_some_and(|since| since.elapsed() > GIVEN_UP) {
+            self.down_since = None;
+            self.drafting.lost();
+        }
         self.send();
         let events = self.drafting.events();
         if busy || !events.is_empty() {
@@ -148,7 +158,8 @@ impl Edge {
             Input::Wake => {}
             Input::Up { number, link } => {
                 tracing::info!("{} verifies", link.peer);
-                self.link = Some((number, link));
+                link.listen();
+                (self.link, self.down_since) = (Some((number, link)), None);
                 self.drafting.reconnected(now_us);
             }
             Input::Heard { number, said } if self.link.as_ref().is_some_and(|(link, _)| *link == number) => {
@@ -164,7 +175,7 @@ impl Edge {
                     }
                     Err(why) => {
                         tracing::warn!("the far machine is gone: {why}");
-                        self.link = None;
+                        (self.link, self.down_since) = (None, Some(Instant::now()));
                     }
                 }
             }
@@ -176,42 +187,28 @@ impl Edge {
         let said = self.drafting.outbox();
         if let Some((_, link)) = &self.link {
             // What is lost with a link is said again over the next one.
-            for said in said {
-                let _ = link.send(&said);
-            }
+            said.iter().for_each(|said| link.send(said));
         }
     }
 }
 
-/// Keeps a link to the far machine.
-async fn keep(transport: Arc<dyn Transport>, address: Address, inputs: mpsc::Sender<Input>) {
-    let mut told = false;
-    for number in 0u64.. {
-        match greet::dial(&*transport, &address).await {
-            Ok(greeted) => {
-                told = false;
-                let (ended, end) = tokio::sync::oneshot::channel::<()>();
-                let (heard, mut ended) = (inputs.clone(), Some(ended));
-                let link = Link::spawn(greeted, move |said| {
-                    let down = said.is_err();
-                    let _ = heard.send(Input::Heard { number, said });
-                    if down {
-                        drop(ended.take());
-                    }
-                });
-                if inputs.send(Input::Up { number, link }).is_err() {
-                    return;
-                }
-                // Until the link is down.
-                let _ = end.await;
-            }
-            Err(why) => {
-                if !told {
-                    tracing::info!("{address}: {why}");
-                }
-                told = true;
-            }
+/// A link to the far machine.
+async fn connect(
+    transport: &dyn Transport,
+    address: &Address,
+    number: u64,
+    inputs: &mpsc::Sender<Input>,
+) -> Result<oneshot::Receiver<()>, String> {
+    let greeted = greet::dial(transport, address).await?;
+    let (ended, end) = oneshot::channel::<()>();
+    let (heard, mut ended) = (inputs.clone(), Some(ended));
+    let link = Link::spawn(greeted, move |said| {
+        let down = said.is_err();
+        let _ = heard.send(Input::Heard { number, said });
+        if down {
+            drop(ended.take());
         }
-        tokio::time::sleep(AGAIN).await;
-    }
+    });
+    inputs.send(Input::Up { number, link }).map_err(|_| "nobody listens".to_owned())?;
+    Ok(end)
 }

@@ -8,7 +8,7 @@ use crate::peer::{self, greet};
 use crate::transport::{Address, Identity, TcpOptions, TcpTransport, Transport, TransportError};
 use littoral_infer::engine::{Engine, Event};
 use littoral_infer::model::{Model, ModelError};
-use littoral_infer::split::head::{Head, Recovery};
+use littoral_infer::split::head::{Head, Link, Recovery};
 use littoral_infer::split::place;
 use littoral_model::lm::{CacheType, Stage, StateError};
 use littoral_tensor::Mapped;
@@ -22,10 +22,8 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 use thiserror::Error;
 
-type Link = peer::Link<Pipeline>;
+type Wire = peer::Link<Pipeline>;
 
-/// Before a machine is dialled again.
-const AGAIN: Duration = Duration::from_millis(250);
 /// A step returns after this long, so that its caller can look after others.
 const PATIENCE: Duration = Duration::from_millis(20);
 /// Machines of a new placement have this long to get ready; a cold disk is slow.
@@ -73,7 +71,7 @@ pub enum HeadLayers {
 
 /// What the thread hears.
 enum Input {
-    Up { machine: NodeId, number: u64, link: Link, offer: Box<Offer> },
+    Up { machine: NodeId, number: u64, link: Wire, offer: Box<Offer> },
     Heard { machine: NodeId, number: u64, said: Result<Pipeline, String> },
     Beat(Beat),
     Wake,
@@ -107,7 +105,7 @@ pub struct Chain {
     settings: Settings,
     inputs: mpsc::Sender<Input>,
     incoming: mpsc::Receiver<Input>,
-    links: BTreeMap<NodeId, (u64, Link)>,
+    links: BTreeMap<NodeId, (u64, Wire)>,
     offers: BTreeMap<NodeId, Offer>,
     heard_at: BTreeMap<NodeId, Instant>,
     done: BTreeMap<NodeId, u64>,
@@ -137,14 +135,24 @@ impl Chain {
         let transport = Arc::new(TcpTransport::dialler(identity, TcpOptions::default())?);
         let mut dialling = tokio::task::JoinSet::new();
         for machine in &settings.machines {
-            dialling.spawn(keep(transport.clone(), machine.clone(), inputs.clone()));
+            let (transport, machine, inputs) = (transport.clone(), machine.clone(), inputs.clone());
+            dialling.spawn(async move {
+                peer::keep(&machine, |number| connect(&*transport, &machine, number, &inputs)).await;
+            });
         }
         let (said, beats) = mpsc::channel();
         beats::watch(identity.clone(), settings.machines.clone(), said).map_err(ChainError::Thread)?;
         let forward = inputs.clone();
         std::thread::Builder::new()
             .name("beats heard".into())
-            .spawn(move || beats.iter().for_each(|beat| drop(forward.send(Input::Beat(beat)))))
+            .spawn(move || {
+                // Until the chain is gone; then the beats end, too, since nobody hears them.
+                for beat in beats {
+                    if forward.send(Input::Beat(beat)).is_err() {
+                        return;
+                    }
+                }
+            })
             .map_err(ChainError::Thread)?;
         let (digest, cache_type) = (settings.digest, settings.cache_type);
         let head = Head::new(engine, digest, cache_type, settings.activations, settings.log_bytes_max);
@@ -227,7 +235,9 @@ impl Chain {
     fn send(&mut self) {
         for (machine, said) in self.head.outbox() {
             // A link that is down says so itself.
-            let _ = self.links.get(&machine).map(|(_, link)| link.send(&said));
+            if let Some((_, link)) = self.links.get(&machine) {
+                link.send(&said);
+            }
         }
     }
 
@@ -242,6 +252,7 @@ impl Chain {
                 self.head.up(machine, offer.at.clone());
                 self.offers.insert(machine, *offer);
                 self.heard_at.insert(machine, Instant::now());
+                link.listen();
                 self.links.insert(machine, (number, link));
             }
             // Of a link that was given up nothing is wanted.
@@ -257,7 +268,14 @@ impl Chain {
                         self.shun(machine);
                         self.down(machine, &reason);
                     }
-                    Ok(said) => self.head.hear(machine, &said, pool, now_us),
+                    Ok(said) => {
+                        let running = !self.head.broken();
+                        self.head.hear(machine, &said, pool, now_us);
+                        if running && self.head.broken() {
+                            self.shun(machine);
+                            self.down(machine, "what it sent does not fit");
+                        }
+                    }
                     Err(why) => self.down(machine, &why),
                 }
             }
@@ -308,9 +326,12 @@ impl Chain {
             self.note_recovery();
             self.forming_since = None;
             // Who came, or came back, is taken in between requests.
-            let idle = self.head.engine().idle();
-            if idle && self.chain_machines() != self.usable() {
-                self.place(self.spread(), pool)?;
+            let machines = |chain: &[Link]| chain.iter().filter_map(|link| link.machine).collect::<BTreeSet<_>>();
+            if self.head.engine().idle() {
+                let chain = self.spread();
+                if machines(&chain) != machines(self.head.chain()) {
+                    self.place(chain, pool)?;
+                }
             }
             return Ok(());
         }
@@ -333,11 +354,7 @@ impl Chain {
         self.place(chain, pool)
     }
 
-    fn chain_machines(&self) -> BTreeSet<NodeId> {
-        self.head.chain().iter().filter_map(|link| link.machine).collect()
-    }
-
-    fn spread(&self) -> Vec<littoral_infer::split::head::Link> {
+    fn spread(&self) -> Vec<Link> {
         // In the order in which they were given.
         let usable = self.usable();
         let machines: Vec<NodeId> =
@@ -350,7 +367,7 @@ impl Chain {
         place::spread(layers, own, &machines)
     }
 
-    fn place(&mut self, chain: Vec<littoral_infer::split::head::Link>, pool: &Pool) -> Result<(), ChainError> {
+    fn place(&mut self, chain: Vec<Link>, pool: &Pool) -> Result<(), ChainError> {
         for link in &chain {
             let name = link
                 .machine
@@ -383,27 +400,7 @@ impl Chain {
     }
 }
 
-/// Keeps a link to one machine.
-async fn keep(transport: Arc<TcpTransport>, address: Address, inputs: mpsc::Sender<Input>) {
-    let mut told = false;
-    for number in 0u64.. {
-        match connect(&*transport, &address, number, &inputs).await {
-            Ok(ended) => {
-                told = false;
-                // Until the link is down.
-                let _ = ended.await;
-            }
-            Err(why) => {
-                if !told {
-                    tracing::info!("{address}: {why}");
-                }
-                told = true;
-            }
-        }
-        tokio::time::sleep(AGAIN).await;
-    }
-}
-
+/// A link to one machine.
 async fn connect(
     transport: &dyn Transport,
     address: &Address,
@@ -417,12 +414,12 @@ async fn connect(
         other => return Err(format!("an offer expected, got {}", other.name())),
     };
     let machine = address.id;
-    let (ended, end) = tokio::sync::oneshot::channel();
+    let (ended, end) = tokio::sync::oneshot::channel::<()>();
     let (heard, mut ended) = (inputs.clone(), Some(ended));
     // What the machine says of itself may name an address that only it knows; this one works.
     let mut offer = offer;
     offer.at = address.host_port().map_err(|e| e.to_string())?.into();
-    let link = Link::spawn(greeted, move |said| {
+    let link = Wire::spawn(greeted, move |said| {
         let down = said.is_err();
         let _ = heard.send(Input::Heard { machine, number, said });
         if down {

@@ -38,9 +38,6 @@ pub struct Settings {
     pub pin: bool,
     /// Told to heads, for their plans.
     pub memory_bytes: u64,
-    pub disk_bytes: u64,
-    pub read_bytes_per_s: u64,
-    pub operations_per_s: u64,
 }
 
 /// How far it is, for beats.
@@ -233,6 +230,8 @@ impl Layers {
                     }
                 }
                 Input::Before { number, greeted } => {
+                    // Of one machine the newest counts.
+                    self.waiting_before.retain(|_, other| other.peer != greeted.peer);
                     if self.waiting_before.len() >= WAITING_MAX {
                         self.waiting_before.pop_first();
                     }
@@ -266,9 +265,6 @@ impl Layers {
         let offer = Offer {
             name: Name::new(settings.name.clone()),
             memory_bytes: settings.memory_bytes,
-            disk_bytes: settings.disk_bytes,
-            read_bytes_per_s: settings.read_bytes_per_s,
-            operations_per_s: settings.operations_per_s,
             threads: self.pool.threads() as u16,
             at: self.at.as_str().into(),
             models: List::new(models).unwrap_or_default(),
@@ -276,11 +272,18 @@ impl Layers {
         link.send(&Pipeline::Offer { offer });
         // The same head again: it has lost its link, and will say anew what is to be.
         self.release();
+        link.listen();
         self.head = Some((number, link));
     }
 
+    /// The head is gone, or another.
     fn release(&mut self) {
         self.head = None;
+        self.vacate();
+    }
+
+    /// It has no layers any more.
+    fn vacate(&mut self) {
         self.before = None;
         self.next = None;
         self.forming = None;
@@ -299,7 +302,7 @@ impl Layers {
                     self.tell_head(&Pipeline::Refused { epoch, reason: Reason::new(why) });
                 }
             }
-            Pipeline::Release {} => self.release(),
+            Pipeline::Release {} => self.vacate(),
             other => {
                 // The head is the one before, if no other was named.
                 let from_head = self.model.as_ref().is_some_and(|loaded| loaded.worker.from().is_none());
@@ -334,6 +337,7 @@ impl Layers {
         if let Some((number, greeted)) = found.and_then(|number| self.waiting_before.remove_entry(&number)) {
             let (_runtime, heard) = (self.runtime.enter(), self.inputs.clone());
             let link = Link::spawn(greeted, move |said| drop(heard.send(Input::BeforeHeard { number, said })));
+            link.listen();
             self.before = Some((number, link));
         }
     }
@@ -390,7 +394,10 @@ impl Layers {
             return;
         }
         match link {
+            // Dialled for an earlier head.
+            Ok(link) if worker.to().is_none_or(|to| to.id != link.peer) => {}
             Ok(link) => {
+                link.listen();
                 let at = worker.to().cloned();
                 self.next = at.map(|at| (at, link));
                 if self.forming.is_some() {
@@ -426,11 +433,20 @@ impl Layers {
                     match to {
                         To::Head => self.tell_head(&said),
                         // A link that is down is the head's to notice.
-                        To::Next => drop(self.next.as_ref().map(|(_, link)| link.send(&said))),
+                        To::Next => {
+                            if let Some((_, link)) = &self.next {
+                                link.send(&said);
+                            }
+                        }
                     }
                 }
             }
-            Err(why) => tracing::warn!("{}: {why}", said.name()),
+            Err(why) => {
+                // Whoever it came from, the head would wait for it.
+                let (epoch, reason) =
+                    (self.progress.epoch.load(Relaxed), Reason::new(format!("{}: {why}", said.name())));
+                self.tell_head(&Pipeline::Refused { epoch, reason });
+            }
         }
     }
 }

@@ -1,0 +1,32 @@
+//! A link that is dialled again whenever it is down.
+
+use crate::transport::Address;
+use std::time::Duration;
+use tokio::sync::oneshot;
+
+/// Before a machine is dialled again.
+const AGAIN: Duration = Duration::from_millis(250);
+
+/// Dials until the task is aborted. `connect` makes the link with that number, tells whoever has it, and returns what ends when
+/// the link is down; or why there is none, which is told once.
+pub async fn keep<F>(address: &Address, mut connect: impl FnMut(u64) -> F)
+where
+    F: Future<Output = Result<oneshot::Receiver<()>, String>>,
+{
+    let mut told = false;
+    for number in 0u64.. {
+        match connect(number).await {
+            Ok(end) => {
+                told = false;
+                let _ = end.await;
+            }
+            Err(why) => {
+                if !told {
+                    tracing::info!("{address}: {why}");
+                }
+                told = true;
+            }
+        }
+        tokio::time::sleep(AGAIN).await;
+    }
+}
