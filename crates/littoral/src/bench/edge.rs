@@ -3,12 +3,13 @@
 //! A cloud, one edge and its devices as processes; a job of `--rounds` rounds of all devices over a model of about
 //! `--params` parameters in 32-bit words.
 //!
-//! *Baseline*: what the process has in memory when everybody is connected and no job was ever there. *Peak*: the most it
-//! has had since, by the kernel's own count. *Ratio*: (peak - baseline) / bytes of one sealed update. *Allowed* to an edge: its
-//! baseline, 1.5 updates, and 200 KB per connection.
+//! *Baseline*: what the process has in memory of its own when everybody is connected and no job was ever there; pages of
+//! files are not counted, as the program's come in when its code first runs. *Peak*: the most it has had since, by the
+//! kernel's own count. *Ratio*: (peak - baseline) / bytes of one sealed update. *Allowed* to an edge: its baseline, 1.5
+//! updates, and 200 KB per connection.
 
 use super::Report;
-use super::machine::{forget_peak, peak_rss_of, rss_of};
+use super::machine::{forget_peak, own_of, peak_own_of};
 use super::processes::{CLOUD, Fleet, job};
 use crate::output::Failure;
 use littoral_node::job::JobSpec;
@@ -33,7 +34,7 @@ pub struct Args {
     unmerged: bool,
 }
 
-/// Bytes in memory.
+/// Bytes in memory, of its own.
 struct Taken {
     baseline: u64,
     peak: u64,
@@ -43,7 +44,7 @@ pub fn run(args: &Args) -> Result<Report, Failure> {
     let fleet = Fleet::start(1, args.nodes)?;
     let pids = [EDGE, CLOUD].map(|machine| fleet.pid(machine).unwrap_or_default());
     pids.iter().try_for_each(|pid| forget_peak(*pid))?;
-    let baselines = pids.map(rss_of);
+    let baselines = pids.map(own_of);
     let mut toml = job("large", args.params, args.nodes, args.rounds, 1);
     if args.unmerged {
         toml += "\n[robust]\nrule = \"median\"\n";
@@ -51,7 +52,7 @@ pub fn run(args: &Args) -> Result<Report, Failure> {
     fleet.train(&toml)?;
     let [edge, cloud] = [0, 1].map(|at| {
         let baseline = baselines[at].clone()?;
-        Ok::<_, Failure>(Taken { baseline, peak: peak_rss_of(pids[at])? })
+        Ok::<_, Failure>(Taken { baseline, peak: peak_own_of(pids[at])? })
     });
     let (edge, cloud) = (edge?, cloud?);
     drop(fleet);

@@ -42,6 +42,17 @@ pub fn rss_of(pid: u32) -> Result<u64, Failure> {
     status(pid, "VmRSS")
 }
 
+/// Of these, what is its own: not the pages of its program and of other files, which come in as they are first used.
+pub fn own_of(pid: u32) -> Result<u64, Failure> {
+    status(pid, "RssAnon")
+}
+
+/// The most of its own that it had since [`forget_peak`], or less by what came in of its files after that moment: the kernel
+/// keeps the peak of both together.
+pub fn peak_own_of(pid: u32) -> Result<u64, Failure> {
+    Ok(peak_rss_of(pid)?.saturating_sub(status(pid, "RssFile")?).saturating_sub(status(pid, "RssShmem")?))
+}
+
 /// The most that it had since [`forget_peak`].
 pub fn peak_rss_of(pid: u32) -> Result<u64, Failure> {
     status(pid, "VmHWM")

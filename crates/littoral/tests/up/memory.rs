@@ -2,8 +2,8 @@
 
 use super::trial::ask;
 
-/// What the code itself takes when it runs for the first time: pages of the program, statements of the database.
-const FIRST_RUN_MB: f64 = 3.0;
+/// What the code itself takes when it runs for the first time: statements of the database, buffers of its threads.
+const FIRST_RUN_MB: f64 = 2.0;
 
 /// Eight updates of 4 MB pass through an edge that holds no more than one and a half of them; the cloud applies block by
 /// block and makes version 0 in one piece.
