@@ -2,6 +2,7 @@
 //!
 //! This file is the table of contents: one line per command. Only this package prints, reads the environment or exits.
 
+mod above;
 mod bench;
 mod doctor;
 mod failure;

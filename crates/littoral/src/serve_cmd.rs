@@ -1,5 +1,6 @@
 //! `littoral serve`: a model for programs that speak OpenAI's API.
 
+use crate::above::AboveArgs;
 use crate::input::{start_log, stop_signal};
 use crate::llm;
 use crate::output::{self, Failure};
@@ -78,6 +79,8 @@ pub struct Args {
     chain: ChainArgs,
     #[command(flatten)]
     far: FarArgs,
+    #[command(flatten)]
+    above: AboveArgs,
     /// Stop when standard input ends, for parents that must leave no process behind.
     #[arg(long, hide = true)]
     tethered: bool,
@@ -101,23 +104,20 @@ struct ChainArgs {
     activations: Activations,
 }
 
-/// A large model for small ones on other machines, or a small one with a large one on another.
+/// A large model for small ones on other machines.
 #[derive(clap::Args, Debug)]
 struct FarArgs {
     /// Verify the drafts of other machines: where to listen for them, address:port.
-    #[arg(long, value_name = "ADDRESS:PORT", requires = "allow", conflicts_with_all = ["draft", "upstream"])]
+    #[arg(long, value_name = "ADDRESS:PORT", requires = "allow", conflicts_with = "draft")]
     verify: Option<SocketAddr>,
     /// The key of a machine whose drafts are verified, as it prints it; may be repeated.
     #[arg(long, value_name = "KEY", requires = "verify")]
     allow: Vec<NodeId>,
-    /// A machine with a larger model of the same vocabulary, which verifies what this one drafts: its answers are the large
-    /// model's. While it cannot be reached this machine answers by itself.
-    #[arg(long, value_name = "KEY@HOST:PORT", conflicts_with_all = ["draft", "stages"])]
-    upstream: Option<Address>,
 }
 
 pub fn run(args: Args, json: bool) -> Result<(), Failure> {
     start_log("info");
+    check(&args)?;
     let keys = api_keys(&args)?;
     let tls = match (&args.tls_cert, &args.tls_key) {
         (Some(certificate), Some(key)) => Some(serve::tls(certificate, key).map_err(|why| {
@@ -140,6 +140,7 @@ pub fn run(args: Args, json: bool) -> Result<(), Failure> {
     // Before anything is fetched or read.
     settings.check()?;
     let named = crate::named::here_or_fetched(args.model.as_deref())?;
+    let above = args.above.above(&named.path)?;
     let pool = llm::pool(args.threads.map(usize::from));
     let name = args.name.clone().unwrap_or(named.name);
     settings.name = name.clone();
@@ -147,14 +148,14 @@ pub fn run(args: Args, json: bool) -> Result<(), Failure> {
         let motor = match args.chain.stages.is_empty() {
             true => {
                 let model = Arc::new(llm::load(&named.path, &pool)?);
-                match &args.far.upstream {
+                match args.above.machine() {
                     Some(upstream) => edge(model, upstream, &args.chain, &settings)?,
                     None => engine(model, args.draft.as_deref(), &pool, &settings)?,
                 }
             }
             false => chain(&args.chain, &named.path, &pool, &settings)?,
         };
-        let server = Server::start_with(motor, pool, settings).await?;
+        let server = Server::start_with(motor, above, pool, settings).await?;
         let verifies = match args.far.verify {
             Some(at) => Some(verify(&server, at, &args.far.allow, &args.chain).await?),
             None => None,
@@ -179,6 +180,21 @@ pub fn run(args: Args, json: bool) -> Result<(), Failure> {
         };
         Ok(server.run(stopped).await?)
     })
+}
+
+/// What cannot be together.
+fn check(args: &Args) -> Result<(), Failure> {
+    let machine = args.above.machine().is_some();
+    let with = [
+        ("--draft", args.draft.is_some()),
+        ("--stage", !args.chain.stages.is_empty()),
+        ("--verify", args.far.verify.is_some()),
+    ];
+    match with.iter().find(|(_, given)| machine && *given) {
+        Some((flag, _)) => Err(Failure::usage("--upstream KEY@HOST:PORT", format!("no {flag} beside it"), "both")
+            .hint("a machine that drafts for another does that alone; a URL as --upstream goes with all of them")),
+        None => Ok(()),
+    }
 }
 
 fn engine(model: Arc<Model>, draft: Option<&Path>, pool: &Pool, settings: &Settings) -> Result<Motor, Failure> {
@@ -279,6 +295,9 @@ impl From<KeysError> for Failure {
             }
             KeysError::File { path, source } => {
                 Failure::new("the keys were not used", path.display().to_string(), "a key on each line", source)
+            }
+            KeysError::Line { path, line, expected, got } => {
+                Failure::new("the keys were not used", format!("{}, line {line}", path.display()), expected, got)
             }
             KeysError::NotAKey { got } => {
                 Failure::new("the keys were not used", "a key", "printable characters without spaces", got)

@@ -134,6 +134,8 @@ pub enum Reason {
     },
     NoScore,
     NoPromise,
+    /// There is something in it that the large model cannot be asked.
+    Unaskable(&'static str),
     Withdrawn(Withdrawn),
 }
 
@@ -159,6 +161,7 @@ impl fmt::Display for Reason {
             }
             Self::Unsure { score, threshold } => write!(f, "score {score:.3}, below {threshold:.3}"),
             Self::NoScore => write!(f, "the edge has no score for it"),
+            Self::Unaskable(what) => write!(f, "the large model cannot be asked for {what}: the edge answers"),
             Self::NoPromise => write!(f, "no calibration: the edge promises nothing"),
             Self::Withdrawn(why) => write!(f, "the calibration is withdrawn: {why}"),
         }

@@ -100,6 +100,17 @@ impl Watch {
         self.withdrawn.as_ref()
     }
 
+    /// How often it has looked.
+    pub fn looks(&self) -> u64 {
+        self.score_looks + self.audits / AUDITS_PER_LOOK
+    }
+
+    /// Is it a watch over this calibration?
+    pub fn is_of(&self, calibration: &Calibration) -> bool {
+        let Calibration { scores, examples, alpha, .. } = calibration;
+        self.scores == *scores && self.examples == *examples && self.alpha == *alpha
+    }
+
     /// Hears of the score of a request, whoever answered it.
     pub fn saw(&mut self, score: f64) {
         self.block.push(if score.is_nan() { 0.0 } else { score });

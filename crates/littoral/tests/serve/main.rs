@@ -2,6 +2,7 @@
 //!
 //! With LITTORAL_MODELS set to a folder that has it, a real model answers too.
 
+mod above;
 mod ask;
 mod client;
 mod crowd;
@@ -15,6 +16,7 @@ mod refused;
 mod server;
 mod stages;
 mod structured;
+mod tap;
 mod tiny;
 mod tls;
 mod tools;

@@ -58,15 +58,22 @@ impl Server {
     }
 
     pub fn of(folder: Folder, model: &Path, args: &[&str]) -> Self {
+        let mut server = Self::listening(model, "127.0.0.1:0", args);
+        server._folder = folder;
+        server
+    }
+
+    /// At a certain place.
+    pub fn listening(model: &Path, at: &str, args: &[&str]) -> Self {
         let mut command = binary();
-        command.args(["--json", "serve"]).arg(model).args(["--listen", "127.0.0.1:0"]).args(args);
+        command.args(["--json", "serve"]).arg(model).args(["--listen", at]).args(args);
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let ready: Value = serde_json::from_str(&line).unwrap_or_else(|e| panic!("{e}: {line:?}"));
         let url = ready["url"].as_str().unwrap_or_else(|| panic!("{ready}"));
         let at = url.rsplit_once("//").unwrap().1.parse().unwrap();
-        Self { child, at, ready, _folder: folder }
+        Self { child, at, ready, _folder: Folder::new() }
     }
 
     /// SIGKILL.

@@ -1,5 +1,6 @@
 //! What Prometheus reads.
 
+use super::writer::Share;
 use std::fmt::Write;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -35,6 +36,11 @@ pub struct Metrics {
     /// Tokens that were drafted and tried, and those of them that stood.
     tokens_tried: AtomicU64,
     tokens_accepted: AtomicU64,
+    /// Tokens of answers that the machine above wrote, and its passes for them.
+    tokens_upstream: AtomicU64,
+    passes_upstream: AtomicU64,
+    /// Requests that the server above answered.
+    pub away: AtomicU64,
     pub running: AtomicU64,
     pub waiting: AtomicU64,
     outcomes: [AtomicU64; OUTCOMES.len()],
@@ -50,6 +56,9 @@ impl Metrics {
             tokens_written: AtomicU64::new(0),
             tokens_tried: AtomicU64::new(0),
             tokens_accepted: AtomicU64::new(0),
+            tokens_upstream: AtomicU64::new(0),
+            passes_upstream: AtomicU64::new(0),
+            away: AtomicU64::new(0),
             running: AtomicU64::new(0),
             waiting: AtomicU64::new(0),
             outcomes: Default::default(),
@@ -78,6 +87,12 @@ impl Metrics {
         self.tokens_accepted.fetch_add(accepted as u64, Relaxed);
     }
 
+    /// Who wrote an answer that has ended.
+    pub fn shared(&self, share: Share) {
+        self.tokens_upstream.fetch_add(share.upstream, Relaxed);
+        self.passes_upstream.fetch_add(share.passes, Relaxed);
+    }
+
     /// Version 0.0.4 of the text format.
     pub fn text(&self) -> String {
         let mut text = String::new();
@@ -93,6 +108,12 @@ impl Metrics {
         simple("littoral_tokens_drafted_total", counter, help, &self.tokens_tried);
         let help = "Drafted tokens that stood; each saved a pass.";
         simple("littoral_tokens_drafted_accepted_total", counter, help, &self.tokens_accepted);
+        let help = "Tokens of answers that the machine above wrote.";
+        simple("littoral_tokens_upstream_total", counter, help, &self.tokens_upstream);
+        let help = "Passes that the machine above made for them.";
+        simple("littoral_passes_upstream_total", counter, help, &self.passes_upstream);
+        let help = "Requests that the server above answered.";
+        simple("littoral_requests_away_total", counter, help, &self.away);
         simple("littoral_requests_running", "gauge", "Answers that are being written.", &self.running);
         simple("littoral_requests_waiting", "gauge", "Requests that wait for a place.", &self.waiting);
         let name = "littoral_requests_total";

@@ -23,14 +23,18 @@ mod metrics;
 mod motor;
 mod refusal;
 mod reply;
+mod routed;
 mod routes;
 mod tools;
+mod trial;
+mod upstream;
 mod words;
 mod writer;
 
 pub use door::tls;
-pub use keys::{Keys, KeysError};
+pub use keys::{Keys, KeysError, secret_file};
 pub use motor::Motor;
+pub use upstream::{Upstream, UpstreamError};
 pub use writer::Room;
 
 /// What fuzz targets call and nobody else sees: `cargo fuzz` sets this.
@@ -48,12 +52,16 @@ use door::Door;
 use hosts::Hosts;
 use littoral_infer::engine::{Engine, Limits};
 use littoral_infer::model::Model;
+use littoral_infer::route::routing::Routing;
+use littoral_infer::route::rule::Policy;
 use littoral_model::lm::{CacheType, StateError};
 use littoral_tensor::pool::Pool;
 use metrics::Metrics;
+use routed::Routed;
 use routes::Served;
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::Duration;
@@ -80,6 +88,18 @@ pub struct Settings {
     pub room: Room,
     /// How long answers that have begun may take when the server is to stop.
     pub grace: Duration,
+}
+
+/// Who else may answer, and what decides.
+#[derive(Default)]
+pub struct Above {
+    /// What must not leave this machine.
+    pub policy: Policy,
+    pub routing: Routing,
+    /// A server of OpenAI's API; `None`: nobody, or whom the motor has a link to.
+    pub upstream: Option<Arc<Upstream>>,
+    /// Where the watch over the router's calibration is kept.
+    pub watch: Option<PathBuf>,
 }
 
 impl Settings {
@@ -123,18 +143,30 @@ impl Server {
     pub async fn start(model: Arc<Model>, pool: Pool, settings: Settings) -> Result<Self, ServeError> {
         let limits = Limits { running_max: settings.room.running_max, ..Limits::default() };
         let engine = Engine::new(model, settings.cache_type, limits)?;
-        Self::start_with(Motor::Engine(Box::new(engine)), pool, settings).await
+        Self::start_with(Motor::Engine(Box::new(engine)), Above::default(), pool, settings).await
     }
 
-    /// Of whatever writes.
-    pub async fn start_with(motor: Motor, pool: Pool, mut settings: Settings) -> Result<Self, ServeError> {
+    /// Of whatever writes; `above`: who else may answer.
+    pub async fn start_with(
+        motor: Motor,
+        above: Above,
+        pool: Pool,
+        mut settings: Settings,
+    ) -> Result<Self, ServeError> {
         settings.check()?;
         let hosts = settings.named();
         let Settings { listen: at, name, keys, tls, cache_type, room, grace, .. } = settings;
         let model = motor.engine().model().clone();
         let door = Door::open(at, tls).await.map_err(|source| ServeError::Bind { at, source })?;
         let metrics = Arc::new(Metrics::new());
-        let (writer, writer_ended) = Writer::start(motor, pool, room, metrics.clone()).map_err(ServeError::Thread)?;
+        let Above { policy, routing, upstream, watch } = above;
+        let routed = upstream.is_some() || motor.link().is_some();
+        let deciding = routed.then(|| Routed::new(routing, upstream.clone(), watch));
+        let (writer, writer_ended) =
+            Writer::start(motor, deciding, pool, room, metrics.clone()).map_err(ServeError::Thread)?;
+        if let Some(upstream) = &upstream {
+            tokio::spawn(upstream.clone().watch());
+        }
         let served = Arc::new(Served {
             model,
             cache_type,
@@ -143,6 +175,9 @@ impl Server {
             keys,
             hosts,
             room,
+            policy,
+            routed,
+            upstream,
             writer,
             metrics,
             closing: AtomicBool::new(false),

@@ -2,9 +2,12 @@
 //!
 //! They differ in where a request goes and in how a step is made; what happens to a request is told in the same events.
 
+use super::writer::{By, Share};
 use crate::speculate::edge::{self, Edge};
 use crate::split::chain::{self, Chain};
 use littoral_infer::engine::{Engine, Event, Refused, Request, SequenceId};
+use littoral_infer::route::decide::Link;
+use littoral_infer::speculate::drafting::Far;
 use littoral_infer::speculate::pair::Pair;
 use littoral_tensor::pool::Pool;
 use std::time::Instant;
@@ -79,12 +82,35 @@ impl Motor {
         matches!(self, Self::Chain(_) | Self::Edge(_))
     }
 
-    pub fn submit(&mut self, request: Request) -> Result<SequenceId, Refused> {
+    /// The link to a machine above whose large model this one drafts for.
+    pub fn link(&self) -> Option<Link> {
+        match self {
+            Self::Edge(edge) => {
+                let round_trip_ms = edge.learnt().costs().round_trip_s * 1e3;
+                Some(Link { up: edge.linked(), round_trip_ms, queue_ms: 0.0 })
+            }
+            Self::Engine(_) | Self::Pair(..) | Self::Chain(_) => None,
+        }
+    }
+
+    /// Who wrote an answer of so many tokens.
+    pub fn share(&self, id: SequenceId, written: u64) -> Share {
+        let far = match self {
+            Self::Edge(edge) => edge.far(id).unwrap_or_default(),
+            Self::Engine(_) | Self::Pair(..) | Self::Chain(_) => Far::default(),
+        };
+        // What was written behind a stop string is not told.
+        let upstream = far.tokens.min(written);
+        Share { here: written - upstream, upstream, passes: far.passes }
+    }
+
+    /// `by`: only a motor with a link to a machine above can ask it.
+    pub fn submit(&mut self, request: Request, by: By) -> Result<SequenceId, Refused> {
         match self {
             Self::Engine(engine) => engine.submit(request),
             Self::Pair(pair, _) => pair.engine_mut().submit(request),
             Self::Chain(chain) => chain.engine_mut().submit(request),
-            Self::Edge(edge) => edge.submit(request, false),
+            Self::Edge(edge) => edge.submit(request, by == By::Here),
         }
     }
 

@@ -1,5 +1,6 @@
 //! Errors in OpenAI's shape: `{"error": {"message", "type", "param", "code"}}`.
 
+use super::keys::Spent;
 use super::writer::NotTaken;
 use axum::body::Body;
 use axum::http::{HeaderValue, StatusCode, header};
@@ -23,6 +24,10 @@ const WRONG: &str = "invalid_request_error";
 impl Refusal {
     fn new(status: StatusCode, kind: &'static str, code: Option<&'static str>, message: impl Into<String>) -> Self {
         Self { status, message: message.into(), kind, param: None, code, retry_after_s: None }
+    }
+
+    pub fn message(&self) -> &str {
+        &self.message
     }
 
     /// A field that is wrong.
@@ -134,6 +139,16 @@ impl Refusal {
                 Self { retry_after_s: Some(1 + waiting / running_max.max(1)), ..refusal }
             }
         }
+    }
+
+    /// A key has had what it may have in a minute.
+    pub fn spent(spent: &Spent) -> Self {
+        let Spent { what, per_minute, again_in } = spent;
+        let again_s = again_in.as_secs_f64().ceil().max(1.0);
+        let message = format!("this key may use {per_minute} {what} a minute: ask again in {again_s} s");
+        let code = Some("rate_limit_exceeded");
+        let refusal = Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limit_error", code, message);
+        Self { retry_after_s: Some(again_s as usize), ..refusal }
     }
 
     pub fn to_json(&self) -> Value {

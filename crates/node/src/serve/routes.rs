@@ -1,14 +1,17 @@
 //! Which path does what.
 
-use super::ask::{Ask, Kind, Vectors};
+use super::ask::fields::object as fields;
+use super::ask::{Ask, Kind, Vectors, asking};
 use super::door::Peer;
 use super::hosts::Hosts;
-use super::keys::Keys;
+use super::keys::{Key, Keys};
 use super::line::Client;
 use super::metrics::{Metrics, Outcome};
 use super::refusal::Refusal;
 use super::reply::{self, Form};
-use super::writer::{Asked, Room, Writer};
+use super::routed::{Asking, Placed};
+use super::upstream::Upstream;
+use super::writer::{Asked, By, Room, Said, Writer};
 use axum::Router;
 use axum::body::{Body, HttpBody, to_bytes};
 use axum::extract::{ConnectInfo, Path, Request, State};
@@ -17,12 +20,14 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use littoral_infer::model::Model;
+use littoral_infer::route::rule::{Policy, Rule};
 use littoral_model::lm::CacheType;
 use littoral_tensor::quant::KERNELS;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed, Ordering::SeqCst};
 use std::time::Duration;
+use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::watch;
 
 /// A prompt of a million tokens.
@@ -44,6 +49,12 @@ pub struct Served {
     /// `None`: it may be asked under any name.
     pub hosts: Option<Hosts>,
     pub room: Room,
+    /// What must not leave this machine.
+    pub policy: Policy,
+    /// Somebody above may answer.
+    pub routed: bool,
+    /// Whoever that is, if it is asked over HTTP.
+    pub upstream: Option<Arc<Upstream>>,
     pub writer: Writer,
     pub metrics: Arc<Metrics>,
     /// Nothing new is taken.
@@ -87,20 +98,39 @@ async fn host(State(served): State<Arc<Served>>, request: Request, next: Next) -
 
 /// Lets those in who have a key, if there are keys, and notes whose turn it is.
 async fn who(State(served): State<Arc<Served>>, peer: ConnectInfo<Peer>, mut request: Request, next: Next) -> Response {
-    let client = match (served.keys.is_empty(), key(&request)) {
-        (true, _) => Ok(*blake3::hash(peer.0.0.ip().to_string().as_bytes()).as_bytes()),
+    let known = match (served.keys.is_empty(), key(&request)) {
+        (true, _) => Ok(None),
         (false, None) => Err("You didn't provide an API key: send it as `Authorization: Bearer KEY`"),
-        (false, Some(key)) => served.keys.known(key).map(Client::from).ok_or("Incorrect API key provided"),
+        (false, Some(key)) => served.keys.known(key).map(Some).ok_or("Incorrect API key provided"),
     };
-    match client {
-        Ok(client) => {
-            request.extensions_mut().insert(client);
+    match known {
+        Ok(key) => {
+            let address = || blake3::hash(peer.0.0.ip().to_string().as_bytes());
+            let client: Client = *key.as_ref().map_or_else(address, |key| key.hash).as_bytes();
+            request.extensions_mut().insert(Who { client, key });
             next.run(request).await
         }
         Err(message) => {
             served.metrics.ended(Outcome::Refused, 1);
             Refusal::key(message).into_response()
         }
+    }
+}
+
+/// Who asks.
+#[derive(Clone, Default)]
+struct Who {
+    client: Client,
+    key: Option<Arc<Key>>,
+}
+
+impl Who {
+    fn of(request: &Request) -> Result<Self, Refusal> {
+        let who = request.extensions().get::<Self>().cloned().unwrap_or_default();
+        if let Some(key) = &who.key {
+            key.ask().map_err(|spent| Refusal::spent(&spent))?;
+        }
+        Ok(who)
     }
 }
 
@@ -138,11 +168,40 @@ fn counted(metrics: &Metrics, reply: Result<Response, Refusal>) -> Response {
 
 async fn answered(served: Arc<Served>, kind: Kind, request: Request) -> Result<Response, Refusal> {
     let busy = begun(&served)?;
-    let client = request.extensions().get::<Client>().copied().unwrap_or_default();
-    let ask = read(&served, request, move |body, model, name| Ask::read(kind, body, model, name)).await?;
+    let Who { client, key } = Who::of(&request)?;
+    let (policy, asks) = (served.policy.clone(), served.upstream.is_some());
+    let Read { mut asking, ask, fields } = read(&served, request, move |body, model, name| {
+        let fields = fields(body)?;
+        let asking = asking::asking(kind, &fields, &policy, key.as_ref(), model);
+        let ask = Ask::read(kind, body, model, name);
+        // Only who may be asked over HTTP is told in the same words.
+        Ok(Read { asking, ask, fields: asks.then_some(fields) })
+    })
+    .await?;
+    let ask = match (ask, &fields) {
+        (Ok(ask), _) => ask,
+        // What this server cannot do another may; if it is wrong, that one says so.
+        (Err(refusal), Some(fields)) if asking.rule == Rule::Free && served.upstream.iter().any(|above| above.up()) => {
+            let why = format!("the edge cannot answer it: {}", refusal.message());
+            return above(&served, kind, fields, &why, busy).await.map_err(|_| refusal);
+        }
+        (Err(refusal), _) => return Err(refusal),
+    };
     let choices = ask.asked.len();
-    let said = served.writer.ask(client, ask.asked).await;
-    let said = said.map_err(|why| Refusal::not_taken(why, kind.param(), served.room.running_max))?;
+    let again = fields.is_some().then(|| ask.asked.clone());
+    let (mut placed, mut said) = taken(&served, kind, client, ask.asked, asking.clone()).await?;
+    if let (Placed::Away(why), Some(fields), Some(asked)) = (&placed, &fields, again) {
+        match above(&served, kind, fields, why, busy.clone()).await {
+            Ok(response) => return Ok(response),
+            // It is gone: this server answers, and says why.
+            Err(_) => asking.refused = true,
+        }
+        (placed, said) = taken(&served, kind, client, asked, asking).await?;
+    }
+    let (by, why) = match placed {
+        Placed::Here(why) => (By::Here, why),
+        Placed::Upstream(why) | Placed::Away(why) => (By::Upstream, why),
+    };
     let form = Form {
         kind,
         id: id(kind)?,
@@ -152,20 +211,79 @@ async fn answered(served: Arc<Served>, kind: Kind, request: Request) -> Result<R
         logprobs: ask.logprobs,
         include_usage: ask.include_usage,
         calls: ask.calls,
+        by,
     };
     if ask.stream {
-        return Ok(reply::stream(form, said, choices, ask.prompt_tokens, busy));
+        return Ok(told(reply::stream(form, said, choices, ask.prompt_tokens, busy), by, &why));
     }
     // What fails from here on was counted where it was written.
     let whole = reply::whole(&form, said, choices, ask.prompt_tokens).await;
-    Ok(whole.unwrap_or_else(IntoResponse::into_response))
+    Ok(told(whole.unwrap_or_else(IntoResponse::into_response), by, &why))
+}
+
+/// A request, read: once for the model here, once as it is passed on.
+struct Read {
+    asking: Asking,
+    ask: Result<Ask, Refusal>,
+    fields: Option<Map<String, Value>>,
+}
+
+/// Has answers written, and waits until it is decided by whom, if that is a question.
+async fn taken(
+    served: &Served,
+    kind: Kind,
+    client: Client,
+    asked: Vec<Asked>,
+    asking: Asking,
+) -> Result<(Placed, UnboundedReceiver<Said>), Refusal> {
+    let said = served.writer.ask(client, asked, asking).await;
+    let mut said = said.map_err(|why| Refusal::not_taken(why, kind.param(), served.room.running_max))?;
+    if !served.routed {
+        return Ok((Placed::Here(String::new()), said));
+    }
+    match said.recv().await {
+        Some(Said::Placed { by: By::Here, why }) => Ok((Placed::Here(why), said)),
+        Some(Said::Placed { by: By::Upstream, why }) => Ok((Placed::Upstream(why), said)),
+        Some(Said::Away { why }) => Ok((Placed::Away(why), said)),
+        Some(Said::Ended { why, .. }) => Err(reply::broken(Some(&why))),
+        _ => Err(reply::broken(None)),
+    }
+}
+
+/// Has the server above answer.
+async fn above(
+    served: &Served,
+    kind: Kind,
+    fields: &Map<String, Value>,
+    why: &str,
+    busy: watch::Receiver<()>,
+) -> Result<Response, String> {
+    let Some(upstream) = &served.upstream else { return Err("there is none".into()) };
+    let mut fields = fields.clone();
+    fields.remove(asking::LOCAL_ONLY);
+    let response = upstream.ask(kind, fields, busy).await?;
+    served.metrics.away.fetch_add(1, Relaxed);
+    Ok(told(response, By::Upstream, why))
+}
+
+/// Says who answers, and why.
+fn told(mut response: Response, by: By, why: &str) -> Response {
+    let headers = response.headers_mut();
+    headers.insert("x-littoral-by", HeaderValue::from_static(by.name()));
+    // Reasons have no text of a request in them; what cannot be in a header is left out.
+    if let Some(why) = Some(why).filter(|why| !why.is_empty()).and_then(|why| HeaderValue::from_str(why).ok()) {
+        headers.insert("x-littoral-why", why);
+    }
+    response
 }
 
 async fn embedded(served: Arc<Served>, request: Request) -> Result<Response, Refusal> {
     let _busy = begun(&served)?;
-    let client = request.extensions().get::<Client>().copied().unwrap_or_default();
+    let Who { client, key } = Who::of(&request)?;
     let Vectors { texts, prompt_tokens, dimensions, base64 } = read(&served, request, Vectors::read).await?;
-    let said = served.writer.ask(client, vec![Asked::Vectors { texts }]).await;
+    // They are never anybody else's.
+    let asking = Asking { rule: Rule::Free, prompt: "".into(), refused: false, key };
+    let said = served.writer.ask(client, vec![Asked::Vectors { texts }], asking).await;
     let said = said.map_err(|why| Refusal::not_taken(why, "input", served.room.running_max))?;
     reply::vectors(&served.name, said, prompt_tokens, dimensions, base64).await
 }

@@ -4,12 +4,16 @@
 //! that before its next step and gives the place to somebody else.
 
 use super::drafters::Drafters;
+use super::keys::Key;
 use super::line::{Client, Line};
 use super::metrics::{Metrics, Outcome};
 use super::motor::{Motor, Step, Waker};
+use super::routed::{Asking, Placed, Placing, Routed};
+use super::trial::Trial;
 use super::words::{Piece, Token, Words};
 use crate::speculate::verify::FromDrafter;
 use littoral_infer::engine::{Event, Finish, Refused, Request, SequenceId};
+use littoral_infer::route::decide::{Link, Reason};
 use littoral_infer::sample::stop::StopStrings;
 use littoral_model::text::Tokeniser;
 use littoral_tensor::pool::Pool;
@@ -25,6 +29,7 @@ use tokio::sync::oneshot;
 const WAIT: Duration = Duration::from_millis(20);
 
 /// One answer that is wanted; each takes one place.
+#[derive(Clone)]
 pub enum Asked {
     Text {
         request: Request,
@@ -36,9 +41,45 @@ pub enum Asked {
     },
 }
 
+/// Where an answer is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum By {
+    /// By the model that this server has itself, on one machine or on several.
+    Here,
+    /// By the large model of the machine above; drafted here, where that is faster.
+    Upstream,
+}
+
+impl By {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Here => "here",
+            Self::Upstream => "upstream",
+        }
+    }
+}
+
+/// Who wrote the tokens of an answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Share {
+    pub here: u64,
+    pub upstream: u64,
+    /// Of the large model, for these; 0 where they are not counted.
+    pub passes: u64,
+}
+
 /// What its reader hears; `choice` counts the answers of one order.
 #[derive(Debug)]
 pub enum Said {
+    /// It is decided who answers, before anything else is said.
+    Placed {
+        by: By,
+        why: String,
+    },
+    /// Somebody else is to be asked for the whole order; nothing follows.
+    Away {
+        why: String,
+    },
     /// `reused`: tokens of the prompt that were not read again.
     Started {
         choice: usize,
@@ -57,6 +98,7 @@ pub enum Said {
         choice: usize,
         why: End,
         written: usize,
+        share: Share,
     },
 }
 
@@ -83,6 +125,7 @@ pub enum NotTaken {
 struct Order {
     client: Client,
     asked: Vec<Asked>,
+    asking: Asking,
     reader: UnboundedSender<Said>,
     taken: oneshot::Sender<Result<(), Refused>>,
     at: Instant,
@@ -116,6 +159,7 @@ impl Writer {
     /// Starts the thread. What is returned last is ready when the thread ends, which it does when all writers are gone.
     pub fn start(
         motor: Motor,
+        routed: Option<Routed>,
         pool: Pool,
         room: Room,
         metrics: Arc<Metrics>,
@@ -130,6 +174,7 @@ impl Writer {
             let drafters = Drafters::new(motor.engine());
             Desk {
                 motor,
+                routed,
                 drafters,
                 tokeniser: &model.tokeniser,
                 room,
@@ -146,10 +191,15 @@ impl Writer {
 
     /// # Errors
     /// If one of them cannot be answered, or too many wait.
-    pub async fn ask(&self, client: Client, asked: Vec<Asked>) -> Result<UnboundedReceiver<Said>, NotTaken> {
+    pub async fn ask(
+        &self,
+        client: Client,
+        asked: Vec<Asked>,
+        asking: Asking,
+    ) -> Result<UnboundedReceiver<Said>, NotTaken> {
         let (reader, said) = unbounded_channel();
         let (taken, told) = oneshot::channel();
-        let order = Order { client, asked, reader, taken, at: Instant::now() };
+        let order = Order { client, asked, asking, reader, taken, at: Instant::now() };
         self.inputs.send(Input::Order(order)).map_err(|_| NotTaken::Gone)?;
         self.waker.iter().for_each(Waker::wake);
         match told.await {
@@ -174,6 +224,8 @@ impl Writer {
 /// An answer that waits for a place.
 struct Waiting {
     asked: Asked,
+    asking: Asking,
+    placing: Placing,
     choice: usize,
     reader: UnboundedSender<Said>,
     at: Instant,
@@ -186,6 +238,11 @@ struct Open<'m> {
     choice: usize,
     reader: UnboundedSender<Said>,
     prompt: usize,
+    key: Option<Arc<Key>>,
+    /// What its reader wants to know of each token.
+    logprobs: Option<usize>,
+    /// While it is not decided who answers.
+    trial: Option<Box<Trial<'m>>>,
     written: usize,
     /// When the last token came, or at first the order.
     last: Instant,
@@ -193,6 +250,7 @@ struct Open<'m> {
 
 struct Desk<'m> {
     motor: Motor,
+    routed: Option<Routed>,
     drafters: Drafters,
     tokeniser: &'m Tokeniser,
     room: Room,
@@ -202,7 +260,7 @@ struct Desk<'m> {
     cut: Arc<AtomicBool>,
 }
 
-impl Desk<'_> {
+impl<'m> Desk<'m> {
     fn work(mut self, incoming: &mpsc::Receiver<Input>, pool: &Pool) {
         loop {
             // Machines come and go while nobody asks: a chain looks after them.
@@ -226,6 +284,7 @@ impl Desk<'_> {
             self.admit();
             self.metrics.running.store(self.open.len() as u64, Relaxed);
             self.metrics.waiting.store(self.line.len() as u64, Relaxed);
+            self.routed.iter_mut().for_each(Routed::keep);
             self.drafters.before(&mut self.motor);
             let begun = Instant::now();
             match self.motor.step(pool) {
@@ -254,12 +313,22 @@ impl Desk<'_> {
     }
 
     fn take(&mut self, order: Order) {
-        let Order { client, asked, reader, taken, at } = order;
+        let Order { client, asked, asking, reader, taken, at } = order;
+        let placing = match &self.routed {
+            Some(routed) => routed.first(&asking, &asked, self.motor.link()),
+            None => Placing::Decided(Placed::Here(String::new())),
+        };
+        if let Placing::Decided(Placed::Away(why)) = placing {
+            let _ = taken.send(Ok(()));
+            let _ = reader.send(Said::Away { why });
+            return;
+        }
         let _ = taken.send(match self.check(&asked) {
             Err(refused) => Err(refused),
             Ok(()) => {
                 for (choice, asked) in asked.into_iter().enumerate() {
-                    self.line.push(client, Waiting { asked, choice, reader: reader.clone(), at });
+                    let (asking, placing, reader) = (asking.clone(), placing.clone(), reader.clone());
+                    self.line.push(client, Waiting { asked, asking, placing, choice, reader, at });
                 }
                 Ok(())
             }
@@ -305,22 +374,89 @@ impl Desk<'_> {
 
     fn admit(&mut self) {
         while self.open.len() < self.room.running_max {
-            let Some(Waiting { asked, choice, reader, at }) = self.line.pop() else { return };
-            let (prompt, words, submitted) = match asked {
-                Asked::Text { request, stop } => {
-                    let words = Words::new(self.tokeniser, stop);
-                    (request.prompt.len(), Some(words), self.motor.submit(request))
-                }
-                Asked::Vectors { texts } => (texts.iter().map(Vec::len).sum(), None, self.motor.submit_texts(texts)),
+            let Some(Waiting { asked, asking, placing, choice, reader, at }) = self.line.pop() else { return };
+            let mut open = Open {
+                words: None,
+                choice,
+                reader,
+                prompt: 0,
+                key: asking.key.clone(),
+                logprobs: None,
+                trial: None,
+                written: 0,
+                last: at,
             };
-            match submitted {
-                Ok(id) => {
-                    self.open.insert(id, Open { words, choice, reader, prompt, written: 0, last: at });
+            let submitted = match asked {
+                Asked::Text { request, stop } => {
+                    (open.prompt, open.logprobs) = (request.prompt.len(), request.top_logprobs);
+                    match placing {
+                        Placing::Try(when) => {
+                            let Asking { rule, prompt, .. } = asking;
+                            let trial = Trial::new(when, rule, prompt, request, stop, self.tokeniser);
+                            let request = trial.asked();
+                            open.trial = Some(Box::new(trial));
+                            self.motor.submit(request, By::Here)
+                        }
+                        Placing::Decided(placed) => {
+                            open.words = Some(Words::new(self.tokeniser, stop));
+                            let by = open.place(placed, self.motor.link());
+                            self.motor.submit(request, by)
+                        }
+                    }
                 }
-                // It was checked before, so this is our fault.
-                Err(why) => {
-                    self.metrics.ended(Outcome::Failed, 1);
-                    let _ = reader.send(Said::Ended { choice, why: End::Failed(why.to_string()), written: 0 });
+                Asked::Vectors { texts } => {
+                    open.prompt = texts.iter().map(Vec::len).sum();
+                    self.motor.submit_texts(texts)
+                }
+            };
+            self.opened(submitted, open);
+        }
+    }
+
+    fn opened(&mut self, submitted: Result<SequenceId, Refused>, open: Open<'m>) {
+        match submitted {
+            Ok(id) => {
+                self.open.insert(id, open);
+            }
+            // It was checked before, so this is our fault.
+            Err(why) => {
+                self.metrics.ended(Outcome::Failed, 1);
+                let (choice, why) = (open.choice, End::Failed(why.to_string()));
+                let _ = open.reader.send(Said::Ended { choice, why, written: 0, share: Share::default() });
+            }
+        }
+    }
+
+    /// The small model has begun an answer: is it enough to decide whose it is to be?
+    fn try_on(&mut self, sequence: SequenceId, event: Event) {
+        let Some(open) = self.open.get_mut(&sequence) else { return };
+        let (Some(trial), Some(routed)) = (&mut open.trial, &mut self.routed) else { return };
+        if !trial.hear(event) {
+            return;
+        }
+        let link = self.motor.link();
+        let placed = routed.tried(trial, link);
+        let Some(trial) = open.trial.take() else { return };
+        match placed {
+            Placed::Here(_) => {
+                open.place(placed, link);
+                let (_, stop) = trial.asked_for();
+                open.words = Some(Words::new(self.tokeniser, stop));
+                trial.heard().into_iter().for_each(|event| self.tell(event));
+            }
+            Placed::Upstream(_) => {
+                let Some(mut open) = self.open.remove(&sequence) else { return };
+                self.motor.cancel(sequence);
+                let (request, stop) = trial.asked_for();
+                open.words = Some(Words::new(self.tokeniser, stop));
+                let by = open.place(placed, link);
+                let submitted = self.motor.submit(request, by);
+                self.opened(submitted, open);
+            }
+            Placed::Away(why) => {
+                self.motor.cancel(sequence);
+                if let Some(open) = self.open.remove(&sequence) {
+                    let _ = open.reader.send(Said::Away { why });
                 }
             }
         }
@@ -338,6 +474,9 @@ impl Desk<'_> {
         | Event::Finished { sequence, .. }) = event;
         // An answer that a stop string ended is not open any more, and may have an end of its own in the same step.
         let Some(open) = self.open.get_mut(&sequence) else { return };
+        if open.trial.is_some() {
+            return self.try_on(sequence, event);
+        }
         let choice = open.choice;
         match event {
             Event::Started { reused, .. } => {
@@ -345,7 +484,10 @@ impl Desk<'_> {
                 self.metrics.tokens_reused.fetch_add(reused as u64, Relaxed);
                 let _ = open.reader.send(Said::Started { choice, reused });
             }
-            Event::Token { id, logprob, top, .. } => {
+            Event::Token { id, logprob, mut top, .. } => {
+                // It may have been asked for more than its reader wants.
+                let logprob = logprob.filter(|_| open.logprobs.is_some());
+                top.truncate(open.logprobs.unwrap_or(0));
                 let now = Instant::now();
                 let after = now - open.last;
                 match open.written {
@@ -360,8 +502,8 @@ impl Desk<'_> {
                 let stopped = words.stopped();
                 open.say(piece);
                 if stopped {
-                    self.motor.cancel(sequence);
                     self.end(sequence, End::Stop);
+                    self.motor.cancel(sequence);
                 }
             }
             Event::Tried { .. } => {}
@@ -385,7 +527,10 @@ impl Desk<'_> {
     }
 
     fn end(&mut self, sequence: SequenceId, why: End) {
-        let Some(open) = self.open.remove(&sequence) else { return };
+        let Some(mut open) = self.open.remove(&sequence) else { return };
+        open.charge();
+        let share = self.motor.share(sequence, open.written as u64);
+        self.metrics.shared(share);
         self.metrics.ended(
             match why {
                 End::Stop => Outcome::Stop,
@@ -395,22 +540,47 @@ impl Desk<'_> {
             },
             1,
         );
-        let _ = open.reader.send(Said::Ended { choice: open.choice, why, written: open.written });
+        let _ = open.reader.send(Said::Ended { choice: open.choice, why, written: open.written, share });
     }
 
     fn end_all(&mut self, why: &End) {
         while let Some(Waiting { choice, reader, .. }) = self.line.pop() {
             self.metrics.ended(Outcome::Failed, 1);
-            let _ = reader.send(Said::Ended { choice, why: why.clone(), written: 0 });
+            let _ = reader.send(Said::Ended { choice, why: why.clone(), written: 0, share: Share::default() });
         }
         for sequence in self.open.keys().copied().collect::<Vec<_>>() {
-            self.motor.cancel(sequence);
             self.end(sequence, why.clone());
+            self.motor.cancel(sequence);
         }
     }
 }
 
+impl Drop for Open<'_> {
+    /// However it ended.
+    fn drop(&mut self) {
+        self.charge();
+    }
+}
+
 impl Open<'_> {
+    /// Counts what was read and written for its key, once.
+    fn charge(&mut self) {
+        if let Some(key) = self.key.take() {
+            key.used(self.prompt + self.written);
+        }
+    }
+
+    /// Tells its reader who writes; what is to go to the machine above stays here if its link is gone by now.
+    fn place(&mut self, placed: Placed, link: Option<Link>) -> By {
+        let (by, why) = match placed {
+            Placed::Upstream(why) if link.is_some_and(|link| link.up) => (By::Upstream, why),
+            Placed::Upstream(_) => (By::Here, Reason::CloudDown.to_string()),
+            Placed::Here(why) | Placed::Away(why) => (By::Here, why),
+        };
+        let _ = self.reader.send(Said::Placed { by, why });
+        by
+    }
+
     fn say(&self, piece: Piece) {
         if !piece.is_empty() {
             let _ = self.reader.send(Said::Text { choice: self.choice, piece });

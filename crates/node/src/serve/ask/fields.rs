@@ -22,11 +22,7 @@ pub struct Fields(Map<String, Value>);
 
 impl Fields {
     pub fn parse(body: &[u8]) -> Result<Self, Refusal> {
-        match serde_json::from_slice(body) {
-            Ok(Value::Object(fields)) => Ok(Self(fields)),
-            Ok(other) => Err(Refusal::body(format!("a JSON object expected, got {}", kind(&other)))),
-            Err(error) => Err(Refusal::body(format!("a JSON object expected, got no JSON: {error}"))),
-        }
+        object(body).map(Self)
     }
 
     pub fn take(&mut self, name: &str) -> Option<Value> {
@@ -85,6 +81,14 @@ impl Fields {
                 Err(Refusal::field(name, "unknown_parameter", message))
             }
         }
+    }
+}
+
+pub fn object(body: &[u8]) -> Result<Map<String, Value>, Refusal> {
+    match serde_json::from_slice(body) {
+        Ok(Value::Object(fields)) => Ok(fields),
+        Ok(other) => Err(Refusal::body(format!("a JSON object expected, got {}", kind(&other)))),
+        Err(error) => Err(Refusal::body(format!("a JSON object expected, got no JSON: {error}"))),
     }
 }
 

@@ -1,5 +1,6 @@
 //! What a request asks for: from a body to answers to be written.
 
+pub(super) mod asking;
 mod embeddings;
 pub(super) mod fields;
 mod form;
@@ -88,6 +89,8 @@ impl Ask {
         let stream = fields.flag("stream")?;
         let include_usage = stream_options(&mut fields, stream)?;
         let wanted = max_tokens(kind, &mut fields)?;
+        // Who routes has read it; without anybody above, all is local.
+        fields.take(asking::LOCAL_ONLY);
         fields.end()?;
         let constraint = constraint(tools.as_ref(), formed.as_ref(), model)?;
         let calls = tools.map(|tools| tools.form(formed.is_some()));

@@ -3,7 +3,7 @@
 use crate::serve::ask::Kind;
 use crate::serve::tools;
 use crate::serve::words::Token;
-use crate::serve::writer::End;
+use crate::serve::writer::{By, End, Share};
 use littoral_infer::model::Model;
 use littoral_infer::sample::TokenLogProb;
 use serde_json::{Value, json};
@@ -21,6 +21,7 @@ pub struct Form {
     pub include_usage: bool,
     /// How to find calls of tools in the text, if there may be some.
     pub calls: Option<tools::Form>,
+    pub by: By,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -28,15 +29,27 @@ pub struct Usage {
     pub prompt: usize,
     pub reused: usize,
     pub written: usize,
+    pub share: Share,
 }
 
 impl Usage {
-    fn to_json(self) -> Value {
+    /// An answer has ended.
+    pub fn count(&mut self, written: usize, share: Share) {
+        self.written += written;
+        self.share.here += share.here;
+        self.share.upstream += share.upstream;
+        self.share.passes += share.passes;
+    }
+
+    /// `littoral`: who wrote how many of the tokens, which OpenAI's API has no word for.
+    fn to_json(self, by: By) -> Value {
+        let Share { here, upstream, passes } = self.share;
         json!({
             "prompt_tokens": self.prompt,
             "completion_tokens": self.written,
             "total_tokens": self.prompt + self.written,
             "prompt_tokens_details": {"cached_tokens": self.reused},
+            "littoral": {"by": by.name(), "here": here, "upstream": upstream, "upstream_passes": passes},
         })
     }
 }
@@ -87,7 +100,7 @@ impl Form {
     /// The last part of a stream that counts.
     pub fn counted(&self, usage: Usage) -> Value {
         let mut body = self.around("chat.completion.chunk", json!([]));
-        body["usage"] = usage.to_json();
+        body["usage"] = usage.to_json(self.by);
         body
     }
 
@@ -114,7 +127,7 @@ impl Form {
             value
         });
         let mut body = self.around("chat.completion", choices.collect());
-        body["usage"] = usage.to_json();
+        body["usage"] = usage.to_json(self.by);
         body
     }
 

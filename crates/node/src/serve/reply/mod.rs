@@ -37,17 +37,17 @@ pub async fn whole(
                 wholes[choice].text.push_str(&piece.text);
                 wholes[choice].tokens.extend(piece.tokens);
             }
-            Some(Said::Vector { .. }) => {}
+            Some(Said::Placed { .. } | Said::Away { .. } | Said::Vector { .. }) => {}
             Some(Said::Ended { why: why @ (End::Unfit(_) | End::Failed(_) | End::Closing), .. }) => {
                 return Err(broken(Some(&why)));
             }
-            Some(Said::Ended { choice, why, written }) => {
+            Some(Said::Ended { choice, why, written, share }) => {
                 let whole = &mut wholes[choice];
                 if let Some(calls) = &form.calls {
                     hear_calls(whole, Calls::new(calls.clone()));
                 }
                 whole.reason = reason(&why, whole.calls.len());
-                usage.written += written;
+                usage.count(written, share);
                 open -= 1;
             }
         }
@@ -145,12 +145,12 @@ impl Stream {
                 }
                 self.tell(choice, heard.unwrap_or_default());
             }
-            Some(Said::Vector { .. }) => {}
+            Some(Said::Placed { .. } | Said::Away { .. } | Said::Vector { .. }) => {}
             Some(Said::Ended { why: why @ (End::Unfit(_) | End::Failed(_) | End::Closing), .. }) => {
                 self.fail(Some(&why));
             }
-            Some(Said::Ended { choice, why, written }) => {
-                self.usage.written += written;
+            Some(Said::Ended { choice, why, written, share }) => {
+                self.usage.count(written, share);
                 let heard = self.calls[choice].as_mut().map(Calls::finish);
                 self.tell(choice, heard.unwrap_or_default());
                 let calls = self.calls[choice].as_ref().map_or(0, Calls::count);
@@ -203,7 +203,7 @@ fn count_reused(usage: &mut Usage, choice: usize, reused: usize) {
     }
 }
 
-fn broken(why: Option<&End>) -> Refusal {
+pub fn broken(why: Option<&End>) -> Refusal {
     match why {
         Some(End::Closing) => Refusal::closing(),
         Some(End::Unfit(why)) => Refusal::unfit(why),

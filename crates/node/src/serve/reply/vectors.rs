@@ -22,7 +22,8 @@ pub async fn vectors(
     loop {
         match said.recv().await {
             None => return Err(broken(None)),
-            Some(Said::Started { .. } | Said::Text { .. }) => {}
+            Some(Said::Placed { .. } | Said::Started { .. } | Said::Text { .. }) => {}
+            Some(Said::Away { why }) => return Err(Refusal::broken(why)),
             Some(Said::Vector { text, vector }) => {
                 let vector = dimensions.map_or_else(|| vector.clone(), |dimensions| shortened(&vector, dimensions));
                 let embedding = if base64 { json!(STANDARD.encode(bytes(&vector))) } else { json!(vector) };

@@ -1,0 +1,220 @@
+//! What a server keeps to decide one request after another: its router, the router's watch, and a budget.
+//!
+//! A request is looked at once or twice. [`Routing::first`] knows what came: the rule and the link. Where a score would change
+//! the decision, the small model begins: [`Routing::scored`] decides once it has seen enough of it.
+
+use super::budget::Budget;
+use super::decide::{Case, Decision, Link, Place, Prices, Promise, Reason, decide};
+use super::drift::{Watch, Watching};
+use super::features::{Seen, When};
+use super::rule::Rule;
+use super::saved::Router;
+
+/// What a request is, before anything is computed for it.
+#[derive(Clone, Debug)]
+pub struct Coming {
+    pub rule: Rule,
+    /// Something about it that the large model cannot be asked.
+    pub unaskable: Option<&'static str>,
+    /// The small model's answer to it can be scored: there is one answer, of text.
+    pub scorable: bool,
+}
+
+/// What becomes of a request that has come.
+#[derive(Clone, Debug, PartialEq)]
+pub enum First {
+    Decided(Decision),
+    /// The small model begins, and is heard until then; nothing of it is given out before.
+    Try(When),
+}
+
+/// Large ones are asked as long as nothing says otherwise: without a router every request that may leave does.
+#[derive(Clone, Debug, Default)]
+pub struct Routing {
+    router: Option<(Router, Option<Watch>)>,
+    budget: Option<Budget>,
+    prices: Prices,
+}
+
+impl Routing {
+    /// `watch`: as it was kept; a new one, if there is none or it is another calibration's.
+    pub fn new(router: Option<Router>, watch: Option<Watch>, budget: Option<Budget>, prices: Prices) -> Self {
+        let watched = |router: Router| {
+            let kept = |calibration| {
+                let new = Watch::new(calibration, Watching::default());
+                watch.filter(|watch| watch.is_of(calibration)).unwrap_or(new)
+            };
+            let watch = router.calibration.as_ref().map(kept);
+            (router, watch)
+        };
+        Self { router: router.map(watched), budget, prices }
+    }
+
+    /// To be kept over a restart.
+    pub fn watch(&self) -> Option<&Watch> {
+        self.router.as_ref()?.1.as_ref()
+    }
+
+    pub fn first(&self, coming: &Coming, link: Link) -> First {
+        let local = coming.rule != Rule::Free;
+        if let Some(what) = coming.unaskable.filter(|_| !local && link.up) {
+            let reason = Reason::Unaskable(what);
+            let place = Place::Edge;
+            return First::Decided(Decision { place, cascade: false, promised: false, audit: false, reason });
+        }
+        let case = self.case(coming.rule.clone(), link, None);
+        let useful = matches!(case.promise, Promise::InForce { .. }) || self.budget.is_some();
+        if local || !link.up || !coming.scorable || !useful {
+            // Without a score nothing is waited for.
+            return First::Decided(decide(&Case { when: When::Before, ..case }));
+        }
+        First::Try(case.when)
+    }
+
+    /// The small model was heard: its first token, or all of its answer.
+    pub fn scored(&mut self, seen: &Seen, rule: &Rule, link: Link) -> Decision {
+        let score = self.router.as_ref().map(|(router, _)| router.score(seen));
+        let decision = decide(&self.case(rule.clone(), link, score));
+        // After the decision, so that nothing decides about itself.
+        if let Some(score) = score {
+            if let Some((_, Some(watch))) = &mut self.router {
+                watch.saw(score);
+            }
+            if let Some(budget) = &mut self.budget {
+                budget.saw(score);
+            }
+        }
+        decision
+    }
+
+    /// The small model could not answer.
+    pub fn unscored(&self, rule: &Rule, link: Link) -> Decision {
+        decide(&Case { when: When::Before, ..self.case(rule.clone(), link, None) })
+    }
+
+    fn case(&self, rule: Rule, link: Link, score: Option<f64>) -> Case {
+        let promise = match &self.router {
+            Some((Router { calibration: Some(calibration), .. }, Some(watch))) => Promise::of(calibration, watch),
+            _ => Promise::None,
+        };
+        Case {
+            rule,
+            when: self.router.as_ref().map_or(When::Before, |(router, _)| router.scorer.when),
+            score,
+            promise,
+            budget: self.budget.as_ref().and_then(Budget::threshold),
+            link,
+            prices: self.prices,
+            // Whether drafts are of use is measured and decided while the large model answers.
+            drafting: None,
+            audit: false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::calibrate::{Labelled, calibrate};
+    use super::super::features::names;
+    use super::super::rule::Why;
+    use super::super::score::{Example, Scorer};
+    use super::*;
+    use crate::sample::Noise;
+
+    const UP: Link = Link { up: true, round_trip_ms: 10.0, queue_ms: 0.0 };
+    const COMING: Coming = Coming { rule: Rule::Free, unaskable: None, scorable: true };
+
+    /// Long prompts are hard for it: 800 examples, of which those above 60 characters are worse.
+    fn router(when: When) -> Router {
+        let width = names(when).len();
+        let example = |at: u64| {
+            let length = 10.0 + 100.0 * Noise::new(3, at).uniform(0);
+            let mut features = vec![0.0; width];
+            features[0] = length.ln_1p();
+            Example { features, worse: length > 60.0 }
+        };
+        let examples: Vec<Example> = (0..800).map(example).collect();
+        let scorer = Scorer::fit(when, &examples).expect("a fit");
+        let labelled: Vec<Labelled> =
+            examples.iter().map(|e| Labelled { score: scorer.score(&e.features), worse: e.worse }).collect();
+        let calibration = calibrate(&labelled, &[0.9, 0.8, 0.7], 0.1, 0.1).ok();
+        assert!(calibration.is_some());
+        Router { scorer, calibration, nothing: None }
+    }
+
+    fn place(first: First) -> (Place, String) {
+        match first {
+            First::Decided(decision) => (decision.place, decision.reason.to_string()),
+            First::Try(when) => panic!("tried {when:?}"),
+        }
+    }
+
+    #[test]
+    fn without_a_router_all_that_may_leave_does() {
+        let routing = Routing::default();
+        assert_eq!(place(routing.first(&COMING, UP)).0, Place::Cloud);
+        let local = Coming { rule: Rule::LocalOnly(Why::Marked), ..COMING };
+        assert_eq!(
+            place(routing.first(&local, UP)),
+            (Place::Edge, "local-only: the request is marked local-only".into())
+        );
+        let down = Link { up: false, ..UP };
+        assert_eq!(place(routing.first(&COMING, down)).0, Place::Edge);
+        let formed = Coming { unaskable: Some("a form of the answer"), ..COMING };
+        let said = "the large model cannot be asked for a form of the answer: the edge answers";
+        assert_eq!(place(routing.first(&formed, UP)), (Place::Edge, said.into()));
+    }
+
+    #[test]
+    fn a_score_is_asked_for_where_it_decides() {
+        for when in [When::Before, When::After] {
+            let mut routing = Routing::new(Some(router(when)), None, None, Prices::default());
+            assert_eq!(routing.first(&COMING, UP), First::Try(when));
+            let several = Coming { scorable: false, ..COMING };
+            assert_eq!(place(routing.first(&several, UP)), (Place::Cloud, "the edge has no score for it".into()));
+            let (short, long) = ("x".repeat(20), "x".repeat(100));
+            let seen = |prompt| Seen { prompt, answer: "", tokens: &[] };
+            let kept = routing.scored(&seen(&short), &Rule::Free, UP);
+            assert!(kept.place == Place::Edge && kept.promised, "{kept:?}");
+            assert_eq!(routing.scored(&seen(&long), &Rule::Free, UP).place, Place::Cloud);
+        }
+    }
+
+    /// Traffic of long prompts only: the promise goes, and with it the use of a score; another calibration begins anew.
+    #[test]
+    fn a_withdrawn_promise_is_kept_over_a_restart() {
+        let router = router(When::Before);
+        let mut routing = Routing::new(Some(router.clone()), None, None, Prices::default());
+        let long = "x".repeat(100);
+        for _ in 0..400 {
+            routing.scored(&Seen { prompt: &long, answer: "", tokens: &[] }, &Rule::Free, UP);
+        }
+        let (place_, why) = place(routing.first(&COMING, UP));
+        assert!(place_ == Place::Cloud && why.starts_with("the calibration is withdrawn"), "{why}");
+        let watch = routing.watch().cloned();
+        let again = Routing::new(Some(router.clone()), watch.clone(), None, Prices::default());
+        assert!(again.watch().is_some_and(|watch| watch.withdrawn().is_some()));
+        let mut other = router;
+        other.calibration.as_mut().expect("one").scores[0] = 0.0;
+        let anew = Routing::new(Some(other), watch, None, Prices::default());
+        assert!(anew.watch().is_some_and(|watch| watch.withdrawn().is_none()));
+    }
+
+    /// A third of the traffic may leave: after a window as many do, the least sure ones.
+    #[test]
+    fn a_budget_keeps_the_surest() {
+        let mut router = router(When::Before);
+        router.calibration = None;
+        let budget = Budget::new(0.33, 100).expect("a budget");
+        let mut routing = Routing::new(Some(router), None, Some(budget), Prices::default());
+        assert_eq!(routing.first(&COMING, UP), First::Try(When::Before));
+        let mut away = 0;
+        for at in 0..400u64 {
+            let prompt = "x".repeat(10 + (Noise::new(9, at).uniform(0) * 100.0) as usize);
+            let decision = routing.scored(&Seen { prompt: &prompt, answer: "", tokens: &[] }, &Rule::Free, UP);
+            away += u64::from(at >= 100 && decision.place == Place::Cloud);
+        }
+        // 99 of 300, and three standard deviations of 8.
+        assert!((75..=123).contains(&away), "{away}");
+    }
+}

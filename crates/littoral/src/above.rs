@@ -1,0 +1,174 @@
+//! `littoral serve --upstream`: who else may answer, what decides, and what must not leave.
+
+use crate::input;
+use crate::output::Failure;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use littoral_infer::route::budget::Budget;
+use littoral_infer::route::decide::Prices;
+use littoral_infer::route::drift::Watch;
+use littoral_infer::route::features::When;
+use littoral_infer::route::routing::Routing;
+use littoral_infer::route::rule::{Policy, PolicyText};
+use littoral_infer::route::saved::{SAVED_BYTES_MAX, Saved};
+use littoral_node::serve::{self, Upstream, secret_file};
+use littoral_node::transport::Address;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::sync::Arc;
+
+const POLICY_BYTES_MAX: u64 = 1 << 20;
+/// A watch has the scores of its calibration and of a block.
+const WATCH_BYTES_MAX: u64 = 1 << 20;
+/// Requests on which a share is looked back.
+const WINDOW: usize = 200;
+
+#[derive(clap::Args, Debug)]
+pub struct AboveArgs {
+    /// Who has a larger model: a machine of yours, as its `serve --verify` prints it, which verifies what this one drafts; or
+    /// the URL of any server of OpenAI's API, with its /v1. While it cannot be reached this machine answers by itself.
+    #[arg(long, value_name = "KEY@HOST:PORT|URL")]
+    pub upstream: Option<Who>,
+    /// What the server at a URL calls its model; without it, the first of its list.
+    #[arg(long, value_name = "NAME", requires = "upstream")]
+    upstream_model: Option<String>,
+    /// The key for the server at a URL, in a file that only its owner can read.
+    #[arg(long, value_name = "FILE", requires = "upstream")]
+    upstream_key_file: Option<PathBuf>,
+    /// Ask a URL of another machine without TLS: others on the way can read it.
+    #[arg(long, requires = "upstream")]
+    upstream_plain: bool,
+    /// What decides who answers, as `littoral route calibrate` wrote it; without it the larger model answers all that may
+    /// leave.
+    #[arg(long, value_name = "FILE", requires = "upstream")]
+    router: Option<PathBuf>,
+    /// When the router looks: `before`, at the prompt and the first token; `after`, at this machine's whole answer.
+    #[arg(long, value_name = "WHEN", default_value = "after", requires = "router", value_parser = when())]
+    router_when: When,
+    /// The share of requests that may go to the larger model, 0 to 1: the least sure ones.
+    #[arg(long, value_name = "SHARE", requires = "router")]
+    upstream_share: Option<f64>,
+    /// What must not leave this machine: a TOML file with `words` and `keys`, lists of patterns.
+    #[arg(long, value_name = "FILE")]
+    local_only: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug)]
+pub enum Who {
+    /// A machine of ours.
+    Machine(Address),
+    /// A server of OpenAI's API.
+    Server(String),
+}
+
+impl FromStr for Who {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.contains("://") {
+            true => Ok(Self::Server(text.to_owned())),
+            false => {
+                text.parse().map(Self::Machine).map_err(|e: littoral_node::transport::TransportError| e.to_string())
+            }
+        }
+    }
+}
+
+fn when() -> impl TypedValueParser<Value = When> {
+    let of = |name: String| if name == "before" { When::Before } else { When::After };
+    PossibleValuesParser::new(["before", "after"]).map(of)
+}
+
+impl AboveArgs {
+    /// The machine of ours, if it is one.
+    pub fn machine(&self) -> Option<&Address> {
+        match &self.upstream {
+            Some(Who::Machine(address)) => Some(address),
+            _ => None,
+        }
+    }
+
+    /// `model`: the file of the model here, whose answers a router was calibrated for.
+    pub fn above(&self, model: &Path) -> Result<serve::Above, Failure> {
+        let policy = self.local_only.as_deref().map(policy).transpose()?.unwrap_or_default();
+        let upstream = match &self.upstream {
+            Some(Who::Server(url)) => Some(Arc::new(self.server(url)?)),
+            _ if self.upstream_model.is_some() || self.upstream_key_file.is_some() => {
+                let got = "a machine of yours, which has one model and knows this machine's key";
+                return Err(Failure::usage("--upstream-model and --upstream-key-file", "a URL as --upstream", got));
+            }
+            _ => None,
+        };
+        let Some(path) = &self.router else {
+            return Ok(serve::Above { policy, upstream, ..serve::Above::default() });
+        };
+        let saved = router(path, model)?;
+        let budget = self.upstream_share.map(|share| Budget::new(share, WINDOW)).transpose();
+        let budget = budget.map_err(|e| Failure::usage("--upstream-share", "0 to 1", e))?;
+        let kept = path.with_extension("watch.json");
+        let watch = watch(&kept)?;
+        let router = saved.router(self.router_when).clone();
+        if let (None, None, Some(why)) = (&router.calibration, &budget, &router.nothing) {
+            return Err(Failure::new(
+                "nothing is served",
+                path.display().to_string(),
+                "a router that decides something",
+                why,
+            )
+            .hint(
+                "give --upstream-share, or calibrate with more examples; the other --router-when may have a promise",
+            ));
+        }
+        let routing = Routing::new(Some(router), watch, budget, Prices::default());
+        Ok(serve::Above { policy, routing, upstream, watch: Some(kept) })
+    }
+
+    fn server(&self, url: &str) -> Result<Upstream, Failure> {
+        let key = self.upstream_key_file.as_deref().map(secret_file).transpose()?;
+        let key = key.as_deref().map(str::trim);
+        Upstream::new(url, self.upstream_model.clone(), key, self.upstream_plain).map_err(|e| {
+            Failure::new("nothing is served", "--upstream", "the URL of a server, its key in a file", e)
+                .hint("--upstream-plain asks another machine over http all the same")
+        })
+    }
+}
+
+fn policy(path: &Path) -> Result<Policy, Failure> {
+    let wrong = |e: &dyn std::fmt::Display| {
+        let expected = "`words` and `keys`, lists of patterns";
+        Failure::new("the policy was not read", path.display().to_string(), expected, e)
+    };
+    let text = input::text(path, POLICY_BYTES_MAX)?;
+    let text: PolicyText = toml::from_str(&text).map_err(|e| wrong(&e.message()))?;
+    Policy::new(&text).map_err(|e| wrong(&e))
+}
+
+fn router(path: &Path, model: &Path) -> Result<Saved, Failure> {
+    let wrong = |expected: &str, got: &dyn std::fmt::Display| {
+        Failure::new("the router was not read", path.display().to_string(), expected, got)
+    };
+    let text = input::text(path, SAVED_BYTES_MAX)?;
+    let saved = Saved::parse(&text).map_err(|e| wrong("a file of `littoral route calibrate`", &e))?;
+    let here = blake3::Hash::from_bytes(crate::llm::digest(model)?).to_hex();
+    if saved.small.blake3 != here.as_str() {
+        let got = format!(
+            "one for {} ({:.16}…), and {} is {here:.16}…",
+            saved.small.name,
+            saved.small.blake3,
+            model.display()
+        );
+        return Err(wrong("a calibration for the model that is served", &got));
+    }
+    Ok(saved)
+}
+
+/// As an earlier run left it. One that cannot be read is a reason to stop: with it a promise may have been taken back.
+fn watch(path: &Path) -> Result<Option<Watch>, Failure> {
+    if !path.exists() {
+        return Ok(None);
+    }
+    let text = input::text(path, WATCH_BYTES_MAX)?;
+    serde_json::from_str(&text).map(Some).map_err(|e| {
+        Failure::new("the router's watch was not read", path.display().to_string(), "as a server wrote it", e)
+            .hint("a new calibration needs none: remove the file then")
+    })
+}

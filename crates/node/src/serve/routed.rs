@@ -1,0 +1,132 @@
+//! Who answers, as the writer asks it: requests in, places out, with the reason in words for a header.
+//!
+//! What is decided, and in which order, is [`littoral_infer::route`]'s.
+
+use super::keys::Key;
+use super::trial::Trial;
+use super::upstream::Upstream;
+use super::writer::Asked;
+use littoral_infer::route::decide::{Decision, Link, Place};
+use littoral_infer::route::drift::Watch;
+use littoral_infer::route::features::When;
+use littoral_infer::route::routing::{Coming, First, Routing};
+use littoral_infer::route::rule::Rule;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// What is known of a request beside what is to be written.
+#[derive(Clone, Debug)]
+pub struct Asking {
+    pub rule: Rule,
+    /// What was asked last, as it was typed.
+    pub prompt: Arc<str>,
+    /// The machine above was asked already and did not answer.
+    pub refused: bool,
+    /// Whose it is.
+    pub key: Option<Arc<Key>>,
+}
+
+/// Who answers.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Placed {
+    Here(String),
+    /// The machine above, over the writer's own link.
+    Upstream(String),
+    /// The server above, which is asked by whoever took the request.
+    Away(String),
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Placing {
+    Decided(Placed),
+    /// The small model begins.
+    Try(When),
+}
+
+pub struct Routed {
+    routing: Routing,
+    /// A server of OpenAI's API; `None`: the motor has a link of its own.
+    upstream: Option<Arc<Upstream>>,
+    /// Where the watch over the calibration is kept.
+    kept: Option<(PathBuf, Option<Watch>)>,
+}
+
+impl Routed {
+    /// `kept`: a file for the watch over the calibration.
+    pub fn new(routing: Routing, upstream: Option<Arc<Upstream>>, kept: Option<PathBuf>) -> Self {
+        let kept = kept.map(|path| (path, routing.watch().cloned()));
+        Self { routing, upstream, kept }
+    }
+
+    fn link(&self, asking_refused: bool, motor: Option<Link>) -> Link {
+        let link = match &self.upstream {
+            Some(upstream) => Link { up: upstream.up(), round_trip_ms: 0.0, queue_ms: 0.0 },
+            None => motor.unwrap_or(Link { up: false, round_trip_ms: 0.0, queue_ms: 0.0 }),
+        };
+        Link { up: link.up && !asking_refused, ..link }
+    }
+
+    pub fn first(&self, asking: &Asking, asked: &[Asked], motor: Option<Link>) -> Placing {
+        let (mut scorable, mut unaskable) = (asked.len() == 1, None);
+        for one in asked {
+            match one {
+                Asked::Text { request, .. } if request.constraint.is_some() && self.upstream.is_none() => {
+                    unaskable = Some("an answer of a certain form");
+                }
+                Asked::Text { .. } => {}
+                // A text's vector is one model's.
+                Asked::Vectors { .. } => (scorable, unaskable) = (false, Some("vectors")),
+            }
+        }
+        let coming = Coming { rule: asking.rule.clone(), unaskable, scorable };
+        match self.routing.first(&coming, self.link(asking.refused, motor)) {
+            First::Decided(decision) => Placing::Decided(self.placed(&decision)),
+            First::Try(when) => Placing::Try(when),
+        }
+    }
+
+    /// The small model was heard.
+    pub fn tried(&mut self, trial: &Trial, motor: Option<Link>) -> Placed {
+        let link = self.link(false, motor);
+        let decision = match trial.seen() {
+            Some(seen) => self.routing.scored(&seen, &trial.rule, link),
+            None => self.routing.unscored(&trial.rule, link),
+        };
+        self.placed(&decision)
+    }
+
+    fn placed(&self, decision: &Decision) -> Placed {
+        let why = decision.reason.to_string();
+        match (decision.place, &self.upstream) {
+            (Place::Edge, _) => Placed::Here(why),
+            (_, None) => Placed::Upstream(why),
+            (_, Some(_)) => Placed::Away(why),
+        }
+    }
+
+    /// Writes the watch down, if it has looked since.
+    pub fn keep(&mut self) {
+        let Some((path, before)) = &mut self.kept else { return };
+        let now = self.routing.watch();
+        let looks = |watch: Option<&Watch>| watch.map(|watch| (watch.looks(), watch.withdrawn().is_some()));
+        if looks(now) == looks(before.as_ref()) {
+            return;
+        }
+        *before = now.cloned();
+        if let Some(watch) = now {
+            if let Some(why) = watch.withdrawn() {
+                tracing::warn!("the calibration is withdrawn: {why}");
+            }
+            if let Err(why) = write(path, watch) {
+                tracing::warn!("{} was not written: {why}", path.display());
+            }
+        }
+    }
+}
+
+/// As a whole or not at all.
+fn write(path: &std::path::Path, watch: &Watch) -> std::io::Result<()> {
+    let beside = path.with_extension("new");
+    std::fs::write(&beside, serde_json::to_vec(watch)?)?;
+    std::fs::rename(&beside, path)
+}
