@@ -207,3 +207,81 @@ fn a_session_with_another_vocabulary_or_an_impossible_request_is_refused() {
     let said = world.sessions.hear(&mut world.big, EDGE, Speculation::Resume { session: 9, commit: 0, digest }, 0);
     assert!(matches!(&said[..], [Speculation::Gone { session: 9, .. }]));
 }
+
+impl World {
+    /// The verifier is gone with all it knew, and another takes its place.
+    fn another(&mut self, big: &Arc<Model>, verifier: usize) {
+        self.big = engine(big);
+        self.sessions = Sessions::new(&self.big);
+        self.there.clear();
+        self.back.clear();
+        self.drafting.set_verifier(verifier);
+        self.drafting.moved(verifier - 1, verifier, self.now_us);
+    }
+}
+
+/// Lost twice in the middle, the second time before the one that took over had caught up; messages are lost on top.
+#[test]
+fn another_verifier_goes_on_with_the_same_answer() {
+    let (big, small) = (model(3), model(1));
+    let requests: Vec<Request> = (0..5).map(|i| request(i, 1 + 12 * i as usize, 150)).collect();
+    let expected: Vec<_> = requests.iter().map(|request| alone(&big, request.clone())).collect();
+    let mut world = World::new(&big, &small, 2_000);
+    let policies = policies().into_iter();
+    let ids: Vec<_> = requests
+        .iter()
+        .zip(policies)
+        .map(|(request, policy)| world.drafting.submit(request.clone(), Place::Far(policy), 0).unwrap())
+        .collect();
+    let (mut texts, mut turns, mut verifier, mut lost_at) = (Texts::new(), 0u64, 0, u64::MAX);
+    while !world.drafting.idle() {
+        turns += 1;
+        assert!(turns < 50_000, "no end");
+        world.turn(turns.is_multiple_of(29));
+        hear(world.drafting.events(), &mut texts);
+        let longest = texts.values().map(|(text, _)| text.len()).max().unwrap_or(0);
+        if verifier == 0 && longest > 60 {
+            lost_at = turns;
+        }
+        // Six turns later there was one answer at most from the one that took over.
+        if turns == lost_at || (verifier == 1 && turns == lost_at + 6) {
+            verifier += 1;
+            world.another(&big, verifier);
+        }
+    }
+    assert_eq!(verifier, 2);
+    for (id, expected) in ids.iter().zip(&expected) {
+        assert_eq!(&texts[id], expected);
+        let far = world.drafting.far(*id).unwrap();
+        assert_eq!(far.parts.iter().map(|(_, tokens)| tokens).sum::<u64>(), far.tokens);
+        assert_eq!(far.tokens as usize, expected.0.len());
+    }
+    let parts = world.drafting.far(ids[3]).unwrap().parts;
+    assert!(matches!(parts[..], [(0, 1..), .., (2, 1..)]), "{parts:?}");
+}
+
+/// It is of another model: nothing that it says is given out, and the small model writes the rest.
+#[test]
+fn a_verifier_that_would_have_written_otherwise_does_not_go_on() {
+    let (big, small) = (model(3), model(1));
+    let request = request(3, 20, 40);
+    let (expected, _) = alone(&big, request.clone());
+    let mut world = World::new(&big, &small, 1_000);
+    let policy = Policy::Fixed(Mode::Rounds { tokens: 2 });
+    let id = world.drafting.submit(request, Place::Far(policy), 0).unwrap();
+    let mut texts = Texts::new();
+    let mut moved = false;
+    while !world.drafting.idle() {
+        world.turn(false);
+        hear(world.drafting.events(), &mut texts);
+        if !moved && texts.get(&id).is_some_and(|(text, _)| text.len() >= 20) {
+            world.another(&model(9), 1);
+            moved = true;
+        }
+        assert!(world.now_us < 300_000_000, "no end");
+    }
+    let far = world.drafting.far(id).unwrap().tokens as usize;
+    let (text, why) = &texts[&id];
+    assert!((20..40).contains(&far) && text[..far] == expected[..far], "{far}");
+    assert_eq!((text.len(), why), (40, &Some(Finish::Length)));
+}

@@ -25,9 +25,13 @@ const WINDOW: usize = 200;
 #[derive(clap::Args, Debug)]
 pub struct AboveArgs {
     /// Who has a larger model: a machine of yours, as its `serve --verify` prints it, which verifies what this one drafts; or
-    /// the URL of any server of OpenAI's API, with its /v1. While it cannot be reached this machine answers by itself.
-    #[arg(long, value_name = "KEY@HOST:PORT|URL")]
-    pub upstream: Option<Who>,
+    /// the URL of any server of OpenAI's API, with its /v1. While it cannot be reached this machine answers by itself. Machines
+    /// of yours with the same model may be several, the nearest first: if one is lost in an answer the next goes on.
+    #[arg(long, value_name = "[NAME=]KEY@HOST:PORT|URL")]
+    pub upstream: Vec<Above>,
+    /// What this machine is called in x-littoral-by.
+    #[arg(long, value_name = "NAME", default_value = "here")]
+    tier: String,
     /// What the server at a URL calls its model; without it, the first of its list.
     #[arg(long, value_name = "NAME", requires = "upstream")]
     upstream_model: Option<String>,
@@ -52,25 +56,46 @@ pub struct AboveArgs {
     local_only: Option<PathBuf>,
 }
 
+/// Who is above, and what people call it.
 #[derive(Clone, Debug)]
-pub enum Who {
+pub struct Above {
+    name: Option<String>,
+    who: Who,
+}
+
+#[derive(Clone, Debug)]
+enum Who {
     /// A machine of ours.
     Machine(Address),
     /// A server of OpenAI's API.
     Server(String),
 }
 
-impl FromStr for Who {
+impl Who {
+    fn server(&self) -> Option<&str> {
+        match self {
+            Self::Machine(_) => None,
+            Self::Server(url) => Some(url),
+        }
+    }
+}
+
+impl FromStr for Above {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        match text.contains("://") {
-            true => Ok(Self::Server(text.to_owned())),
-            false => {
-                text.parse().map(Self::Machine).map_err(|e: littoral_node::transport::TransportError| e.to_string())
-            }
-        }
+        let named = text.split_once('=').filter(|(name, _)| is_name(name));
+        let (name, who) = named.map_or((None, text), |(name, who)| (Some(name.to_owned()), who));
+        let who = match who.contains("://") {
+            true => Who::Server(who.to_owned()),
+            false => Who::Machine(who.parse().map_err(|e: littoral_node::transport::TransportError| e.to_string())?),
+        };
+        Ok(Self { name, who })
     }
+}
+
+fn is_name(text: &str) -> bool {
+    (1..=32).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
 }
 
 fn when() -> impl TypedValueParser<Value = When> {
@@ -79,27 +104,41 @@ fn when() -> impl TypedValueParser<Value = When> {
 }
 
 impl AboveArgs {
-    /// The machine of ours, if it is one.
-    pub fn machine(&self) -> Option<&Address> {
-        match &self.upstream {
-            Some(Who::Machine(address)) => Some(address),
-            _ => None,
-        }
+    /// The machines of ours.
+    pub fn machines(&self) -> Vec<Address> {
+        let machine = |above: &Above| match &above.who {
+            Who::Machine(address) => Some(address.clone()),
+            Who::Server(_) => None,
+        };
+        self.upstream.iter().filter_map(machine).collect()
     }
 
     /// `model`: the file of the model here, whose answers a router was calibrated for.
     pub fn above(&self, model: &Path) -> Result<serve::Above, Failure> {
         let policy = self.local_only.as_deref().map(policy).transpose()?.unwrap_or_default();
-        let upstream = match &self.upstream {
-            Some(Who::Server(url)) => Some(Arc::new(self.server(url)?)),
-            _ if self.upstream_model.is_some() || self.upstream_key_file.is_some() => {
+        let servers: Vec<&str> = self.upstream.iter().filter_map(|above| above.who.server()).collect();
+        let upstream = match servers[..] {
+            [] if self.upstream_model.is_some() || self.upstream_key_file.is_some() => {
                 let got = "a machine of yours, which has one model and knows this machine's key";
                 return Err(Failure::usage("--upstream-model and --upstream-key-file", "a URL as --upstream", got));
             }
-            _ => None,
+            [] => None,
+            [url] if self.upstream.len() == 1 => Some(Arc::new(self.server(url)?)),
+            _ => return Err(Failure::usage("--upstream", "one URL, or machines of yours", "a URL beside others")),
         };
+        if !is_name(&self.tier) {
+            let expected = "a name of up to 32 letters, digits, `-`, `_` and `.`";
+            return Err(Failure::usage("--tier", expected, format!("`{}`", self.tier)));
+        }
+        let named = |(at, above): (usize, &Above)| match (&above.name, at) {
+            (Some(name), _) => name.clone(),
+            (None, 0) => "upstream".into(),
+            (None, at) => format!("upstream-{}", at + 1),
+        };
+        let names =
+            serve::Names { here: self.tier.clone(), above: self.upstream.iter().enumerate().map(named).collect() };
         let Some(path) = &self.router else {
-            return Ok(serve::Above { policy, upstream, ..serve::Above::default() });
+            return Ok(serve::Above { policy, upstream, names, ..serve::Above::default() });
         };
         let saved = router(path, model)?;
         let budget = self.upstream_share.map(|share| Budget::new(share, WINDOW)).transpose();
@@ -119,7 +158,7 @@ impl AboveArgs {
             ));
         }
         let routing = Routing::new(Some(router), watch, budget, Prices::default());
-        Ok(serve::Above { policy, routing, upstream, watch: Some(kept) })
+        Ok(serve::Above { policy, routing, upstream, watch: Some(kept), names })
     }
 
     fn server(&self, url: &str) -> Result<Upstream, Failure> {

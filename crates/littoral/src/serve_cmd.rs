@@ -148,9 +148,9 @@ pub fn run(args: Args, json: bool) -> Result<(), Failure> {
         let motor = match args.chain.stages.is_empty() {
             true => {
                 let model = Arc::new(llm::load(&named.path, &pool)?);
-                match args.above.machine() {
-                    Some(upstream) => edge(model, upstream, &args.chain, &settings)?,
-                    None => engine(model, args.draft.as_deref(), &pool, &settings)?,
+                match args.above.machines() {
+                    machines if !machines.is_empty() => edge(model, machines, &args.chain, &settings)?,
+                    _ => engine(model, args.draft.as_deref(), &pool, &settings)?,
                 }
             }
             false => chain(&args.chain, &named.path, &pool, &settings)?,
@@ -184,7 +184,7 @@ pub fn run(args: Args, json: bool) -> Result<(), Failure> {
 
 /// What cannot be together.
 fn check(args: &Args) -> Result<(), Failure> {
-    let machine = args.above.machine().is_some();
+    let machine = !args.above.machines().is_empty();
     let with = [
         ("--draft", args.draft.is_some()),
         ("--stage", !args.chain.stages.is_empty()),
@@ -225,14 +225,15 @@ fn own_key(args: &ChainArgs) -> Result<Identity, Failure> {
 }
 
 /// Must run inside a runtime.
-fn edge(small: Arc<Model>, upstream: &Address, args: &ChainArgs, settings: &Settings) -> Result<Motor, Failure> {
+fn edge(small: Arc<Model>, upstream: Vec<Address>, args: &ChainArgs, settings: &Settings) -> Result<Motor, Failure> {
     let identity = own_key(args)?;
-    output::talk(&format!("{} lets this machine in with --allow {}", upstream.host, identity.id()));
+    let hosts: Vec<&str> = upstream.iter().map(|address| address.host.as_str()).collect();
+    output::talk(&format!("for --allow at {}: {}", hosts.join(", "), identity.id()));
     let limits = Limits { running_max: settings.room.running_max, ..Limits::default() };
     let small = Engine::new(small, settings.cache_type, limits)?;
     let transport = Arc::new(TcpTransport::dialler(&identity, TcpOptions::default())?);
     let first = u64::from_le_bytes(keys::random()?);
-    Ok(Motor::Edge(Box::new(Edge::start(small, first, transport, upstream.clone()))))
+    Ok(Motor::Edge(Box::new(Edge::start(small, first, transport, upstream))))
 }
 
 /// Opens the door for drafters; where they find it.

@@ -125,7 +125,22 @@ pub struct Drafter {
     sent_us: Option<u64>,
     /// A gap before this position was asked about.
     resumed_at: Option<usize>,
+    /// Of a verifier that took over from another: how far it has followed.
+    behind: Option<Behind>,
+    /// Of the verifiers before it.
+    passes_before: u64,
 }
+
+/// The answer as another verifier made it, which this one chooses again, shown what to try.
+#[derive(Clone, Copy)]
+struct Behind {
+    /// Positions that it has chosen, and positions that it was shown.
+    chosen: usize,
+    shown: usize,
+}
+
+/// How far ahead of what it has chosen a verifier is shown the answer: no more than it keeps.
+const SHOWN_MAX: usize = 896;
 
 impl Drafter {
     /// The first output opens the session. `session` must be new for each answer.
@@ -151,6 +166,8 @@ impl Drafter {
             tries: 0,
             sent_us: Some(now_us),
             resumed_at: None,
+            behind: None,
+            passes_before: 0,
         };
         let mut output = Output { send: vec![drafter.open()], ..Output::default() };
         drafter.go_on(now_us, &mut output);
@@ -185,7 +202,7 @@ impl Drafter {
     /// Passes of the verifier's model so far, as it said; what plain decoding would need more is [`answer`](Self::answer)'s
     /// length less this.
     pub fn passes(&self) -> u64 {
-        self.passes
+        self.passes_before + self.passes
     }
 
     pub fn mode(&self) -> Mode {
@@ -284,6 +301,10 @@ impl Drafter {
                 self.opened = true;
                 self.passes = self.passes.max(u64::from(passes));
                 self.hear_pass(now_us, pass_us, tried);
+                let chosen = start as usize + tokens.len();
+                if let Some(behind) = self.behind.filter(|behind| chosen > behind.chosen) {
+                    self.behind = (chosen < self.answer.len()).then_some(Behind { chosen, ..behind });
+                }
                 self.hear_commit(start as usize, tokens, finished, &mut output);
                 if epoch > self.epoch {
                     // What is under way is dead by now, whatever it says.
@@ -385,6 +406,20 @@ impl Drafter {
         self.drafts.clear();
     }
 
+    /// Another verifier of the same model goes on with the answer, over there in a session of this number. It chooses what is
+    /// committed again before it goes on; if it chooses otherwise, that is [`Over::Contradicted`], and nothing of it was given out.
+    pub fn moved(&mut self, session: u64, now_us: u64) -> Output {
+        let mut output = Output::default();
+        if self.over.is_some() {
+            return output;
+        }
+        (self.session, self.opened, self.epoch, self.rounds, self.tries) = (session, false, 0, 0, 0);
+        (self.passes_before, self.passes) = (self.passes(), 0);
+        self.behind = (self.answer.len() > 0).then_some(Behind { chosen: 0, shown: 0 });
+        self.say_again(now_us, &mut output);
+        output
+    }
+
     /// A new link to the verifier: says where the answer stands, and everything that may have been lost.
     pub fn reconnected(&mut self, now_us: u64) -> Output {
         let mut output = Output::default();
@@ -423,6 +458,9 @@ impl Drafter {
     fn say_again(&mut self, now_us: u64, output: &mut Output) {
         (self.sent, self.asked, self.sent_us, self.resumed_at, self.deadline_us) = (0, None, None, None, None);
         self.barren = None;
+        if let Some(behind) = &mut self.behind {
+            behind.shown = behind.chosen;
+        }
         output.send.push(if self.opened { self.resume() } else { self.open() });
         self.go_on(now_us, output);
     }
@@ -434,6 +472,7 @@ impl Drafter {
         }
         let barren = self.barren == Some(self.end()) || self.draftable() == 0;
         match self.mode() {
+            _ if self.behind.is_some() => self.show(output),
             Mode::Stream => self.ask_stream(output),
             Mode::Rounds { .. } if self.sent > 0 => {}
             Mode::Rounds { tokens } => {
@@ -460,10 +499,31 @@ impl Drafter {
                 }
             }
         }
-        let awaited = !self.opened || self.sent > 0 || self.asked == Some(Want::Stream);
+        let awaited = !self.opened || self.behind.is_some() || self.sent > 0 || self.asked == Some(Want::Stream);
         if awaited && self.deadline_us.is_none() {
             let patience_us = self.patience.first_us.saturating_mul(1 << self.tries.min(20));
             self.deadline_us = Some(now_us.saturating_add(patience_us.min(self.patience.most_us)));
+        }
+    }
+
+    /// Shows a new verifier what the one before it chose.
+    fn show(&mut self, output: &mut Output) {
+        while let Some(Behind { chosen, shown }) = self.behind.filter(|_| self.opened) {
+            let end = self.answer.len().min(chosen + SHOWN_MAX).min(shown + ROUND_TOKENS_MAX);
+            let Some(digest) = self.answer.digest_at(shown).filter(|_| shown < end) else { return };
+            self.rounds = self.rounds.saturating_add(1);
+            output.send.push(Speculation::Round {
+                session: self.session,
+                number: self.rounds,
+                epoch: self.epoch,
+                commit: chosen as u32,
+                start: shown as u32,
+                digest,
+                tokens: List::new(self.answer.ids()[shown..end].to_vec()).unwrap_or_default(),
+                distributions: None,
+                want: Want::Wait,
+            });
+            self.behind = Some(Behind { chosen, shown: end });
         }
     }
 
@@ -503,8 +563,9 @@ impl Drafter {
     }
 
     fn resume(&self) -> Speculation {
-        let (commit, digest) = (self.answer.len() as u32, self.answer.digest());
-        Speculation::Resume { session: self.session, commit, digest }
+        let commit = self.behind.map_or(self.answer.len(), |behind| behind.chosen);
+        let digest = self.answer.digest_at(commit).unwrap_or_default();
+        Speculation::Resume { session: self.session, commit: commit as u32, digest }
     }
 
     /// The position after the last draft.

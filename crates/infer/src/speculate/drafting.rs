@@ -3,8 +3,9 @@
 //! Each answer that a far machine verifies has a twin in the small engine: a sequence that follows what is committed, and
 //! writes what is to be drafted. Answers that nobody verifies are sequences of the same engine, so one engine serves both.
 //!
-//! If the verifier is lost in the middle of an answer, its twin goes on from what was committed: the rest is the small
-//! model's ([`Drafting::far`] says how many tokens were the large one's).
+//! There may be several verifiers of one large model, numbered as the host likes: if one is lost in the middle of an answer
+//! another goes on with it ([`Drafting::moved`]), and if there is none the answer's twin does, from what was committed: the
+//! rest is the small model's ([`Drafting::far`] says how many tokens were whose).
 
 use super::asked;
 use super::drafter::{Drafted, Drafter, Output, Over, Patience, Policy, Work};
@@ -27,16 +28,33 @@ pub enum Place {
 struct Session {
     drafter: Drafter,
     number: u64,
+    /// Who verifies it, and who did: from which token of the answer on.
+    verifiers: Vec<(usize, usize)>,
     work: Option<(Work, u64)>,
 }
 
+impl Session {
+    fn verifier(&self) -> usize {
+        self.verifiers.last().map_or(0, |(verifier, _)| *verifier)
+    }
+
+    fn far(&self) -> Far {
+        let (end, passes) = (self.drafter.answer().len(), self.drafter.passes());
+        let ends = self.verifiers.iter().skip(1).map(|(_, start)| *start).chain([end]);
+        let parts = self.verifiers.iter().zip(ends).map(|((verifier, start), end)| (*verifier, (end - start) as u64));
+        Far { tokens: end as u64, passes, parts: parts.filter(|(_, tokens)| *tokens > 0).collect() }
+    }
+}
+
 /// How an answer that was verified came about.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Far {
     /// Tokens that the large model chose.
     pub tokens: u64,
     /// Its passes.
     pub passes: u64,
+    /// Which verifier chose how many of them, one after the other.
+    pub parts: Vec<(usize, u64)>,
 }
 
 pub struct Drafting {
@@ -47,7 +65,9 @@ pub struct Drafting {
     ended: BTreeMap<SequenceId, Far>,
     /// Numbers of sessions: random from the host, so that they are new after a restart.
     next: u64,
-    outbox: Vec<Speculation>,
+    /// Who verifies new answers.
+    verifier: usize,
+    outbox: Vec<(usize, Speculation)>,
     events: Vec<Event>,
     patience: Patience,
 }
@@ -61,6 +81,7 @@ impl Drafting {
             sessions: BTreeMap::new(),
             ended: BTreeMap::new(),
             next: first,
+            verifier: 0,
             outbox: Vec::new(),
             events: Vec::new(),
             patience,
@@ -75,9 +96,37 @@ impl Drafting {
         &mut self.small
     }
 
-    /// What is to be sent to the verifier, in order.
+    /// What is to be sent, in order, where there is one verifier.
     pub fn outbox(&mut self) -> Vec<Speculation> {
+        self.addressed().into_iter().map(|(_, said)| said).collect()
+    }
+
+    /// What is to be sent to which verifier, in order.
+    pub fn addressed(&mut self) -> Vec<(usize, Speculation)> {
         std::mem::take(&mut self.outbox)
+    }
+
+    /// Who verifies answers that begin from now on.
+    pub fn set_verifier(&mut self, verifier: usize) {
+        self.verifier = verifier;
+    }
+
+    /// A verifier is lost: another, of the same large model, goes on with its answers.
+    pub fn moved(&mut self, from: usize, to: usize, now_us: u64) {
+        for id in self.of(from) {
+            let number = self.next;
+            self.next = self.next.wrapping_add(1);
+            let Some(session) = self.sessions.get_mut(&id) else { continue };
+            session.number = number;
+            session.verifiers.push((to, session.drafter.answer().len()));
+            let output = session.drafter.moved(number, now_us);
+            self.take(id, output);
+        }
+    }
+
+    /// Answers that this one verifies.
+    fn of(&self, verifier: usize) -> Vec<SequenceId> {
+        self.sessions.iter().filter(|(_, session)| session.verifier() == verifier).map(|(id, _)| *id).collect()
     }
 
     /// Takes a request in.
@@ -103,7 +152,8 @@ impl Drafting {
         let number = self.next;
         self.next = self.next.wrapping_add(1);
         let (drafter, output) = Drafter::new(number, told, policy, self.patience, now_us);
-        self.sessions.insert(id, Session { drafter, number, work: None });
+        let verifiers = vec![(self.verifier, 0)];
+        self.sessions.insert(id, Session { drafter, number, verifiers, work: None });
         self.events.push(Event::Started { sequence: id, reused: 0 });
         self.take(id, output);
         Ok(id)
@@ -112,7 +162,8 @@ impl Drafting {
     /// Nobody wants the rest.
     pub fn cancel(&mut self, id: SequenceId) {
         if let Some(mut session) = self.sessions.remove(&id) {
-            self.outbox.append(&mut session.drafter.close().send);
+            let verifier = session.verifier();
+            self.outbox.extend(session.drafter.close().send.into_iter().map(|said| (verifier, said)));
         }
         self.ended.remove(&id);
         self.small.cancel(id);
@@ -125,11 +176,7 @@ impl Drafting {
 
     /// How an answer that the large model writes, or wrote, stands; `None`: it is the small one's.
     pub fn far(&self, id: SequenceId) -> Option<Far> {
-        let open = self
-            .sessions
-            .get(&id)
-            .map(|session| Far { tokens: session.drafter.answer().len() as u64, passes: session.drafter.passes() });
-        open.or_else(|| self.ended.get(&id).copied())
+        self.sessions.get(&id).map(Session::far).or_else(|| self.ended.get(&id).cloned())
     }
 
     /// What the drafter of a session has learnt, for the next answer.
@@ -137,10 +184,16 @@ impl Drafting {
         self.sessions.values().find(|open| open.number == session)?.drafter.controller()
     }
 
-    /// Something came from the verifier.
+    /// Something came, where there is one verifier.
     pub fn hear(&mut self, said: Speculation, now_us: u64) {
+        self.hear_from(self.verifier, said, now_us);
+    }
+
+    /// Something came from a verifier. What another one has to say of an answer counts for nothing.
+    pub fn hear_from(&mut self, verifier: usize, said: Speculation, now_us: u64) {
         let vocabulary = self.small.model().stage.config().vocabulary;
         let found = self.sessions.iter_mut().find(|(_, session)| session.number == said.session());
+        let found = found.filter(|(_, session)| session.verifier() == verifier);
         let Some((id, session)) = found else { return };
         // Weights may have more ids than the vocabulary, and the large model's more than the small one's.
         let foreign = match &said {
@@ -156,16 +209,19 @@ impl Drafting {
         self.take(id, output);
     }
 
-    /// The verifier is gone, and nobody waits for it any more.
-    pub fn lost(&mut self) {
-        for id in self.sessions.keys().copied().collect::<Vec<_>>() {
-            self.take_over(id);
-        }
+    /// A verifier is gone, and nobody waits for it any more.
+    pub fn lost(&mut self, verifier: usize) {
+        self.of(verifier).into_iter().for_each(|id| self.take_over(id));
     }
 
-    /// There is a new link to the verifier.
+    /// There is a new link, where there is one verifier.
     pub fn reconnected(&mut self, now_us: u64) {
-        for id in self.sessions.keys().copied().collect::<Vec<_>>() {
+        self.reconnected_to(self.verifier, now_us);
+    }
+
+    /// There is a new link to a verifier.
+    pub fn reconnected_to(&mut self, verifier: usize, now_us: u64) {
+        for id in self.of(verifier) {
             let output = self.sessions.get_mut(&id).map(|session| session.drafter.reconnected(now_us));
             self.take(id, output.unwrap_or_default());
         }
@@ -261,7 +317,8 @@ impl Drafting {
 
     fn take(&mut self, id: SequenceId, output: Output) {
         let Output { send, tokens, over } = output;
-        self.outbox.extend(send);
+        let verifier = self.sessions.get(&id).map_or(self.verifier, Session::verifier);
+        self.outbox.extend(send.into_iter().map(|said| (verifier, said)));
         for token in &tokens {
             let (token, logprob, top) = asked::chosen(token);
             self.events.push(Event::Token { sequence: id, id: token, logprob, top });
@@ -270,6 +327,8 @@ impl Drafting {
             None => {}
             Some(Over::Finished(ending)) => self.end(id, asked::finish(ending)),
             Some(Over::Lost | Over::Gone(_)) => self.take_over(id),
+            // One that took over and is another: it had nothing given out.
+            Some(Over::Refused(_) | Over::Contradicted(_)) if self.was_moved(id) => self.take_over(id),
             Some(Over::Refused(reason)) => self.end(id, Finish::Failed(reason.to_string())),
             Some(Over::Contradicted(at)) => {
                 self.end(id, Finish::Failed(format!("the verifier took back what it had said at token {at}")));
@@ -277,11 +336,14 @@ impl Drafting {
         }
     }
 
+    fn was_moved(&self, id: SequenceId) -> bool {
+        self.sessions.get(&id).is_some_and(|session| session.verifiers.len() > 1)
+    }
+
     fn end(&mut self, id: SequenceId, why: Finish) {
         if let Some(session) = self.sessions.remove(&id) {
-            self.outbox.push(Speculation::Close { session: session.number });
-            let (tokens, passes) = (session.drafter.answer().len() as u64, session.drafter.passes());
-            self.remember(id, Far { tokens, passes });
+            self.outbox.push((session.verifier(), Speculation::Close { session: session.number }));
+            self.remember(id, session.far());
         }
         self.small.cancel(id);
         self.events.push(Event::Finished { sequence: id, why });
@@ -290,8 +352,8 @@ impl Drafting {
     /// The small model writes the rest.
     fn take_over(&mut self, id: SequenceId) {
         let Some(session) = self.sessions.remove(&id) else { return };
-        let answer = session.drafter.answer();
-        let far = Far { tokens: answer.len() as u64, passes: session.drafter.passes() };
+        self.outbox.push((session.verifier(), Speculation::Close { session: session.number }));
+        let (answer, far) = (session.drafter.answer(), session.far());
         let (max_tokens, ignore_end) = (session.drafter.max_tokens(), session.drafter.ignores_end());
         let why = match self.small.runs(id) {
             Some(true) => None,

@@ -99,7 +99,7 @@ pub fn run(args: &Args, prompts: &[&Prompt]) -> Result<Far, Failure> {
             let engine = Engine::new(small.clone(), CacheType::F16, limits)?;
             let transport = Arc::new(TcpTransport::dialler(&identity, TcpOptions::default())?);
             let first = u64::from_le_bytes(littoral_node::host::keys::random()?);
-            let mut edge = Edge::start(engine, first, transport, upstream);
+            let mut edge = Edge::start(engine, first, transport, vec![upstream]);
             one_link(args, prompts, &expected, *rtt_ms, &mut edge, &pool, &mut far)?;
         }
         Ok(far)
@@ -116,7 +116,7 @@ fn one_link(
     far: &mut Far,
 ) -> Result<(), Failure> {
     let begun = Instant::now();
-    while !edge.linked() {
+    while edge.linked().is_none() {
         edge.step(pool);
         if begun.elapsed() > PATIENCE {
             return Err(broken(&"a link to the large model was expected, it did not come up"));

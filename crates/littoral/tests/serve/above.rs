@@ -117,7 +117,7 @@ fn a_server_above_answers_and_is_not_missed_when_it_is_gone() {
     assert_eq!(by(&reply), ("here", "the cloud cannot be reached: the edge answers"));
     assert_eq!(text(&reply.json(), 0), of_small);
     let usage = reply.json()["usage"]["littoral"].clone();
-    assert_eq!(usage, json!({"by": "here", "here": 40, "upstream": 0, "upstream_passes": 0}));
+    assert_eq!(usage, json!({"by": "here", "tokens": {"here": 40}, "upstream_passes": 0}));
     // It comes back.
     let at = large.at.to_string();
     let again = Server::listening(&dir.join("large.gguf"), &at, &["--name", "tiny", "--threads", "1"]);

@@ -78,6 +78,82 @@ fn the_answer_is_the_large_models_while_it_is_there() {
     drop(large);
 }
 
+/// A device with two machines above: the nearer one dies in the middle of an answer, and the text is the same; both die, and
+/// the device goes on. Who wrote what is told part by part.
+#[test]
+fn when_the_nearer_machine_dies_the_next_one_goes_on() {
+    let folder = Folder::new();
+    let dir = folder.write("large.gguf", tiny::gguf(true)).parent().unwrap().to_owned();
+    folder.write("small.gguf", tiny::gguf_of(Some(tiny::TEMPLATE), 8));
+    let device_key = key_in(&dir.join("device"), 23);
+    let mut near = verifier(&dir, "edge", "127.0.0.1:0", &device_key);
+    let mut far = verifier(&dir, "cloud", "127.0.0.1:0", &device_key);
+    let at = |server: &Server, name: &str| format!("{name}={}", server.ready["verifies"].as_str().unwrap());
+    let (edge_at, cloud_at, own) = (at(&near, "edge"), at(&far, "cloud"), dir.join("device"));
+    let own = own.to_str().unwrap();
+    let args = [
+        "--upstream",
+        &edge_at,
+        "--upstream",
+        &cloud_at,
+        "--tier",
+        "device",
+        "--name",
+        "tiny",
+        "--dir",
+        own,
+        "--threads",
+        "1",
+    ];
+    let device = Server::of(folder, &dir.join("small.gguf"), &args);
+    let body = with(body("What does the wind say?", 0.0), json!({"stream_options": {"include_usage": true}}));
+    let by = |server: &Server| {
+        let reply = super::client::post(server.at, CHAT, &chat("Hm?"));
+        reply.header("x-littoral-by").unwrap().to_owned()
+    };
+    let begun = std::time::Instant::now();
+    while by(&device) != "edge" {
+        assert!(begun.elapsed().as_secs() < 60, "the nearer machine does not verify");
+    }
+    let of_large = written(&far, &body, || {});
+    let told = |server: &Server, disturb: &mut dyn FnMut(usize)| {
+        let mut stream = stream(server.at, CHAT, &body);
+        let (mut text, mut parts, mut usage) = (String::new(), Vec::<String>::new(), Value::Null);
+        for at in 0.. {
+            let Some(event) = stream.event() else { break };
+            disturb(at);
+            let Ok(event) = serde_json::from_str::<Value>(&event) else { continue };
+            text.push_str(event["choices"][0]["delta"]["content"].as_str().unwrap_or_default());
+            if let Some(by) = event["littoral"]["by"].as_str().filter(|by| parts.last().is_none_or(|last| last != by)) {
+                parts.push(by.to_owned());
+            }
+            if event["usage"].is_object() {
+                usage = event["usage"]["littoral"].clone();
+            }
+        }
+        (text, parts, usage)
+    };
+    let (text, parts, usage) = told(&device, &mut |at| {
+        if at == 100 {
+            near.kill()
+        }
+    });
+    assert_eq!(text, of_large);
+    assert_eq!(parts, ["edge", "cloud"]);
+    let tokens = |name: &str| usage["tokens"][name].as_u64().unwrap_or(0);
+    assert!(
+        usage["by"] == "edge" && tokens("edge") >= 100 && tokens("edge") + tokens("cloud") == u64::from(TOKENS),
+        "{usage}"
+    );
+    let (text, parts, _) = told(&device, &mut |at| {
+        if at == 100 {
+            far.kill()
+        }
+    });
+    assert!(text != of_large && text.chars().take(40).eq(of_large.chars().take(40)), "{text}");
+    assert_eq!(parts, ["cloud", "device"]);
+}
+
 #[test]
 fn a_machine_that_was_not_let_in_answers_by_itself() {
     let folder = Folder::new();

@@ -1,6 +1,6 @@
 //! What Prometheus reads.
 
-use super::writer::Share;
+use super::writer::{By, Share};
 use std::fmt::Write;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -88,8 +88,9 @@ impl Metrics {
     }
 
     /// Who wrote an answer that has ended.
-    pub fn shared(&self, share: Share) {
-        self.tokens_upstream.fetch_add(share.upstream, Relaxed);
+    pub fn shared(&self, share: &Share) {
+        let above = share.parts.iter().filter(|(by, _)| *by != By::Here).map(|(_, tokens)| tokens);
+        self.tokens_upstream.fetch_add(above.sum(), Relaxed);
         self.passes_upstream.fetch_add(share.passes, Relaxed);
     }
 

@@ -34,6 +34,7 @@ mod writer;
 pub use door::tls;
 pub use keys::{Keys, KeysError, secret_file};
 pub use motor::Motor;
+pub use reply::Names;
 pub use upstream::{Upstream, UpstreamError};
 pub use writer::Room;
 
@@ -100,6 +101,7 @@ pub struct Above {
     pub upstream: Option<Arc<Upstream>>,
     /// Where the watch over the router's calibration is kept.
     pub watch: Option<PathBuf>,
+    pub names: Names,
 }
 
 impl Settings {
@@ -159,7 +161,7 @@ impl Server {
         let model = motor.engine().model().clone();
         let door = Door::open(at, tls).await.map_err(|source| ServeError::Bind { at, source })?;
         let metrics = Arc::new(Metrics::new());
-        let Above { policy, routing, upstream, watch } = above;
+        let Above { policy, routing, upstream, watch, names } = above;
         let routed = upstream.is_some() || motor.link().is_some();
         let deciding = routed.then(|| Routed::new(routing, upstream.clone(), watch));
         let (writer, writer_ended) =
@@ -177,6 +179,7 @@ impl Server {
             room,
             policy,
             routed,
+            names: Arc::new(names),
             upstream,
             writer,
             metrics,

@@ -82,26 +82,50 @@ impl Motor {
         matches!(self, Self::Chain(_) | Self::Edge(_))
     }
 
-    /// The link to a machine above whose large model this one drafts for.
+    /// The link to machines above whose large model this one drafts for.
     pub fn link(&self) -> Option<Link> {
         match self {
             Self::Edge(edge) => {
                 let round_trip_ms = edge.learnt().costs().round_trip_s * 1e3;
-                Some(Link { up: edge.linked(), round_trip_ms, queue_ms: 0.0 })
+                Some(Link { up: edge.linked().is_some(), round_trip_ms, queue_ms: 0.0 })
             }
             Self::Engine(_) | Self::Pair(..) | Self::Chain(_) => None,
         }
     }
 
-    /// Who wrote an answer of so many tokens.
-    pub fn share(&self, id: SequenceId, written: u64) -> Share {
-        let far = match self {
+    /// The machine above that is asked now.
+    pub fn linked(&self) -> Option<usize> {
+        match self {
+            Self::Edge(edge) => edge.linked(),
+            Self::Engine(_) | Self::Pair(..) | Self::Chain(_) => None,
+        }
+    }
+
+    fn far(&self, id: SequenceId) -> Far {
+        match self {
             Self::Edge(edge) => edge.far(id).unwrap_or_default(),
             Self::Engine(_) | Self::Pair(..) | Self::Chain(_) => Far::default(),
-        };
-        // What was written behind a stop string is not told.
-        let upstream = far.tokens.min(written);
-        Share { here: written - upstream, upstream, passes: far.passes }
+        }
+    }
+
+    /// Who wrote an answer of so many tokens.
+    pub fn share(&self, id: SequenceId, written: u64) -> Share {
+        let (far, mut parts, mut left) = (self.far(id), Vec::new(), written);
+        let above = far.parts.iter().map(|(machine, tokens)| (By::Upstream(*machine), *tokens));
+        for (by, tokens) in above.chain([(By::Here, u64::MAX)]) {
+            // What was written behind a stop string is not told.
+            let tokens = tokens.min(left);
+            left -= tokens;
+            if tokens > 0 {
+                parts.push((by, tokens));
+            }
+        }
+        Share { parts, passes: far.passes }
+    }
+
+    /// Who wrote the last of so many tokens.
+    pub fn writer(&self, id: SequenceId, written: u64) -> By {
+        self.share(id, written).parts.last().map_or(By::Here, |(by, _)| *by)
     }
 
     /// `by`: only a motor with a link to a machine above can ask it.

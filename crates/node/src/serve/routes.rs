@@ -8,8 +8,8 @@ use super::keys::{Key, Keys};
 use super::line::Client;
 use super::metrics::{Metrics, Outcome};
 use super::refusal::Refusal;
-use super::reply::{self, Form};
-use super::routed::{Asking, Placed};
+use super::reply::{self, Form, Names};
+use super::routed::Asking;
 use super::upstream::Upstream;
 use super::writer::{Asked, By, Room, Said, Writer};
 use axum::Router;
@@ -53,6 +53,7 @@ pub struct Served {
     pub policy: Policy,
     /// Somebody above may answer.
     pub routed: bool,
+    pub names: Arc<Names>,
     /// Whoever that is, if it is asked over HTTP.
     pub upstream: Option<Arc<Upstream>>,
     pub writer: Writer,
@@ -189,19 +190,21 @@ async fn answered(served: Arc<Served>, kind: Kind, request: Request) -> Result<R
     };
     let choices = ask.asked.len();
     let again = fields.is_some().then(|| ask.asked.clone());
-    let (mut placed, mut said) = taken(&served, kind, client, ask.asked, asking.clone()).await?;
-    if let (Placed::Away(why), Some(fields), Some(asked)) = (&placed, &fields, again) {
-        match above(&served, kind, fields, why, busy.clone()).await {
-            Ok(response) => return Ok(response),
-            // It is gone: this server answers, and says why.
-            Err(_) => asking.refused = true,
-        }
-        (placed, said) = taken(&served, kind, client, asked, asking).await?;
-    }
-    let (by, why) = match placed {
-        Placed::Here(why) => (By::Here, why),
-        Placed::Upstream(why) | Placed::Away(why) => (By::Upstream, why),
+    let (mut by, mut why, mut said) = match taken(&served, kind, client, ask.asked, asking.clone()).await? {
+        Taken::Here { by, why, said } => (Some(by), why, Some(said)),
+        Taken::Away { why } => (None, why, None),
     };
+    if let (None, Some(fields), Some(asked)) = (by, &fields, again) {
+        if let Ok(response) = above(&served, kind, fields, &why, busy.clone()).await {
+            return Ok(response);
+        }
+        // It is gone: this server answers, and says why.
+        asking.refused = true;
+        if let Taken::Here { by: here, why: gone, said: own } = taken(&served, kind, client, asked, asking).await? {
+            (by, why, said) = (Some(here), gone, Some(own));
+        }
+    }
+    let (Some(by), Some(said)) = (by, said) else { return Err(reply::broken(None)) };
     let form = Form {
         kind,
         id: id(kind)?,
@@ -212,13 +215,16 @@ async fn answered(served: Arc<Served>, kind: Kind, request: Request) -> Result<R
         include_usage: ask.include_usage,
         calls: ask.calls,
         by,
+        names: served.names.clone(),
+        tells: served.routed,
     };
+    let name = served.names.of(by);
     if ask.stream {
-        return Ok(told(reply::stream(form, said, choices, ask.prompt_tokens, busy), by, &why));
+        return Ok(told(reply::stream(form, said, choices, ask.prompt_tokens, busy), name, &why));
     }
     // What fails from here on was counted where it was written.
     let whole = reply::whole(&form, said, choices, ask.prompt_tokens).await;
-    Ok(told(whole.unwrap_or_else(IntoResponse::into_response), by, &why))
+    Ok(told(whole.unwrap_or_else(IntoResponse::into_response), name, &why))
 }
 
 /// A request, read: once for the model here, once as it is passed on.
@@ -228,6 +234,11 @@ struct Read {
     fields: Option<Map<String, Value>>,
 }
 
+enum Taken {
+    Here { by: By, why: String, said: UnboundedReceiver<Said> },
+    Away { why: String },
+}
+
 /// Has answers written, and waits until it is decided by whom, if that is a question.
 async fn taken(
     served: &Served,
@@ -235,16 +246,15 @@ async fn taken(
     client: Client,
     asked: Vec<Asked>,
     asking: Asking,
-) -> Result<(Placed, UnboundedReceiver<Said>), Refusal> {
+) -> Result<Taken, Refusal> {
     let said = served.writer.ask(client, asked, asking).await;
     let mut said = said.map_err(|why| Refusal::not_taken(why, kind.param(), served.room.running_max))?;
     if !served.routed {
-        return Ok((Placed::Here(String::new()), said));
+        return Ok(Taken::Here { by: By::Here, why: String::new(), said });
     }
     match said.recv().await {
-        Some(Said::Placed { by: By::Here, why }) => Ok((Placed::Here(why), said)),
-        Some(Said::Placed { by: By::Upstream, why }) => Ok((Placed::Upstream(why), said)),
-        Some(Said::Away { why }) => Ok((Placed::Away(why), said)),
+        Some(Said::Placed { by, why }) => Ok(Taken::Here { by, why, said }),
+        Some(Said::Away { why }) => Ok(Taken::Away { why }),
         Some(Said::Ended { why, .. }) => Err(reply::broken(Some(&why))),
         _ => Err(reply::broken(None)),
     }
@@ -263,13 +273,15 @@ async fn above(
     fields.remove(asking::LOCAL_ONLY);
     let response = upstream.ask(kind, fields, busy).await?;
     served.metrics.away.fetch_add(1, Relaxed);
-    Ok(told(response, By::Upstream, why))
+    Ok(told(response, served.names.of(By::Upstream(0)), why))
 }
 
 /// Says who answers, and why.
-fn told(mut response: Response, by: By, why: &str) -> Response {
+fn told(mut response: Response, name: &str, why: &str) -> Response {
     let headers = response.headers_mut();
-    headers.insert("x-littoral-by", HeaderValue::from_static(by.name()));
+    if let Ok(name) = HeaderValue::from_str(name) {
+        headers.insert("x-littoral-by", name);
+    }
     // Reasons have no text of a request in them; what cannot be in a header is left out.
     if let Some(why) = Some(why).filter(|why| !why.is_empty()).and_then(|why| HeaderValue::from_str(why).ok()) {
         headers.insert("x-littoral-why", why);

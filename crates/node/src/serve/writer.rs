@@ -13,7 +13,7 @@ use super::trial::Trial;
 use super::words::{Piece, Token, Words};
 use crate::speculate::verify::FromDrafter;
 use littoral_infer::engine::{Event, Finish, Refused, Request, SequenceId};
-use littoral_infer::route::decide::{Link, Reason};
+use littoral_infer::route::decide::Reason;
 use littoral_infer::sample::stop::StopStrings;
 use littoral_model::text::Tokeniser;
 use littoral_tensor::pool::Pool;
@@ -41,30 +41,21 @@ pub enum Asked {
     },
 }
 
-/// Where an answer is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Who writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum By {
-    /// By the model that this server has itself, on one machine or on several.
+    /// The model that this server has itself, on one machine or on several.
     Here,
-    /// By the large model of the machine above; drafted here, where that is faster.
-    Upstream,
-}
-
-impl By {
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Here => "here",
-            Self::Upstream => "upstream",
-        }
-    }
+    /// The large model of a machine above, by its place among them; drafted here, where that is faster.
+    Upstream(usize),
 }
 
 /// Who wrote the tokens of an answer.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Share {
-    pub here: u64,
-    pub upstream: u64,
-    /// Of the large model, for these; 0 where they are not counted.
+    /// One after the other.
+    pub parts: Vec<(By, u64)>,
+    /// Of the large model, for its part.
     pub passes: u64,
 }
 
@@ -88,6 +79,7 @@ pub enum Said {
     Text {
         choice: usize,
         piece: Piece,
+        by: By,
     },
     Vector {
         text: usize,
@@ -244,6 +236,8 @@ struct Open<'m> {
     /// While it is not decided who answers.
     trial: Option<Box<Trial<'m>>>,
     written: usize,
+    /// Who wrote the last token.
+    by: By,
     /// When the last token came, or at first the order.
     last: Instant,
 }
@@ -384,6 +378,7 @@ impl<'m> Desk<'m> {
                 logprobs: None,
                 trial: None,
                 written: 0,
+                by: By::Here,
                 last: at,
             };
             let submitted = match asked {
@@ -399,7 +394,7 @@ impl<'m> Desk<'m> {
                         }
                         Placing::Decided(placed) => {
                             open.words = Some(Words::new(self.tokeniser, stop));
-                            let by = open.place(placed, self.motor.link());
+                            let by = open.place(placed, self.motor.linked());
                             self.motor.submit(request, by)
                         }
                     }
@@ -434,8 +429,8 @@ impl<'m> Desk<'m> {
         if !trial.hear(event) {
             return;
         }
-        let link = self.motor.link();
-        let placed = routed.tried(trial, link);
+        let placed = routed.tried(trial, self.motor.link());
+        let link = self.motor.linked();
         let Some(trial) = open.trial.take() else { return };
         match placed {
             Placed::Here(_) => {
@@ -500,6 +495,7 @@ impl<'m> Desk<'m> {
                 let Some(words) = &mut open.words else { return };
                 let piece = words.push(id, logprob.map(|logprob| Token { id, logprob, top }));
                 let stopped = words.stopped();
+                open.by = self.motor.writer(sequence, open.written as u64);
                 open.say(piece);
                 if stopped {
                     self.end(sequence, End::Stop);
@@ -530,7 +526,7 @@ impl<'m> Desk<'m> {
         let Some(mut open) = self.open.remove(&sequence) else { return };
         open.charge();
         let share = self.motor.share(sequence, open.written as u64);
-        self.metrics.shared(share);
+        self.metrics.shared(&share);
         self.metrics.ended(
             match why {
                 End::Stop => Outcome::Stop,
@@ -571,11 +567,11 @@ impl Open<'_> {
     }
 
     /// Tells its reader who writes; what is to go to the machine above stays here if its link is gone by now.
-    fn place(&mut self, placed: Placed, link: Option<Link>) -> By {
-        let (by, why) = match placed {
-            Placed::Upstream(why) if link.is_some_and(|link| link.up) => (By::Upstream, why),
-            Placed::Upstream(_) => (By::Here, Reason::CloudDown.to_string()),
-            Placed::Here(why) | Placed::Away(why) => (By::Here, why),
+    fn place(&mut self, placed: Placed, link: Option<usize>) -> By {
+        let (by, why) = match (placed, link) {
+            (Placed::Upstream(why), Some(machine)) => (By::Upstream(machine), why),
+            (Placed::Upstream(_), None) => (By::Here, Reason::CloudDown.to_string()),
+            (Placed::Here(why) | Placed::Away(why), _) => (By::Here, why),
         };
         let _ = self.reader.send(Said::Placed { by, why });
         by
@@ -583,7 +579,7 @@ impl Open<'_> {
 
     fn say(&self, piece: Piece) {
         if !piece.is_empty() {
-            let _ = self.reader.send(Said::Text { choice: self.choice, piece });
+            let _ = self.reader.send(Said::Text { choice: self.choice, piece, by: self.by });
         }
     }
 }

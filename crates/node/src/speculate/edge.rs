@@ -1,7 +1,7 @@
-//! The near side: a small model here, and a link to the machine whose large model verifies.
+//! The near side: a small model here, and links to machines whose large model verifies.
 //!
-//! While the link is up answers are the large model's, drafted here as a controller says; while it is down they are the small
-//! model's. [`Edge::step`] is called by the thread that owns the engine: it drafts, hears, and otherwise waits a little.
+//! While a link is up answers are the large model's, drafted here as a controller says; while none is they are the small
+//! model's. Of several machines the first that is there verifies; if it is lost in the middle of an answer the next one goes on. [`Edge::step`] is called by the thread that owns the engine: it drafts, hears, and otherwise waits a little.
 
 use crate::peer::{self, Link, greet};
 use crate::transport::{Address, Transport};
@@ -25,9 +25,26 @@ const PATIENCE: Duration = Duration::from_millis(20);
 const GUESS: Costs = Costs { draft_s: 0.01, verify: Affine { fixed_s: 0.03, per_token_s: 0.001 }, round_trip_s: 0.02 };
 
 enum Input {
-    Up { number: u64, link: Link<Speculation> },
-    Heard { number: u64, said: Result<Speculation, String> },
+    /// `machine`: in the order in which they were given. Links of each are numbered.
+    Up {
+        machine: usize,
+        number: u64,
+        link: Link<Speculation>,
+    },
+    Heard {
+        machine: usize,
+        number: u64,
+        said: Result<Speculation, String>,
+    },
     Wake,
+}
+
+/// A machine that verifies.
+#[derive(Default)]
+struct Verifier {
+    link: Option<(u64, Link<Speculation>)>,
+    /// While its answers wait for it.
+    down_since: Option<Instant>,
 }
 
 /// Makes an edge look at what it was asked.
@@ -47,28 +64,32 @@ pub struct Edge {
     drafting: Drafting,
     inputs: mpsc::Sender<Input>,
     incoming: mpsc::Receiver<Input>,
-    link: Option<(u64, Link<Speculation>)>,
-    down_since: Option<Instant>,
+    verifiers: Vec<Verifier>,
     learnt: Controller,
     policies: Policies,
     begun: Instant,
-    _dialling: tokio::task::JoinHandle<()>,
+    _dialling: Vec<tokio::task::JoinHandle<()>>,
 }
 
 impl Edge {
-    /// Must run inside a runtime, which serves the socket. `first`: a random number for the first session.
-    pub fn start(small: Engine, first: u64, transport: Arc<dyn Transport>, upstream: Address) -> Self {
+    /// Must run inside a runtime, which serves the sockets. `first`: a random number for the first session. `upstream`: machines
+    /// with the same large model, the nearest first.
+    pub fn start(small: Engine, first: u64, transport: Arc<dyn Transport>, upstream: Vec<Address>) -> Self {
         let (inputs, incoming) = mpsc::channel();
-        let to_link = inputs.clone();
-        let dialling = tokio::spawn(async move {
-            peer::keep(&upstream, |number| connect(&*transport, &upstream, number, &to_link)).await;
-        });
+        let verifiers = upstream.iter().map(|_| Verifier::default()).collect();
+        let dial = |(machine, address): (usize, Address)| {
+            let (transport, inputs) = (transport.clone(), inputs.clone());
+            tokio::spawn(async move {
+                let connect = |number| connect(&*transport, &address, machine, number, &inputs);
+                peer::keep(&address, connect).await;
+            })
+        };
+        let dialling = upstream.into_iter().enumerate().map(dial).collect();
         Self {
             drafting: Drafting::new(small, first, Patience::default()),
             inputs,
             incoming,
-            link: None,
-            down_since: None,
+            verifiers,
             learnt: Controller::new(GUESS),
             policies: Box::new(|learnt| Policy::Learning(Box::new(learnt.next_answer()))),
             begun: Instant::now(),
@@ -89,9 +110,9 @@ impl Edge {
         self.drafting.engine()
     }
 
-    /// Is the far machine there?
-    pub fn linked(&self) -> bool {
-        self.link.is_some()
+    /// The machine that verifies new answers, if one is there.
+    pub fn linked(&self) -> Option<usize> {
+        self.verifiers.iter().position(|verifier| verifier.link.is_some())
     }
 
     pub fn learnt(&self) -> &Controller {
@@ -104,7 +125,7 @@ impl Edge {
 
     /// Takes a request in. What must stay here does; so does what the far machine cannot be asked, or while it is not there.
     pub fn submit(&mut self, request: Request, local_only: bool) -> Result<SequenceId, Refused> {
-        let here = local_only || request.constraint.is_some() || self.link.is_none();
+        let here = local_only || request.constraint.is_some() || self.linked().is_none();
         let place = if here { Place::Here } else { Place::Far((self.policies)(&self.learnt)) };
         let now_us = self.now_us();
         let id = self.drafting.submit(request, place, now_us);
@@ -135,9 +156,11 @@ impl Edge {
         let busy = self.drafting.step(pool, &mut || begun.elapsed().as_micros() as u64);
         let now_us = self.now_us();
         self.drafting.tick(now_us);
-        if self.down_since.is_some_and(|since| since.elapsed() > GIVEN_UP) {
-            self.down_since = None;
-            self.drafting.lost();
+        for (machine, verifier) in self.verifiers.iter_mut().enumerate() {
+            if verifier.down_since.is_some_and(|since| since.elapsed() > GIVEN_UP) {
+                verifier.down_since = None;
+                self.drafting.lost(machine);
+            }
         }
         self.send();
         let events = self.drafting.events();
@@ -156,13 +179,18 @@ impl Edge {
         let now_us = self.now_us();
         match input {
             Input::Wake => {}
-            Input::Up { number, link } => {
+            Input::Up { machine, number, link } => {
                 tracing::info!("{} verifies", link.peer);
                 link.listen();
-                (self.link, self.down_since) = (Some((number, link)), None);
-                self.drafting.reconnected(now_us);
+                self.verifiers[machine] = Verifier { link: Some((number, link)), down_since: None };
+                self.drafting.reconnected_to(machine, now_us);
+                self.arrange(now_us);
             }
-            Input::Heard { number, said } if self.link.as_ref().is_some_and(|(link, _)| *link == number) => {
+            Input::Heard { machine, number, said } => {
+                let verifier = &mut self.verifiers[machine];
+                if verifier.link.as_ref().is_none_or(|(link, _)| *link != number) {
+                    return;
+                }
                 match said {
                     Ok(said) => {
                         // What an answer taught outlives it.
@@ -171,31 +199,44 @@ impl Edge {
                         {
                             self.learnt = learnt.clone();
                         }
-                        self.drafting.hear(said, now_us);
+                        self.drafting.hear_from(machine, said, now_us);
                     }
                     Err(why) => {
-                        tracing::warn!("the far machine is gone: {why}");
-                        (self.link, self.down_since) = (None, Some(Instant::now()));
+                        tracing::warn!("a machine that verifies is gone: {why}");
+                        *verifier = Verifier { link: None, down_since: Some(Instant::now()) };
+                        self.arrange(now_us);
                     }
                 }
             }
-            Input::Heard { .. } => {}
+        }
+    }
+
+    /// The first machine that is there verifies what comes, and what waits for others that are not.
+    fn arrange(&mut self, now_us: u64) {
+        let Some(here) = self.linked() else { return };
+        self.drafting.set_verifier(here);
+        for (machine, verifier) in self.verifiers.iter_mut().enumerate() {
+            if verifier.down_since.take().is_some() {
+                self.drafting.moved(machine, here, now_us);
+            }
         }
     }
 
     fn send(&mut self) {
-        let said = self.drafting.outbox();
-        if let Some((_, link)) = &self.link {
+        for (machine, said) in self.drafting.addressed() {
             // What is lost with a link is said again over the next one.
-            said.iter().for_each(|said| link.send(said));
+            if let Some((_, link)) = self.verifiers.get(machine).and_then(|verifier| verifier.link.as_ref()) {
+                link.send(&said);
+            }
         }
     }
 }
 
-/// A link to the far machine.
+/// A link to a machine that verifies.
 async fn connect(
     transport: &dyn Transport,
     address: &Address,
+    machine: usize,
     number: u64,
     inputs: &mpsc::Sender<Input>,
 ) -> Result<oneshot::Receiver<()>, String> {
@@ -204,11 +245,11 @@ async fn connect(
     let (heard, mut ended) = (inputs.clone(), Some(ended));
     let link = Link::spawn(greeted, move |said| {
         let down = said.is_err();
-        let _ = heard.send(Input::Heard { number, said });
+        let _ = heard.send(Input::Heard { machine, number, said });
         if down {
             drop(ended.take());
         }
     });
-    inputs.send(Input::Up { number, link }).map_err(|_| "nobody listens".to_owned())?;
+    inputs.send(Input::Up { machine, number, link }).map_err(|_| "nobody listens".to_owned())?;
     Ok(end)
 }

@@ -7,6 +7,7 @@ use crate::serve::writer::{By, End, Share};
 use littoral_infer::model::Model;
 use littoral_infer::sample::TokenLogProb;
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// What is the same in all parts of one reply.
@@ -22,9 +23,34 @@ pub struct Form {
     /// How to find calls of tools in the text, if there may be some.
     pub calls: Option<tools::Form>,
     pub by: By,
+    pub names: Arc<Names>,
+    /// A stream's parts say who wrote them.
+    pub tells: bool,
 }
 
-#[derive(Clone, Copy, Debug, Default)]
+/// What people call this server and the machines above it.
+#[derive(Clone, Debug)]
+pub struct Names {
+    pub here: String,
+    pub above: Vec<String>,
+}
+
+impl Names {
+    pub fn of(&self, by: By) -> &str {
+        match by {
+            By::Here => &self.here,
+            By::Upstream(at) => self.above.get(at).map_or("upstream", String::as_str),
+        }
+    }
+}
+
+impl Default for Names {
+    fn default() -> Self {
+        Self { here: "here".into(), above: vec!["upstream".into()] }
+    }
+}
+
+#[derive(Clone, Debug, Default)]
 pub struct Usage {
     pub prompt: usize,
     pub reused: usize,
@@ -36,20 +62,22 @@ impl Usage {
     /// An answer has ended.
     pub fn count(&mut self, written: usize, share: Share) {
         self.written += written;
-        self.share.here += share.here;
-        self.share.upstream += share.upstream;
+        self.share.parts.extend(share.parts);
         self.share.passes += share.passes;
     }
 
     /// `littoral`: who wrote how many of the tokens, which OpenAI's API has no word for.
-    fn to_json(self, by: By) -> Value {
-        let Share { here, upstream, passes } = self.share;
+    fn to_json(&self, by: By, names: &Names) -> Value {
+        let mut tokens: BTreeMap<&str, u64> = BTreeMap::new();
+        for (by, count) in &self.share.parts {
+            *tokens.entry(names.of(*by)).or_default() += count;
+        }
         json!({
             "prompt_tokens": self.prompt,
             "completion_tokens": self.written,
             "total_tokens": self.prompt + self.written,
             "prompt_tokens_details": {"cached_tokens": self.reused},
-            "littoral": {"by": by.name(), "here": here, "upstream": upstream, "upstream_passes": passes},
+            "littoral": {"by": names.of(by), "tokens": tokens, "upstream_passes": self.share.passes},
         })
     }
 }
@@ -72,7 +100,7 @@ impl Form {
         let mut value = json!({"index": choice, "logprobs": null, "finish_reason": null});
         match (self.kind, &part) {
             (Kind::Chat, Part::Opening) => value["delta"] = json!({"role": "assistant", "content": ""}),
-            (Kind::Chat, Part::Text(text, _)) => value["delta"] = json!({"content": text}),
+            (Kind::Chat, Part::Text(text, ..)) => value["delta"] = json!({"content": text}),
             (Kind::Chat, Part::Call { index, name }) => {
                 let mut call = self.call(choice, *index, name, "");
                 call["index"] = json!(index);
@@ -82,11 +110,12 @@ impl Form {
                 value["delta"] = json!({"tool_calls": [{"index": index, "function": {"arguments": piece}}]});
             }
             (Kind::Chat, Part::End(_)) => value["delta"] = json!({}),
-            (Kind::Completion, Part::Text(text, _)) => value["text"] = json!(text),
+            (Kind::Completion, Part::Text(text, ..)) => value["text"] = json!(text),
             (Kind::Completion, _) => value["text"] = json!(""),
         }
+        let by = part.by();
         match part {
-            Part::Text(_, tokens) if self.logprobs => value["logprobs"] = self.tokens(tokens, offset),
+            Part::Text(_, tokens, _) if self.logprobs => value["logprobs"] = self.tokens(tokens, offset),
             Part::End(reason) => value["finish_reason"] = json!(reason),
             _ => {}
         }
@@ -94,18 +123,21 @@ impl Form {
         if self.include_usage {
             body["usage"] = Value::Null;
         }
+        if let (true, Some(by)) = (self.tells, by) {
+            body["littoral"] = json!({"by": self.names.of(by)});
+        }
         body
     }
 
     /// The last part of a stream that counts.
-    pub fn counted(&self, usage: Usage) -> Value {
+    pub fn counted(&self, usage: &Usage) -> Value {
         let mut body = self.around("chat.completion.chunk", json!([]));
-        body["usage"] = usage.to_json(self.by);
+        body["usage"] = usage.to_json(self.by, &self.names);
         body
     }
 
     /// A reply in one piece.
-    pub fn whole(&self, choices: &[Whole], usage: Usage) -> Value {
+    pub fn whole(&self, choices: &[Whole], usage: &Usage) -> Value {
         let choices = choices.iter().enumerate().map(|(index, choice)| {
             let mut value = json!({"index": index, "logprobs": null, "finish_reason": choice.reason});
             match self.kind {
@@ -127,7 +159,7 @@ impl Form {
             value
         });
         let mut body = self.around("chat.completion", choices.collect());
-        body["usage"] = usage.to_json(self.by);
+        body["usage"] = usage.to_json(self.by, &self.names);
         body
     }
 
@@ -211,7 +243,7 @@ fn finite(logprob: f32) -> f32 {
 /// What a part of a stream says.
 pub enum Part<'a> {
     Opening,
-    Text(&'a str, &'a [Token]),
+    Text(&'a str, &'a [Token], By),
     /// The beginning of a call of a tool.
     Call {
         index: usize,
@@ -223,6 +255,15 @@ pub enum Part<'a> {
     },
     /// Why it ended.
     End(&'static str),
+}
+
+impl Part<'_> {
+    fn by(&self) -> Option<By> {
+        match self {
+            Self::Text(_, _, by) => Some(*by),
+            _ => None,
+        }
+    }
 }
 
 /// An answer in one piece.

@@ -3,13 +3,13 @@
 mod form;
 mod vectors;
 
-pub use form::{Form, Usage};
+pub use form::{Form, Names, Usage};
 pub use vectors::vectors;
 
 use super::ask::Kind;
 use super::refusal::Refusal;
 use super::tools::{Calls, Heard};
-use super::writer::{End, Said};
+use super::writer::{By, End, Said};
 use axum::body::{Body, Bytes};
 use axum::http::{HeaderValue, header};
 use axum::response::Response;
@@ -33,7 +33,7 @@ pub async fn whole(
         match said.recv().await {
             None => return Err(broken(None)),
             Some(Said::Started { choice, reused }) => count_reused(&mut usage, choice, reused),
-            Some(Said::Text { choice, piece }) => {
+            Some(Said::Text { choice, piece, .. }) => {
                 wholes[choice].text.push_str(&piece.text);
                 wholes[choice].tokens.extend(piece.tokens);
             }
@@ -52,7 +52,7 @@ pub async fn whole(
             }
         }
     }
-    Ok(json_response(&form.whole(&wholes, usage)))
+    Ok(json_response(&form.whole(&wholes, &usage)))
 }
 
 /// Takes the calls out of the text.
@@ -84,6 +84,7 @@ pub fn stream(
         open: choices,
         offsets: vec![0; choices],
         calls: (0..choices).map(|_| form.calls.clone().map(Calls::new)).collect(),
+        by: form.by,
         ended: false,
         _busy: busy,
         form,
@@ -118,6 +119,8 @@ struct Stream {
     offsets: Vec<usize>,
     /// Looks for calls of tools, per choice.
     calls: Vec<Option<Calls>>,
+    /// Who wrote last.
+    by: By,
     ended: bool,
     _busy: watch::Receiver<()>,
 }
@@ -135,10 +138,11 @@ impl Stream {
         match said {
             None => self.fail(None),
             Some(Said::Started { choice, reused }) => count_reused(&mut self.usage, choice, reused),
-            Some(Said::Text { choice, mut piece }) => {
+            Some(Said::Text { choice, mut piece, by }) => {
+                self.by = by;
                 let heard = self.calls[choice].as_mut().map(|calls| calls.push(&std::mem::take(&mut piece.text)));
                 if !piece.is_empty() {
-                    let part = Part::Text(&piece.text, &piece.tokens);
+                    let part = Part::Text(&piece.text, &piece.tokens, by);
                     let chunk = self.form.chunk(choice, part, self.offsets[choice]);
                     self.offsets[choice] += self.form.characters(&piece.tokens);
                     self.event(&chunk);
@@ -168,7 +172,7 @@ impl Stream {
     fn tell(&mut self, choice: usize, heard: Vec<Heard>) {
         for one in heard {
             let part = match &one {
-                Heard::Text(text) => Part::Text(text, &[]),
+                Heard::Text(text) => Part::Text(text, &[], self.by),
                 Heard::Call { index, name } => Part::Call { index: *index, name },
                 Heard::Arguments { index, piece } => Part::Arguments { index: *index, piece },
             };
@@ -179,7 +183,7 @@ impl Stream {
 
     fn end(&mut self) {
         if self.form.include_usage {
-            let counted = self.form.counted(self.usage);
+            let counted = self.form.counted(&self.usage);
             self.event(&counted);
         }
         self.ready.push_back(Bytes::from_static(b"data: [DONE]\n\n"));
