@@ -33,7 +33,7 @@ const SIGTERM: i32 = 15;
 /// For goodbyes; then a child is killed.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 /// For answers that a server has begun; less than that.
-const SERVER_GRACE: &str = "5s";
+pub const SERVER_GRACE: &str = "5s";
 /// Of a log that is shown.
 const LOG_LINES: usize = 5;
 const LOG_TAIL_BYTES: i64 = 4_096;
@@ -44,7 +44,7 @@ pub const LOG_FILE: &str = "log.txt";
 /// Which role a child plays. They stop in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
-    /// Of a language model.
+    /// Of a language model, or of some of its layers.
     Server,
     Device,
     Edge,
@@ -70,6 +70,16 @@ pub enum Note {
     Restarted { name: String, pid: u32, how: String, log: Vec<String> },
     /// It ended too often.
     GivenUp { name: String, how: String, log: Vec<String> },
+}
+
+/// A server to be started.
+pub struct Service {
+    /// Its folder, and its name in `pids.json`.
+    pub name: String,
+    pub command: &'static str,
+    pub args: Vec<OsString>,
+    /// Flags of places where it listens, and under which name it says which one it took.
+    pub listens: &'static [(&'static str, &'static str)],
 }
 
 /// All children of one trial.
@@ -107,34 +117,45 @@ impl Children {
         Ok(())
     }
 
-    /// Starts a server of the language model in the file `model`, which clients call `called`, on a port of loopback that is
-    /// free, and keeps it running there. Its URL, once it answers.
-    pub async fn serve(&mut self, name: &str, model: &Path, called: &str) -> Result<String, Failure> {
-        let part = |listen: &str| {
-            let words = ["--json", Kind::Server.command(), "--tethered", "--grace", SERVER_GRACE, "--listen", listen];
-            let mut args: Vec<OsString> = words.map(OsString::from).to_vec();
-            args.extend(["--name".into(), called.into(), "--".into(), model.into()]);
-            Part { name: name.to_owned(), kind: Kind::Server, args }
+    /// Starts a server and keeps it running at the places that it took first, where others know it. What it says of itself once
+    /// it is ready.
+    pub async fn serve(&mut self, service: Service) -> Result<Value, Failure> {
+        let Service { name, command, args, listens } = service;
+        let part = |places: &[String]| {
+            let mut words: Vec<OsString> = ["--json", command, "--tethered"].map(OsString::from).to_vec();
+            for ((flag, _), place) in listens.iter().zip(places) {
+                words.extend([flag.into(), place.into()]);
+            }
+            words.extend(args.iter().cloned());
+            Part { name: name.clone(), kind: Kind::Server, args: words }
         };
-        let out = Some(Stdio::piped());
-        let mut first = self.shared.spawn(&part("127.0.0.1:0"), out).map_err(|e| no_child(name, &e))?;
+        let any: Vec<String> = listens.iter().map(|_| "127.0.0.1:0".to_owned()).collect();
+        let mut first = self.shared.spawn(&part(&any), Some(Stdio::piped())).map_err(|e| no_child(&name, &e))?;
         let mut line = String::new();
         if let Some(out) = first.process.stdout.take() {
-            BufReader::new(out).read_line(&mut line).await.map_err(|e| no_child(name, &e))?;
+            BufReader::new(out).read_line(&mut line).await.map_err(|e| no_child(&name, &e))?;
         }
         let said: Value = serde_json::from_str(&line).unwrap_or_default();
-        let Some(url) = said.get("url").and_then(Value::as_str) else {
-            let ended = first.process.wait().await.map_err(|e| no_child(name, &e))?;
+        // `http://place` or `key@place`.
+        let place = |(_, field): &(&str, &str)| {
+            let told = said.get(*field).and_then(Value::as_str)?;
+            told.rsplit(['/', '@']).next().map(str::to_owned)
+        };
+        let Some(places) = listens.iter().map(place).collect::<Option<Vec<String>>>() else {
+            let ended = first.process.wait().await.map_err(|e| no_child(&name, &e))?;
             return Err(told(&said).unwrap_or_else(|| {
-                let log = self.shared.dir.join(name).join(LOG_FILE);
-                Failure::new("the model is not served", name, "a server that runs", describe(ended))
+                let log = self.shared.dir.join(&name).join(LOG_FILE);
+                Failure::new("the model is not served", &name, "a server that runs", describe(ended))
                     .hint(format!("see {}", log.display()))
             }));
         };
-        // It comes back where its clients know it.
-        let address = url.rsplit('/').next().unwrap_or_default();
-        self.keep(part(address), first);
-        Ok(url.to_owned())
+        self.keep(part(&places), first);
+        Ok(said)
+    }
+
+    /// The trial's folder.
+    pub fn dir(&self) -> &Path {
+        &self.shared.dir
     }
 
     fn keep(&mut self, part: Part, first: Held) {

@@ -20,7 +20,6 @@ mod report;
 mod share;
 
 use crate::input::{runtime, stop_signal};
-use crate::named::Named;
 use crate::output::{self, Failure};
 use baseline::{Baseline, Pool};
 use children::{Children, Note};
@@ -88,6 +87,10 @@ pub struct Args {
     /// The same, with another model: a file, a name of `littoral models`, or hf:owner/repo/file.gguf
     #[arg(long, value_name = "MODEL")]
     chat_model: Option<PathBuf>,
+    /// The same in three tiers: a device drafts with this small model of the same vocabulary, an edge of two processes
+    /// verifies, and the cloud goes on where the edge is lost
+    #[arg(long, value_name = "MODEL", requires = "chat_model")]
+    chat_draft: Option<PathBuf>,
 }
 
 pub fn run(mut args: Args) -> Result<(), Failure> {
@@ -117,7 +120,7 @@ pub fn run(mut args: Args) -> Result<(), Failure> {
     let chat = match args.chat || args.chat_model.is_some() {
         true => Some(runtime.block_on(async {
             tokio::select! {
-                found = chat::find(args.chat_model.clone()) => found,
+                found = chat::find(args.chat_model.clone(), args.chat_draft.clone()) => found,
                 () = stop_signal() => Err(stopped()),
             }
         })?),
@@ -159,7 +162,7 @@ struct Trial<'a> {
     args: &'a Args,
     data: &'a DataSet,
     /// What is served after training.
-    chat: Option<&'a Named>,
+    chat: Option<&'a chat::Models>,
     dir: &'a Path,
     progress: &'a Progress,
     began: Instant,
@@ -184,7 +187,7 @@ impl Trial<'_> {
                 self.progress.note(&note);
                 // Training is done when it is there.
                 if let Note::GivenUp { name, how, .. } = note
-                    && name != chat::NAME
+                    && !name.starts_with(chat::NAME)
                 {
                     let place = self.dir.join(&name).join(children::LOG_FILE).display().to_string();
                     return Failure::new("the trial ends", name, "a machine that runs", how)
@@ -200,8 +203,8 @@ impl Trial<'_> {
             }
             self.show_now(report).await;
             self.holding.set(true);
-            if let Some(model) = self.chat {
-                match chat::serve(model, children).await {
+            if let Some(models) = self.chat {
+                match chat::serve(models, &self.fleet(), children).await {
                     Ok(served) => served.show(self.args.json),
                     Err(failure) if self.args.keep_running => failure.print(self.args.json),
                     // What was trained is in the report.
