@@ -8,6 +8,8 @@ use crate::serve::end_of_input;
 use littoral_infer::engine::{Engine, Limits};
 use littoral_infer::model::Model;
 use littoral_infer::speculate::pair::Pair;
+use littoral_infer::split::certify::{DIVERGENCE_MAX, certify};
+use littoral_infer::split::encoding::is_exact;
 use littoral_infer::split::head::Head;
 use littoral_model::lm::CacheType;
 use littoral_node::host::keys;
@@ -165,6 +167,9 @@ pub fn run(args: Args, json: bool) -> Result<(), Failure> {
             let cache_type = args.cache_type.name();
             let mut ready =
                 json!({"role": "serve", "model": name, "url": url, "kernels": KERNELS, "cache_type": cache_type});
+            if !is_exact(args.chain.activations) {
+                ready["exact"] = false.into();
+            }
             if let Some(address) = verifies {
                 ready["verifies"] = address.to_string().into();
             }
@@ -252,6 +257,17 @@ fn chain(args: &ChainArgs, path: &Path, pool: &Pool, settings: &Settings) -> Res
     output::talk(&format!("stages let this machine in with --allow {}", identity.id()));
     let digest = llm::digest(path)?;
     let (ends, bytes) = llm::load_ends(path, pool)?;
+    if !is_exact(args.activations) {
+        let mut load = |range| Model::load_layers(&bytes, range, pool);
+        let found = certify(&ends, &mut load, args.activations, args.stages.len(), pool);
+        let found = found.map_err(|e| Failure::new("the chain was not tried", "--activations", "a probe", e))?;
+        if !found.holds() {
+            let expected = format!("a mean divergence of at most {DIVERGENCE_MAX} nats");
+            return Err(Failure::new("the chain was not made", "--activations", expected, found)
+                .hint("--activations f32 is exact, f16 takes half of its bytes"));
+        }
+        output::talk(&format!("not exact: {found}"));
+    }
     let mut limits = Limits { running_max: settings.room.running_max, ..Limits::default() };
     // As many drafts of others as fit into a message beside the rest.
     let most = Head::tokens_max(ends.stage.config().width, args.activations);

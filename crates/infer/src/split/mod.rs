@@ -6,6 +6,7 @@
 //! [`worker`] is what a machine does that is not the head; [`head`] is the head. [`plan`] decides who has which layers, and
 //! says why; [`place`] is what is done without a plan.
 
+pub mod certify;
 pub mod encoding;
 pub mod head;
 pub mod holder;

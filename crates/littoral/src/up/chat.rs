@@ -74,7 +74,8 @@ async fn tiers(large: &Named, small: &Named, fleet: &Fleet, children: &mut Child
     let edge = dir.join(fleet.edges.first().map_or("chat-edge", String::as_str));
     let device = dir.join(fleet.devices.first().map_or("chat-device", String::as_str));
     let (edge_key, device_key) = (stage::identity(&edge)?.id().to_string(), stage::identity(&device)?.id().to_string());
-    let service = |tier: &str, command, args, listens| Service { name: format!("{NAME}-{tier}"), command, args, listens };
+    let service =
+        |tier: &str, command, args, listens| Service { name: format!("{NAME}-{tier}"), command, args, listens };
     let server = |tier: &'static str, folder: &Path, rest: &[&str], model: &Path| {
         let folder = folder.display().to_string();
         let own = ["--grace", SERVER_GRACE, "--name", &large.name, "--tier", tier, "--dir", &folder];

@@ -159,6 +159,7 @@ impl Server {
         let hosts = settings.named();
         let Settings { listen: at, name, keys, tls, cache_type, room, grace, .. } = settings;
         let model = motor.engine().model().clone();
+        let exact = motor.exact();
         let door = Door::open(at, tls).await.map_err(|source| ServeError::Bind { at, source })?;
         let metrics = Arc::new(Metrics::new());
         let Above { policy, routing, upstream, watch, names } = above;
@@ -172,6 +173,7 @@ impl Server {
         let served = Arc::new(Served {
             model,
             cache_type,
+            exact,
             name: name.into(),
             since: routes::now(),
             keys,

@@ -60,6 +60,14 @@ impl Motor {
         }
     }
 
+    /// Does it write the text that its model would write on one machine?
+    pub fn exact(&self) -> bool {
+        match self {
+            Self::Chain(chain) => chain.exact(),
+            Self::Engine(_) | Self::Pair(..) | Self::Edge(_) => true,
+        }
+    }
+
     /// The engine that tries what others draft; those that draft for themselves have none.
     pub fn verifies(&mut self) -> Option<&mut Engine> {
         match self {

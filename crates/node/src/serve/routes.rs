@@ -42,6 +42,7 @@ const NONCE: &str = "NONCE";
 pub struct Served {
     pub model: Arc<Model>,
     pub cache_type: CacheType,
+    pub exact: bool,
     pub name: Arc<str>,
     /// Seconds since 1970 when the model was loaded.
     pub since: u64,
@@ -359,6 +360,8 @@ fn described(served: &Served) -> Value {
         // Ours: servers in which both are equal give equal bits.
         "kernels": KERNELS,
         "cache_type": served.cache_type.name(),
+        // False: its layers are on several machines, and vectors travel between them in fewer bits.
+        "exact": served.exact,
     })
 }
 

@@ -8,6 +8,7 @@ use crate::peer::{self, greet};
 use crate::transport::{Address, Identity, TcpOptions, TcpTransport, Transport, TransportError};
 use littoral_infer::engine::{Engine, Event};
 use littoral_infer::model::{Model, ModelError};
+use littoral_infer::split::encoding::is_exact;
 use littoral_infer::split::head::{Head, Link, Recovery};
 use littoral_infer::split::place;
 use littoral_model::lm::{CacheType, Stage, StateError};
@@ -186,6 +187,11 @@ impl Chain {
 
     pub fn engine_mut(&mut self) -> &mut Engine {
         self.head.engine_mut()
+    }
+
+    /// Do vectors travel with all their bits?
+    pub fn exact(&self) -> bool {
+        is_exact(self.settings.activations)
     }
 
     pub fn head(&self) -> &Head {
