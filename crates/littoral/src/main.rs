@@ -22,6 +22,7 @@ mod plan;
 mod privacy;
 mod pull;
 mod reach;
+mod role_serve;
 mod roles;
 mod route;
 mod run;

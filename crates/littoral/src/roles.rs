@@ -1,8 +1,10 @@
-//! `littoral cloud | edge | device`: one role, from its file, until a signal.
+//! `littoral cloud | edge | device`: one role, from its file, until a signal; and a language model beside it, if the file says so.
 
 use crate::input::{dir_or_environment, start_log};
 use crate::output::{self, Failure};
+use crate::role_serve::{self, together};
 use crate::serve::serve;
+use crate::serve_cmd;
 use littoral_node::config::{CloudConfig, Config, DeviceConfig, EdgeConfig};
 use littoral_node::data::SAMPLE_TOML as DATA_SAMPLE_TOML;
 use littoral_node::deploy::{self, Running, log_report};
@@ -79,15 +81,17 @@ pub fn cloud(args: ListenerArgs, json: bool) -> Result<(), Failure> {
     if args.place.sample {
         return sample(CloudConfig::SAMPLE_TOML, json);
     }
-    let (mut config, _) = args.place.load::<CloudConfig>(CLOUD_DIR)?;
+    let (mut config, base) = args.place.load::<CloudConfig>(CLOUD_DIR)?;
     args.over(&mut config.listen, &mut config.advertise);
     recheck(&config)?;
+    let served = beside(config.serve.as_ref(), &config.dir, &base, &args.place)?;
     start_log(&config.log);
     share_one_heap();
     run(config.threads, async {
         let running = deploy::start_cloud(&config, log_report()).await?;
         announce("cloud", &running, &config.dir, json);
-        serve(running, &config.dir, args.place.tethered).await
+        let served = served.map(|served| role_serve::start(served, json)).transpose()?;
+        together(serve(running, &config.dir, args.place.tethered), served).await
     })
 }
 
@@ -95,15 +99,17 @@ pub fn edge(args: ListenerArgs, json: bool) -> Result<(), Failure> {
     if args.place.sample {
         return sample(EdgeConfig::SAMPLE_TOML, json);
     }
-    let (mut config, _) = args.place.load::<EdgeConfig>(EDGE_DIR)?;
+    let (mut config, base) = args.place.load::<EdgeConfig>(EDGE_DIR)?;
     args.over(&mut config.listen, &mut config.advertise);
     recheck(&config)?;
+    let served = beside(config.serve.as_ref(), &config.dir, &base, &args.place)?;
     start_log(&config.log);
     share_one_heap();
     run(config.threads, async {
         let running = deploy::start_edge(&config, log_report()).await?;
         announce("edge", &running, &config.dir, json);
-        serve(running, &config.dir, args.place.tethered).await
+        let served = served.map(|served| role_serve::start(served, json)).transpose()?;
+        together(serve(running, &config.dir, args.place.tethered), served).await
     })
 }
 
@@ -115,12 +121,24 @@ pub fn device(args: DeviceArgs, json: bool) -> Result<(), Failure> {
         return sample(DATA_SAMPLE_TOML, json);
     }
     let (config, base) = args.place.load::<DeviceConfig>(DEVICE_DIR)?;
+    let served = beside(config.serve.as_ref(), &config.dir, &base, &args.place)?;
     start_log(&config.log);
     run(config.threads, async {
         let running = deploy::start_device(&config, &base, log_report()).await?;
         announce("device", &running, &config.dir, json);
-        serve(running, &config.dir, args.place.tethered).await
+        let served = served.map(|served| role_serve::start(served, json)).transpose()?;
+        together(serve(running, &config.dir, args.place.tethered), served).await
     })
+}
+
+/// The language model that the file asks for beside the role.
+fn beside(
+    table: Option<&toml::Table>,
+    dir: &Path,
+    base: &Path,
+    place: &PlaceArgs,
+) -> Result<Option<serve_cmd::Args>, Failure> {
+    table.map(|table| role_serve::args(table, dir, base, place.tethered)).transpose()
 }
 
 fn sample(toml: &str, json: bool) -> Result<(), Failure> {

@@ -11,6 +11,7 @@ mod operators;
 mod plan;
 mod privacy;
 mod replay;
+mod serve_beside;
 #[path = "../../../node/tests/shared_store/mod.rs"]
 mod shared_store;
 mod sim_dir;

@@ -4,7 +4,7 @@ use serde_json::Value;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 /// For what usually takes milliseconds; a machine that is busy with other tests gets this long.
@@ -84,6 +84,7 @@ pub fn until(what: &str, mut ask: impl FnMut() -> Value, wanted: impl Fn(&Value)
 /// A role that runs until the test ends.
 pub struct Machine {
     child: Child,
+    said: BufReader<ChildStdout>,
     /// What it said when it was ready.
     pub ready: Value,
 }
@@ -99,12 +100,19 @@ impl Machine {
         command.args(["--json", role, "--dir"]).arg(dir);
         command.stdout(Stdio::piped()).stderr(log);
         let mut child = command.spawn().unwrap();
-        // The pipe stays open until the machine has said that it is ready; it says nothing more on stdout.
+        let said = BufReader::new(child.stdout.take().unwrap());
+        let mut machine = Self { child, said, ready: Value::Null };
+        machine.ready = machine.next();
+        machine
+    }
+
+    /// The next that it says on stdout, where it has a server beside it.
+    pub fn next(&mut self) -> Value {
         let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let ready: Value = serde_json::from_str(&line).unwrap_or_else(|e| panic!("{role}: {e}: {line:?}"));
-        assert!(ready.get("error").is_none(), "{role}: {ready}");
-        Self { child, ready }
+        self.said.read_line(&mut line).unwrap();
+        let said: Value = serde_json::from_str(&line).unwrap_or_else(|e| panic!("{e}: {line:?}"));
+        assert!(said.get("error").is_none(), "{said}");
+        said
     }
 
     /// SIGTERM, and how it ended.

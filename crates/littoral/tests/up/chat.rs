@@ -64,6 +64,61 @@ fn a_trained_fleet_answers_until_ctrl_c() {
     assert!(talk.join().unwrap().contains("chat was killed by signal 9; it runs again"));
 }
 
+/// What the device's server answers, and who wrote it.
+fn ask(at: &str) -> (String, Value) {
+    let body = "{\"messages\": [{\"role\": \"user\", \"content\": \"Hm?\"}], \"max_tokens\": 40, \"temperature\": 0}";
+    let mut stream = TcpStream::connect(at).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    let head =
+        "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json";
+    write!(stream, "{head}\r\nContent-Length: {}\r\n\r\n{body}", body.len()).unwrap();
+    let mut said = String::new();
+    stream.read_to_string(&mut said).unwrap();
+    let said: Value = serde_json::from_str(said.split_once("\r\n\r\n").unwrap().1).unwrap();
+    let text = said["choices"][0]["message"]["content"].as_str().unwrap().to_owned();
+    (text, said["usage"]["littoral"]["by"].clone())
+}
+
+/// A device, an edge of two processes and a cloud: the edge verifies, the cloud while it is gone, and the text is one.
+#[test]
+fn three_tiers_serve_one_person() {
+    let (models, folder) = (Folder::new("tier-models"), Folder::new("tiers"));
+    let large = tiny_model(&models.0);
+    let small = models.0.join("small.gguf");
+    fs::write(&small, tiny::gguf_of(Some(tiny::TEMPLATE), 8)).unwrap();
+    let args = ["--rounds", "1", "--chat-model", &large, "--chat-draft", small.to_str().unwrap()];
+    let mut run = up(&folder.0, &args);
+    let mut lines = BufReader::new(run.stdout.take().unwrap()).lines().map(|line| line.unwrap());
+    let mut line = || serde_json::from_str::<Value>(&lines.next().unwrap()).unwrap();
+    assert!(line()["federated_accuracy"].is_f64());
+    let served = line();
+    let place = |url: &Value| url.as_str().unwrap().strip_prefix("http://").unwrap().to_owned();
+    let (device, cloud) = (place(&served["url"]), place(&served["tiers"]["cloud"]));
+    let (text, _) = ask(&cloud);
+    let until = |tier: &str| {
+        let begin = Instant::now();
+        loop {
+            let (said, by) = ask(&device);
+            if by == tier {
+                return assert_eq!(said, text);
+            }
+            assert!(begin.elapsed() < Duration::from_secs(60), "{by} answers, not {tier}");
+        }
+    };
+    until("edge");
+    // It comes back by itself, and is asked again.
+    let first = pids(&folder.0)["chat-edge"];
+    assert!(kill(first));
+    until("cloud");
+    until("edge");
+    assert_ne!(pids(&folder.0)["chat-edge"], first);
+    let machines = pids(&folder.0);
+    assert_eq!(machines.len(), 11);
+    assert!(Command::new("kill").args(["-INT", &run.id().to_string()]).status().unwrap().success());
+    assert!(run.wait().unwrap().success());
+    assert!(machines.values().all(|pid| !lives(*pid)));
+}
+
 /// Nobody waits for training to learn that there is nothing to serve.
 #[test]
 fn a_model_that_cannot_be_served_is_told_before_anything_is_trained() {

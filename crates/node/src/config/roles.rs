@@ -33,6 +33,9 @@ pub struct CloudConfig {
     pub check_in: CheckIn,
     pub network: Network,
     pub limits: Limits,
+    /// A language model beside it: the flags of `littoral serve`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub serve: Option<toml::Table>,
 }
 
 /// What the replicas of a cloud share; without a database the cloud is one process, with all in its folder.
@@ -67,6 +70,9 @@ pub struct EdgeConfig {
     pub check_in: CheckIn,
     pub network: Network,
     pub limits: Limits,
+    /// A language model beside it: the flags of `littoral serve`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub serve: Option<toml::Table>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -88,6 +94,9 @@ pub struct DeviceConfig {
     pub network: Network,
     pub limits: DeviceLimits,
     pub conditions: ConditionsConfig,
+    /// A language model beside it: the flags of `littoral serve`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub serve: Option<toml::Table>,
     pub data: Sources,
 }
 
@@ -186,6 +195,7 @@ impl Default for CloudConfig {
             check_in: CheckIn::default(),
             network: Network::default(),
             limits: Limits::default(),
+            serve: None,
         }
     }
 }
@@ -231,6 +241,7 @@ impl Default for EdgeConfig {
             check_in: CheckIn::default(),
             network: Network::default(),
             limits: Limits::default(),
+            serve: None,
         }
     }
 }
@@ -250,6 +261,7 @@ impl Default for DeviceConfig {
             network: Network::default(),
             limits: DeviceLimits::default(),
             conditions: ConditionsConfig::default(),
+            serve: None,
             data: Sources::new(),
         }
     }
