@@ -18,6 +18,7 @@
 //! | `replicas` | does a cloud of replicas that are killed all the time lose anything |
 //! | `draft` | what drafts of a small model are worth |
 //! | `split` | what a model's layers on several processes cost, against one |
+//! | `soak` | do three tiers serve people while their machines are killed |
 //! | `survive` | does a text go on, the same, when a machine with some of the layers is lost |
 //!
 //! Peers written by others are measured by `bench/peers/compare.py`. `team`, `machine`, `processes` and `mnist` are shared.
@@ -41,6 +42,7 @@ mod replicas;
 mod round;
 mod route;
 mod secagg;
+mod soak;
 mod split;
 mod stages;
 mod survive;
@@ -91,6 +93,8 @@ enum What {
     Split(split::Args),
     /// A machine with some of a model's layers is lost while text is written: the pause, and whether the text is the same.
     Survive(survive::Args),
+    /// A device, an edge and a cloud serve people while machines are killed: wrong texts, broken replies, leaks.
+    Soak(soak::Args),
     /// Devices that share a process, for `replicas`.
     #[command(hide = true)]
     Crowd(replicas::crowd::Args),
@@ -121,6 +125,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
         What::Draft(args) => draft::run(args),
         What::Split(args) => split::run(args),
         What::Survive(args) => survive::run(args),
+        What::Soak(args) => soak::run(args),
         What::Crowd(args) => return replicas::crowd::run(args),
     }?;
     if args.json {
