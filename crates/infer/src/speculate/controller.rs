@@ -132,8 +132,3 @@ fn promise(mode: Mode, survival: &Survival, costs: &Costs) -> f64 {
 fn seconds(us: u64) -> f64 {
     us as f64 * 1e-6
 }
-
-/// What `verify` is to a controller that knows nothing of the far machine: a plain pass, and a 30th of it per drafted token.
-pub fn guessed_verify(pass_s: f64) -> Affine {
-    Affine { fixed_s: pass_s, per_token_s: pass_s / 30.0 }
-}

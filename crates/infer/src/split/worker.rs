@@ -118,6 +118,11 @@ impl Worker {
         self.done
     }
 
+    /// Sequences of which it has a state.
+    pub fn slots(&self) -> usize {
+        self.holder.slots().len()
+    }
+
     /// Bytes of states and of what was sent.
     pub fn bytes(&self) -> usize {
         self.holder.bytes()
