@@ -4,7 +4,7 @@
 //! drafter drafts along for itself; a plain pass and the round trip are part of every way. So nothing is spent on exploring,
 //! and what can be lost is what is lost before a measure is good enough, or after the text has changed.
 
-use super::costs::{Affine, Costs, Least, Mean, PassTimes};
+use super::costs::{Costs, Least, Mean, PassTimes};
 use super::drafter::Mode;
 use super::rate::{Survival, rate_stream};
 use super::runs::Runs;

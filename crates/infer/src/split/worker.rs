@@ -131,6 +131,7 @@ impl Worker {
     /// Nobody needs its layers any more.
     pub fn release(&mut self) {
         self.post = None;
+        self.done = 0;
         self.cache_type = None;
         self.holder = Holder::new(self.config.width, CacheType::F16, self.log_bytes_max);
     }
