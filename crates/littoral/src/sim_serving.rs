@@ -69,9 +69,9 @@ fn person(outcome: &Outcome, elapsed_s: f64) {
     ));
     let Outcome { kills, silences, stops, slowings, cuts, losses_survived, .. } = outcome;
     output::line(&format!(
-        "faults: kill {kills}, silent {silences}, stop {stops}, slow {slowings}, cut {cuts} · {losses_survived} losses of a \
-         running chain survived, noticed after {:.3} s (median), {:.3} s (longest)",
-        outcome.median_detect_s, outcome.longest_detect_s
+        "faults: kill {kills}, silent {silences}, stop {stops}, slow {slowings}, cut {cuts}, {} messages of drafts lost, doubled \
+         or late · {losses_survived} losses of a running chain survived, noticed after {:.3} s (median), {:.3} s (longest)",
+        outcome.mishaps, outcome.median_detect_s, outcome.longest_detect_s
     ));
     output::line(&format!(
         "pauses of the head's answers: {} over 0.2 s, median {:.3} s, longest {:.3} s · {} passes saved by drafts · {} bytes \

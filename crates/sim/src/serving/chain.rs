@@ -223,7 +223,13 @@ pub(super) fn say(net: &mut Net, node: Node, seed: u64, event: &Event, far: Opti
     let bug = net.bug;
     let some = matches!(event, Event::Token { id, .. } if id % 8 == 3);
     let last = matches!(event, Event::Finished { .. });
-    if (bug == Some(Bug::LosesAToken) && some) || (bug == Some(Bug::LosesTheEnd) && last) {
+    let lost = match bug {
+        Some(Bug::LosesAToken) => some,
+        Some(Bug::LosesTheLast) => !last && net.checks.lacks(seed) == 1,
+        Some(Bug::LosesTheEnd) => last,
+        _ => false,
+    };
+    if lost {
         return;
     }
     net.checks.hear(seed, event, far, now);

@@ -16,8 +16,9 @@ use std::sync::Arc;
 pub enum Bug {
     /// Clients are told some tokens twice.
     SaysTwice,
-    /// Clients are not told some tokens.
+    /// Clients are not told some tokens, or the last ones of answers.
     LosesAToken,
+    LosesTheLast,
     /// A stage changes a vector.
     Miscomputes,
     /// The mark is not looked at.
@@ -56,8 +57,6 @@ pub(super) struct Asked {
     said_at: Micros,
     /// Of the large model, as the verifier says.
     passes: u64,
-    /// Bytes on links that belong to it.
-    bytes: u64,
     at_edge: bool,
 }
 
@@ -121,9 +120,13 @@ impl Checks {
         let expected = alone(model, &request, &[], &self.pool);
         let seed = request.sampling.seed;
         self.local_only += u64::from(local_only);
-        let asked =
-            Asked { request, local_only, expected, said: Vec::new(), said_at: now, passes: 0, bytes: 0, at_edge };
+        let asked = Asked { request, local_only, expected, said: Vec::new(), said_at: now, passes: 0, at_edge };
         self.asked.insert(seed, asked);
+    }
+
+    /// Tokens of a request's answer that are to come.
+    pub fn lacks(&self, seed: u64) -> usize {
+        self.asked.get(&seed).map_or(0, |asked| asked.expected.len().saturating_sub(asked.said.len()))
     }
 
     /// A client is told something of its request. `far`: tokens of the large model, if the small one may have ended it.
@@ -169,10 +172,6 @@ impl Checks {
                     let (expected, got) = (asked.expected.len(), asked.said.len());
                     self.findings.add(|| format!("request {seed}: {expected} tokens expected at its end, got {got}"));
                 }
-                if asked.local_only && asked.bytes > 0 {
-                    let bytes = asked.bytes;
-                    self.findings.add(|| format!("request {seed} must not leave: {bytes} bytes of it are on a link"));
-                }
                 let said = asked.said.len() as u64;
                 let far = far.map_or(said, |(tokens, _)| tokens);
                 self.taken_over += u64::from(far < said);
@@ -194,7 +193,6 @@ impl Checks {
         }
         let Some((seed, committed)) = self.sessions.get_mut(&key) else { return };
         if let Some(asked) = self.asked.get_mut(seed) {
-            asked.bytes += bytes as u64;
             if let Speculation::Commit { passes, .. } = frame {
                 asked.passes = asked.passes.max(u64::from(*passes));
             }

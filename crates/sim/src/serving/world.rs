@@ -693,7 +693,6 @@ impl World {
     }
 
     fn outcome(mut self) -> Outcome {
-        self.net.checks.finish();
         let mut trace = self.net.trace.clone();
         let mut survived = 0;
         for (node, host) in self.hosts.iter().enumerate() {
@@ -708,6 +707,7 @@ impl World {
                 None => {}
             }
         }
+        self.net.checks.finish();
         let checks = &self.net.checks;
         trace.update(&checks.tokens.to_le_bytes());
         let (median_detect_s, longest_detect_s) = middle_and_most(self.net.detect_us.clone());
