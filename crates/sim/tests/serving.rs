@@ -63,13 +63,14 @@ fn each_checker_finds_its_mistake() {
         // A machine that is placed anew forgets its states, and nothing is placed anew where nothing breaks.
         (Bug::KeepsStates, quiet.clone(), vec!["states at the end"]),
         (Bug::NoticesLate, rough(1), vec!["ms late"]),
-        (Bug::Sleeps, quiet.clone(), vec!["a pause of"]),
-        (Bug::Stops, quiet, vec!["the head has", "has no end"]),
+        // Answers that take longer, so that some are under way then.
+        (Bug::Sleeps, Scenario { layer_us: 50_000, ..quiet.clone() }, vec!["a pause of"]),
+        (Bug::Stops, quiet.clone(), vec!["the head has", "has no end"]),
         (Bug::LetsLocalOnlyLeave, rough(1), vec!["must not leave"]),
         (Bug::CommitsAnother, drafts(1), vec![as_of_one]),
         (Bug::TakesBack, drafts(1), vec!["is not what was", "failed: the verifier took back"]),
         (Bug::ClaimsMore, drafts(1), vec!["committed here"]),
-        (Bug::KeepsSessions, drafts(1), vec!["the verifier has"]),
+        (Bug::KeepsSessions, Scenario { stages: 0, ..quiet.clone() }, vec!["the verifier has"]),
         (Bug::Deafens, drafts(1), vec!["answers at the end", "has no end"]),
     ] {
         let found = run_broken(&scenario, Some(bug)).unwrap().broken;

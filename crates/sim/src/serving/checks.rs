@@ -35,7 +35,7 @@ pub enum Bug {
     TakesBack,
     /// An edge says that more is committed than it was told.
     ClaimsMore,
-    /// The verifier does not hear that nobody wants the rest, nor that nobody asks any more.
+    /// Clients leave, and the verifier neither hears of it nor notices.
     KeepsSessions,
     /// Edges stop drafting, and hearing, after a while.
     Deafens,

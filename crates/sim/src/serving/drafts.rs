@@ -101,7 +101,11 @@ impl EdgeHost {
             let (sequence, over) = (*sequence, matches!(event, Event::Finished { .. }));
             let far = self.drafting.far(sequence).map(|far| (far.tokens, far.passes));
             say(net, node, seed, &event, far, now);
-            if over {
+            let leaves = net.bug == Some(Bug::KeepsSessions) && far.is_some_and(|(tokens, _)| tokens > 3);
+            if leaves {
+                self.drafting.cancel(sequence);
+            }
+            if over || leaves {
                 self.asked.remove(&sequence);
             }
         }
