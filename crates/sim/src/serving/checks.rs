@@ -68,7 +68,7 @@ pub(super) struct Checks {
     pause_max_us: u64,
     asked: BTreeMap<u64, Asked>,
     /// Of each session of an edge: whose it is, and what the verifier committed.
-    sessions: BTreeMap<(usize, u64), (u64, Vec<u32>)>,
+    sessions: BTreeMap<(usize, u64), (u64, BTreeMap<usize, u32>)>,
     pub tokens: u64,
     pub ended: u64,
     pub failed: u64,
@@ -189,7 +189,7 @@ impl Checks {
     pub fn link(&mut self, edge: usize, frame: &Speculation, bytes: usize) {
         let key = (edge, frame.session());
         if let Speculation::Open { request, .. } = frame {
-            self.sessions.entry(key).or_insert((request.sampling.seed, Vec::new()));
+            self.sessions.entry(key).or_insert((request.sampling.seed, BTreeMap::new()));
         }
         let Some((seed, committed)) = self.sessions.get_mut(&key) else { return };
         if let Some(asked) = self.asked.get_mut(seed) {
@@ -203,24 +203,19 @@ impl Checks {
         }
         match frame {
             Speculation::Commit { start, tokens, .. } => {
-                let start = *start as usize;
-                let ids: Vec<u32> = tokens.iter().map(|token| token.id).collect();
-                let known = committed.get(start..).unwrap_or_default();
-                let prefix = start <= committed.len() && known.iter().zip(&ids).all(|(a, b)| a == b);
-                if !prefix {
+                // What was said while there was no link is in none of the messages.
+                let ids = (*start as usize..).zip(tokens.iter().map(|token| token.id));
+                if ids.clone().any(|(at, id)| committed.get(&at).is_some_and(|known| *known != id)) {
                     let seed = *seed;
                     self.findings.add(|| format!("request {seed}: what is committed at {start} is not what was"));
-                } else if start + ids.len() > committed.len() {
-                    committed.truncate(start);
-                    committed.extend(ids);
                 }
+                committed.extend(ids);
             }
             // The end that drafts has no token that was not committed.
             Speculation::Round { commit, .. } | Speculation::Resume { commit, .. } => {
-                let said = self.asked.get(seed).map(|asked| &asked.said);
-                let (commit, most) = (*commit as usize, committed.len());
-                let same = said
-                    .is_none_or(|said| said.iter().zip(committed.iter()).all(|(a, b)| a == b) || commit > said.len());
+                let said = self.asked.get(seed).map(|asked| asked.said.as_slice()).unwrap_or_default();
+                let (commit, most) = (*commit as usize, (0..).take_while(|at| committed.contains_key(at)).count());
+                let same = said.iter().enumerate().all(|(at, id)| committed.get(&at) == Some(id));
                 if commit > most || !same {
                     let seed = *seed;
                     self.findings.add(|| format!("request {seed}: {commit} tokens committed here, {most} there"));
