@@ -391,3 +391,22 @@ fn what_cannot_be_answered_is_refused_by_name() {
     let (text, why) = &texts[&SequenceId(0)];
     assert_eq!((text.len(), why), (6, &Some(Finish::Context)));
 }
+
+/// Whoever was to hear of it in a pass that was lost has not.
+#[test]
+fn what_was_freed_in_a_pass_that_was_lost_is_freed_again() {
+    let limits = Limits { kept_bytes_max: 0, ..Limits::default() };
+    let mut engine = Engine::new(model(), CacheType::F16, limits).unwrap();
+    engine.submit(request(1, 3, 1)).unwrap();
+    let slot = engine.plan(usize::MAX).unwrap().pass.pieces[0].slot;
+    engine.void();
+    while !engine.idle() {
+        engine.step(&Pool::new(1));
+    }
+    engine.submit(request(2, 3, 1)).unwrap();
+    let lost = engine.plan(usize::MAX).unwrap();
+    assert_eq!(lost.pass.freed, [slot]);
+    engine.void();
+    let again = engine.plan(usize::MAX).unwrap();
+    assert_eq!((again.pass.freed, again.number), (vec![slot], lost.number + 1));
+}

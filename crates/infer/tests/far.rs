@@ -3,13 +3,16 @@
 use littoral_infer::engine::{Engine, Event, Finish, Limits, Request, SequenceId};
 use littoral_infer::model::Model;
 use littoral_infer::sample::SamplingParams;
-use littoral_infer::speculate::controller::{Controller, guessed_verify};
+use littoral_infer::speculate::asked;
+use littoral_infer::speculate::controller::Controller;
 use littoral_infer::speculate::costs::Costs;
 use littoral_infer::speculate::drafter::{Mode, Patience, Policy};
 use littoral_infer::speculate::drafting::{Drafting, Place};
 use littoral_infer::speculate::sessions::Sessions;
 use littoral_model::lm::CacheType;
 use littoral_tensor::pool::Pool;
+use littoral_wire::bounded::List;
+use littoral_wire::speculation::{Digest, Want};
 use littoral_wire::{NodeId, Speculation, Wire};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -80,6 +83,17 @@ impl World {
         }
     }
 
+    /// All turns until every answer has its end.
+    fn texts(&mut self) -> Texts {
+        let mut texts = Texts::new();
+        while !self.drafting.idle() {
+            assert!(self.now_us < 50_000_000, "no end");
+            self.turn(false);
+            hear(self.drafting.events(), &mut texts);
+        }
+        texts
+    }
+
     fn turn(&mut self, loses: bool) {
         self.now_us += 1_000;
         let now = self.now_us;
@@ -112,12 +126,11 @@ impl World {
 }
 
 fn policies() -> Vec<Policy> {
-    let costs = Costs { draft_s: 0.001, verify: guessed_verify(0.001), round_trip_s: 0.005 };
     vec![
         Policy::Fixed(Mode::Stream),
         Policy::Fixed(Mode::Rounds { tokens: 4 }),
         Policy::Fixed(Mode::Ahead { block: 3, ahead: 20 }),
-        Policy::Learning(Box::new(Controller::new(costs))),
+        Policy::Learning(Box::new(Controller::new(Costs::GUESS))),
         Policy::Fixed(Mode::Rounds { tokens: 1 }),
     ]
 }
@@ -200,10 +213,10 @@ fn a_session_with_another_vocabulary_or_an_impossible_request_is_refused() {
         Request { sampling: SamplingParams { top_p: 7.0, ..SamplingParams::default() }, ..request(1, 3, 3) };
     let refused = world.drafting.submit(impossible, Place::Far(Policy::Fixed(Mode::Stream)), 0).unwrap_err();
     assert!(refused.to_string().contains("top_p"), "{refused}");
-    let asked = littoral_infer::speculate::asked::tell(&request(1, 3, 3), [0; 32]).unwrap();
+    let asked = asked::tell(&request(1, 3, 3), [0; 32]).unwrap();
     let said = world.sessions.hear(&mut world.big, EDGE, Speculation::Open { session: 1, request: asked }, 0);
     assert!(matches!(&said[..], [Speculation::Refused { session: 1, reason }] if reason.contains("vocabulary")));
-    let digest = littoral_wire::speculation::Digest::EMPTY;
+    let digest = Digest::EMPTY;
     let said = world.sessions.hear(&mut world.big, EDGE, Speculation::Resume { session: 9, commit: 0, digest }, 0);
     assert!(matches!(&said[..], [Speculation::Gone { session: 9, .. }]));
 }
@@ -284,4 +297,67 @@ fn a_verifier_that_would_have_written_otherwise_does_not_go_on() {
     let (text, why) = &texts[&id];
     assert!((20..40).contains(&far) && text[..far] == expected[..far], "{far}");
     assert_eq!((text.len(), why), (40, &Some(Finish::Length)));
+}
+
+/// The small model's context has room for 40 tokens: beyond them nobody drafts, and the large model goes on by itself.
+#[test]
+fn an_answer_that_is_too_long_for_the_small_model_is_the_large_ones_to_its_end() {
+    let small = Arc::new(Model::load(&tiny::file_of(1, 40), &Pool::new(1), &mut |_| ()).unwrap());
+    let (big, mut world) = (model(3), World::new(&model(3), &small, 2_000));
+    let requests: Vec<Request> = (0..5).map(|seed| request(seed, 20, 50)).collect();
+    let ids: Vec<SequenceId> = requests
+        .iter()
+        .zip(policies())
+        .map(|(request, policy)| world.drafting.submit(request.clone(), Place::Far(policy), 0).unwrap())
+        .collect();
+    let texts = world.texts();
+    let mut long = 0;
+    for (id, request) in ids.iter().zip(&requests) {
+        let (text, why) = alone(&big, request.clone());
+        long += usize::from(text.len() > 25);
+        assert_eq!(world.drafting.far(*id).unwrap().tokens, text.len() as u64);
+        assert_eq!(texts[id], (text, why));
+    }
+    assert!(long >= 4, "{long} of 5 answers go beyond the small context");
+}
+
+/// Who listens to a slow answer need not say that it does. Who is to say something and does not is gone.
+#[test]
+fn sessions_that_stream_stay_while_there_is_a_link_and_those_that_wait_do_not() {
+    const SILENT_US: u64 = 120_000_000;
+    let big = model(3);
+    let expected = alone(&big, request(3, 20, 40)).0;
+    for (want, linked, whole) in [(Want::Stream, true, true), (Want::Stream, false, false), (Want::Wait, true, false)] {
+        let mut engine = engine(&big);
+        let (mut sessions, pool, mut got) = (Sessions::new(&engine), Pool::new(1), Vec::new());
+        let asked = asked::tell(&request(3, 20, 40), asked::tokeniser_digest(&big)).unwrap();
+        let round = Speculation::Round {
+            session: 1,
+            number: 1,
+            epoch: 0,
+            commit: 0,
+            start: 0,
+            digest: Digest::EMPTY,
+            tokens: List::default(),
+            distributions: None,
+            want,
+        };
+        sessions.hear(&mut engine, EDGE, Speculation::Open { session: 1, request: asked }, 0);
+        sessions.hear(&mut engine, EDGE, round, 0);
+        // A token every ten seconds.
+        for now_us in (0..60).map(|turn| turn * 10_000_000) {
+            if linked {
+                sessions.linked(EDGE, now_us);
+            }
+            sessions.expire(&mut engine, now_us.saturating_sub(SILENT_US));
+            sessions.before(&mut engine);
+            for (_, told) in sessions.after(&engine.step(&pool), 10_000_000) {
+                let Speculation::Commit { tokens, .. } = told else { panic!("{told:?}") };
+                got.extend(tokens.iter().map(|token| token.id));
+            }
+        }
+        assert_eq!(got.len() == expected.len(), whole, "{want:?}, linked: {linked}: {} tokens", got.len());
+        assert!(expected.iter().map(|(id, _)| *id).take(got.len()).eq(got));
+        assert_eq!((sessions.running(), engine.running()), (0, 0));
+    }
 }

@@ -33,6 +33,7 @@ mod sim_cmd;
 mod sim_data;
 mod sim_dir;
 mod sim_progress;
+mod sim_serving;
 mod sites;
 mod sources;
 mod stage;

@@ -1,4 +1,5 @@
-//! `littoral sim JOB.toml`: a fleet in virtual time; many seeds, several algorithms side by side.
+//! `littoral sim JOB.toml`: a fleet in virtual time; many seeds, several algorithms side by side. A file with a `[serving]`
+//! table is a scenario of language models instead ([`sim_serving`]).
 
 use crate::memory::peak_rss_mb;
 use crate::output::{self, Failure};
@@ -8,6 +9,7 @@ use crate::pending::Pending;
 use crate::sim_data::{Source, Wanted};
 use crate::sim_dir::{self, Data, Lies, SimDir, Simulation};
 use crate::sim_progress::Progress;
+use crate::sim_serving;
 use crate::traces::SpeedSource;
 use clap::builder::PossibleValuesParser;
 use littoral_fed::algorithm::{AlgorithmSpec, NAMES};
@@ -33,7 +35,7 @@ pub const LIMIT_MS: u64 = 7 * 86_400_000;
 
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// A job, as `littoral job submit` takes it.
+    /// A job, as `littoral job submit` takes it; or a scenario of language models, a file with a [serving] table.
     #[arg(required_unless_present = "join")]
     job: Option<PathBuf>,
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
@@ -163,6 +165,12 @@ pub fn run(args: Args) -> Result<(), Failure> {
     crate::bench::machine::keep_freed_memory();
     if let Some(place) = &args.join {
         return sim_dir::join(place, args.data.as_deref(), args.labels.as_deref(), threads, args.json);
+    }
+    if let Some(scenario) = sim_serving::scenario(args.job())? {
+        // The seed of the file, if none is asked for.
+        let first = if args.seed == 0 { scenario.seed } else { args.seed };
+        let seeds = (0..args.seeds).map(|n| first.wrapping_add(n));
+        return sim_serving::run(args.job(), &scenario, seeds, args.json);
     }
     let (job, text) = crate::job::read_job(args.job())?;
     let jobs = jobs(&args, &job, text)?;

@@ -5,6 +5,7 @@ use crate::llm;
 use crate::output::{self, Failure};
 use crate::serve::end_of_input;
 use littoral_node::host::keys;
+use littoral_node::split::Standby;
 use littoral_node::split::stage::{self, Settings};
 use littoral_node::transport::{Address, Identity, NodeId, TcpOptions, TcpTransport, Transport};
 use serde_json::json;
@@ -16,6 +17,7 @@ use std::sync::Arc;
 /// The key of this machine, in its folder.
 const KEY_FILE: &str = "key";
 const LOG_MB: u64 = 256;
+const STANDBY_MB: u64 = 16 << 10;
 
 #[derive(clap::Args, Debug)]
 pub struct Args {
@@ -37,6 +39,10 @@ pub struct Args {
     /// Megabytes of what was sent that are kept, so that it can be sent again when the next machine is lost.
     #[arg(long, default_value_t = LOG_MB)]
     log_mb: u64,
+    /// Megabytes of disk for layers that this machine may be given when another is lost: packed beforehand, in the folder
+    /// `tiles` of --dir, and mapped in at once. 0: none.
+    #[arg(long, default_value_t = STANDBY_MB)]
+    standby_mb: u64,
     /// Threads; by default one for each processor.
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
@@ -62,8 +68,21 @@ pub fn run(args: Args, json: bool) -> Result<(), Failure> {
     let name = args
         .name
         .unwrap_or_else(|| dir.file_name().map_or_else(|| "stage".into(), |name| name.to_string_lossy().into_owned()));
+    let standby = match args.standby_mb {
+        0 => None,
+        mb => Some(Standby::in_folder(&dir.join("tiles"), mb.saturating_mul(1 << 20)).map_err(|e| {
+            Failure::new(
+                "no layers are packed beforehand",
+                dir.join("tiles").display().to_string(),
+                "a folder of its own",
+                e,
+            )
+            .hint("--standby-mb 0 does without")
+        })?),
+    };
     let settings = Settings {
         name: name.clone(),
+        standby,
         allowed: args.allow,
         models,
         log_bytes_max: usize::try_from(args.log_mb << 20).unwrap_or(usize::MAX),

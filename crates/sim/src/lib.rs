@@ -5,7 +5,8 @@
 //! happens when machines die at the worst moment.
 //!
 //! Four nouns: a [`world`] runs machines, a [`fleet`] is a cloud, edges and devices in a world with a job, the [`field`]
-//! is when devices are there and how fast, and [`checkers`] watch what must always hold. There is no socket, no file, no wall clock and no thread whose timing
+//! is when devices are there and how fast, and [`checkers`] watch what must always hold. Beside them stands [`serving`]: language
+//! models over machines that die. There is no socket, no file, no wall clock and no thread whose timing
 //! could show.
 #![forbid(unsafe_code)]
 
@@ -21,6 +22,7 @@ pub mod helper;
 pub mod network;
 pub mod queue;
 pub mod report;
+pub mod serving;
 pub mod stream;
 pub mod svg;
 pub mod synthetic;

@@ -4,7 +4,7 @@
 //! drafter drafts along for itself; a plain pass and the round trip are part of every way. So nothing is spent on exploring,
 //! and what can be lost is what is lost before a measure is good enough, or after the text has changed.
 
-use super::costs::{Affine, Costs, Least, Mean, PassTimes};
+use super::costs::{Costs, Least, Mean, PassTimes};
 use super::drafter::Mode;
 use super::rate::{Survival, rate_stream};
 use super::runs::Runs;
@@ -131,9 +131,4 @@ fn promise(mode: Mode, survival: &Survival, costs: &Costs) -> f64 {
 
 fn seconds(us: u64) -> f64 {
     us as f64 * 1e-6
-}
-
-/// What `verify` is to a controller that knows nothing of the far machine: a plain pass, and a 30th of it per drafted token.
-pub fn guessed_verify(pass_s: f64) -> Affine {
-    Affine { fixed_s: pass_s, per_token_s: pass_s / 30.0 }
 }

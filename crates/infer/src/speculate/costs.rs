@@ -25,6 +25,12 @@ pub struct Costs {
     pub round_trip_s: f64,
 }
 
+impl Costs {
+    /// Over a link, before anything was measured.
+    pub const GUESS: Self =
+        Self { draft_s: 0.01, verify: Affine { fixed_s: 0.03, per_token_s: 0.001 }, round_trip_s: 0.02 };
+}
+
 /// Least squares over passes, recent ones more, with a slope that is drawn towards a guess as long as passes of one length only
 /// were seen.
 #[derive(Clone, Debug)]

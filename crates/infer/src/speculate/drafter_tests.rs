@@ -1,44 +1,18 @@
 //! What a drafter does about a verifier that refuses, lies or is silent; `tests/speculate` has the conversations.
 
+use super::super::asked_in_tests::{committed, request};
 use super::*;
 use littoral_wire::bounded::Text;
-use littoral_wire::speculation::{Real, Sampling, Share};
-
-fn request(drafts: Drafts) -> Request {
-    let zero = Real::new(0.0);
-    let sampling = Sampling {
-        temperature: zero,
-        top_k: 0,
-        top_p: zero,
-        min_p: zero,
-        typical_p: zero,
-        repetition_penalty: zero,
-        repetition_window: 0,
-        frequency_penalty: zero,
-        presence_penalty: zero,
-        logit_bias: List::default(),
-        seed: 0,
-    };
-    Request {
-        tokeniser: [0; 32],
-        prompt: List::new(vec![1]).expect("short"),
-        sampling,
-        max_tokens: 6,
-        ignore_end: false,
-        top_logprobs: None,
-        drafts,
-    }
-}
+use littoral_wire::speculation::Share;
 
 fn drafter(drafts: Drafts) -> Drafter {
     let policy = Policy::Fixed(Mode::Rounds { tokens: 2 });
     let patience = Patience { first_us: 10, most_us: 40, tries_max: 3 };
-    Drafter::new(1, request(drafts), policy, patience, 0).0
+    Drafter::new(1, request(drafts, 6), policy, patience, 0).0
 }
 
 fn commit(start: u32, ids: &[u32]) -> Speculation {
-    let tokens = ids.iter().map(|&id| Committed { id, logprobs: None }).collect();
-    let tokens = List::new(tokens).expect("short");
+    let tokens = List::new(committed(ids)).expect("short");
     Speculation::Commit { session: 1, epoch: 0, start, tokens, finished: None, passes: 1, pass_us: 1, tried: 0 }
 }
 

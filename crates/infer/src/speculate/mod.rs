@@ -21,6 +21,8 @@
 pub mod accept;
 mod answer;
 pub mod asked;
+#[cfg(test)]
+mod asked_in_tests;
 pub mod both;
 pub mod controller;
 pub mod costs;

@@ -155,7 +155,8 @@ mod tests {
     }
 
     /// The means over 40 texts. Estimates lean on all depths together, which is 0.9 here, the more the shorter ago something
-    /// looked like a change: five misses in a row do, and here they are no rarity.
+    /// looked like a change: five misses in a row do, and here they are no rarity. So it is 0.74 and 0.88; depths that were not
+    /// told apart would give 10/11 for both.
     #[test]
     fn each_depth_has_its_own_acceptance() {
         let truth = |depth: usize| if depth == 0 { 0.5 } else { 0.95 };
@@ -179,7 +180,8 @@ mod tests {
             hear(&mut runs, seed + 1_000, 14, |_| 0.3);
             late += u32::from(runs.acceptance() > 0.6);
         }
-        assert!(late < 20, "{late} of 200 late");
-        assert!(wrong < 40.0, "{wrong} of 200 alarms in 128 tokens of one text");
+        // 5 and 17 here, and two standard deviations of such counts more.
+        assert!(late < 10, "{late} of 200 late");
+        assert!(wrong < 26.0, "{wrong} of 200 alarms in 128 tokens of one text");
     }
 }

@@ -138,11 +138,13 @@ impl Sessions {
         }
     }
 
-    /// There is a link to this drafter: of answers that it only listens to it need say nothing.
+    /// There is a link to this drafter: of answers that it only listens to it need say nothing. Those that wait for it may be
+    /// given up there.
     pub fn linked(&mut self, peer: NodeId, now_us: u64) {
         let of = &self.of;
         let open = self.open.range_mut((peer, 0)..=(peer, u64::MAX)).map(|(_, session)| session);
-        open.filter(|session| of.contains_key(&session.sequence)).for_each(|session| session.heard_us = now_us);
+        open.filter(|session| of.contains_key(&session.sequence) && session.verifier.streams())
+            .for_each(|session| session.heard_us = now_us);
     }
 
     /// Ends sessions of which nothing was heard for so long.

@@ -119,6 +119,11 @@ impl Verifier {
         self.finished
     }
 
+    /// It goes on without being told anything.
+    pub fn streams(&self) -> bool {
+        self.want == Want::Stream
+    }
+
     /// The drafter wants no more: forget it.
     pub fn is_closed(&self) -> bool {
         self.closed

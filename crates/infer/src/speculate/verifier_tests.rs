@@ -1,33 +1,11 @@
 //! What rounds are worth, one rule at a time. Ids below 100 are tokens.
 
+use super::super::asked_in_tests::{committed, request};
 use super::*;
-use littoral_wire::speculation::{Real, Sampling, Share};
+use littoral_wire::speculation::Share;
 
 fn verifier(drafts: Drafts) -> Verifier {
-    let zero = Real::new(0.0);
-    let sampling = Sampling {
-        temperature: zero,
-        top_k: 0,
-        top_p: zero,
-        min_p: zero,
-        typical_p: zero,
-        repetition_penalty: zero,
-        repetition_window: 0,
-        frequency_penalty: zero,
-        presence_penalty: zero,
-        logit_bias: List::default(),
-        seed: 0,
-    };
-    let request = Request {
-        tokeniser: [0; 32],
-        prompt: List::new(vec![1]).expect("short"),
-        sampling,
-        max_tokens: 100,
-        ignore_end: false,
-        top_logprobs: None,
-        drafts,
-    };
-    Verifier::new(1, &request, 100, 8)
+    Verifier::new(1, &request(drafts, 100), 100, 8)
 }
 
 /// A round of `tokens` after `before`, which are the answer's as far as the drafter knows.
@@ -46,7 +24,7 @@ fn round(number: u32, epoch: u32, before: &[u32], tokens: &[u32], want: Want) ->
 }
 
 fn chose(verifier: &mut Verifier, tokens: &[u32]) -> Vec<Speculation> {
-    verifier.committed(tokens.iter().map(|&id| Committed { id, logprobs: None }).collect(), None, 9)
+    verifier.committed(committed(tokens), None, 9)
 }
 
 fn verify(tokens: &[u32]) -> Pass {

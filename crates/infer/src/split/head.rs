@@ -11,8 +11,8 @@
 
 use super::words::{self, Those};
 use super::worker::cache_code;
-use super::{Holder, pace::Pace};
-use crate::engine::{Engine, Planned};
+use super::{Holder, pace::Pace, requests::Requests};
+use crate::engine::{Engine, Event, Planned};
 use crate::pass::{PassError, Slot};
 use littoral_model::lm::{CacheType, Stage, StateError};
 use littoral_tensor::pool::Pool;
@@ -72,6 +72,7 @@ struct Away {
 
 pub struct Head {
     engine: Engine,
+    requests: Requests,
     holder: Holder,
     model: [u8; 32],
     cache_type: CacheType,
@@ -105,6 +106,7 @@ impl Head {
         let width = engine.model().stage.config().width;
         Self {
             engine,
+            requests: Requests::default(),
             holder: Holder::new(width, cache_type, log_bytes_max),
             model,
             cache_type,
@@ -123,12 +125,28 @@ impl Head {
         }
     }
 
+    /// How vectors travel.
+    pub fn activations(&self) -> Activations {
+        self.activations
+    }
+
     pub fn engine(&self) -> &Engine {
         &self.engine
     }
 
     pub fn engine_mut(&mut self) -> &mut Engine {
         &mut self.engine
+    }
+
+    /// What happened since this was last asked.
+    pub fn events(&mut self) -> Vec<Event> {
+        self.requests.events(&mut self.engine)
+    }
+
+    /// All that is asked fails for this reason, for nobody can have some layers. Returns what happened.
+    pub fn fail_requests(&mut self, why: &str) -> Vec<Event> {
+        self.fail();
+        self.requests.fail(&mut self.engine, why)
     }
 
     pub fn chain(&self) -> &[Link] {

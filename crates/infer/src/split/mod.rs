@@ -3,17 +3,21 @@
 //! The **head** has the text, the sampler and both ends of the model; it plans passes ([`crate::engine`]) and they go
 //! through its layers, those of the next machine, and so on, back to the head. What each machine has is a [`Holder`]: it
 //! runs passes, and keeps what it sent in a [`log`], so that whoever takes over from a machine that is lost can hear it again.
-//! [`worker`] is what a machine does that is not the head; [`head`] is the head. [`plan`] decides who has which layers, and
+//! [`worker`] is what a machine does that is not the head, [`lender`] whom it does that for; [`head`] is the head, and
+//! [`membership`] decides when machines are taken in, given up and placed anew. [`plan`] decides who has which layers, and
 //! says why; [`place`] is what is done without a plan.
 
 pub mod certify;
 pub mod encoding;
 pub mod head;
 pub mod holder;
+pub mod lender;
 pub mod log;
+pub mod membership;
 mod pace;
 pub mod place;
 pub mod plan;
+mod requests;
 pub mod words;
 pub mod worker;
 

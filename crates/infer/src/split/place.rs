@@ -5,6 +5,25 @@ use littoral_wire::NodeId;
 use std::collections::BTreeSet;
 use std::ops::Range;
 
+/// How many layers the head has.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum HeadLayers {
+    /// As many as each other machine.
+    Even,
+    /// So many; all, where no machine is up.
+    Just(usize),
+}
+
+impl HeadLayers {
+    /// Of so many layers, beside so many other machines.
+    pub fn of(self, layers: usize, machines: usize) -> usize {
+        match self {
+            Self::Even => layers.div_ceil(machines + 1),
+            Self::Just(own) => own.min(layers),
+        }
+    }
+}
+
 /// The first `own` layers on the head, the others evenly on the machines in their order; all on the head, if there is none.
 pub fn spread(layers: usize, own: usize, machines: &[NodeId]) -> Vec<Link> {
     let own = if machines.is_empty() { layers } else { own.min(layers) };
@@ -18,6 +37,46 @@ pub fn spread(layers: usize, own: usize, machines: &[NodeId]) -> Vec<Link> {
         at = end;
     }
     chain
+}
+
+/// As [`spread`], but nobody gets more layers than it has room for: what is too much goes to the others in their order, to the
+/// head (which has room for `own_room`) last.
+///
+/// # Errors
+/// Layers that nobody has room for.
+pub fn spread_within(
+    layers: usize,
+    own: usize,
+    own_room: usize,
+    machines: &[(NodeId, usize)],
+) -> Result<Vec<Link>, Range<usize>> {
+    let ids: Vec<NodeId> = machines.iter().map(|(id, _)| *id).collect();
+    let even = spread(layers, own, &ids);
+    let count = |id: Option<NodeId>| {
+        let link = even.iter().find(|link| link.machine == id);
+        link.map_or(0, |link| link.ranges.iter().map(Range::len).sum::<usize>())
+    };
+    let others = machines.iter().map(|(id, room)| (Some(*id), *room));
+    let mut shares: Vec<(Option<NodeId>, usize, usize)> =
+        std::iter::once((None, own_room)).chain(others).map(|(id, room)| (id, room, count(id).min(room))).collect();
+    let mut rest = layers - shares.iter().map(|(_, _, count)| count).sum::<usize>();
+    let head_last = (1..shares.len()).chain([0]);
+    for index in head_last {
+        let (_, room, count) = &mut shares[index];
+        let more = rest.min(*room - *count);
+        (*count, rest) = (*count + more, rest - more);
+    }
+    if rest > 0 {
+        return Err(layers - rest..layers);
+    }
+    let (mut chain, mut at) = (Vec::new(), 0);
+    for (machine, _, count) in shares {
+        if machine.is_none() || count > 0 {
+            chain.push(Link { machine, ranges: range(at, at + count) });
+        }
+        at += count;
+    }
+    Ok(chain)
 }
 
 fn range(start: usize, end: usize) -> Vec<Range<usize>> {
@@ -68,6 +127,21 @@ mod tests {
     fn shown(chain: &[Link]) -> String {
         let link = |link: &Link| format!("{}{:?}", link.machine.map_or(0, |id| id.0[0]), link.ranges);
         chain.iter().map(link).collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn nobody_gets_more_layers_than_it_has_room_for() {
+        let within = |own, own_room, rooms: &[usize]| {
+            let machines: Vec<_> = rooms.iter().zip(1..).map(|(room, n)| (node(n), *room)).collect();
+            spread_within(28, own, own_room, &machines).map(|chain| shown(&chain))
+        };
+        let most = usize::MAX;
+        assert_eq!(within(0, most, &[most; 3]).unwrap(), "0[] 1[0..9] 2[9..18] 3[18..28]");
+        assert_eq!(within(0, 0, &[4, most, 10]).unwrap(), "0[] 1[0..4] 2[4..18] 3[18..28]");
+        assert_eq!(within(0, 20, &[4, 0, 10]).unwrap(), "0[0..14] 1[14..18] 3[18..28]");
+        assert_eq!(within(10, 6, &[22]).unwrap(), "0[0..6] 1[6..28]");
+        assert_eq!(within(0, 3, &[4, 5]), Err(12..28));
+        assert_eq!(within(0, 3, &[]), Err(3..28));
     }
 
     #[test]

@@ -118,6 +118,11 @@ impl Worker {
         self.done
     }
 
+    /// Sequences of which it has a state.
+    pub fn slots(&self) -> usize {
+        self.holder.slots().len()
+    }
+
     /// Bytes of states and of what was sent.
     pub fn bytes(&self) -> usize {
         self.holder.bytes()
@@ -126,6 +131,7 @@ impl Worker {
     /// Nobody needs its layers any more.
     pub fn release(&mut self) {
         self.post = None;
+        self.done = 0;
         self.cache_type = None;
         self.holder = Holder::new(self.config.width, CacheType::F16, self.log_bytes_max);
     }

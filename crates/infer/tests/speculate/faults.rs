@@ -1,19 +1,18 @@
 //! Any interleaving, loss, doubling and break of the link: the committed text is that of plain decoding.
 
 use crate::world::{Link, Models, Run, World};
-use littoral_infer::speculate::controller::{Controller, guessed_verify};
+use littoral_infer::speculate::controller::Controller;
 use littoral_infer::speculate::costs::Costs;
 use littoral_infer::speculate::drafter::{Mode, Over, Policy};
 use littoral_wire::speculation::Ending;
 use proptest::prelude::*;
 
 fn policy(kind: usize, tokens: usize, ahead: usize) -> Policy {
-    let costs = Costs { draft_s: 0.01, verify: guessed_verify(0.03), round_trip_s: 0.02 };
     match kind {
         0 => Policy::Fixed(Mode::Stream),
         1 => Policy::Fixed(Mode::Rounds { tokens }),
         2 => Policy::Fixed(Mode::Ahead { block: tokens.min(8), ahead }),
-        _ => Policy::Learning(Box::new(Controller::new(costs))),
+        _ => Policy::Learning(Box::new(Controller::new(Costs::GUESS))),
     }
 }
 

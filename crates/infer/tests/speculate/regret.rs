@@ -4,8 +4,8 @@
 //! every answer starts from guesses that are half too high. It is not met everywhere: of 36 points of even text 12 were above, the
 //! worst 16.9 % (acceptance 0.95, 200 ms), of 36 with changes of text 23, the worst 12.7 %. The tables print all.
 
-use crate::world::{Link, Models, World};
-use littoral_infer::speculate::controller::{Controller, guessed_verify};
+use crate::world::{Link, Models, World, guessed_verify};
+use littoral_infer::speculate::controller::Controller;
 use littoral_infer::speculate::costs::{Affine, Costs};
 use littoral_infer::speculate::drafter::{Mode, Policy};
 use littoral_infer::speculate::rate::{Survival, rate_stream};

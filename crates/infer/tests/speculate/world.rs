@@ -1,6 +1,7 @@
 //! A drafter and a verifier under a virtual clock: models that are functions, a link that may lose, double, overtake and break.
 
 use littoral_infer::sample::Noise;
+use littoral_infer::speculate::costs::Affine;
 use littoral_infer::speculate::drafter::{Drafted, Drafter, Output, Over, Patience, Policy, Work};
 use littoral_infer::speculate::verifier::{Counted, Pass, Verifier};
 use littoral_wire::bounded::List;
@@ -10,6 +11,11 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 const VOCABULARY: u32 = 50;
+
+/// What `verify` is to a controller that knows nothing of the far machine: a plain pass, and a 30th of it per drafted token.
+pub fn guessed_verify(pass_s: f64) -> Affine {
+    Affine { fixed_s: pass_s, per_token_s: pass_s / 30.0 }
+}
 
 /// What the two models say, and how long they take.
 #[derive(Clone)]

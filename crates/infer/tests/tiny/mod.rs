@@ -17,6 +17,11 @@ pub const CONTEXT: u32 = 96;
 
 /// A file of the Llama family: weights drawn from a seed, one letter a token.
 pub fn file(layers: u32) -> Vec<u8> {
+    file_of(layers, CONTEXT)
+}
+
+/// The same with another context.
+pub fn file_of(layers: u32, context: u32) -> Vec<u8> {
     let mut seed = 5u64;
     let mut floats = |count: usize, around: f32| -> Vec<u8> {
         let mut bytes = Vec::new();
@@ -59,7 +64,7 @@ pub fn file(layers: u32) -> Vec<u8> {
         ("llama.attention.head_count", 4),
         ("llama.attention.head_count_kv", 2),
         ("llama.feed_forward_length", 48),
-        ("llama.context_length", CONTEXT),
+        ("llama.context_length", context),
         ("tokenizer.ggml.eos_token_id", VOCABULARY as u32 - 1),
     ] {
         writer.set(key, Value::U32(value)).unwrap();

@@ -1,7 +1,8 @@
 //! The head of a chain: it dials the machines, decides who has which layers, and steps the generation.
 //!
-//! [`Chain::step`] is called by the thread that owns the engine, as [`Engine::step`](littoral_infer::engine::Engine::step)
-//! is: it waits for what arrives, and returns what was written.
+//! What is decided is in [`littoral_infer::split::membership`]; this does it. [`Chain::step`] is called by the thread that
+//! owns the engine, as [`Engine::step`](littoral_infer::engine::Engine::step) is: it waits for what arrives, and returns what
+//! was written.
 
 use super::beats::{self, Beat};
 use crate::peer::{self, greet};
@@ -10,13 +11,14 @@ use littoral_infer::engine::{Engine, Event};
 use littoral_infer::model::{Model, ModelError};
 use littoral_infer::split::encoding::is_exact;
 use littoral_infer::split::head::{Head, Link, Recovery};
-use littoral_infer::split::place;
+use littoral_infer::split::membership::{self, Bounds, Decision, Membership};
+pub use littoral_infer::split::place::HeadLayers;
 use littoral_model::lm::{CacheType, Stage, StateError};
 use littoral_tensor::Mapped;
 use littoral_tensor::pool::Pool;
 use littoral_wire::pipeline::{Activations, Offer};
 use littoral_wire::{NodeId, Pipeline};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -27,12 +29,10 @@ type Wire = peer::Link<Pipeline>;
 
 /// A step returns after this long, so that its caller can look after others.
 const PATIENCE: Duration = Duration::from_millis(20);
-/// Machines of a new placement have this long to get ready; a cold disk is slow.
-const FORMING_MAX: Duration = Duration::from_secs(120);
-/// At a start: for machines to come up before those that are here are used.
-const GATHERING: Duration = Duration::from_secs(5);
-/// A machine that was too slow is not used again before.
-const SHUNNED: Duration = Duration::from_secs(60);
+/// Losses that are kept until somebody asks.
+const SURVIVED_MAX: usize = 1_024;
+/// Of the memory that a machine has, what layers may have; the rest is for states, what was sent, and others.
+const LAYERS_OF_MEMORY: f64 = 0.8;
 
 #[derive(Debug, Error)]
 pub enum ChainError {
@@ -59,15 +59,6 @@ pub struct Settings {
     pub log_bytes_max: usize,
     /// Layers of the head while other machines are up.
     pub head_layers: HeadLayers,
-}
-
-/// How many layers the head has.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum HeadLayers {
-    /// As many as each other machine.
-    Even,
-    /// So many; all, where no machine is up.
-    Just(usize),
 }
 
 /// What the thread hears.
@@ -103,21 +94,19 @@ pub struct Survived {
 pub struct Chain {
     head: Head,
     bytes: Mapped,
-    settings: Settings,
     inputs: mpsc::Sender<Input>,
     incoming: mpsc::Receiver<Input>,
     links: BTreeMap<NodeId, (u64, Wire)>,
     offers: BTreeMap<NodeId, Offer>,
-    heard_at: BTreeMap<NodeId, Instant>,
-    done: BTreeMap<NodeId, u64>,
-    shunned: BTreeMap<NodeId, Instant>,
+    membership: Membership,
     /// The shortest of each machine's beats.
     round_trips: BTreeMap<NodeId, Duration>,
-    begun: Instant,
-    /// Since when the present placement is under way.
-    forming_since: Option<Instant>,
-    lost: Option<(NodeId, f64, f64)>,
     survived: Vec<Survived>,
+    /// Events of requests that no machine has layers for.
+    failed: Vec<Event>,
+    /// Of the file, for one layer.
+    layer_bytes: u64,
+    begun: Instant,
     _dialling: tokio::task::JoinSet<()>,
 }
 
@@ -157,24 +146,33 @@ impl Chain {
             .map_err(ChainError::Thread)?;
         let (digest, cache_type) = (settings.digest, settings.cache_type);
         let head = Head::new(engine, digest, cache_type, settings.activations, settings.log_bytes_max);
+        let layers = head.engine().model().stage.config().layers.max(1) as u64;
+        let membership = Membership::new(membership::Settings {
+            machines: settings.machines.iter().map(|at| at.id).collect(),
+            head_layers: settings.head_layers,
+            head_room: usize::MAX,
+            bounds: Bounds::default(),
+        });
         Ok(Self {
             head,
+            layer_bytes: (bytes.len() as u64 / layers).max(1),
             bytes,
-            settings,
             inputs,
             incoming,
             links: BTreeMap::new(),
             offers: BTreeMap::new(),
-            heard_at: BTreeMap::new(),
-            done: BTreeMap::new(),
-            shunned: BTreeMap::new(),
+            membership,
             round_trips: BTreeMap::new(),
-            begun: Instant::now(),
-            forming_since: None,
-            lost: None,
             survived: Vec::new(),
+            failed: Vec::new(),
+            begun: Instant::now(),
             _dialling: dialling,
         })
+    }
+
+    /// The head has so much memory, of which layers get a part; unbounded where this is not said. Before the first step.
+    pub fn limit_memory(&mut self, memory_bytes: u64) {
+        self.membership.set_head_room(room(memory_bytes, self.layer_bytes));
     }
 
     pub fn waker(&self) -> Waker {
@@ -191,7 +189,7 @@ impl Chain {
 
     /// Do vectors travel with all their bits?
     pub fn exact(&self) -> bool {
-        is_exact(self.settings.activations)
+        is_exact(self.head.activations())
     }
 
     pub fn head(&self) -> &Head {
@@ -226,14 +224,15 @@ impl Chain {
         let begun = self.begun;
         let busy = self.head.pump(pool, &mut || begun.elapsed().as_micros() as u64);
         self.send();
-        let events = self.head.engine_mut().events();
+        let mut events = std::mem::take(&mut self.failed);
+        events.extend(self.head.events());
         if !busy && events.is_empty() {
             match self.incoming.recv_timeout(PATIENCE) {
                 Ok(input) => self.hear(input, pool),
                 Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {}
             }
             self.send();
-            return Ok(self.head.engine_mut().events());
+            return Ok(self.head.events());
         }
         Ok(events)
     }
@@ -255,122 +254,71 @@ impl Chain {
                 tracing::info!("{} ({machine}) is here", offer.name);
                 // Its process is another one, or it has forgotten: what it had is gone.
                 self.down(machine, "it was started again");
-                self.head.up(machine, offer.at.clone());
+                let room = room(offer.memory_bytes, self.layer_bytes);
+                self.membership.up(&mut self.head, machine, offer.at.clone(), room, now_us);
                 self.offers.insert(machine, *offer);
-                self.heard_at.insert(machine, Instant::now());
                 link.listen();
                 self.links.insert(machine, (number, link));
             }
             // Of a link that was given up nothing is wanted.
             Input::Heard { machine, number, .. }
                 if self.links.get(&machine).is_none_or(|(link, _)| *link != number) => {}
-            Input::Heard { machine, said, .. } => {
-                self.heard_at.insert(machine, Instant::now());
-                match said {
-                    // Of an earlier placement it says nothing any more. Else it is as if it were not there, until it has been
-                    // dialled again and some time has passed.
-                    Ok(Pipeline::Refused { epoch, .. }) if epoch != self.head.epoch() => {}
-                    Ok(Pipeline::Refused { reason, .. }) => {
-                        self.shun(machine);
-                        self.down(machine, &reason);
-                    }
-                    Ok(said) => {
-                        let running = !self.head.broken();
-                        self.head.hear(machine, &said, pool, now_us);
-                        if running && self.head.broken() {
-                            self.shun(machine);
-                            self.down(machine, "what it sent does not fit");
-                        }
-                    }
-                    Err(why) => self.down(machine, &why),
+            Input::Heard { machine, said: Ok(said), .. } => {
+                // It is as if it were not there, until it has been dialled again and some time has passed.
+                if let Some(why) = self.membership.hear(&mut self.head, machine, &said, pool, now_us) {
+                    self.hang_up(machine, &why);
                 }
             }
+            Input::Heard { machine, said: Err(why), .. } => self.down(machine, &why),
             Input::Beat(Beat::Lives { machine, epoch, done, round_trip }) => {
                 let least = self.round_trips.entry(machine).or_insert(round_trip);
                 *least = round_trip.min(*least);
-                self.heard_at.insert(machine, Instant::now());
-                if epoch == self.head.epoch() {
-                    self.done.insert(machine, done);
-                }
+                self.membership.beat(&self.head, machine, epoch, done, now_us);
             }
             Input::Beat(Beat::Lost { machine, why, .. }) => self.down(machine, &why),
         }
     }
 
     fn down(&mut self, machine: NodeId, why: &str) {
-        if self.offers.remove(&machine).is_none() {
-            return;
+        let now_us = self.now_us();
+        if self.membership.down(&mut self.head, machine, now_us) {
+            self.hang_up(machine, why);
         }
+    }
+
+    fn hang_up(&mut self, machine: NodeId, why: &str) {
         tracing::warn!("{machine} is lost: {why}");
+        self.offers.remove(&machine);
         self.links.remove(&machine);
-        self.done.remove(&machine);
-        let running = !self.head.broken();
-        self.head.down(machine);
-        if running && self.head.broken() {
-            let silent = self.heard_at.get(&machine).map_or(0.0, |at| at.elapsed().as_secs_f64());
-            self.lost = Some((machine, self.begun.elapsed().as_secs_f64(), silent));
-        }
     }
 
-    fn shun(&mut self, machine: NodeId) {
-        self.shunned.insert(machine, Instant::now());
-    }
-
-    /// Machines that may have layers.
-    fn usable(&self) -> BTreeSet<NodeId> {
-        let shunned = |machine: &NodeId| self.shunned.get(machine).is_some_and(|at| at.elapsed() < SHUNNED);
-        self.offers.keys().copied().filter(|machine| !shunned(machine)).collect()
-    }
-
-    /// Decides who has which layers, where that is to be decided.
+    /// Does what is decided.
     fn look_after(&mut self, pool: &Pool) -> Result<(), ChainError> {
-        if let Some(machine) = self.head.late(&self.done, self.now_us()) {
-            self.shun(machine);
-            self.down(machine, "it is far slower than it was");
-        }
-        if self.head.running() {
-            self.note_recovery();
-            self.forming_since = None;
-            // Who came, or came back, is taken in between requests.
-            let machines = |chain: &[Link]| chain.iter().filter_map(|link| link.machine).collect::<BTreeSet<_>>();
-            if self.head.engine().idle() {
-                let chain = self.spread();
-                if machines(&chain) != machines(self.head.chain()) {
-                    self.place(chain, pool)?;
+        while let Some(decision) = self.membership.decide(&self.head, self.now_us()) {
+            match decision {
+                Decision::GiveUp { machines, why } => machines.into_iter().for_each(|machine| self.down(machine, why)),
+                Decision::Place(chain) => self.place(chain, pool)?,
+                Decision::Fail(why) => {
+                    tracing::warn!("{why}");
+                    self.failed.extend(self.head.fail_requests(&why));
                 }
             }
-            return Ok(());
         }
-        if !self.head.broken() {
-            if self.forming_since.is_some_and(|since| since.elapsed() > FORMING_MAX) {
-                for machine in self.head.awaited() {
-                    self.shun(machine);
-                    self.down(machine, "it did not get ready");
-                }
-            }
-            return Ok(());
+        for survived in self.membership.survived() {
+            self.note(&survived);
         }
-        let all = self.offers.len() == self.settings.machines.len();
-        let first = self.head.epoch() == 0;
-        if first && !all && self.begun.elapsed() < GATHERING {
-            return Ok(());
-        }
-        let usable = self.usable();
-        let chain = if first { self.spread() } else { place::without_lost(self.head.chain(), &usable) };
-        self.place(chain, pool)
+        Ok(())
     }
 
-    fn spread(&self) -> Vec<Link> {
-        // In the order in which they were given.
-        let usable = self.usable();
-        let machines: Vec<NodeId> =
-            self.settings.machines.iter().map(|at| at.id).filter(|id| usable.contains(id)).collect();
-        let layers = self.head.engine().model().stage.config().layers;
-        let own = match self.settings.head_layers {
-            HeadLayers::Even => layers.div_ceil(machines.len() + 1),
-            HeadLayers::Just(own) => own.min(layers),
-        };
-        place::spread(layers, own, &machines)
+    fn note(&mut self, survived: &membership::Survived) {
+        let membership::Survived { at_us, machine, detect_us, recovery: Recovery { load_us, replay_us } } = *survived;
+        let [at_s, detect_s, load_s, replay_s] = [at_us, detect_us, load_us, replay_us].map(|us| us as f64 / 1e6);
+        tracing::info!(
+            "went on without {machine}: lost {detect_s:.3} s, loading {load_s:.3} s, hearing again {replay_s:.3} s"
+        );
+        // Where nobody asks they are not kept for ever.
+        self.survived.truncate(SURVIVED_MAX - 1);
+        self.survived.push(Survived { at_s, machine, detect_s, load_s, replay_s });
     }
 
     fn place(&mut self, chain: Vec<Link>, pool: &Pool) -> Result<(), ChainError> {
@@ -380,8 +328,6 @@ impl Chain {
                 .map_or("here".into(), |id| self.offers.get(&id).map_or(id.to_string(), |o| o.name.to_string()));
             tracing::info!("layers {:?} on {name}", link.ranges);
         }
-        self.done.clear();
-        self.forming_since = Some(Instant::now());
         let lacking = self.head.place(chain, self.now_us());
         // Others load meanwhile.
         self.send();
@@ -394,15 +340,14 @@ impl Chain {
     fn load(&self, ranges: Vec<Range<usize>>, pool: &Pool) -> Result<Vec<Arc<Stage>>, ModelError> {
         ranges.into_iter().map(|range| Model::load_layers(&self.bytes, range, pool).map(Arc::new)).collect()
     }
+}
 
-    fn note_recovery(&mut self) {
-        let Some((machine, at_s, detect_s)) = self.lost.take() else { return };
-        let Recovery { load_us, replay_us } = self.head.recovery();
-        let (load_s, replay_s) = (load_us as f64 / 1e6, replay_us as f64 / 1e6);
-        tracing::info!(
-            "went on without {machine}: lost {detect_s:.3} s, loading {load_s:.3} s, hearing again {replay_s:.3} s"
-        );
-        self.survived.push(Survived { at_s, machine, detect_s, load_s, replay_s });
+/// Layers for which there is room; any number, where nobody knows.
+fn room(memory_bytes: u64, layer_bytes: u64) -> usize {
+    if memory_bytes == 0 {
+        usize::MAX
+    } else {
+        (memory_bytes as f64 * LAYERS_OF_MEMORY) as usize / layer_bytes as usize
     }
 }
 

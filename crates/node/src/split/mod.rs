@@ -6,6 +6,7 @@
 //! |---|---|
 //! | `stage` | a machine that lends its layers |
 //! | `chain` | the head of such machines |
+//! | `standby` | layers that a machine may be given, packed beforehand |
 //! | `beats` | who lives: a thread that asks every machine |
 //! | `fleet_file` | devices and links as a file says them, for the planner |
 //! | `tiles` | a folder of layers as files, named by their content: made, fetched, checked, mapped in |
@@ -24,8 +25,10 @@ mod fleet_file;
 mod packed;
 mod shelf;
 pub mod stage;
+mod standby;
 mod tiles;
 
 pub use arrival::Arrival;
 pub use fleet_file::{FLEET_SAMPLE_TOML, FleetFile};
+pub use standby::{Standby, StandbyError};
 pub use tiles::{Tiles, TilesError};

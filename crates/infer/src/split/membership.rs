@@ -1,0 +1,281 @@
+//! Which machines have layers: who may, when they are placed anew, and what a loss was.
+//!
+//! [`Head`] has the passes, this has the machines. Pure: it hears of links, beats and messages, and says what is to be done
+//! ([`Decision`]); whoever calls it has the links, loads layers, and calls [`Head::place`]. `now_us` counts from the beginning
+//! of the chain.
+
+use super::head::{Head, Link, Recovery};
+use super::place::{self, HeadLayers};
+use littoral_tensor::pool::Pool;
+use littoral_wire::message::SocketName;
+use littoral_wire::{NodeId, Pipeline};
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+
+/// How long things may take, in microseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// At a start: for machines to come up before those that are here are used.
+    pub gathering_us: u64,
+    /// Machines of a new placement have this long to get ready; a cold disk is slow.
+    pub forming_max_us: u64,
+    /// A machine that was too slow, or refused, is not used again before.
+    pub shunned_us: u64,
+    /// While layers are nobody's for want of room, requests wait so long and fail then.
+    pub unplaced_max_us: u64,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        let second = 1_000_000;
+        Self {
+            gathering_us: 5 * second,
+            forming_max_us: 120 * second,
+            shunned_us: 60 * second,
+            unplaced_max_us: 30 * second,
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The machines that there may be, in the order in which they get layers.
+    pub machines: Vec<NodeId>,
+    /// Layers of the head while other machines are up.
+    pub head_layers: HeadLayers,
+    /// Layers that the head has room for.
+    pub head_room: usize,
+    pub bounds: Bounds,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Decision {
+    /// The links to these machines are to be given up, then [`Membership::down`] is to be called for each.
+    GiveUp { machines: Vec<NodeId>, why: &'static str },
+    /// These get the layers: [`Head::place`].
+    Place(Vec<Link>),
+    /// Nobody can have some layers: [`Head::fail_requests`] for this reason.
+    Fail(String),
+}
+
+/// A loss that was survived.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Survived {
+    pub at_us: u64,
+    pub machine: NodeId,
+    /// From the last that was heard of the machine until it was called lost.
+    pub detect_us: u64,
+    pub recovery: Recovery,
+}
+
+/// A machine that is up.
+struct Here {
+    /// Layers that it has room for.
+    room: usize,
+    heard_us: u64,
+}
+
+pub struct Membership {
+    settings: Settings,
+    here: BTreeMap<NodeId, Here>,
+    /// Passes of this epoch that each machine has run.
+    done: BTreeMap<NodeId, u64>,
+    shunned: BTreeMap<NodeId, u64>,
+    /// Since when the present placement is under way, or none is possible.
+    forming_since_us: Option<u64>,
+    unplaced_since_us: Option<u64>,
+    lost: Option<(NodeId, u64, u64)>,
+    survived: Vec<Survived>,
+}
+
+impl Membership {
+    pub fn new(settings: Settings) -> Self {
+        Self {
+            settings,
+            here: BTreeMap::new(),
+            done: BTreeMap::new(),
+            shunned: BTreeMap::new(),
+            forming_since_us: None,
+            unplaced_since_us: None,
+            lost: None,
+            survived: Vec::new(),
+        }
+    }
+
+    /// Layers that the head has room for.
+    pub fn set_head_room(&mut self, layers: usize) {
+        self.settings.head_room = layers;
+    }
+
+    /// There is a link to a machine, which has nothing yet and room for so many layers. Its process may be another one than
+    /// before.
+    pub fn up(&mut self, head: &mut Head, machine: NodeId, at: SocketName, room: usize, now_us: u64) {
+        self.down(head, machine, now_us);
+        head.up(machine, at);
+        self.here.insert(machine, Here { room, heard_us: now_us });
+    }
+
+    /// A machine is lost. False if it was not up.
+    pub fn down(&mut self, head: &mut Head, machine: NodeId, now_us: u64) -> bool {
+        let whole = !head.broken();
+        self.gone(head, machine, whole, now_us)
+    }
+
+    /// `whole`: whether the chain was before that.
+    fn gone(&mut self, head: &mut Head, machine: NodeId, whole: bool, now_us: u64) -> bool {
+        let Some(Here { heard_us, .. }) = self.here.remove(&machine) else { return false };
+        self.done.remove(&machine);
+        head.down(machine);
+        if whole && head.broken() {
+            self.lost = Some((machine, now_us, now_us.saturating_sub(heard_us)));
+        }
+        true
+    }
+
+    /// A machine answered a beat: how many passes of that epoch it has run.
+    pub fn beat(&mut self, head: &Head, machine: NodeId, epoch: u32, done: u64, now_us: u64) {
+        let Some(here) = self.here.get_mut(&machine) else { return };
+        here.heard_us = now_us;
+        if epoch == head.epoch() {
+            self.done.insert(machine, done);
+        }
+    }
+
+    /// Something came from a machine that is up. If it refuses, or what it sent does not fit, it is lost as by [`Self::down`],
+    /// and is not used for a while: returns why, and the link is to be given up.
+    pub fn hear(
+        &mut self,
+        head: &mut Head,
+        machine: NodeId,
+        said: &Pipeline,
+        pool: &Pool,
+        now_us: u64,
+    ) -> Option<String> {
+        self.here.get_mut(&machine)?.heard_us = now_us;
+        let whole = !head.broken();
+        let why = match said {
+            // Of an earlier placement it says nothing any more.
+            Pipeline::Refused { epoch, .. } if *epoch != head.epoch() => return None,
+            Pipeline::Refused { reason, .. } => format!("it refuses: {reason}"),
+            said => {
+                head.hear(machine, said, pool, now_us);
+                if !whole || !head.broken() {
+                    return None;
+                }
+                "what it sent does not fit".into()
+            }
+        };
+        self.shunned.insert(machine, now_us);
+        self.gone(head, machine, whole, now_us);
+        Some(why)
+    }
+
+    /// Losses that were survived since this was last asked.
+    pub fn survived(&mut self) -> Vec<Survived> {
+        std::mem::take(&mut self.survived)
+    }
+
+    /// Machines that may have layers.
+    pub fn usable(&self, now_us: u64) -> BTreeSet<NodeId> {
+        let shunned = |machine: &NodeId| {
+            let since_us = self.shunned.get(machine);
+            since_us.is_some_and(|since_us| now_us.saturating_sub(*since_us) < self.settings.bounds.shunned_us)
+        };
+        self.here.keys().copied().filter(|machine| !shunned(machine)).collect()
+    }
+
+    /// What is to be done now; to be asked again until there is nothing.
+    pub fn decide(&mut self, head: &Head, now_us: u64) -> Option<Decision> {
+        if let Some(machine) = head.late(&self.done, now_us) {
+            self.shunned.insert(machine, now_us);
+            return Some(Decision::GiveUp { machines: vec![machine], why: "it is far slower than it was" });
+        }
+        if head.running() {
+            self.forming_since_us = None;
+            self.note_recovery(head);
+            // Who came, or came back, is taken in between requests.
+            let chain = if head.engine().idle() { self.spread(head, now_us).ok()? } else { return None };
+            return (machines(&chain) != machines(head.chain())).then(|| self.place(chain, now_us));
+        }
+        if !head.broken() {
+            return self.late_to_form(head, now_us);
+        }
+        let first = head.epoch() == 0;
+        let all = self.here.len() == self.settings.machines.len();
+        if first && !all && now_us < self.settings.bounds.gathering_us {
+            return None;
+        }
+        let chain = if first { self.spread(head, now_us) } else { self.without_lost(head, now_us) };
+        match chain {
+            Ok(chain) => Some(self.place(chain, now_us)),
+            Err(nobodys) => self.unplaced(head, nobodys, now_us),
+        }
+    }
+
+    fn place(&mut self, chain: Vec<Link>, now_us: u64) -> Decision {
+        self.done.clear();
+        self.forming_since_us = Some(now_us);
+        self.unplaced_since_us = None;
+        Decision::Place(chain)
+    }
+
+    fn late_to_form(&mut self, head: &Head, now_us: u64) -> Option<Decision> {
+        let since_us = self.forming_since_us?;
+        if now_us.saturating_sub(since_us) <= self.settings.bounds.forming_max_us {
+            return None;
+        }
+        let machines = head.awaited();
+        self.shunned.extend(machines.iter().map(|machine| (*machine, now_us)));
+        (!machines.is_empty()).then_some(Decision::GiveUp { machines, why: "it did not get ready" })
+    }
+
+    fn unplaced(&mut self, head: &Head, nobodys: Range<usize>, now_us: u64) -> Option<Decision> {
+        let since_us = *self.unplaced_since_us.get_or_insert(now_us);
+        let waited_us = now_us.saturating_sub(since_us);
+        if waited_us < self.settings.bounds.unplaced_max_us || head.engine().idle() {
+            return None;
+        }
+        let (first, last, layers) = (nobodys.start, nobodys.end - 1, head.engine().model().stage.config().layers);
+        let away = self.settings.machines.len() - self.usable(now_us).len();
+        Some(Decision::Fail(format!(
+            "layers {first} to {last} of {layers} have no machine since {} s: {away} of {} machines are away, and those that \
+             are here have no room for more",
+            waited_us / 1_000_000,
+            self.settings.machines.len(),
+        )))
+    }
+
+    /// An even spread over those that may have layers, in the order in which they were given.
+    fn spread(&self, head: &Head, now_us: u64) -> Result<Vec<Link>, Range<usize>> {
+        let usable = self.usable(now_us);
+        let given = self.settings.machines.iter().filter(|machine| usable.contains(machine));
+        let machines: Vec<(NodeId, usize)> =
+            given.filter_map(|machine| Some((*machine, self.here.get(machine)?.room))).collect();
+        let layers = head.engine().model().stage.config().layers;
+        let own = self.settings.head_layers.of(layers, machines.len());
+        place::spread_within(layers, own, self.settings.head_room, &machines)
+    }
+
+    /// As little as possible moves; all is spread anew where that does not fit.
+    fn without_lost(&self, head: &Head, now_us: u64) -> Result<Vec<Link>, Range<usize>> {
+        let chain = place::without_lost(head.chain(), &self.usable(now_us));
+        let fits = |link: &Link| {
+            let room = match link.machine {
+                None => self.settings.head_room,
+                Some(machine) => self.here.get(&machine).map_or(0, |here| here.room),
+            };
+            link.ranges.iter().map(Range::len).sum::<usize>() <= room
+        };
+        if chain.iter().all(fits) { Ok(chain) } else { self.spread(head, now_us) }
+    }
+
+    fn note_recovery(&mut self, head: &Head) {
+        if let Some((machine, at_us, detect_us)) = self.lost.take() {
+            self.survived.push(Survived { at_us, machine, detect_us, recovery: head.recovery() });
+        }
+    }
+}
+
+fn machines(chain: &[Link]) -> BTreeSet<NodeId> {
+    chain.iter().filter_map(|link| link.machine).collect()
+}

@@ -1,0 +1,198 @@
+//! Which machines have layers, decided step by step; the simulator's `serving` scenarios run the same at length.
+
+use littoral_infer::engine::{Engine, Event, Finish, Limits, Request};
+use littoral_infer::model::Model;
+use littoral_infer::sample::SamplingParams;
+use littoral_infer::split::head::{Head, Link};
+use littoral_infer::split::membership::{Bounds, Decision, Membership, Settings};
+use littoral_infer::split::place::HeadLayers;
+use littoral_infer::split::worker::{To, Worker};
+use littoral_model::lm::CacheType;
+use littoral_tensor::pool::Pool;
+use littoral_wire::NodeId;
+use littoral_wire::bounded::Blob;
+use littoral_wire::pipeline::{Activations, Pipeline};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+mod tiny;
+
+const LAYERS: usize = 4;
+const SECOND: u64 = 1_000_000;
+
+fn node(n: u8) -> NodeId {
+    NodeId([n; 32])
+}
+
+struct World {
+    head: Head,
+    membership: Membership,
+    pool: Pool,
+}
+
+impl World {
+    /// All machines are up from the beginning.
+    fn new(machines: u8, head_room: usize, room: usize) -> Self {
+        let (file, pool) = (tiny::file(LAYERS as u32), Pool::new(1));
+        let ends = Arc::new(Model::load_ends(&file, &pool, &mut |_| ()).unwrap());
+        let engine = Engine::new(ends, CacheType::F16, Limits::default()).unwrap();
+        let mut head = Head::new(engine, [7; 32], CacheType::F16, Activations::F32, 1 << 20);
+        let machines: Vec<NodeId> = (1..=machines).map(node).collect();
+        let mut membership = Membership::new(Settings {
+            machines: machines.clone(),
+            head_layers: HeadLayers::Just(0),
+            head_room,
+            bounds: Bounds::default(),
+        });
+        machines.iter().for_each(|id| membership.up(&mut head, *id, "here:1".into(), room, 0));
+        Self { head, membership, pool }
+    }
+
+    fn decide(&mut self, now_us: u64) -> Option<Decision> {
+        self.membership.decide(&self.head, now_us)
+    }
+
+    /// A placement is to be decided; all get ready. Returns who has layers.
+    fn placed(&mut self, now_us: u64) -> Vec<u8> {
+        let Some(Decision::Place(chain)) = self.decide(now_us) else { panic!("a placement expected") };
+        let machines: Vec<NodeId> = chain.iter().filter_map(|link: &Link| link.machine).collect();
+        self.head.place(chain, now_us);
+        let epoch = self.head.epoch();
+        self.head.loaded(Vec::new(), &self.pool, now_us).unwrap();
+        for machine in &machines {
+            self.hear(*machine, Pipeline::Ready { epoch, load_us: 0 }, now_us);
+        }
+        assert!(self.head.running());
+        machines.iter().map(|id| id.0[0]).collect()
+    }
+
+    fn hear(&mut self, machine: NodeId, said: Pipeline, now_us: u64) -> Option<String> {
+        self.membership.hear(&mut self.head, machine, &said, &self.pool, now_us)
+    }
+
+    fn refuse(&mut self, machine: u8, epoch: u32, now_us: u64) -> Option<String> {
+        self.hear(node(machine), Pipeline::Refused { epoch, reason: "no".into() }, now_us)
+    }
+}
+
+#[test]
+fn one_that_refuses_is_used_again_a_minute_later_and_an_old_refusal_counts_for_nothing() {
+    let mut world = World::new(2, 9, 9);
+    assert_eq!(world.placed(0), [1, 2]);
+    assert_eq!(world.refuse(2, 1, SECOND), Some("it refuses: no".into()));
+    assert_eq!(world.placed(SECOND), [1]);
+    assert_eq!(world.refuse(1, 1, SECOND), None);
+    // It was dialled again at once.
+    world.membership.up(&mut world.head, node(2), "here:1".into(), 9, 2 * SECOND);
+    assert_eq!(world.decide(60 * SECOND), None);
+    assert_eq!(world.placed(61 * SECOND), [1, 2]);
+}
+
+#[test]
+fn machines_that_no_layer_is_left_for_are_no_reason_to_place_anew() {
+    let mut world = World::new(6, 9, 9);
+    assert_eq!(world.placed(0).len(), LAYERS);
+    assert_eq!(world.decide(SECOND), None);
+}
+
+#[test]
+fn requests_for_layers_that_nobody_can_have_fail_after_half_a_minute() {
+    let mut world = World::new(2, 1, 2);
+    assert_eq!(world.placed(0), [1, 2]);
+    let request = Request {
+        prompt: vec![1, 2, 3],
+        max_tokens: 3,
+        sampling: SamplingParams::default(),
+        constraint: None,
+        top_logprobs: None,
+        ignore_end: true,
+    };
+    world.head.engine_mut().submit(request).unwrap();
+    assert!(world.membership.down(&mut world.head, node(2), SECOND));
+    assert_eq!(world.decide(SECOND), None);
+    assert_eq!(world.decide(30 * SECOND), None);
+    let Some(Decision::Fail(why)) = world.decide(31 * SECOND) else { panic!("no end") };
+    assert!(why.starts_with("layers 3 to 3 of 4 have no machine since 30 s: 1 of 2 machines are away"), "{why}");
+    let events = world.head.fail_requests(&why);
+    assert!(
+        matches!(&events[..], [Event::Started { .. }, Event::Finished { why: Finish::Failed(_), .. }]),
+        "{events:?}"
+    );
+    assert_eq!(world.decide(32 * SECOND), None);
+    // It is back.
+    world.membership.up(&mut world.head, node(2), "here:1".into(), 2, 40 * SECOND);
+    assert_eq!(world.placed(40 * SECOND), [1, 2]);
+}
+
+#[test]
+fn one_that_does_not_get_ready_is_given_up() {
+    let mut world = World::new(2, 9, 9);
+    let Some(Decision::Place(chain)) = world.decide(0) else { panic!("a placement expected") };
+    world.head.place(chain, 0);
+    world.head.loaded(Vec::new(), &world.pool, 0).unwrap();
+    world.hear(node(1), Pipeline::Ready { epoch: 1, load_us: 0 }, 0);
+    assert_eq!(world.decide(120 * SECOND), None);
+    let given_up = Decision::GiveUp { machines: vec![node(2)], why: "it did not get ready" };
+    assert_eq!(world.decide(121 * SECOND), Some(given_up));
+    world.membership.down(&mut world.head, node(2), 121 * SECOND);
+    assert_eq!(world.placed(121 * SECOND), [1]);
+}
+
+/// The last machine answers with half a vector: it is not asked again for a while, and the other one's text is the one that one
+/// machine writes.
+#[test]
+fn a_machine_whose_vectors_are_too_short_is_not_used_again_for_a_while() {
+    let mut world = World::new(2, 9, 9);
+    let file = tiny::file(LAYERS as u32);
+    let load = |range| Arc::new(Model::load_layers(&file, range, &Pool::new(1)).unwrap());
+    let mut workers: BTreeMap<NodeId, Worker> =
+        (1..=2).map(|n| (node(n), Worker::new(Model::config(&file).unwrap(), 1 << 20))).collect();
+    let request = tiny::request(3, 20, 20);
+    let expected = tiny::alone(&tiny::model(LAYERS as u32), request.clone());
+    let id = world.head.engine_mut().submit(request).unwrap();
+    let (mut texts, mut shunned) = (tiny::Texts::new(), Vec::new());
+    for turn in 0.. {
+        assert!(turn < 1_000, "no end");
+        let now_us = turn * 1_000;
+        while let Some(decision) = world.decide(now_us) {
+            let Decision::Place(chain) = decision else { panic!("{decision:?}") };
+            let lacking = world.head.place(chain, now_us);
+            world.head.loaded(lacking.into_iter().map(load).collect(), &world.pool, now_us).unwrap();
+        }
+        world.head.pump(&world.pool, &mut || now_us);
+        let mut wire: VecDeque<(NodeId, Pipeline)> = world.head.outbox().into();
+        while let Some((to, said)) = wire.pop_front() {
+            let worker = workers.get_mut(&to).unwrap();
+            let told = if let Pipeline::Assign { assign } = &said {
+                let lacking = worker.assign(assign).unwrap();
+                worker.ready(lacking.into_iter().map(load).collect()).unwrap();
+                vec![(To::Head, Pipeline::Ready { epoch: assign.epoch, load_us: 0 })]
+            } else {
+                worker.hear(&said, &world.pool, &mut || 0).unwrap()
+            };
+            for (there, mut said) in told {
+                if there == To::Next {
+                    wire.push_back((node(2), said));
+                    continue;
+                }
+                if let (Pipeline::Pass { pass }, true) = (&mut said, to == node(2) && texts_of(&texts) == 5) {
+                    pass.vectors = Blob::new(pass.vectors[..2 * tiny::WIDTH].to_vec()).unwrap();
+                }
+                shunned.extend(world.hear(to, said, now_us).map(|why| (to, why)));
+            }
+        }
+        tiny::hear(world.head.events(), &mut texts);
+        if world.head.engine().idle() {
+            break;
+        }
+    }
+    assert_eq!(shunned, [(node(2), "what it sent does not fit".into())]);
+    assert_eq!(texts[&id], expected);
+    let machines: Vec<_> = world.head.chain().iter().filter_map(|link| link.machine).collect();
+    assert_eq!(machines, [node(1)]);
+}
+
+/// Tokens so far.
+fn texts_of(texts: &tiny::Texts) -> usize {
+    texts.values().map(|(text, _)| text.len()).sum()
+}

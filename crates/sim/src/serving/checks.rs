@@ -1,0 +1,272 @@
+//! What must hold, judged from outside: by what clients are told and by what is on the links.
+
+use super::tiny;
+use crate::checkers::Findings;
+use crate::queue::Micros;
+use littoral_infer::engine::{Engine, Event, Finish, Limits, Request};
+use littoral_infer::model::Model;
+use littoral_model::lm::CacheType;
+use littoral_tensor::pool::Pool;
+use littoral_wire::Speculation;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Mistakes that can be built in, to see that they are found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bug {
+    /// Clients are told some tokens twice.
+    SaysTwice,
+    /// Clients are not told some tokens, or the last ones of answers.
+    LosesAToken,
+    LosesTheLast,
+    /// A stage changes a vector.
+    Miscomputes,
+    /// The mark is not looked at.
+    LetsLocalOnlyLeave,
+    /// A silent machine is waited for for three seconds.
+    NoticesLate,
+    /// Stages do not hear which states are free.
+    KeepsStates,
+    /// A stage cuts vectors off.
+    Shortens,
+    /// The verifier commits another token than it chose.
+    CommitsAnother,
+    /// The verifier says another thing at a position than before.
+    TakesBack,
+    /// An edge says that more is committed than it was told.
+    ClaimsMore,
+    /// Clients leave, and the verifier neither hears of it nor notices.
+    KeepsSessions,
+    /// Edges stop drafting, and hearing, after a while.
+    Deafens,
+    /// The head does nothing for longer than a pause may be, or for good.
+    Sleeps,
+    Stops,
+    /// Clients are not told that an answer is over, or are told twice.
+    LosesTheEnd,
+    EndsTwice,
+}
+
+/// A request on its way: whose it is, and what is known of its answer.
+pub(super) struct Asked {
+    pub request: Request,
+    pub local_only: bool,
+    /// What one machine writes.
+    expected: Vec<u32>,
+    said: Vec<u32>,
+    said_at: Micros,
+    /// Of the large model, as the verifier says.
+    passes: u64,
+    at_edge: bool,
+}
+
+pub(super) struct Checks {
+    big: Arc<Model>,
+    small: Arc<Model>,
+    pool: Pool,
+    findings: Findings,
+    pause_max_us: u64,
+    asked: BTreeMap<u64, Asked>,
+    /// Of each session of an edge: whose it is, and what the verifier committed.
+    sessions: BTreeMap<(usize, u64), (u64, BTreeMap<usize, u32>)>,
+    pub tokens: u64,
+    pub ended: u64,
+    pub failed: u64,
+    pub taken_over: u64,
+    pub local_only: u64,
+    pub passes_saved: u64,
+    pub pauses_us: Vec<u64>,
+}
+
+/// Shorter ones are no pauses.
+const PAUSE_US: u64 = 200_000;
+
+impl Checks {
+    pub fn new(big: Arc<Model>, small: Arc<Model>, pause_max_us: u64) -> Self {
+        Self {
+            big,
+            small,
+            pool: Pool::new(1),
+            findings: Findings::default(),
+            pause_max_us,
+            asked: BTreeMap::new(),
+            sessions: BTreeMap::new(),
+            tokens: 0,
+            ended: 0,
+            failed: 0,
+            taken_over: 0,
+            local_only: 0,
+            passes_saved: 0,
+            pauses_us: Vec::new(),
+        }
+    }
+
+    pub fn add(&mut self, finding: impl FnOnce() -> String) {
+        self.findings.add(finding);
+    }
+
+    pub fn broken(&self) -> Vec<String> {
+        self.findings.list().to_vec()
+    }
+
+    /// Requests that have no end yet.
+    pub fn open(&self) -> usize {
+        self.asked.len()
+    }
+
+    /// A client asks; the seed of its request is its number. `here`: the small model is to write it.
+    pub fn ask(&mut self, request: Request, local_only: bool, at_edge: bool, here: bool, now: Micros) {
+        let model = if here { &self.small } else { &self.big };
+        let expected = alone(model, &request, &[], &self.pool);
+        let seed = request.sampling.seed;
+        self.local_only += u64::from(local_only);
+        let asked = Asked { request, local_only, expected, said: Vec::new(), said_at: now, passes: 0, at_edge };
+        self.asked.insert(seed, asked);
+    }
+
+    /// Tokens of a request's answer that are to come.
+    pub fn lacks(&self, seed: u64) -> usize {
+        self.asked.get(&seed).map_or(0, |asked| asked.expected.len().saturating_sub(asked.said.len()))
+    }
+
+    /// A client is told something of its request. `far`: tokens of the large model, if the small one may have ended it.
+    pub fn hear(&mut self, seed: u64, event: &Event, far: Option<(u64, u64)>, now: Micros) {
+        let Some(asked) = self.asked.get_mut(&seed) else {
+            return self.findings.add(|| format!("request {seed}: something was said after its end: {event:?}"));
+        };
+        match event {
+            Event::Token { id, .. } => {
+                let at = asked.said.len();
+                if far.is_some_and(|(tokens, _)| tokens as usize == at) {
+                    // The small model goes on from what was committed.
+                    let rest = alone(&self.small, &asked.request, &asked.said, &self.pool);
+                    asked.expected.truncate(at);
+                    asked.expected.extend(rest);
+                }
+                if asked.expected.get(at) != Some(id) {
+                    let expected = asked.expected.get(at).copied();
+                    self.findings.add(|| {
+                        format!("request {seed}, token {at}: {expected:?} expected as of one machine, got {id}")
+                    });
+                }
+                let pause_us = now.saturating_sub(asked.said_at);
+                if at > 0 && pause_us > PAUSE_US && !asked.at_edge {
+                    self.pauses_us.push(pause_us);
+                }
+                if at > 0 && pause_us > self.pause_max_us {
+                    self.findings.add(|| format!("request {seed}, token {at}: a pause of {} ms", pause_us / 1_000));
+                }
+                asked.said.push(*id);
+                asked.said_at = now;
+                self.tokens += 1;
+            }
+            Event::Finished { why, .. } => {
+                if let Finish::Failed(why) = why {
+                    self.failed += 1;
+                    // Nobody could write it, and that was said.
+                    let known = ["have no machine", "the verifier is lost"];
+                    if !known.iter().any(|known| why.contains(known)) {
+                        self.findings.add(|| format!("request {seed} failed: {why}"));
+                    }
+                } else if asked.said != asked.expected {
+                    let (expected, got) = (asked.expected.len(), asked.said.len());
+                    self.findings.add(|| format!("request {seed}: {expected} tokens expected at its end, got {got}"));
+                }
+                let said = asked.said.len() as u64;
+                let far = far.map_or(said, |(tokens, _)| tokens);
+                self.taken_over += u64::from(far < said);
+                if asked.passes > 0 {
+                    self.passes_saved += far.saturating_sub(asked.passes);
+                }
+                self.ended += 1;
+                self.asked.remove(&seed);
+            }
+            Event::Started { .. } | Event::Tried { .. } | Event::Embedded { .. } => {}
+        }
+    }
+
+    /// What is on the link of an edge, either way.
+    pub fn link(&mut self, edge: usize, frame: &Speculation, bytes: usize) {
+        let key = (edge, frame.session());
+        if let Speculation::Open { request, .. } = frame {
+            self.sessions.entry(key).or_insert((request.sampling.seed, BTreeMap::new()));
+        }
+        let Some((seed, committed)) = self.sessions.get_mut(&key) else { return };
+        if let Some(asked) = self.asked.get_mut(seed) {
+            if let Speculation::Commit { passes, .. } = frame {
+                asked.passes = asked.passes.max(u64::from(*passes));
+            }
+            if asked.local_only {
+                let seed = *seed;
+                self.findings.add(|| format!("request {seed} must not leave: {bytes} bytes of it go over a link"));
+            }
+        }
+        match frame {
+            Speculation::Commit { start, tokens, .. } => {
+                // What was said while there was no link is in none of the messages.
+                let ids = (*start as usize..).zip(tokens.iter().map(|token| token.id));
+                if ids.clone().any(|(at, id)| committed.get(&at).is_some_and(|known| *known != id)) {
+                    let seed = *seed;
+                    self.findings.add(|| format!("request {seed}: what is committed at {start} is not what was"));
+                }
+                committed.extend(ids);
+            }
+            // The end that drafts has no token that was not committed.
+            Speculation::Round { commit, .. } | Speculation::Resume { commit, .. } => {
+                let said = self.asked.get(seed).map(|asked| asked.said.as_slice()).unwrap_or_default();
+                let (commit, most) = (*commit as usize, (0..).take_while(|at| committed.contains_key(at)).count());
+                let same = said.iter().enumerate().all(|(at, id)| committed.get(&at) == Some(id));
+                if commit > most || !same {
+                    let seed = *seed;
+                    self.findings.add(|| format!("request {seed}: {commit} tokens committed here, {most} there"));
+                }
+            }
+            Speculation::Close { .. } => drop(self.sessions.remove(&key)),
+            _ => {}
+        }
+    }
+
+    /// All is over and mended.
+    pub fn finish(&mut self) {
+        for seed in self.asked.keys().copied().collect::<Vec<_>>() {
+            self.findings.add(|| format!("request {seed} has no end"));
+        }
+    }
+}
+
+pub(super) fn limits() -> Limits {
+    Limits { prompt_tokens_per_pass: 20, kept_bytes_max: 0, ..Limits::default() }
+}
+
+/// What one machine writes behind a beginning of the answer.
+fn alone(model: &Arc<Model>, request: &Request, begun: &[u32], pool: &Pool) -> Vec<u32> {
+    let Ok(mut engine) = Engine::new(model.clone(), CacheType::F16, limits()) else { return Vec::new() };
+    let Ok(id) = engine.submit(request.clone()) else { return Vec::new() };
+    engine.pace(id, 0);
+    engine.step(pool);
+    engine.rewrite(id, begun);
+    engine.pace(id, usize::MAX);
+    let mut text = Vec::new();
+    while !engine.idle() {
+        let told = engine.step(pool).into_iter();
+        text.extend(told.filter_map(|event| if let Event::Token { id, .. } = event { Some(id) } else { None }));
+    }
+    text
+}
+
+/// A request whose seed is its number.
+pub(super) fn request(number: u64, prompt_tokens: u64, max_tokens: u64) -> Request {
+    let vocabulary = tiny::VOCABULARY as u64 - 1;
+    Request {
+        prompt: (0..prompt_tokens).map(|i| ((i * (number % 17 + 3) + number) % vocabulary) as u32).collect(),
+        max_tokens: max_tokens as usize,
+        sampling: littoral_infer::sample::SamplingParams {
+            seed: number,
+            temperature: (number % 3) as f32 / 2.0,
+            ..Default::default()
+        },
+        constraint: None,
+        top_logprobs: None,
+        ignore_end: !number.is_multiple_of(4),
+    }
+}

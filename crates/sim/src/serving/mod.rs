@@ -1,0 +1,46 @@
+//! Language models over machines that die: split, drafts and their links in virtual time, from one seed.
+//!
+//! A [`Scenario`] has a head with stages that share one model's layers, a verifier with all of it, and edges whose small
+//! model drafts for the verifier. What they decide is the shipped code of `littoral_infer` (`split::{head, membership, lender}`,
+//! `speculate::{drafting, sessions}`), and what links do is [`littoral_node::transport::shaper`]; here are the processes, the
+//! sockets and the clock that they meet in the world. Models are of a few kilobytes, made up from a seed; computing them is
+//! real, its time is not.
+//!
+//! | file | what |
+//! |---|---|
+//! | `scenario` | what is simulated, as a file says it |
+//! | `world` | time, processes, connections, faults |
+//! | `chain` | the head and its stages as hosts of the shipped code |
+//! | `drafts` | edges and the verifier |
+//! | `checks` | what must hold, judged from outside |
+//! | `tiny` | the models |
+//! | `report` | what came of it |
+
+mod chain;
+mod checks;
+mod drafts;
+mod report;
+mod scenario;
+mod tiny;
+mod world;
+
+pub use checks::Bug;
+pub use report::Outcome;
+pub use scenario::{Faults, Link, Scenario, ScenarioError};
+
+/// Runs a scenario to its end.
+///
+/// # Errors
+/// The scenario is not one.
+pub fn run(scenario: &Scenario) -> Result<Outcome, ScenarioError> {
+    run_broken(scenario, None)
+}
+
+/// The same with a mistake built in, which a checker must find.
+///
+/// # Errors
+/// The scenario is not one.
+pub fn run_broken(scenario: &Scenario, bug: Option<Bug>) -> Result<Outcome, ScenarioError> {
+    scenario.check()?;
+    Ok(world::World::new(scenario.clone(), bug).run())
+}

@@ -1,0 +1,156 @@
+//! What is simulated.
+
+use littoral_node::transport::shaper::Shape;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+/// The `[serving]` table of a file.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Scenario {
+    pub seed: u64,
+    /// Virtual minutes in which requests come and things go wrong; then all is mended, and what was asked comes to its end.
+    pub minutes: u32,
+    /// Layers of the large model; the small one has one.
+    pub layers: u32,
+    /// Machines that lend their layers to the head, 0 to 16.
+    pub stages: u32,
+    /// Layers that each stage, and the head, has room for; 0: any number.
+    pub stage_room: u32,
+    pub head_room: u32,
+    /// Machines with the small model, 0 to 64; they draft for one verifier.
+    pub edges: u32,
+    /// Of the head, and of all edges together.
+    pub requests_per_minute: u32,
+    /// Fraction of edges' requests that must not leave.
+    pub local_only: f64,
+    /// What one token costs in one layer, and a pass whatever it is.
+    pub layer_us: u64,
+    pub pass_us: u64,
+    /// To load one layer.
+    pub load_us: u64,
+    /// Between two tokens of an answer; a longer pause is a finding.
+    pub pause_max_ms: u64,
+    /// Between the head and stages, and between stages.
+    pub stage_link: Link,
+    /// Between edges and the verifier.
+    pub edge_link: Link,
+    pub faults: Faults,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Link {
+    /// There and back.
+    pub round_trip_us: u64,
+    /// Up to this much is added, uniformly, each way.
+    pub jitter_us: u64,
+    /// Each way; 0: unlimited.
+    pub bytes_per_s: u64,
+}
+
+impl Default for Link {
+    fn default() -> Self {
+        Self { round_trip_us: 1_000, jitter_us: 200, bytes_per_s: 0 }
+    }
+}
+
+impl Link {
+    pub(super) fn shape(&self) -> Shape {
+        let Self { round_trip_us, jitter_us, bytes_per_s } = *self;
+        Shape { delay_us: round_trip_us / 2, jitter_us, bytes_per_s, ..Shape::default() }
+    }
+}
+
+/// Mean seconds between two faults of a kind, of the whole world; 0: never. Stages and the verifier are hit, and of
+/// connections any.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Faults {
+    /// A process ends, as by `kill -9`, and is started again.
+    pub kill_s: u64,
+    /// A cable is pulled: nothing passes, and nobody is told.
+    pub silent_s: u64,
+    /// A process stands still, as by `kill -STOP`.
+    pub stop_s: u64,
+    /// A machine computes ten times as slowly.
+    pub slow_s: u64,
+    /// A connection breaks; both ends are told.
+    pub cut_s: u64,
+    /// Fractions of the messages between edges and the verifier that are lost, come twice, or come late, behind others.
+    pub lost: f64,
+    pub doubled: f64,
+    pub late: f64,
+    /// Mean time until a killed process is back, and that the others last.
+    pub lasts_s: u64,
+}
+
+impl Default for Faults {
+    fn default() -> Self {
+        Self { kill_s: 0, silent_s: 0, stop_s: 0, slow_s: 0, cut_s: 0, lost: 0.0, doubled: 0.0, late: 0.0, lasts_s: 5 }
+    }
+}
+
+impl Default for Scenario {
+    fn default() -> Self {
+        Self {
+            seed: 0,
+            minutes: 10,
+            layers: 6,
+            stages: 3,
+            stage_room: 0,
+            head_room: 0,
+            edges: 2,
+            requests_per_minute: 20,
+            local_only: 0.25,
+            layer_us: 2_000,
+            pass_us: 1_000,
+            load_us: 20_000,
+            pause_max_ms: 40_000,
+            stage_link: Link::default(),
+            edge_link: Link { round_trip_us: 40_000, jitter_us: 2_000, bytes_per_s: 0 },
+            faults: Faults::default(),
+        }
+    }
+}
+
+#[derive(Debug, Error)]
+#[error("[serving] {field}: {expected} expected, got {got}")]
+pub struct ScenarioError {
+    pub field: &'static str,
+    pub expected: &'static str,
+    pub got: String,
+}
+
+impl Scenario {
+    /// # Errors
+    /// A value that is out of its range.
+    pub fn check(&self) -> Result<(), ScenarioError> {
+        let within = |field, expected, got: u64, least: u64, most: u64| match (least..=most).contains(&got) {
+            true => Ok(()),
+            false => Err(ScenarioError { field, expected, got: got.to_string() }),
+        };
+        within("minutes", "1 to 10,000", self.minutes.into(), 1, 10_000)?;
+        within("layers", "1 to 64", self.layers.into(), 1, 64)?;
+        within("stages", "at most 16", self.stages.into(), 0, 16)?;
+        within("edges", "at most 64", self.edges.into(), 0, 64)?;
+        within("requests_per_minute", "1 to 600", self.requests_per_minute.into(), 1, 600)?;
+        within("layer_us", "at most 1,000,000", self.layer_us, 0, 1_000_000)?;
+        within("pass_us", "1 to 1,000,000", self.pass_us, 1, 1_000_000)?;
+        within("load_us", "at most 10,000,000", self.load_us, 0, 10_000_000)?;
+        within("faults.lasts_s", "1 to 600", self.faults.lasts_s, 1, 600)?;
+        let fraction = |field, got: f64, most: f64, expected| match (0.0..=most).contains(&got) {
+            true => Ok(()),
+            false => Err(ScenarioError { field, expected, got: got.to_string() }),
+        };
+        fraction("local_only", self.local_only, 1.0, "a fraction")?;
+        for (field, got) in [
+            ("faults.lost", self.faults.lost),
+            ("faults.doubled", self.faults.doubled),
+            ("faults.late", self.faults.late),
+        ] {
+            fraction(field, got, 0.5, "a fraction of at most 0.5")?;
+        }
+        Ok(())
+    }
+}
