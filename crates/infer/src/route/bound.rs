@@ -88,12 +88,16 @@ pub fn fixed_sequence(steps: impl IntoIterator<Item = Kept>, alpha: f64, delta: 
     steps.into_iter().take_while(|step| step.holds(alpha, delta)).count()
 }
 
-/// Trials without a failure that bound it by `alpha` at level `delta`: ln δ / ln(1 - α), rounded up.
+/// Trials without a failure that bound it by `alpha` at level `delta`: ln δ / ln(1 - α), rounded up. `u64::MAX` from 10^15 on:
+/// nobody has as many, and beyond 2^53 not each whole number is one of a float.
 pub fn trials_without_failure(alpha: f64, delta: f64) -> u64 {
     let enough = libm::log(delta) / libm::log1p(-alpha);
+    if !(enough < 1e15) {
+        return u64::MAX;
+    }
     // Rounding may have moved a whole number.
     let near = (enough.floor() as u64).max(1);
-    (near..).find(|n| binomial_at_most(0, *n, alpha) <= delta).unwrap_or(u64::MAX)
+    (near..near + 2).find(|n| binomial_at_most(0, *n, alpha) <= delta).unwrap_or(near + 2)
 }
 
 /// The middle of two numbers, until there is none.
@@ -177,6 +181,11 @@ mod tests {
         assert_eq!(clopper_pearson_lower(0, 5, 0.1), 0.0);
         // 0.9^22 = 0.0985, 0.9^21 = 0.109; 0.95^59 = 0.0485.
         assert_eq!([trials_without_failure(0.1, 0.1), trials_without_failure(0.05, 0.05)], [22, 59]);
+        // ln 10 · 10^12, and a billion times as many.
+        assert_eq!(
+            [trials_without_failure(1e-12, 0.1), trials_without_failure(1e-20, 0.1)],
+            [2_302_585_092_993, u64::MAX]
+        );
     }
 
     /// The promise itself, exactly: whatever the true probability, the bound lies below it with a probability of at most δ. A

@@ -63,6 +63,12 @@ pub enum CalibrateError {
     TooMany { expected: usize, got: usize },
     #[error("the ladder: thresholds that fall, at least one, expected, got {got}")]
     Ladder { got: String },
+    /// Of a calibration that was read: one number against what the others leave it.
+    #[error("{field}: {expected} expected, by the other numbers, got {got}")]
+    Unlike { field: &'static str, expected: String, got: String },
+    /// Of a calibration that was read.
+    #[error("scores: {expected} in rising order expected, got {got}")]
+    Scores { expected: u64, got: String },
     #[error(
         "nothing can be promised: {worse} of the {kept} surest answers were worse, which bounds their share by {upper:.3} and \
          not by {alpha}{}", needed(.examples_needed)
@@ -153,26 +159,57 @@ impl Calibration {
     pub fn check(&self) -> Result<(), CalibrateError> {
         level("alpha", self.alpha)?;
         level("delta", self.delta)?;
-        for (field, got) in [("threshold", self.threshold), ("upper_bound", self.upper_bound)] {
-            if !(0.0..=1.0).contains(&got) {
-                return Err(CalibrateError::Level { field, got });
-            }
+        if !(0.0..=1.0).contains(&self.threshold) {
+            return Err(CalibrateError::Level { field: "threshold", got: self.threshold });
         }
+        // First, since the rest adds and subtracts them.
+        if self.examples > EXAMPLES_MAX as u64 {
+            let got = usize::try_from(self.examples).unwrap_or(usize::MAX);
+            return Err(CalibrateError::TooMany { expected: EXAMPLES_MAX, got });
+        }
+        among("kept", self.kept, 0, self.examples)?;
+        among("kept_worse", self.kept_worse, 0, self.kept)?;
+        among("worse", self.worse, self.kept_worse, self.kept_worse + self.examples - self.kept)?;
+        let kept = Kept { kept: self.kept, failures: self.kept_worse };
+        let (upper, alpha) = (kept.upper(self.delta), self.alpha);
+        if !kept.holds(alpha, self.delta) {
+            let Kept { kept, failures } = kept;
+            return Err(CalibrateError::Nothing { kept, worse: failures, upper, alpha, examples_needed: None });
+        }
+        follows("kept_share", self.kept_share, self.kept as f64 / self.examples as f64)?;
+        follows("upper_bound", self.upper_bound, upper)?;
+        self.check_scores()
+    }
+
+    fn check_scores(&self) -> Result<(), CalibrateError> {
         let bad = |(at, score): (usize, &f64)| (!(0.0..=1.0).contains(score)).then_some((at, *score));
         if let Some((at, got)) = self.scores.iter().enumerate().find_map(bad) {
             return Err(CalibrateError::Score { at, got });
         }
-        if self.scores.is_empty() || self.scores.len() > SCORES_MAX || !self.scores.is_sorted() {
-            return Err(CalibrateError::TooMany { expected: SCORES_MAX, got: self.scores.len() });
+        let (expected, got) = (self.examples.min(SCORES_MAX as u64), self.scores.len());
+        if got as u64 != expected {
+            return Err(CalibrateError::Scores { expected, got: got.to_string() });
         }
-        let kept = Kept { kept: self.kept, failures: self.kept_worse };
-        if self.kept > self.examples || !kept.holds(self.alpha, self.delta) {
-            let Kept { kept, failures } = kept;
-            let (upper, alpha) = (Kept { kept, failures }.upper(self.delta), self.alpha);
-            return Err(CalibrateError::Nothing { kept, worse: failures, upper, alpha, examples_needed: None });
+        match self.scores.windows(2).position(|pair| pair[0] > pair[1]) {
+            Some(at) => Err(CalibrateError::Scores { expected, got: format!("a lesser one behind the {}th", at + 1) }),
+            None => Ok(()),
         }
-        Ok(())
     }
+}
+
+fn among(field: &'static str, got: u64, least: u64, most: u64) -> Result<(), CalibrateError> {
+    if (least..=most).contains(&got) {
+        return Ok(());
+    }
+    Err(CalibrateError::Unlike { field, expected: format!("{least} to {most}"), got: got.to_string() })
+}
+
+/// A bound is found to one part in 10^12; whoever writes a file may round.
+fn follows(field: &'static str, got: f64, expected: f64) -> Result<(), CalibrateError> {
+    if (got - expected).abs() <= 1e-9 {
+        return Ok(());
+    }
+    Err(CalibrateError::Unlike { field, expected: expected.to_string(), got: got.to_string() })
 }
 
 fn level(field: &'static str, got: f64) -> Result<(), CalibrateError> {
@@ -205,11 +242,14 @@ fn examples_needed(first: Kept, examples: u64, alpha: f64, delta: f64) -> Option
     let passes =
         |trials: u64| Kept { kept: trials, failures: (rate * trials as f64).ceil() as u64 }.holds(alpha, delta);
     let mut trials = trials_without_failure(alpha, delta).max(kept);
-    while !passes(trials) {
-        trials = trials + trials / 20 + 1;
+    loop {
         if trials > EXAMPLES_MAX as u64 {
             return None;
         }
+        if passes(trials) {
+            break;
+        }
+        trials += trials / 20 + 1;
     }
     // Without a single kept one nothing is known of how many will be.
     Some(if first.kept == 0 { trials.max(2 * examples) } else { trials.saturating_mul(examples).div_ceil(kept) })
@@ -266,6 +306,46 @@ mod tests {
         assert!(matches!(wrong(f64::NAN, 0.1), Err(CalibrateError::Score { at: 0, .. })));
         assert!(matches!(wrong(0.5, 1.0), Err(CalibrateError::Level { field: "alpha", .. })));
         assert!(matches!(calibrate(&[], &[0.1, 0.1], 0.1, 0.1), Err(CalibrateError::Ladder { .. })));
+        // More trials than anybody has.
+        let least = calibrate(&labelled(&[(0.9, false)]), &ladder(&[0.5], 1, 1e-20, 0.1), 1e-20, 0.1);
+        assert!(
+            matches!(least, Err(CalibrateError::Nothing { kept: 1, worse: 0, examples_needed: None, .. })),
+            "{least:?}"
+        );
+    }
+
+    /// Every number of a file that the others contradict is named.
+    #[test]
+    fn what_no_calibration_can_have_is_refused() {
+        let examples: Vec<Labelled> =
+            (0..100u32).map(|at| Labelled { score: f64::from(at) / 100.0, worse: at < 20 }).collect();
+        let good = calibrate(&examples, &[0.5], 0.1, 0.1).expect("50 without a failure");
+        assert_eq!((good.kept, good.kept_worse, good.worse, good.check()), (50, 0, 20, Ok(())));
+        let refused = |change: &dyn Fn(&mut Calibration)| {
+            let mut changed = good.clone();
+            change(&mut changed);
+            changed.check().map_err(|e| e.to_string())
+        };
+        let error = |text: &str| Err(text.to_owned());
+        let unlike = |text: &str| Err(text.replacen(" expected,", " expected, by the other numbers,", 1));
+        assert_eq!(refused(&|c| c.kept = 101), unlike("kept: 0 to 100 expected, got 101"));
+        assert_eq!(refused(&|c| c.kept_worse = 51), unlike("kept_worse: 0 to 50 expected, got 51"));
+        // Of 50 that were not kept no 51 are worse; and none of all, but one of the kept ones, cannot be.
+        assert_eq!(refused(&|c| c.worse = 51), unlike("worse: 0 to 50 expected, got 51"));
+        assert_eq!(refused(&|c| (c.kept_worse, c.worse) = (1, 0)), unlike("worse: 1 to 51 expected, got 0"));
+        assert_eq!(refused(&|c| c.kept_share = 0.9), unlike("kept_share: 0.5 expected, got 0.9"));
+        assert!(refused(&|c| c.upper_bound = 0.01).is_err_and(|e| e.starts_with("upper_bound: 0.045")));
+        assert!(refused(&|c| c.alpha = 0.01).is_err_and(|e| e.starts_with("nothing can be promised: 0 of the 50")));
+        assert_eq!(
+            refused(&|c| (c.examples, c.kept) = (u64::MAX, u64::MAX)),
+            error("examples: at most 1048576 expected, got 18446744073709551615")
+        );
+        assert_eq!(refused(&|c| c.scores.clear()), error("scores: 100 in rising order expected, got 0"));
+        assert_eq!(
+            refused(&|c| c.scores.swap(3, 7)),
+            error("scores: 100 in rising order expected, got a lesser one behind the 4th")
+        );
+        assert_eq!(refused(&|c| c.scores[3] = 1.5), error("example 3: a score of 0 to 1 expected, got 1.5"));
     }
 
     /// 300 calibrations with 600 examples each, α = δ = 0.1, of a law in which an answer of score s is worse with the

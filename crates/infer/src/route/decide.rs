@@ -4,8 +4,9 @@
 //!
 //! 1. the **rule**: local-only stays here, whatever the rest says;
 //! 2. the **link**: without one the small model answers;
-//! 3. the **risk**: what the calibration keeps may stay, and of what may be done the cheapest is;
-//! 4. the **budget**: what the large model may not be asked any more stays too, without a promise;
+//! 3. the **budget** binds whatever a price says: what the large model may not be asked stays;
+//! 4. the **risk**: what the calibration keeps may stay, and of what may be done the cheapest is; what stays for the budget
+//!    alone has no promise;
 //! 5. all else goes to the large model; with the small one's drafts where those are cheaper, or as cheap and faster
 //!    ([`break_even`](super::break_even)). Drafts change no token, so quality is no question there.
 //!
@@ -186,21 +187,17 @@ pub fn decide(case: &Case) -> Decision {
     if useful && case.when == When::After && case.score.is_none() {
         return Decision { cascade: true, ..edge(Reason::NotScoredYet) };
     }
+    let spent = case.budget.zip(score).filter(|(threshold, score)| score >= threshold);
     if let (Promise::InForce { threshold, alpha, delta }, Some(score)) = (&case.promise, score)
         && score >= *threshold
     {
-        let (threshold, alpha, delta) = (*threshold, *alpha, *delta);
-        let cheaper = if away_costs(case) < case.prices.edge { Some(Reason::CheaperAway { score }) } else { None };
-        return match cheaper {
-            Some(reason) => away(reason),
-            None => {
-                Decision { promised: true, audit: case.audit, ..edge(Reason::Kept { score, threshold, alpha, delta }) }
-            }
-        };
+        if spent.is_none() && away_costs(case) < case.prices.edge {
+            return away(Reason::CheaperAway { score });
+        }
+        let kept = Reason::Kept { score, threshold: *threshold, alpha: *alpha, delta: *delta };
+        return Decision { promised: true, audit: case.audit, ..edge(kept) };
     }
-    if let (Some(threshold), Some(score)) = (case.budget, score)
-        && score >= threshold
-    {
+    if let Some((threshold, score)) = spent {
         return edge(Reason::BudgetSpent { score, threshold });
     }
     away(match (&case.promise, score) {
@@ -273,6 +270,8 @@ mod tests {
         assert!(spent.1.ends_with("nothing is promised"), "{}", spent.1);
         let battery = Case { prices: Prices { edge: 2.0, drafted: 3.0, cloud: 1.0 }, ..case(0.9) };
         assert_eq!(said(&battery), (Place::Cloud, "score 0.900 would do, but the cloud costs less".into()));
+        let spent = decide(&Case { budget: Some(0.9), ..battery });
+        assert_eq!((spent.place, spent.promised), (Place::Edge, true));
         let none = "no calibration: the edge promises nothing".to_owned();
         assert_eq!(said(&Case { promise: Promise::None, drafting: None, ..case(0.9) }), (Place::Cloud, none));
     }
@@ -295,9 +294,20 @@ mod tests {
         prop_oneof![3 => 0f64..=1.0, 1 => proptest::num::f64::ANY].boxed()
     }
 
+    /// Patterns are somebody's text: line breaks, and what a terminal would obey.
+    fn rules() -> BoxedStrategy<Rule> {
+        let pattern = "[a*? \t\r\n\u{1b}\u{85}\u{2028}\u{202e}]{0,8}";
+        let why = prop_oneof![
+            Just(Why::Marked),
+            pattern.prop_map(|pattern| Why::Key { pattern }),
+            pattern.prop_map(|pattern| Why::Text { pattern }),
+        ];
+        prop_oneof![Just(Rule::Free), why.prop_map(Rule::LocalOnly)].boxed()
+    }
+
     prop_compose! {
         fn cases()(
-            local in proptest::bool::ANY, up in proptest::bool::ANY, after in proptest::bool::ANY, audit in proptest::bool::ANY,
+            rule in rules(), up in proptest::bool::ANY, after in proptest::bool::ANY, audit in proptest::bool::ANY,
             score in proptest::option::of(any()), budget in proptest::option::of(any()), promise in 0..3, threshold in any(),
             times in proptest::array::uniform5(any()), prices in proptest::array::uniform3(any()),
             drafts in proptest::bool::ANY,
@@ -305,7 +315,7 @@ mod tests {
             let [acceptance, draft_ms, step_ms, verify_ms, verify_per_draft_ms] = times;
             let scores = Withdrawn::Scores { distance: 0.5, limit: 0.2, level: 0.01 };
             Case {
-                rule: if local { Rule::LocalOnly(Why::Marked) } else { Rule::Free },
+                rule,
                 when: if after { When::After } else { When::Before },
                 score,
                 promise: [Promise::InForce { threshold, alpha: 0.1, delta: 0.1 }, Promise::None, Promise::Withdrawn(scores)]
@@ -345,16 +355,27 @@ mod tests {
             if place == Place::EdgeDraftsCloudVerifies {
                 prop_assert!(case.drafting.is_some());
             }
-            prop_assert!(!decision.reason.to_string().contains('\n'));
+            let reason = decision.reason.to_string();
+            prop_assert!(!reason.contains(|c: char| c.is_control() || "\u{2028}\u{202e}".contains(c)), "{reason:?}");
             prop_assert_eq!(&decide(&case).place, &place);
         }
 
         /// A surer answer is never sent where a less sure one was kept.
         #[test]
         fn a_greater_score_stays_where_a_lesser_did(case in cases(), low in 0f64..=1.0, more in 0f64..=1.0) {
-            let at = |score: f64| decide(&Case { score: Some(score), prices: Prices::default(), ..case.clone() }).place;
+            let at = |score: f64| decide(&Case { score: Some(score), ..case.clone() }).place;
             if at(low) == Place::Edge {
                 prop_assert_eq!(at(low.max(more)), Place::Edge);
+            }
+        }
+
+        /// A share of requests that was bounded stays bounded, however dear the edge is.
+        #[test]
+        fn a_budget_binds_where_the_cloud_is_cheaper(case in cases(), score in 0f64..=1.0, budget in 0f64..=1.0) {
+            let prices = Prices { edge: 2.0, drafted: 1.0, cloud: 1.0 };
+            let decision = decide(&Case { score: Some(score), budget: Some(budget), prices, ..case });
+            if score >= budget {
+                prop_assert_eq!(decision.place, Place::Edge);
             }
         }
     }

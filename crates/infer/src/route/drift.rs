@@ -14,9 +14,12 @@ use super::calibrate::{Calibration, SCORES_MAX};
 use crate::sample::Noise;
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use thiserror::Error;
 
 /// Audits between two looks.
 const AUDITS_PER_LOOK: u64 = 10;
+/// Looks and audits that a watch can have counted: up to it binomial tails are exact.
+const COUNT_MAX: u64 = 1 << 40;
 
 /// How a watch is kept. The defaults look every 200 requests and give one false alarm in a hundred calibrations, at most.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -63,6 +66,16 @@ impl fmt::Display for Withdrawn {
     }
 }
 
+/// A number of a watch that was read.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("the watch, {field}: {expected} expected, got {got}")]
+pub struct WatchError {
+    pub field: &'static str,
+    pub expected: String,
+    pub got: String,
+}
+
+/// One that is read from a file is [checked](Watch::check) before it is believed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Watch {
@@ -93,6 +106,38 @@ impl Watch {
             worse: 0,
             withdrawn: None,
         }
+    }
+
+    /// Is this a watch over `calibration`? For one that was read from a file. A withdrawal in it is believed, whatever it
+    /// says: it promises nothing.
+    ///
+    /// # Errors
+    /// The first number that no watch over it can have.
+    pub fn check(&self, calibration: &Calibration) -> Result<(), WatchError> {
+        let Watching { level, block } = self.watching;
+        let field = |holds: bool, field, expected: &str, got: String| match holds {
+            true => Ok(()),
+            false => Err(WatchError { field, expected: expected.to_owned(), got }),
+        };
+        let inside = level > 0.0 && level < 1.0;
+        field(inside, "level", "a number within 0..1, ends excluded,", level.to_string())?;
+        field((1..=SCORES_MAX).contains(&block), "block", &format!("1 to {SCORES_MAX} scores"), block.to_string())?;
+        let same = self.scores == calibration.scores;
+        field(same, "scores", "those of the calibration", format!("{} others", self.scores.len()))?;
+        let Calibration { examples, alpha, .. } = *calibration;
+        field(
+            self.examples == examples,
+            "examples",
+            &format!("the calibration's {examples}"),
+            self.examples.to_string(),
+        )?;
+        field(self.alpha == alpha, "alpha", &format!("the calibration's {alpha}"), self.alpha.to_string())?;
+        let (seen, most) = (self.block.len(), format!("at most {block} scores"));
+        field(seen <= block && !self.block.iter().any(|score| score.is_nan()), "seen", &most, seen.to_string())?;
+        let count = |name, got: u64, most: u64| field(got <= most, name, &format!("at most {most}"), got.to_string());
+        count("score_looks", self.score_looks, COUNT_MAX)?;
+        count("audits", self.audits, COUNT_MAX)?;
+        count("worse", self.worse, self.audits)
     }
 
     /// The reason, if the promise does not hold any more.
@@ -232,6 +277,36 @@ mod tests {
         let text = serde_json::to_string(&watch).expect("JSON");
         let watch: Watch = serde_json::from_str(&text).expect("a watch");
         assert!(matches!(watch.withdrawn(), Some(Withdrawn::Scores { .. })));
+    }
+
+    #[test]
+    fn a_watch_that_was_read_is_one_over_its_calibration() {
+        let calibration = self::calibration(6, 400);
+        let mut watch = Watch::new(&calibration, Watching::default());
+        for at in 0..250u64 {
+            watch.saw(Noise::new(7, at).uniform(0));
+            watch.audited(at % 20 == 0);
+        }
+        let text = serde_json::to_string(&watch).expect("JSON");
+        let read: Watch = serde_json::from_str(&text).expect("a watch");
+        assert_eq!((&read, read.check(&calibration)), (&watch, Ok(())));
+        let other = read.check(&self::calibration(8, 400)).map_err(|e| e.to_string());
+        assert_eq!(other, Err("the watch, scores: those of the calibration expected, got 400 others".into()));
+        let refused = |change: &dyn Fn(&mut Watch)| {
+            let mut changed = watch.clone();
+            change(&mut changed);
+            changed.check(&calibration).map_err(|e| e.field)
+        };
+        assert_eq!(refused(&|w| w.watching.level = 0.0), Err("level"));
+        // Never looked again, or at every request.
+        assert_eq!(refused(&|w| w.watching.block = 1 << 40), Err("block"));
+        assert_eq!(refused(&|w| w.watching.block = 0), Err("block"));
+        assert_eq!(refused(&|w| w.examples = 1), Err("examples"));
+        assert_eq!(refused(&|w| w.alpha = 0.9), Err("alpha"));
+        assert_eq!(refused(&|w| w.block = vec![0.5; 201]), Err("seen"));
+        assert_eq!(refused(&|w| w.score_looks = u64::MAX), Err("score_looks"));
+        assert_eq!(refused(&|w| w.audits = u64::MAX), Err("audits"));
+        assert_eq!(refused(&|w| w.worse = 251), Err("worse"));
     }
 
     /// Scores as ever, but a fifth of the answers worse where a tenth is allowed: seen within some 400 audits.

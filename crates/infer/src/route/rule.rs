@@ -33,7 +33,7 @@ pub enum PolicyError {
     TooMany { list: &'static str, got: usize },
     #[error("{list}, pattern {at}: at most {PATTERN_CHARS_MAX} characters expected, got {got}")]
     TooLong { list: &'static str, at: usize, got: usize },
-    #[error("{list}, pattern {at}: something beside wildcards and white space expected, got `{got}`")]
+    #[error("{list}, pattern {at}: something beside wildcards and white space expected, got `{}`", on_one_line(.got))]
     Empty { list: &'static str, at: usize, got: String },
 }
 
@@ -74,8 +74,8 @@ impl fmt::Display for Why {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Marked => write!(f, "the request is marked local-only"),
-            Self::Key { pattern } => write!(f, "its API key is local-only (`{pattern}`)"),
-            Self::Text { pattern } => write!(f, "its text matches the local-only policy (`{pattern}`)"),
+            Self::Key { pattern } => write!(f, "its API key is local-only (`{}`)", on_one_line(pattern)),
+            Self::Text { pattern } => write!(f, "its text matches the local-only policy (`{}`)", on_one_line(pattern)),
             Self::TooLong { bytes } => {
                 write!(f, "its text has {bytes} bytes, and a policy searches {TEXT_BYTES_MAX} at most")
             }
@@ -196,14 +196,19 @@ fn begins(text: &[char], piece: &[char]) -> bool {
     text.len() >= piece.len() && piece.iter().zip(text).all(|(wanted, c)| *wanted == '?' || wanted == c)
 }
 
-/// Small letters, and one space for any white space.
+/// A pattern as it is told: one space for any white space, and what cannot be seen escaped.
+fn on_one_line(pattern: &str) -> String {
+    pattern.split_whitespace().collect::<Vec<_>>().join(" ").escape_debug().to_string()
+}
+
+/// Small letters, the sigma at a word's end as any other, and one space for any white space.
 fn folded(text: &str) -> Vec<char> {
     let mut folded: Vec<char> = Vec::with_capacity(text.len());
     for c in text.chars() {
         match c.is_whitespace() {
             true if folded.last() == Some(&' ') => {}
             true => folded.push(' '),
-            false => folded.extend(c.to_lowercase()),
+            false => folded.extend(c.to_lowercase().map(|c| if c == 'ς' { 'σ' } else { c })),
         }
     }
     folded
@@ -236,6 +241,9 @@ mod tests {
             ("*secret*", "a Secret"),
             ("STRASSE", "strasse"),
             ("ÄRZTE", "Ärztebericht"),
+            ("ΛΟΓΟΣ", "λογος"),
+            ("λογος", "ΛΟΓΟΣ"),
+            ("λογος", "λογοσ"),
             ("a*b*c", "xaxxbxxcx"),
         ] {
             check(pattern, text, true);
@@ -293,6 +301,13 @@ mod tests {
         let told = judge(false, Some("other"), &["hello", "my Secret is 17"]);
         assert_eq!(told, "its text matches the local-only policy (`secret`)");
         assert_eq!(judge(false, None, &["hello"]), "free");
+        let odd = self::policy(&["project\n\t alpha\u{202e}\u{7}"], &[]);
+        let Rule::LocalOnly(why) =
+            odd.judge(&Asked { marked: false, key: None, texts: &["Project Alpha\u{202e}\u{7}"] })
+        else {
+            panic!("it matches")
+        };
+        assert_eq!(why.to_string(), "its text matches the local-only policy (`project alpha\\u{202e}\\u{7}`)");
         let long = "x".repeat(TEXT_BYTES_MAX);
         assert!(judge(false, None, &[&long, "y"]).starts_with("its text has 1048577 bytes"));
         assert_eq!(judge(false, None, &[&long]), "free");

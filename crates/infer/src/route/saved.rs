@@ -1,4 +1,4 @@
-//! A router as a file: what `littoral route calibrate` writes and a server reads.
+//! A router as a file: what `littoral route calibrate` writes, for a server to read.
 
 use super::calibrate::Calibration;
 use super::features::{Seen, When, features, names};

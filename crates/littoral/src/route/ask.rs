@@ -84,7 +84,8 @@ fn submit(
     engine.submit(request).map_err(|why| unanswered(at, why.to_string()))
 }
 
-fn unanswered(at: usize, why: String) -> Failure {
+/// `at`: of the prompt, from 0.
+pub fn unanswered(at: usize, why: String) -> Failure {
     Failure::new("the models were not asked", format!("prompt {}", at + 1), "an answer", why)
 }
 

@@ -4,7 +4,7 @@
 //! not. Two routers are learnt from the same examples, one that decides before an answer and one that decides after it; each
 //! has a promise of its own.
 
-use super::kept::{answers, said};
+use super::kept::{answers, json as json_text, said};
 use super::label::{Judged, share};
 use super::prompts;
 use crate::llm;
@@ -27,10 +27,11 @@ pub struct Args {
     /// The model that is asked where the small one is not sure.
     #[arg(long)]
     big: PathBuf,
-    /// Lines of {"prompt": …, "answer": …}. Without an answer the small model's is good where it is the large one's.
+    /// Lines of {"prompt": …, "answer": …}. Without an answer the small model's is good where it is the large one's. A prompt
+    /// that comes again is left out.
     #[arg(long, value_name = "FILE", required_unless_present = "log")]
     prompts: Option<PathBuf>,
-    /// The same of your own traffic, beside or instead.
+    /// The same of your own traffic, beside or instead. What comes again counts again, as it does in traffic.
     #[arg(long, value_name = "FILE")]
     log: Option<PathBuf>,
     /// The greatest share of worse answers among those that the small model gives alone.
@@ -65,10 +66,8 @@ struct Told {
 }
 
 pub fn run(args: &Args, json: bool) -> Result<(), Failure> {
-    let mut asked = Vec::new();
-    for path in args.prompts.iter().chain(&args.log) {
-        asked.extend(prompts::read(path)?);
-    }
+    let read = |path: &Option<PathBuf>| path.as_deref().map_or_else(|| Ok(Vec::new()), prompts::read);
+    let (asked, repeated) = prompts::each_once(read(&args.prompts)?, read(&args.log)?);
     if asked.len() < 3 {
         let expected = "at least 3, better some hundreds,";
         return Err(Failure::new("nothing is calibrated", "the prompts", expected, asked.len()));
@@ -96,10 +95,11 @@ pub fn run(args: &Args, json: bool) -> Result<(), Failure> {
         after: after.router,
         examples,
     };
-    pending.write(serde_json::to_string(&saved).unwrap_or_default() + "\n")?;
+    pending.write(json_text(&saved, &args.output)? + "\n")?;
     let exact = asked.iter().filter(|asked| asked.answer.is_some()).count();
     let numbers = json!({
         "prompts": asked.len(),
+        "repeated": repeated,
         "exact_answers": exact,
         "small_accuracy": share(&judged, |judged| judged.small),
         "big_accuracy": share(&judged, |judged| judged.large),
@@ -125,6 +125,9 @@ pub fn run(args: &Args, json: bool) -> Result<(), Failure> {
             ["after an answer".to_owned(), after.line],
         ];
         output::table(&["calibrated", ""], &rows.map(Vec::from));
+        if repeated > 0 {
+            output::talk(&format!("prompts that came again and were left out: {repeated}"));
+        }
         output::talk(&format!("the router is in {}", args.output.display()));
     }
     if !(before.promised || after.promised) {

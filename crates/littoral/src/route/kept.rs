@@ -1,6 +1,6 @@
 //! Answers that were written before: what a model says to the same prompts it says again, so it is asked once.
 
-use super::ask::{Answered, Answerer};
+use super::ask::{Answered, Answerer, unanswered};
 use crate::input;
 use crate::llm;
 use crate::output::{self, Failure};
@@ -8,6 +8,8 @@ use crate::pending::Pending;
 use littoral_infer::route::features::TOP;
 use littoral_infer::route::saved::ModelSaid;
 use littoral_tensor::pool::Pool;
+use littoral_tensor::quant::KERNELS;
+use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -55,13 +57,20 @@ pub fn answers(
                 kept.insert(keys[*at].clone(), answered);
             }
             if let Some(keep) = keep {
-                Pending::at(keep)?.write(serde_json::to_string(&kept).unwrap_or_default())?;
+                Pending::at(keep)?.write(json(&kept, keep)?)?;
             }
             done += chunk.len();
             talk(done);
         }
     }
-    Ok(keys.iter().filter_map(|key| kept.get(key).cloned()).collect())
+    let of = |(at, key): (usize, &String)| kept.get(key).cloned().ok_or_else(|| unanswered(at, "none".to_owned()));
+    keys.iter().enumerate().map(of).collect()
+}
+
+/// What a file will have. `path` is for the error.
+pub fn json(content: &impl Serialize, path: &Path) -> Result<String, Failure> {
+    serde_json::to_string(content)
+        .map_err(|e| Failure::new("the file is not written", path.display().to_string(), "numbers that JSON has", e))
 }
 
 fn read(path: &Path) -> Result<BTreeMap<String, Answered>, Failure> {
@@ -76,7 +85,7 @@ fn read(path: &Path) -> Result<BTreeMap<String, Answered>, Failure> {
 /// All that an answer depends on.
 fn key(said: &ModelSaid, prompt: &str, tokens_max: usize) -> String {
     let mut hasher = blake3::Hasher::new();
-    for part in [said.blake3.as_str(), &tokens_max.to_string(), &TOP.to_string(), prompt] {
+    for part in [KERNELS, said.blake3.as_str(), &tokens_max.to_string(), &TOP.to_string(), prompt] {
         hasher.update(&(part.len() as u64).to_le_bytes());
         hasher.update(part.as_bytes());
     }

@@ -3,6 +3,7 @@
 use crate::input;
 use crate::output::Failure;
 use serde::Deserialize;
+use std::collections::BTreeSet;
 use std::path::Path;
 
 const FILE_BYTES_MAX: u64 = 256 << 20;
@@ -18,6 +19,18 @@ pub struct Asked {
 /// Empty lines are passed over.
 pub fn read(path: &Path) -> Result<Vec<Asked>, Failure> {
     parse(&input::text(path, FILE_BYTES_MAX)?, &path.display().to_string())
+}
+
+/// The log as it is, behind those of `prompts` that are neither in it nor among those before; and how many were left out.
+///
+/// Examples are taken for independent draws. A prompt that somebody wrote down twice is one draw; in traffic it is two.
+pub fn each_once(mut prompts: Vec<Asked>, log: Vec<Asked>) -> (Vec<Asked>, usize) {
+    let (mut seen, all): (BTreeSet<String>, _) =
+        (log.iter().map(|asked| asked.prompt.clone()).collect(), prompts.len());
+    prompts.retain(|asked| seen.insert(asked.prompt.clone()));
+    let left_out = all - prompts.len();
+    prompts.extend(log);
+    (prompts, left_out)
 }
 
 fn parse(text: &str, place: &str) -> Result<Vec<Asked>, Failure> {
@@ -42,6 +55,16 @@ fn parse(text: &str, place: &str) -> Result<Vec<Asked>, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_prompt_counts_once_and_traffic_as_it_is() {
+        let asked = |prompts: &str| -> Vec<Asked> {
+            prompts.chars().map(|prompt| Asked { prompt: prompt.into(), answer: None }).collect()
+        };
+        assert_eq!(each_once(asked("abacb"), asked("cdd")), (asked("abcdd"), 3));
+        assert_eq!(each_once(asked("aa"), vec![]), (asked("a"), 1));
+        assert_eq!(each_once(vec![], asked("aa")), (asked("aa"), 0));
+    }
 
     #[test]
     fn lines_and_what_is_none() {

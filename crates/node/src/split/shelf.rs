@@ -20,7 +20,7 @@ pub(super) struct Shelf {
 pub(super) struct Kept {
     pub(super) bytes: u64,
     pub(super) used: u64,
-    /// Others have it while the tile arrives or is being checked.
+    /// Others have it while the tile arrives, is being checked or noted.
     pub(super) busy: Arc<()>,
     pub(super) checked: Option<Checked>,
 }
@@ -35,6 +35,15 @@ pub(super) struct Checked {
 impl Kept {
     pub(super) fn in_use(&self) -> bool {
         Arc::strong_count(&self.busy) > 1 || self.checked.as_ref().is_some_and(|c| Arc::strong_count(&c.map) > 1)
+    }
+
+    /// The mapping that all have from now on: of two that were checked at the same time, the first. Another one would be in use
+    /// without being seen here.
+    pub(super) fn share(&mut self, checked: Checked) -> Arc<Mapped> {
+        match &self.checked {
+            Some(first) if first.stamp == checked.stamp => first.map.clone(),
+            _ => self.checked.insert(checked).map.clone(),
+        }
     }
 }
 
@@ -60,5 +69,28 @@ impl Shelf {
     pub(super) fn idle(&self) -> Option<ObjectId> {
         let idle = self.tiles.iter().filter(|(_, kept)| !kept.in_use());
         idle.min_by_key(|(_, kept)| kept.used).map(|(object, _)| *object)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::File;
+
+    #[test]
+    fn who_checks_at_the_same_time_shares_one_mapping() {
+        let checked = |file: &str| {
+            let file = File::open(std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).unwrap();
+            let stamp = Stamp::of(&file.metadata().unwrap());
+            Checked { map: Arc::new(Mapped::new(&file).unwrap()), stamp }
+        };
+        let mut kept = Kept::default();
+        let first = kept.share(checked("Cargo.toml"));
+        assert!(Arc::ptr_eq(&first, &kept.share(checked("Cargo.toml"))));
+        drop(first);
+        assert!(!kept.in_use());
+        // A file that took the place of the first is another mapping.
+        let other = kept.share(checked("src/lib.rs"));
+        assert!(kept.in_use() && kept.checked.as_ref().is_some_and(|checked| Arc::ptr_eq(&checked.map, &other)));
     }
 }

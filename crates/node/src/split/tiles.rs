@@ -141,7 +141,7 @@ impl Tiles {
             return Err(TilesError::Layer { layer, layers });
         }
         let known = self.packed.tiles(model).get(layer).copied().flatten();
-        if let Some(object) = known.filter(|object| self.has(*object)) {
+        if let Some((object, _busy)) = known.and_then(|object| Some((object, self.hold(object)?))) {
             return self.manifest(object);
         }
         let stage = lm::load(gguf, config, layer..layer + 1, false, pool, done)?;
@@ -156,11 +156,20 @@ impl Tiles {
         shelf.reserved -= bytes;
         let manifest = written?;
         let object = manifest.id();
-        shelf.put(object, bytes);
+        // Else whoever makes room could take it before it is noted.
+        let _busy = shelf.put(object, bytes).busy.clone();
         drop(shelf);
         self.objects.sync(&[object])?;
         self.packed.put_tile(model, layer, layers, object)?;
         Ok(Arc::new(manifest))
+    }
+
+    /// A whole tile, used now; it stays while this is held. `None`: it is not here.
+    fn hold(&self, object: ObjectId) -> Option<Arc<()>> {
+        // Under the lock, so that it does not go in between.
+        let mut shelf = self.shelf();
+        let bytes = fs::metadata(self.path(object)).ok()?.len();
+        Some(shelf.put(object, bytes).busy.clone())
     }
 
     fn write(&self, stage: &Stage, layer: usize) -> Result<Manifest, ObjectFault> {
@@ -223,8 +232,7 @@ impl Tiles {
             }
             return Err(damaged);
         }
-        self.shelf().put(object, map.len() as u64).checked = Some(Checked { map: map.clone(), stamp });
-        Ok(map)
+        Ok(self.shelf().put(object, map.len() as u64).share(Checked { map, stamp }))
     }
 
     /// The layer in a tile, where it lies.
@@ -234,7 +242,7 @@ impl Tiles {
     }
 
     /// A stage whose layers lie where their tiles are, for a standby: nothing is copied, and it may compute at once. A token
-    /// takes a tenth to a sixth longer than with weights in memory of our own, for lack of huge pages.
+    /// takes longer than with weights in memory of our own, for lack of huge pages.
     pub fn mapped(&self, range: Range<usize>, objects: &[ObjectId]) -> Result<Stage, TilesError> {
         let tiles = objects.iter().map(|object| self.tile(*object)).collect::<Result<_, _>>()?;
         Stage::from_tiles(range, tiles).map_err(TilesError::Stage)

@@ -30,7 +30,7 @@ pub struct Recovery {
 }
 
 impl Default for Recovery {
-    /// Three heartbeats of 200 ms are missed; nothing is in the page cache.
+    /// Half a second of silence, and the beat before it (node/split/beats.rs); nothing is in the page cache.
     fn default() -> Self {
         Self { detect_s: 0.6, warm: false }
     }

@@ -21,6 +21,7 @@ mod exact;
 mod fleet;
 mod model_cost;
 mod prompt;
+mod relaxed;
 mod ring;
 mod search;
 mod standby;
@@ -130,10 +131,36 @@ pub fn plan(model: &ModelCost, fleet: &Fleet, demand: &Demand) -> Result<Plan, P
 /// `stages`: the head first, all layers in their order.
 ///
 /// # Errors
-/// A number of `demand` out of its bounds.
+/// A number of `demand` out of its bounds, stages that are not of this fleet, or that are not all layers of this model in
+/// their order.
 pub fn predict(model: &ModelCost, fleet: &Fleet, demand: &Demand, stages: &[Stage]) -> Result<f64, PlanError> {
     demand.check(model)?;
+    check(model, fleet, stages)?;
     Ok(seconds(Costs::of(model, fleet, demand, 1).timing(stages).token_ps()))
+}
+
+fn check(model: &ModelCost, fleet: &Fleet, stages: &[Stage]) -> Result<(), PlanError> {
+    let (last, head, layers) = (fleet.devices().len() - 1, fleet.head(), model.layers.len());
+    let mut end = 0;
+    for (nth, Stage { device, layers: own }) in stages.iter().enumerate() {
+        let field = |name: &str| format!("stage {nth}: {name}");
+        if *device > last || (nth == 0 && *device != head) {
+            let expected = if nth == 0 { format!("{head}, the head") } else { format!("0 to {last}") };
+            return Err(PlanError::field(field("device"), &expected, device));
+        }
+        if own.start != end || own.end < end || own.end > layers {
+            return Err(PlanError::field(
+                field("layers"),
+                &format!("{end} up to {layers} at most"),
+                format!("{own:?}"),
+            ));
+        }
+        end = own.end;
+    }
+    if stages.is_empty() || end < layers {
+        return Err(PlanError::field("stages".to_owned(), &format!("all {layers} layers"), end));
+    }
+    Ok(())
 }
 
 /// Nothing fits: how much is missing, and where.

@@ -6,9 +6,7 @@ use super::demand::Demand;
 use super::fleet::Fleet;
 use super::model_cost::ModelCost;
 use super::ring::Stage;
-
-/// Micro-batches up to which the best number is looked for.
-const MICRO_BATCHES_MAX: u64 = 512;
+use crate::engine::Limits;
 
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct PromptTime {
@@ -17,7 +15,8 @@ pub struct PromptTime {
     pub micro_batches: u64,
 }
 
-/// The best number of micro-batches, of equal numbers the least.
+/// In as many pieces as the engine cuts it into, on one machine too. E.6 has a best number of them, which nobody can ask an
+/// engine for.
 ///
 /// Equal pieces through machines in a row take the first one's whole way, and then the slowest machine's time for each
 /// other: sum p_i + (M - 1) max p_i. E.6's (M + s - 1) max p_i is the same where all stages take equally long, and
@@ -30,33 +29,27 @@ pub(super) fn prompt_time(
     ring: &[Stage],
 ) -> PromptTime {
     let n = demand.prompt;
-    let mut best = PromptTime { total_s: f64::INFINITY, micro_batches: 1 };
-    for micro_batches in 1..=if ring.len() == 1 { 1 } else { n.min(MICRO_BATCHES_MAX) } {
-        let tokens = n.div_ceil(micro_batches);
-        let vectors = (tokens * demand.vector_bytes(model.width)) as f64;
-        let (mut whole_s, mut slowest_s) = (0.0, 0.0f64);
-        let mut of_hosts = vec![0.0; costs.devices];
-        for (index, stage) in ring.iter().enumerate() {
-            let own_s = stage_s(model, fleet, stage, tokens, n);
-            of_hosts[costs.hosts[stage.device]] += own_s;
-            whole_s += own_s;
-            if let Some(next) = ring.get(index + 1) {
-                let link = fleet.link(stage.device, next.device);
-                whole_s += link.hop_s(vectors);
-                slowest_s = slowest_s.max(link.transfer_s(vectors));
-            }
-        }
-        slowest_s = of_hosts.into_iter().fold(slowest_s, f64::max);
-        let total_s = whole_s + (n.div_ceil(tokens) - 1) as f64 * slowest_s;
-        if total_s < best.total_s {
-            best = PromptTime { total_s, micro_batches: n.div_ceil(tokens) };
+    let micro_batches = n.div_ceil(Limits::default().prompt_tokens_per_pass as u64);
+    let tokens = n.div_ceil(micro_batches);
+    let vectors = (tokens * demand.vector_bytes(model.width)) as f64;
+    let (mut whole_s, mut slowest_s) = (0.0, 0.0f64);
+    let mut of_hosts = vec![0.0; costs.devices];
+    for (index, stage) in ring.iter().enumerate() {
+        let own_s = stage_s(model, fleet, stage, tokens, n);
+        of_hosts[costs.hosts[stage.device]] += own_s;
+        whole_s += own_s;
+        if let Some(next) = ring.get(index + 1) {
+            let link = fleet.link(stage.device, next.device);
+            whole_s += link.hop_s(vectors);
+            slowest_s = slowest_s.max(link.transfer_s(vectors));
         }
     }
+    slowest_s = of_hosts.into_iter().fold(slowest_s, f64::max);
     // Home goes the last token's vector alone.
     let last = ring.last().map_or(costs.head, |stage| stage.device);
-    best.total_s += fleet.link(last, costs.head).hop_s(demand.vector_bytes(model.width) as f64);
-    best.total_s += seconds(costs.ends_ps);
-    best
+    let home_s = fleet.link(last, costs.head).hop_s(demand.vector_bytes(model.width) as f64);
+    let total_s = whole_s + (micro_batches - 1) as f64 * slowest_s + home_s + seconds(costs.ends_ps);
+    PromptTime { total_s, micro_batches }
 }
 
 /// A piece of `tokens` of a prompt of `positions` through a stage; each token looks back at half of them on average.

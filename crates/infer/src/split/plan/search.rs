@@ -6,14 +6,16 @@ use super::demand::{Demand, Objective};
 use super::exact::{Table, is_small};
 use super::fleet::Fleet;
 use super::model_cost::ModelCost;
+use super::relaxed::least_step_ps;
 use super::ring::{Ring, Timing};
 
 /// Devices up to which a plan is proven to be the best.
 pub const DEVICES_EXACT_MAX: usize = 10;
-/// Sizes of a batch that are tried.
-const BATCHES_MAX: usize = 8;
+/// Sizes of a batch that are searched where nothing is proven anyway, the most promising ones; what the others might do is in the
+/// bound. Where plans are proven all are.
+const BATCHES_SEARCHED: usize = 8;
 /// The time between steps is found to one part in 2^this.
-const FINE: u32 = 20;
+pub(super) const FINE: u32 = 20;
 
 /// Sets of devices, as bits.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
@@ -33,7 +35,7 @@ impl Only {
 pub enum Proof {
     /// No plan is better.
     Best,
-    /// None is better by more than this share: stages that share a host are searched, not proven.
+    /// None is better by more than this share: where stages share a host they are searched, in batches of eight sizes at most.
     Within(f64),
     /// Too many devices to try all sets: found by a beam.
     Searched,
@@ -122,8 +124,20 @@ impl<'a> Search<'a> {
     fn most(&self, only: Only) -> Option<Found> {
         let streams = self.demand.streams;
         let (mut best, mut bound): (Option<Found>, f64) = (None, 0.0);
-        for costs in self.costs.iter().rev() {
+        let hoped = |costs: &Costs| costs.tok_s(least_step_ps(costs, only, streams / costs.batch));
+        let mut sizes: Vec<(f64, &Costs)> = self.costs.iter().map(|costs| (hoped(costs), costs)).collect();
+        // The most promising first, of equal ones the largest.
+        sizes.sort_by(|(a, of_a), (b, of_b)| b.total_cmp(a).then(of_b.batch.cmp(&of_a.batch)));
+        let proven = self.exact && !self.costs[0].hosts_are_shared();
+        for (nth, (hoped, costs)) in sizes.into_iter().enumerate() {
             let beat = best.as_ref().map_or(0.0, |found: &Found| found.tok_s(streams));
+            if hoped <= beat {
+                break;
+            }
+            if nth >= BATCHES_SEARCHED && !proven {
+                bound = bound.max(hoped);
+                break;
+            }
             let (found, tok_s_max) = self.most_of_batch(costs, only, beat);
             bound = bound.max(tok_s_max);
             if let Some(found) = found.filter(|found| found.tok_s(streams) > beat) {
@@ -147,18 +161,21 @@ impl<'a> Search<'a> {
     /// stages, are looked at in what it finds.
     fn most_of_batch(&self, costs: &Costs, only: Only, beat: f64) -> (Option<Found>, f64) {
         let batches = self.demand.streams / costs.batch;
-        let tok_s = |step_ps: u64| costs.batch as f64 * 1e12 / step_ps as f64;
-        let shared = costs.hosts.iter().enumerate().any(|(device, host)| device != *host);
+        let shared = costs.hosts_are_shared();
         let mut rings = Vec::new();
         let mut low = 0;
         if self.exact {
             let table = |limit| Table::fill(costs, self.others.clone(), limit);
-            let whole = table(u64::MAX);
-            let Some(ring) = whole.best(|devices| only.allows(devices)) else { return (None, 0.0) };
+            // One table tells whether any ring of this size is better, by what is found fine.
+            let beat_ps = (costs.batch as f64 * 1e12 / beat) as u64;
+            let limit = beat_ps - (beat_ps >> FINE);
+            let Some(ring) = table(limit).best(|devices| only.allows(devices)) else {
+                return (None, costs.tok_s(limit));
+            };
             let timing = costs.timing(&ring);
-            low = timing.token_ps().div_ceil(batches);
-            if tok_s(low) <= beat {
-                return (None, tok_s(low));
+            low = timing.token_ps().div_ceil(batches).max(least_step_ps(costs, only, batches));
+            if low > limit {
+                return (None, costs.tok_s(limit));
             }
             let mut high = timing.stage_ps.max(low);
             rings.push(ring);
@@ -174,9 +191,9 @@ impl<'a> Search<'a> {
                 match timing.map(|timing| timing.stage_ps.max(timing.token_ps().div_ceil(batches))) {
                     Some(step) if step <= limit => high = step.max(low),
                     // What is less busy waits longer.
-                    _ => low = limit,
+                    _ => low = limit + 1,
                 }
-                if tok_s(low) <= beat {
+                if costs.tok_s(low) <= beat {
                     break;
                 }
             }
@@ -187,20 +204,26 @@ impl<'a> Search<'a> {
         let timed = rings.into_iter().map(|ring| (costs.timing(&ring), ring));
         let best = timed.min_by_key(|(timing, ring)| (timing.step_ps(batches), ring.len(), timing.token_ps()));
         let found = best.map(|(timing, ring)| Found { ring, batch: costs.batch, timing, proof: Proof::Searched });
-        let bound = if self.exact { tok_s(low) } else { f64::INFINITY };
+        let bound = if self.exact { costs.tok_s(low) } else { f64::INFINITY };
         (found, bound)
     }
 }
 
-/// Batches are of one size, so that all stages have as much to do: numbers that divide the streams, the smallest and the
-/// largest among them.
+/// Batches are of one size, so that all stages have as much to do: all numbers that divide the streams, 32 at most.
 fn batches(streams: u64) -> Vec<u64> {
-    let all: Vec<u64> = (1..=streams).filter(|batch| streams.is_multiple_of(*batch)).collect();
-    let count = all.len().min(BATCHES_MAX);
-    (0..count).map(|nth| all[nth * (all.len() - 1) / (count - 1).max(1)]).collect()
+    (1..=streams).filter(|batch| streams.is_multiple_of(*batch)).collect()
 }
 
 impl Costs {
+    /// Of all streams together.
+    fn tok_s(&self, step_ps: u64) -> f64 {
+        self.batch as f64 * 1e12 / step_ps as f64
+    }
+
+    fn hosts_are_shared(&self) -> bool {
+        self.hosts.iter().enumerate().any(|(device, host)| device != *host)
+    }
+
     /// Has each host one of these devices at most, the head included?
     fn one_for_each_host(&self, devices: u64) -> bool {
         let mut hosts = 0u64;

@@ -47,6 +47,26 @@ pub(super) fn model(draw: &mut Draw, layers: usize, shape: Shape) -> ModelCost {
     }
 }
 
+/// Layers of 10 MB and 20 Mflop, ends of nothing, vectors of 4 kB: times that can be reckoned by hand.
+pub(super) fn even_model(layers: usize) -> ModelCost {
+    let layer =
+        LayerCost { weight_bytes: 10_000_000, kv_bytes: 0, window: 0, flops: 20_000_000, flops_per_position: 0 };
+    ModelCost {
+        layers: vec![layer; layers],
+        ends_bytes: 0,
+        output_bytes: 0,
+        output_flops: 0,
+        width: 1_000,
+        scratch_bytes: 0,
+        logits_bytes: 0,
+    }
+}
+
+/// Times are rounded to picoseconds, and those of hops to a few digits by whoever reckons by hand.
+pub(super) fn near(got: f64, expected: f64) {
+    assert!((got / expected - 1.0).abs() < 1e-6, "{got} is not {expected}");
+}
+
 /// Some can have all layers, some a few, some none. With `hosts` some share one.
 pub(super) fn fleet(draw: &mut Draw, devices: usize, layers: usize, hosts: bool) -> Fleet {
     let mut device = |index: usize| Device {
@@ -66,12 +86,14 @@ pub(super) fn fleet(draw: &mut Draw, devices: usize, layers: usize, hosts: bool)
     Fleet::new(all, draw.below(devices as u64) as usize, usual, &links).unwrap()
 }
 
+/// 36 streams go in batches of nine sizes; their contexts are shorter, so that as many layers find a place as of six.
 pub(super) fn demand(draw: &mut Draw, objective: Objective) -> Demand {
+    let (streams, context) = [(1, 600), (2, 600), (4, 600), (6, 600), (36, 100)][draw.below(5) as usize];
     Demand {
         objective,
-        streams: [1, 2, 4, 6][draw.below(4) as usize],
-        context: 600,
-        prompt: 1 + draw.below(400),
+        streams,
+        context,
+        prompt: 1 + draw.below(context.min(400)),
         activations: [Activations::F32, Activations::F16, Activations::Int8][draw.below(3) as usize],
         recovery: Recovery::default(),
     }

@@ -39,6 +39,8 @@ fn equal_ones(shape: Shape, like: impl Fn(&mut Device)) -> (usize, usize) {
     (equal, all)
 }
 
+/// Seen: the best in all 281, 266 and 269. A beam need not find it, so that another order of equal ways may miss a few; most of
+/// them is what is asked.
 #[test]
 fn the_beam_finds_a_way_whenever_layers_are_alike_and_mostly_the_best() {
     let (equal, all) = equal_ones(Shape::Uniform, |_| {});
@@ -85,7 +87,7 @@ fn memories(model: &ModelCost, demand: &Demand) -> Memories {
     Memories { head: (works_in + ends) * 5 / 4 + 10, other: (works_in + 2 * layer) * 5 / 4 + 10 }
 }
 
-/// Sixty-four devices and two thousand positions are planned; more devices are refused.
+/// Sixty-four devices are planned; more are refused.
 #[test]
 fn as_many_devices_as_a_word_has_bits() {
     let mut draw = Draw::new(9);
@@ -100,14 +102,16 @@ fn as_many_devices_as_a_word_has_bits() {
     assert_eq!(refused.to_string(), "devices: 1 to 64 expected, got 65");
 }
 
-/// The largest fleet that is proven: with its sentences it is planned in about a second.
+/// The largest fleet that is proven. With its sentences a plan takes half a second to one, of 840 streams, which go in batches of
+/// 32 sizes, up to two (optimised, one thread).
 #[test]
 fn ten_devices_and_eighty_layers_are_proven() {
     let mut draw = Draw::new(3);
     let model = model(&mut draw, 80, Shape::Mixed);
     let fleet = fleet(&mut draw, 10, 40, false);
-    for objective in [Objective::Latency, Objective::Throughput] {
-        let demand = Demand { streams: 4, context: 512, prompt: 256, ..demand(&mut draw, objective) };
+    for (objective, streams) in [(Objective::Latency, 4), (Objective::Throughput, 4), (Objective::Throughput, 840)] {
+        let context = 2_048 / streams;
+        let demand = Demand { streams, context, prompt: context.div_ceil(2), ..demand(&mut draw, objective) };
         let plan = plan(&model, &fleet, &demand).unwrap();
         assert_eq!(plan.proof, Proof::Best);
         assert!(plan.stages.len() > 1 && !plan.solo.fits, "{plan:?}");

@@ -63,6 +63,9 @@ fn no_way_is_quicker() {
                 check_whole(&instance, &plan);
                 assert!(near(plan.tok_s(), best, ROUNDED), "seed {seed}: {} is not {best}", plan.tok_s());
                 assert!(near(instance.oracle().tok_s(&way(&plan)), best, ROUNDED), "seed {seed}");
+                let stages: Vec<Stage> = plan.stages.iter().map(|stage| stage.stage.clone()).collect();
+                let predicted = predict(&instance.model, &instance.fleet, &instance.demand, &stages);
+                assert_eq!(predicted, Ok(plan.token_s), "seed {seed}");
                 assert_eq!(plan.proof, Proof::Best);
                 splits += usize::from(plan.stages.len() > 1);
             }
@@ -70,7 +73,7 @@ fn no_way_is_quicker() {
             (plan, best) => panic!("seed {seed}: {plan:?} but {best:?}"),
         }
     }
-    // The instances are of all kinds.
+    // The instances are of all kinds: 213 splits and 130 that have no room were seen. Other draws may have half as many.
     assert!(splits > 80 && none > 40 && none < 250, "{splits} {none}");
 }
 
@@ -90,6 +93,7 @@ fn no_way_does_more_where_no_host_is_shared() {
             (plan, best) => panic!("seed {seed}: {plan:?} but {best:?}"),
         }
     }
+    // Seen: 174. Other draws may have half as many.
     assert!(splits > 60, "{splits}");
 }
 
@@ -111,6 +115,7 @@ fn what_a_plan_with_shared_hosts_may_miss_is_said() {
         best_ones += usize::from(near(plan.streams_tok_s, best, 1e-5));
         all += 1;
     }
+    // Seen: all of 201. The search promises no more than its share; a few may miss the best without being wrong.
     assert!(best_ones * 100 >= all * 98, "{best_ones} of {all}");
 }
 
@@ -162,6 +167,7 @@ fn solo_is_left_only_for_devices_that_save_more_than_their_hops() {
             assert!(saved_s > hops_s, "seed {seed}: {saved_s} {hops_s}");
         }
     }
+    // Seen: 58 and 39. Enough that neither side is empty by other draws.
     assert!(solo > 10 && split > 10, "{solo} {split}");
 }
 
@@ -191,6 +197,7 @@ fn what_is_said_of_each_device_is_so() {
             needed += usize::from(verdict.included && other.is_none());
         }
     }
+    // Seen: 398, 304 and 140. Other draws may have a third of it.
     assert!(included > 100 && excluded > 100 && needed > 30, "{included} {excluded} {needed}");
 }
 

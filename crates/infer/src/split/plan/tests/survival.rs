@@ -1,21 +1,8 @@
 //! Standbys: who goes on, after what pause, and what cannot be lost.
 
+use super::instances::{even_model, near};
 use crate::split::plan::*;
 use littoral_wire::pipeline::Activations;
-
-fn model() -> ModelCost {
-    let layer =
-        LayerCost { weight_bytes: 10_000_000, kv_bytes: 0, window: 0, flops: 20_000_000, flops_per_position: 0 };
-    ModelCost {
-        layers: vec![layer; 8],
-        ends_bytes: 0,
-        output_bytes: 0,
-        output_flops: 0,
-        width: 1_000,
-        scratch_bytes: 0,
-        logits_bytes: 0,
-    }
-}
 
 /// Room for so many layers beside a log of 400 kB; disk for so many.
 fn device(name: &str, layers: u64, on_disk: u64) -> Device {
@@ -36,13 +23,9 @@ fn covers(devices: Vec<Device>, warm: bool) -> (Plan, Vec<Cover>) {
     let (objective, activations) = (Objective::Latency, Activations::F32);
     let demand = Demand { objective, streams: 1, context: 100, prompt: 100, activations, recovery };
     let fleet = Fleet::new(devices, 0, Link { rtt_s: 2e-3, bytes_per_s: 4e6 }, &[]).unwrap();
-    let plan = plan(&model(), &fleet, &demand).unwrap();
+    let plan = plan(&even_model(8), &fleet, &demand).unwrap();
     let covers = plan.covers.clone();
     (plan, covers)
-}
-
-fn near(got: f64, expected: f64) {
-    assert!((got / expected - 1.0).abs() < 1e-6, "{got} is not {expected}");
 }
 
 #[test]
