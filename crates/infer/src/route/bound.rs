@@ -92,7 +92,7 @@ pub fn fixed_sequence(steps: impl IntoIterator<Item = Kept>, alpha: f64, delta: 
 /// nobody has as many, and beyond 2^53 not each whole number is one of a float.
 pub fn trials_without_failure(alpha: f64, delta: f64) -> u64 {
     let enough = libm::log(delta) / libm::log1p(-alpha);
-    if !(enough < 1e15) {
+    if enough.is_nan() || enough >= 1e15 {
         return u64::MAX;
     }
     // Rounding may have moved a whole number.
