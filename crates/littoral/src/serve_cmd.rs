@@ -282,7 +282,12 @@ fn chain(args: &ChainArgs, path: &Path, pool: &Pool, settings: &Settings) -> Res
         log_bytes_max: 256 << 20,
         head_layers: args.head_layers.map_or(HeadLayers::Even, HeadLayers::Just),
     };
-    Ok(Motor::Chain(Box::new(Chain::start(engine, bytes, &identity, settings)?)))
+    let mut chain = Chain::start(engine, bytes, &identity, settings)?;
+    // 0: the system does not tell.
+    if let memory_bytes @ 1.. = crate::memory::available_bytes() {
+        chain.limit_memory(memory_bytes);
+    }
+    Ok(Motor::Chain(Box::new(chain)))
 }
 
 impl From<ChainError> for Failure {

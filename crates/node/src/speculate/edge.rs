@@ -7,7 +7,7 @@ use crate::peer::{self, Link, greet};
 use crate::transport::{Address, Transport};
 use littoral_infer::engine::{Engine, Event, Refused, Request, SequenceId};
 use littoral_infer::speculate::controller::Controller;
-use littoral_infer::speculate::costs::{Affine, Costs};
+use littoral_infer::speculate::costs::Costs;
 use littoral_infer::speculate::drafter::{Patience, Policy};
 use littoral_infer::speculate::drafting::{Drafting, Far, Place};
 use littoral_tensor::pool::Pool;
@@ -21,8 +21,6 @@ use tokio::sync::oneshot;
 const GIVEN_UP: Duration = Duration::from_secs(5);
 /// A step returns after this long, so that its caller can look after others.
 const PATIENCE: Duration = Duration::from_millis(20);
-/// Before anything was measured: a drafted token, a pass over there, the way there and back.
-const GUESS: Costs = Costs { draft_s: 0.01, verify: Affine { fixed_s: 0.03, per_token_s: 0.001 }, round_trip_s: 0.02 };
 
 enum Input {
     /// `machine`: in the order in which they were given. Links of each are numbered.
@@ -90,7 +88,7 @@ impl Edge {
             inputs,
             incoming,
             verifiers,
-            learnt: Controller::new(GUESS),
+            learnt: Controller::new(Costs::GUESS),
             policies: Box::new(|learnt| Policy::Learning(Box::new(learnt.next_answer()))),
             begun: Instant::now(),
             _dialling: dialling,

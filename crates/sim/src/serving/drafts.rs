@@ -7,7 +7,7 @@ use crate::queue::Micros;
 use littoral_infer::engine::{Engine, Event, Request, SequenceId};
 use littoral_infer::model::Model;
 use littoral_infer::speculate::controller::Controller;
-use littoral_infer::speculate::costs::{Affine, Costs};
+use littoral_infer::speculate::costs::Costs;
 use littoral_infer::speculate::drafter::{Mode, Patience, Policy};
 use littoral_infer::speculate::drafting::{Drafting, Place};
 use littoral_infer::speculate::sessions::Sessions;
@@ -17,8 +17,6 @@ use littoral_wire::{Speculation, Wire};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// As an edge guesses before it has measured.
-const GUESS: Costs = Costs { draft_s: 0.01, verify: Affine { fixed_s: 0.03, per_token_s: 0.001 }, round_trip_s: 0.02 };
 /// A session whose drafter has no link, or that has ended, is given up after so long; as the node does.
 pub(super) const SILENT_US: u64 = 120_000_000;
 /// A verifier that is gone for so long will not end the answers that it began; as the node does.
@@ -44,7 +42,7 @@ impl EdgeHost {
             drafting: Drafting::new(engine, first, Patience::default()),
             link: None,
             down_since: None,
-            learnt: Controller::new(GUESS),
+            learnt: Controller::new(Costs::GUESS),
             asked: BTreeMap::new(),
         }
     }
