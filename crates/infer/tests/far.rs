@@ -361,3 +361,62 @@ fn sessions_that_stream_stay_while_there_is_a_link_and_those_that_wait_do_not() 
         assert_eq!((sessions.running(), engine.running()), (0, 0));
     }
 }
+
+/// It has no place for it: the small model writes all of it, with what is told of each token.
+#[test]
+fn an_answer_that_is_refused_is_written_here() {
+    let (big, small) = (model(3), model(1));
+    let mut world = World::new(&big, &small, 1_000);
+    let request = request(2, 20, 12);
+    let expected = alone(&small, request.clone());
+    let id = world.drafting.submit(request, Place::Far(Policy::Fixed(Mode::Stream)), 0).unwrap();
+    let reason = littoral_wire::message::Reason::new("64 requests wait already");
+    world.drafting.hear(Speculation::Refused { session: 100, reason }, 1_000);
+    // The other end hears that nobody wants it any more, also if it goes on.
+    assert!(world.drafting.outbox().contains(&Speculation::Close { session: 100 }));
+    world.drafting.hear(Speculation::Opened { session: 100 }, 2_000);
+    assert_eq!(world.drafting.outbox(), [Speculation::Close { session: 100 }]);
+    let mut texts = Texts::new();
+    while !world.drafting.idle() {
+        world.turn(false);
+        hear(world.drafting.events(), &mut texts);
+    }
+    assert_eq!(texts[&id], expected);
+    assert_eq!(world.drafting.far(id).map(|far| far.tokens), Some(0));
+    world.drafting.forget(id);
+    assert_eq!(world.drafting.far(id), None);
+}
+
+/// The second verifier says that the answer ends where the first one went on: that is not believed.
+#[test]
+fn a_verifier_that_takes_over_does_not_end_what_was_longer() {
+    let (big, small) = (model(3), model(1));
+    let request = request(3, 20, 40);
+    let mut world = World::new(&big, &small, 1_000);
+    let id = world.drafting.submit(request, Place::Far(Policy::Fixed(Mode::Stream)), 0).unwrap();
+    let mut texts = Texts::new();
+    while texts.get(&id).is_none_or(|(text, _)| text.len() < 20) {
+        world.turn(false);
+        hear(world.drafting.events(), &mut texts);
+    }
+    world.another(&big, 1);
+    let said: Vec<_> = texts[&id].0.iter().take(5).map(|(id, _)| asked::committed(*id, None, &[])).collect();
+    let commit = Speculation::Commit {
+        session: 101,
+        epoch: 0,
+        start: 0,
+        tokens: littoral_wire::List::new(said).unwrap(),
+        finished: Some(littoral_wire::speculation::Ending::End),
+        passes: 1,
+        pass_us: 1,
+        tried: 0,
+    };
+    let now_us = world.now_us;
+    world.drafting.hear(commit, now_us);
+    while !world.drafting.idle() {
+        world.turn(false);
+        hear(world.drafting.events(), &mut texts);
+    }
+    let (text, why) = &texts[&id];
+    assert_eq!((text.len(), why), (40, &Some(Finish::Length)));
+}

@@ -85,13 +85,17 @@ pub async fn together(
     tokio::select! {
         done = &mut role => {
             done?;
-            served.await.unwrap_or(Ok(()))
+            served.await.unwrap_or_else(|_| Err(broken()))
         }
         ended = &mut served => {
-            ended.unwrap_or(Ok(()))?;
+            ended.unwrap_or_else(|_| Err(broken()))?;
             role.await
         }
     }
+}
+
+fn broken() -> Failure {
+    Failure::new("the server ended", "its thread", "an end that it tells of", "none")
 }
 
 #[cfg(test)]

@@ -230,11 +230,17 @@ impl Engine {
         if runs { Some(true) } else { waits().then_some(false) }
     }
 
-    /// A sequence that followed another writes for itself from now on, up to so many tokens.
-    pub fn release(&mut self, id: SequenceId, max_tokens: usize, ignore_end: bool) {
-        if let Some(sequence) = self.running.iter_mut().find(|sequence| sequence.id == id) {
-            (sequence.request.max_tokens, sequence.request.ignore_end) = (max_tokens, ignore_end);
-            sequence.pace = usize::MAX;
+    /// A sequence that followed another writes for itself from now on, up to so many tokens, and tells what is asked of each.
+    pub fn release(&mut self, id: SequenceId, max_tokens: usize, ignore_end: bool, top_logprobs: Option<usize>) {
+        let running = self.running.iter_mut().find(|sequence| sequence.id == id);
+        let running = running.map(|sequence| (&mut sequence.request, &mut sequence.pace));
+        let waiting = self.waiting.iter_mut().find_map(|(waiting, what)| match what {
+            Waiting::Text(request, pace) if *waiting == id => Some((request, pace)),
+            _ => None,
+        });
+        if let Some((request, pace)) = running.or(waiting) {
+            (request.max_tokens, request.ignore_end, request.top_logprobs) = (max_tokens, ignore_end, top_logprobs);
+            *pace = usize::MAX;
         }
     }
 

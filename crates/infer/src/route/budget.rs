@@ -48,6 +48,9 @@ impl Budget {
 
     /// Requests below it may go to the large model. `None` as long as the window is not full: nothing is known yet.
     pub fn threshold(&self) -> Option<f64> {
+        if self.cloud_share == 0.0 {
+            return Some(f64::NEG_INFINITY);
+        }
         if self.window.len() < self.window_max {
             return None;
         }
@@ -80,7 +83,7 @@ mod tests {
             let left = (0..400u64).filter(|run| {
                 let mut budget = Budget::new(share, 200).expect("a budget");
                 (0..200).for_each(|at| budget.saw(Noise::new(*run, at).uniform(0)));
-                let sent = budget.threshold().expect("a full window").min(1.0);
+                let sent = budget.threshold().expect("a full window").clamp(0.0, 1.0);
                 (sent - share).abs() > dkw_band(200, 0.05) + 1.0 / 200.0
             });
             assert!(left.count() <= 33, "share {share}");

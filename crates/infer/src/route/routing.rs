@@ -55,7 +55,12 @@ impl Routing {
         self.router.as_ref()?.1.as_ref()
     }
 
-    pub fn first(&self, coming: &Coming, link: Link) -> First {
+    /// Is the large model's share bounded?
+    pub fn has_budget(&self) -> bool {
+        self.budget.is_some()
+    }
+
+    pub fn first(&mut self, coming: &Coming, link: Link) -> First {
         let local = coming.rule != Rule::Free;
         if let Some(what) = coming.unaskable.filter(|_| !local && link.up) {
             let reason = Reason::Unaskable(what);
@@ -65,8 +70,14 @@ impl Routing {
         let case = self.case(coming.rule.clone(), link, None);
         let useful = matches!(case.promise, Promise::InForce { .. }) || self.budget.is_some();
         if local || !link.up || !coming.scorable || !useful {
-            // Without a score nothing is waited for.
-            return First::Decided(decide(&Case { when: When::Before, ..case }));
+            // Without a score nothing is waited for. What cannot have one counts as the least sure, so that nobody gets around
+            // a budget.
+            let counted = self.budget.as_mut().filter(|_| !local && link.up && !coming.scorable);
+            let score = counted.map(|budget| {
+                budget.saw(0.0);
+                0.0
+            });
+            return First::Decided(decide(&Case { when: When::Before, score, ..case }));
         }
         First::Try(case.when)
     }
@@ -151,7 +162,7 @@ mod tests {
 
     #[test]
     fn without_a_router_all_that_may_leave_does() {
-        let routing = Routing::default();
+        let mut routing = Routing::default();
         assert_eq!(place(routing.first(&COMING, UP)).0, Place::Cloud);
         let local = Coming { rule: Rule::LocalOnly(Why::Marked), ..COMING };
         assert_eq!(
@@ -216,5 +227,11 @@ mod tests {
         }
         // 99 of 300, and three standard deviations of 8.
         assert!((75..=123).contains(&away), "{away}");
+        // Requests for several answers have no score. They count, so that they are no way around it.
+        let several = Coming { scorable: false, ..COMING };
+        let gone = (0..400).filter(|_| place(routing.first(&several, UP)).0 == Place::Cloud).count();
+        assert!(gone < 200, "{gone}");
+        let mut none = Routing::new(None, None, Budget::new(0.0, 100).ok(), Prices::default());
+        assert_eq!(place(none.first(&several, UP)).0, Place::Edge);
     }
 }

@@ -65,9 +65,19 @@ pub enum Rule {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Why {
     Marked,
-    Key { pattern: String },
-    Text { pattern: String },
-    TooLong { bytes: usize },
+    Key {
+        pattern: String,
+    },
+    Text {
+        pattern: String,
+    },
+    TooLong {
+        bytes: usize,
+    },
+    /// A part of it that is no text, while there are words to look for.
+    Unsearchable {
+        what: &'static str,
+    },
 }
 
 impl fmt::Display for Why {
@@ -76,6 +86,7 @@ impl fmt::Display for Why {
             Self::Marked => write!(f, "the request is marked local-only"),
             Self::Key { pattern } => write!(f, "its API key is local-only (`{}`)", on_one_line(pattern)),
             Self::Text { pattern } => write!(f, "its text matches the local-only policy (`{}`)", on_one_line(pattern)),
+            Self::Unsearchable { what } => write!(f, "it has {what}, in which a policy cannot look for words"),
             Self::TooLong { bytes } => {
                 write!(f, "its text has {bytes} bytes, and a policy searches {TEXT_BYTES_MAX} at most")
             }
@@ -92,6 +103,16 @@ impl Policy {
             patterns.iter().enumerate().map(|(at, text)| Pattern::new(list, at, text)).collect()
         };
         Ok(Self { words: compile("words", &text.words)?, keys: compile("keys", &text.keys)? })
+    }
+
+    /// Are there words to look for?
+    pub fn searches(&self) -> bool {
+        !self.words.is_empty()
+    }
+
+    /// Nothing is held back by it.
+    pub fn is_empty(&self) -> bool {
+        self.words.is_empty() && self.keys.is_empty()
     }
 
     pub fn judge(&self, asked: &Asked) -> Rule {

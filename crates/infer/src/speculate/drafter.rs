@@ -184,6 +184,11 @@ impl Drafter {
         self.request.max_tokens as usize
     }
 
+    /// What is told of each token.
+    pub fn top_logprobs(&self) -> Option<usize> {
+        self.request.top_logprobs.map(usize::from)
+    }
+
     /// Does the answer go on where the model would end?
     pub fn ignores_end(&self) -> bool {
         self.request.ignore_end
@@ -302,7 +307,9 @@ impl Drafter {
                 self.passes = self.passes.max(u64::from(passes));
                 self.hear_pass(now_us, pass_us, tried);
                 let chosen = start as usize + tokens.len();
-                if let Some(behind) = self.behind.filter(|behind| chosen > behind.chosen) {
+                // What it skips, it may have chosen otherwise.
+                let next = |behind: &Behind| start as usize <= behind.chosen && behind.chosen < chosen;
+                if let Some(behind) = self.behind.filter(next) {
                     self.behind = (chosen < self.answer.len()).then_some(Behind { chosen, ..behind });
                 }
                 self.hear_commit(start as usize, tokens, finished, &mut output);
@@ -366,9 +373,14 @@ impl Drafter {
         if start + tokens.len() > self.request.max_tokens as usize {
             return self.end_with(Over::Contradicted(self.request.max_tokens as usize), output);
         }
+        let end = start + tokens.len();
         let new: Vec<Committed> = tokens.into_vec().into_iter().skip(here - start).collect();
         for token in new {
             self.commit(token, output);
+        }
+        if finished.is_some() && end < here {
+            // The one before went on where this one ends.
+            return self.end_with(Over::Contradicted(end), output);
         }
         if let Some(ending) = finished {
             self.end_with(Over::Finished(ending), output);

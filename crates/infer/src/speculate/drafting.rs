@@ -179,6 +179,11 @@ impl Drafting {
         self.sessions.get(&id).map(Session::far).or_else(|| self.ended.get(&id).cloned())
     }
 
+    /// Nobody will ask how this answer came about.
+    pub fn forget(&mut self, id: SequenceId) {
+        self.ended.remove(&id);
+    }
+
     /// What the drafter of a session has learnt, for the next answer.
     pub fn learnt(&self, session: u64) -> Option<&super::controller::Controller> {
         self.sessions.values().find(|open| open.number == session)?.drafter.controller()
@@ -194,7 +199,13 @@ impl Drafting {
         let vocabulary = self.small.model().stage.config().vocabulary;
         let found = self.sessions.iter_mut().find(|(_, session)| session.number == said.session());
         let found = found.filter(|(_, session)| session.verifier() == verifier);
-        let Some((id, session)) = found else { return };
+        let Some((id, session)) = found else {
+            // One that was given up while there was no link goes on over there for nobody.
+            if let Speculation::Commit { session, .. } | Speculation::Opened { session } = said {
+                self.outbox.push((verifier, Speculation::Close { session }));
+            }
+            return;
+        };
         // Weights may have more ids than the vocabulary, and the large model's more than the small one's.
         let foreign = match &said {
             Speculation::Commit { tokens, .. } => tokens.iter().find(|token| token.id as usize >= vocabulary),
@@ -327,9 +338,9 @@ impl Drafting {
             None => {}
             Some(Over::Finished(ending)) => self.end(id, asked::finish(ending)),
             Some(Over::Lost | Over::Gone(_)) => self.take_over(id),
-            // One that took over and is another: it had nothing given out.
-            Some(Over::Refused(_) | Over::Contradicted(_)) if self.was_moved(id) => self.take_over(id),
-            Some(Over::Refused(reason)) => self.end(id, Finish::Failed(reason.to_string())),
+            // It has no place for it, or is another than the one before; nothing that it says was given out.
+            Some(Over::Refused(_)) => self.take_over(id),
+            Some(Over::Contradicted(_)) if self.was_moved(id) => self.take_over(id),
             Some(Over::Contradicted(at)) => {
                 self.end(id, Finish::Failed(format!("the verifier took back what it had said at token {at}")));
             }
@@ -355,8 +366,11 @@ impl Drafting {
         self.outbox.push((session.verifier(), Speculation::Close { session: session.number }));
         let (answer, far) = (session.drafter.answer(), session.far());
         let (max_tokens, ignore_end) = (session.drafter.max_tokens(), session.drafter.ignores_end());
+        let top_logprobs = session.drafter.top_logprobs();
         let why = match self.small.runs(id) {
             Some(true) => None,
+            // It begins once it has a place.
+            Some(false) if answer.is_empty() => None,
             Some(false) => Some(Finish::Failed("the verifier is lost, and the small model has no place for it".into())),
             // Its context has no room for what the large one has written.
             None => Some(Finish::Context),
@@ -367,7 +381,7 @@ impl Drafting {
             return self.events.push(Event::Finished { sequence: id, why });
         }
         self.small.rewrite(id, answer);
-        self.small.release(id, max_tokens, ignore_end);
+        self.small.release(id, max_tokens, ignore_end, top_logprobs);
         self.remember(id, far);
     }
 

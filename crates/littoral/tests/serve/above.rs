@@ -10,9 +10,11 @@ use littoral_infer::route::features::{When, names};
 use littoral_infer::route::saved::{FORMAT, ModelSaid, Router, Saved};
 use littoral_infer::route::score::{Example, Scorer};
 use serde_json::{Value, json};
-use std::net::SocketAddr;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::thread;
 use std::time::Instant;
 
 const SECRET: &str = "the patient Ada Quill";
@@ -156,6 +158,11 @@ fn what_is_local_only_never_leaves() {
         let posts = |sent: &[u8]| sent.windows(5).filter(|window| window == b"POST ").count();
         let before = tap.sent();
         let marked = with(asked(SECRET), json!({"local_only": true}));
+        // Another server would have other ids.
+        let prompt_of_ids = match upper.starts_with("http") {
+            true => "local-only: it has a list of numbers, in which a policy cannot look for words",
+            false => "local-only: its text matches",
+        };
         let parts = json!([{"type": "text", "text": "the PATI"}, {"type": "text", "text": "ENT\nAda Quill"}]);
         let ids: Vec<u32> = SECRET.bytes().map(u32::from).collect();
         let cases = [
@@ -175,7 +182,9 @@ fn what_is_local_only_never_leaves() {
                 with(asked(""), json!({"messages": [{"role": "user", "content": parts}]})),
                 "local-only: its text",
             ),
-            (COMPLETION, "sk-any", json!({"prompt": ids, "temperature": 0}), "local-only: its text matches"),
+            (COMPLETION, "sk-any", json!({"prompt": ids, "temperature": 0}), prompt_of_ids),
+            // As JSON in a text, its letters written otherwise.
+            (CHAT, "sk-any", asked("{\"who\": \"the pat\\u0069ent\\nAda Quill\"}"), "local-only: its text matches"),
         ];
         for (path, key, body, expected) in &cases {
             let reply = ask(path, key, body);
@@ -184,8 +193,11 @@ fn what_is_local_only_never_leaves() {
             assert!(who == "here" && why.starts_with(expected), "{body}: {who}, {why}");
         }
         // What cannot be read here is not sent on to be read there.
-        let odd = ask(CHAT, "sk-any", &with(asked(SECRET), json!({"nonsense": 1})));
-        assert!(odd.status == 400 && odd.header("x-littoral-by").is_none(), "{}", odd.body);
+        let picture = json!([{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:Quill"}}]}]);
+        for fields in [json!({"nonsense": 1}), json!({"localOnly": true}), json!({"messages": picture})] {
+            let odd = ask(CHAT, "sk-any", &with(asked("Quill"), fields));
+            assert!(odd.status == 400 && odd.header("x-littoral-by").is_none(), "{}", odd.body);
+        }
         let sent = tap.sent();
         if upper.starts_with("http") {
             assert_eq!(posts(&sent), posts(&before));
@@ -243,6 +255,35 @@ fn a_router_decides_by_its_score() {
     assert_eq!(refused["error"]["expected"], "a calibration for the model that is served", "{refused}");
 }
 
+/// One that breaks off in the middle of an event: what was whole is passed on, then an error, and that is the end.
+#[test]
+fn a_server_that_breaks_off_ends_the_stream_with_an_error() {
+    let (_folder, dir) = models();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let at = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for mut stream in listener.incoming().map_while(Result::ok) {
+            let mut head = [0; 4096];
+            let count = stream.read(&mut head).unwrap_or(0);
+            let models = r#"{"data": [{"id": "other"}]}"#;
+            let said = match head[..count].starts_with(b"GET") {
+                true => format!("content-type: application/json\r\ncontent-length: {}\r\n\r\n{models}", models.len()),
+                // More was promised than comes.
+                false => "content-type: text/event-stream\r\ncontent-length: 999\r\n\r\ndata: {\"choices\": []}\n\ndata: {\"ch".into(),
+            };
+            let _ = write!(stream, "HTTP/1.1 200 OK\r\nconnection: close\r\n{said}");
+        }
+    });
+    let edge = serve(&dir, "small.gguf", &["--upstream", &format!("other=http://{at}/v1")]);
+    let body = with(asked("Hm?"), json!({"stream": true}));
+    until("the server above is not asked", || by(&post(edge.at, CHAT, &body)).0 == "other");
+    let said = post(edge.at, CHAT, &body).body;
+    let events: Vec<&str> = said.trim_end().split("\n\n").collect();
+    assert!(events.len() == 2 && events[0] == "data: {\"choices\": []}", "{said}");
+    let error: Value = serde_json::from_str(events[1].strip_prefix("data: ").unwrap()).unwrap();
+    assert!(error["error"]["message"].as_str().unwrap().starts_with("the server above broke off"), "{said}");
+}
+
 #[test]
 fn a_key_may_ask_so_often() {
     let folder = Folder::new();
@@ -260,9 +301,11 @@ fn a_key_may_ask_so_often() {
     assert!((1..=30).contains(&refused.header("retry-after").unwrap().parse::<u32>().unwrap()));
     // Its first answer is longer than what it may have in a minute.
     assert_eq!([ask("sk-short").status, ask("sk-short").status], [200, 429]);
-    let wrong = folder.write("wrong", "sk-few requests-per-minute=0\n");
-    std::fs::set_permissions(&wrong, std::fs::Permissions::from_mode(0o600)).unwrap();
-    let output = super::server::not_started(&["--api-key-file", wrong.to_str().unwrap()]);
-    let error: Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert!(error["error"]["where"].as_str().unwrap().ends_with("wrong, line 1"), "{error}");
+    for (text, line) in [("sk-few requests-per-minute=0\n", 1), ("sk-few local-only\n\nsk-few\n", 3)] {
+        let wrong = folder.write("wrong", text);
+        std::fs::set_permissions(&wrong, std::fs::Permissions::from_mode(0o600)).unwrap();
+        let output = super::server::not_started(&["--api-key-file", wrong.to_str().unwrap()]);
+        let error: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert!(error["error"]["where"].as_str().unwrap().ends_with(&format!("wrong, line {line}")), "{error}");
+    }
 }

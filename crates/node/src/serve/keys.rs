@@ -79,7 +79,7 @@ impl Key {
     /// Counts one request, if it is allowed now.
     pub fn ask(&self) -> Result<(), Spent> {
         let now = Instant::now();
-        // Tokens are counted as they are written; a request needs at least one left.
+        // Tokens are counted as they are read and written; a request needs at least one left.
         for (what, allowance, count) in [("tokens", &self.tokens, 0.0), ("requests", &self.requests, 1.0)] {
             let Some(allowance) = allowance else { continue };
             let mut allowance = allowance.lock().unwrap_or_else(PoisonError::into_inner);
@@ -143,12 +143,21 @@ impl Keys {
                     }
                 }
             }
+            if self.0.iter().any(|other| other.hash == key.hash) {
+                let (expected, got) = ("a key that does not stand before", "one that does".to_owned());
+                return Err(KeysError::Line { path: path.to_owned(), line: at + 1, expected, got });
+            }
             self.0.push(Arc::new(key));
         }
         if self.0.len() == before {
             return Err(fault(io::Error::other("no key in it")));
         }
         Ok(())
+    }
+
+    /// Does any of them keep what it asks for on this machine?
+    pub fn any_local_only(&self) -> bool {
+        self.0.iter().any(|key| key.local_only)
     }
 
     /// The key, if it is one of ours.

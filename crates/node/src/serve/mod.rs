@@ -163,6 +163,7 @@ impl Server {
         let door = Door::open(at, tls).await.map_err(|source| ServeError::Bind { at, source })?;
         let metrics = Arc::new(Metrics::new());
         let Above { policy, routing, upstream, watch, names } = above;
+        let guarded = !policy.is_empty() || routing.has_budget() || keys.any_local_only();
         let routed = upstream.is_some() || motor.link().is_some();
         let deciding = routed.then(|| Routed::new(routing, upstream.clone(), watch));
         let (writer, writer_ended) =
@@ -181,6 +182,7 @@ impl Server {
             room,
             policy,
             routed,
+            guarded,
             names: Arc::new(names),
             upstream,
             writer,

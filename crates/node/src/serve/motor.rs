@@ -131,6 +131,13 @@ impl Motor {
         Share { parts, passes: far.passes }
     }
 
+    /// Nobody will ask who wrote this answer.
+    pub fn forget(&mut self, id: SequenceId) {
+        if let Self::Edge(edge) = self {
+            edge.forget(id);
+        }
+    }
+
     /// Who wrote the last of so many tokens.
     pub fn writer(&self, id: SequenceId, written: u64) -> By {
         self.share(id, written).parts.last().map_or(By::Here, |(by, _)| *by)

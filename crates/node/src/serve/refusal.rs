@@ -26,8 +26,9 @@ impl Refusal {
         Self { status, message: message.into(), kind, param: None, code, retry_after_s: None }
     }
 
-    pub fn message(&self) -> &str {
-        &self.message
+    /// The field that is wrong, if it is one.
+    pub fn param(&self) -> Option<&str> {
+        self.param.as_deref()
     }
 
     /// A field that is wrong.

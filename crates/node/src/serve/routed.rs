@@ -26,6 +26,13 @@ pub struct Asking {
     pub key: Option<Arc<Key>>,
 }
 
+impl Asking {
+    /// Nobody else is asked.
+    pub fn here(key: Option<Arc<Key>>) -> Self {
+        Self { rule: Rule::Free, prompt: "".into(), refused: false, key }
+    }
+}
+
 /// Who answers.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Placed {
@@ -66,7 +73,7 @@ impl Routed {
         Link { up: link.up && !asking_refused, ..link }
     }
 
-    pub fn first(&self, asking: &Asking, asked: &[Asked], motor: Option<Link>) -> Placing {
+    pub fn first(&mut self, asking: &Asking, asked: &[Asked], motor: Option<Link>) -> Placing {
         let (mut scorable, mut unaskable) = (asked.len() == 1, None);
         for one in asked {
             match one {
@@ -79,7 +86,8 @@ impl Routed {
             }
         }
         let coming = Coming { rule: asking.rule.clone(), unaskable, scorable };
-        match self.routing.first(&coming, self.link(asking.refused, motor)) {
+        let link = self.link(asking.refused, motor);
+        match self.routing.first(&coming, link) {
             First::Decided(decision) => Placing::Decided(self.placed(&decision)),
             First::Try(when) => Placing::Try(when),
         }
@@ -112,14 +120,14 @@ impl Routed {
         if looks(now) == looks(before.as_ref()) {
             return;
         }
-        *before = now.cloned();
-        if let Some(watch) = now {
-            if let Some(why) = watch.withdrawn() {
-                tracing::warn!("the calibration is withdrawn: {why}");
-            }
-            if let Err(why) = write(path, watch) {
-                tracing::warn!("{} was not written: {why}", path.display());
-            }
+        let Some(watch) = now else { return };
+        if let Some(why) = watch.withdrawn() {
+            tracing::warn!("the calibration is withdrawn: {why}");
+        }
+        match write(path, watch) {
+            Ok(()) => *before = Some(watch.clone()),
+            // Tried again with the next request.
+            Err(why) => tracing::warn!("{} was not written: {why}", path.display()),
         }
     }
 }

@@ -1,7 +1,8 @@
 //! Which path does what.
 
+use super::ask::asking::{self, Above};
 use super::ask::fields::object as fields;
-use super::ask::{Ask, Kind, Vectors, asking};
+use super::ask::{Ask, Kind, Vectors};
 use super::door::Peer;
 use super::hosts::Hosts;
 use super::keys::{Key, Keys};
@@ -20,7 +21,7 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use littoral_infer::model::Model;
-use littoral_infer::route::rule::{Policy, Rule};
+use littoral_infer::route::rule::Policy;
 use littoral_model::lm::CacheType;
 use littoral_tensor::quant::KERNELS;
 use serde_json::{Map, Value, json};
@@ -54,6 +55,8 @@ pub struct Served {
     pub policy: Policy,
     /// Somebody above may answer.
     pub routed: bool,
+    /// Some requests are held back: by words, by keys, or by a budget.
+    pub guarded: bool,
     pub names: Arc<Names>,
     /// Whoever that is, if it is asked over HTTP.
     pub upstream: Option<Arc<Upstream>>,
@@ -171,32 +174,42 @@ fn counted(metrics: &Metrics, reply: Result<Response, Refusal>) -> Response {
 async fn answered(served: Arc<Served>, kind: Kind, request: Request) -> Result<Response, Refusal> {
     let busy = begun(&served)?;
     let Who { client, key } = Who::of(&request)?;
-    let (policy, asks) = (served.policy.clone(), served.upstream.is_some());
+    let who = match (&served.upstream, served.routed) {
+        (Some(_), _) => Above::Server,
+        (None, true) => Above::Machine,
+        (None, false) => Above::Nobody,
+    };
+    let (policy, whose) = (served.policy.clone(), key.clone());
     let Read { mut asking, ask, fields } = read(&served, request, move |body, model, name| {
-        let fields = fields(body)?;
-        let asking = asking::asking(kind, &fields, &policy, key.as_ref(), model);
         let ask = Ask::read(kind, body, model, name);
+        if who == Above::Nobody {
+            return Ok(Read { asking: Asking::here(whose), ask, fields: None });
+        }
+        let fields = fields(body)?;
+        let asking = asking::asking(kind, &fields, &policy, whose.as_ref(), model, who);
         // Only who may be asked over HTTP is told in the same words.
-        Ok(Read { asking, ask, fields: asks.then_some(fields) })
+        Ok(Read { asking, ask, fields: (who == Above::Server).then_some(fields) })
     })
     .await?;
     let ask = match (ask, &fields) {
         (Ok(ask), _) => ask,
-        // What this server cannot do another may; if it is wrong, that one says so.
-        (Err(refusal), Some(fields)) if asking.rule == Rule::Free && served.upstream.iter().any(|above| above.up()) => {
-            let why = format!("the edge cannot answer it: {}", refusal.message());
-            return above(&served, kind, fields, &why, busy).await.map_err(|_| refusal);
+        // What this server cannot do another may; if it is wrong, that one says so. Where something is held back, what cannot
+        // be read here does not leave.
+        (Err(refusal), Some(fields)) if !served.guarded && served.upstream.iter().any(|above| above.up()) => {
+            let why = format!("the edge cannot answer it: {}", refusal.param().unwrap_or("the request as a whole"));
+            return above(&served, kind, fields, &why, key, busy).await.map_err(|_| refusal);
         }
         (Err(refusal), _) => return Err(refusal),
     };
     let choices = ask.asked.len();
     let again = fields.is_some().then(|| ask.asked.clone());
+    key.iter().for_each(|key| key.used(ask.prompt_tokens));
     let (mut by, mut why, mut said) = match taken(&served, kind, client, ask.asked, asking.clone()).await? {
         Taken::Here { by, why, said } => (Some(by), why, Some(said)),
         Taken::Away { why } => (None, why, None),
     };
     if let (None, Some(fields), Some(asked)) = (by, &fields, again) {
-        if let Ok(response) = above(&served, kind, fields, &why, busy.clone()).await {
+        if let Ok(response) = above(&served, kind, fields, &why, key, busy.clone()).await {
             return Ok(response);
         }
         // It is gone: this server answers, and says why.
@@ -267,12 +280,13 @@ async fn above(
     kind: Kind,
     fields: &Map<String, Value>,
     why: &str,
+    key: Option<Arc<Key>>,
     busy: watch::Receiver<()>,
 ) -> Result<Response, String> {
     let Some(upstream) = &served.upstream else { return Err("there is none".into()) };
     let mut fields = fields.clone();
     fields.remove(asking::LOCAL_ONLY);
-    let response = upstream.ask(kind, fields, busy).await?;
+    let response = upstream.ask(kind, fields, key, busy).await?;
     served.metrics.away.fetch_add(1, Relaxed);
     Ok(told(response, served.names.of(By::Upstream(0)), why))
 }
@@ -283,7 +297,7 @@ fn told(mut response: Response, name: &str, why: &str) -> Response {
     if let Ok(name) = HeaderValue::from_str(name) {
         headers.insert("x-littoral-by", name);
     }
-    // Reasons have no text of a request in them; what cannot be in a header is left out.
+    // Reasons have no text of a request in them but names of fields; what cannot be in a header is left out.
     if let Some(why) = Some(why).filter(|why| !why.is_empty()).and_then(|why| HeaderValue::from_str(why).ok()) {
         headers.insert("x-littoral-why", why);
     }
@@ -294,8 +308,9 @@ async fn embedded(served: Arc<Served>, request: Request) -> Result<Response, Ref
     let _busy = begun(&served)?;
     let Who { client, key } = Who::of(&request)?;
     let Vectors { texts, prompt_tokens, dimensions, base64 } = read(&served, request, Vectors::read).await?;
+    key.iter().for_each(|key| key.used(prompt_tokens));
     // They are never anybody else's.
-    let asking = Asking { rule: Rule::Free, prompt: "".into(), refused: false, key };
+    let asking = Asking::here(key);
     let said = served.writer.ask(client, vec![Asked::Vectors { texts }], asking).await;
     let said = said.map_err(|why| Refusal::not_taken(why, "input", served.room.running_max))?;
     reply::vectors(&served.name, said, prompt_tokens, dimensions, base64).await

@@ -4,11 +4,13 @@
 //! this server answers by itself meanwhile.
 
 use super::ask::Kind;
+use super::keys::Key;
 use crate::models::tls;
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
 use futures_util::StreamExt;
+use futures_util::stream::BoxStream;
 use reqwest::{Client, Url};
 use serde_json::{Map, Value, json};
 use std::net::IpAddr;
@@ -29,7 +31,7 @@ const LIST_BYTES_MAX: usize = 1 << 20;
 
 #[derive(Debug, Error)]
 pub enum UpstreamError {
-    #[error("{url}: a URL with http or https and a host expected")]
+    #[error("{url}: a URL with http or https and a host, without a login and without `?`, expected")]
     Url { url: String },
     #[error("{host} is another machine, and http is not encrypted: https expected, or leave to do without")]
     Plain { host: String },
@@ -43,8 +45,10 @@ pub struct Upstream {
     base: Url,
     client: Client,
     key: Option<HeaderValue>,
-    /// What it calls its model; the first of its list, if nobody says.
-    model: Mutex<Option<String>>,
+    /// What it calls its model, as somebody said.
+    model: Option<String>,
+    /// Else the first of its list.
+    found: Mutex<Option<String>>,
     up: AtomicBool,
 }
 
@@ -52,8 +56,8 @@ impl Upstream {
     /// `base`: with its `/v1`, as OpenAI's clients take it. `plain`: it may be another machine without TLS.
     pub fn new(base: &str, model: Option<String>, key: Option<&str>, plain: bool) -> Result<Self, UpstreamError> {
         let url = Url::parse(base).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
-        // A login in it would be shown in messages.
-        let url = url.filter(|url| url.username().is_empty() && url.password().is_none());
+        // Secrets in it would be shown in messages.
+        let url = url.filter(|url| url.username().is_empty() && url.password().is_none() && url.query().is_none());
         let mut base = url.ok_or_else(|| UpstreamError::Url { url: base.chars().take(200).collect() })?;
         let host = base.host_str().unwrap_or_default().to_owned();
         if base.scheme() == "http" && !plain && !is_this_machine(&host) {
@@ -67,7 +71,12 @@ impl Upstream {
             value.set_sensitive(true);
             Ok(value)
         };
-        let client = Client::builder()
+        let mut client = Client::builder();
+        if base.scheme() == "http" {
+            // A proxy would be another machine, which could read it.
+            client = client.no_proxy();
+        }
+        let client = client
             .tls_backend_preconfigured(tls().map_err(|e| UpstreamError::Client(e.to_string()))?)
             .user_agent(concat!("littoral/", env!("CARGO_PKG_VERSION")))
             .redirect(reqwest::redirect::Policy::none())
@@ -75,8 +84,8 @@ impl Upstream {
             .read_timeout(SILENCE_TIMEOUT)
             .build()
             .map_err(|e| UpstreamError::Client(e.to_string()))?;
-        let (model, key) = (Mutex::new(model), key.map(secret).transpose()?);
-        Ok(Self { base, client, key, model, up: AtomicBool::new(false) })
+        let key = key.map(secret).transpose()?;
+        Ok(Self { base, client, key, model, found: Mutex::default(), up: AtomicBool::new(false) })
     }
 
     pub fn up(&self) -> bool {
@@ -115,12 +124,17 @@ impl Upstream {
             bytes.extend_from_slice(&chunk);
         }
         let list: Value = serde_json::from_slice(&bytes).map_err(|_| "models: a list as JSON expected".to_owned())?;
-        let mut model = self.model.lock().unwrap_or_else(PoisonError::into_inner);
-        if model.is_none() {
-            let first = list["data"][0]["id"].as_str().ok_or("models: at least one with an `id` expected")?;
-            *model = Some(first.to_owned());
+        if let Some(model) = &self.model {
+            return Ok(model.clone());
         }
-        Ok(model.clone().unwrap_or_default())
+        let first = list["data"][0]["id"].as_str().ok_or("models: at least one with an `id` expected")?.to_owned();
+        *self.found.lock().unwrap_or_else(PoisonError::into_inner) = Some(first.clone());
+        Ok(first)
+    }
+
+    fn asked_for(&self) -> String {
+        let found = || self.found.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        self.model.clone().or_else(found).unwrap_or_default()
     }
 
     fn at(&self, path: &str) -> Url {
@@ -144,31 +158,40 @@ impl Upstream {
         &self,
         kind: Kind,
         mut fields: Map<String, Value>,
+        key: Option<Arc<Key>>,
         busy: watch::Receiver<()>,
     ) -> Result<Response, String> {
-        let model = self.model.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        fields.insert("model".into(), json!(model.unwrap_or_default()));
+        fields.insert("model".into(), json!(self.asked_for()));
         let path = if kind == Kind::Chat { "chat/completions" } else { "completions" };
         let request = self.with_key(self.client.post(self.at(path)));
         let request = request.header(header::CONTENT_TYPE, "application/json").body(Value::Object(fields).to_string());
-        let answered = request.send().await.map_err(|e| innermost(&e));
-        let response = answered.and_then(|response| match response.status() {
-            // These say something of the server, or of us; others of the request.
+        let response = match request.send().await {
+            Ok(response) => response,
+            Err(why) => return Err(self.down(innermost(&why))),
+        };
+        match response.status() {
+            // Of the server, or of us: so it will be for others.
             status @ (StatusCode::UNAUTHORIZED
+            | StatusCode::PAYMENT_REQUIRED
             | StatusCode::FORBIDDEN
-            | StatusCode::NOT_FOUND
-            | StatusCode::TOO_MANY_REQUESTS) => Err(status.to_string()),
-            status if status.is_server_error() || status.is_redirection() => Err(status.to_string()),
-            _ => Ok(response),
-        });
-        match response {
-            Ok(response) => Ok(passed_on(response, busy)),
-            Err(why) => {
-                tracing::warn!("{} was asked and did not answer: {why}", self.base);
-                self.up.store(false, Relaxed);
-                Err(why)
+            | StatusCode::TOO_MANY_REQUESTS
+            | StatusCode::BAD_GATEWAY
+            | StatusCode::SERVICE_UNAVAILABLE
+            | StatusCode::GATEWAY_TIMEOUT) => Err(self.down(status.to_string())),
+            // Of this request, perhaps.
+            status @ (StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED | StatusCode::REQUEST_TIMEOUT) => {
+                Err(status.to_string())
             }
+            status if status.is_server_error() || status.is_redirection() => Err(status.to_string()),
+            _ => Ok(passed_on(response, busy, key)),
         }
+    }
+
+    /// It is not asked until it is looked after again.
+    fn down(&self, why: String) -> String {
+        tracing::warn!("{} was asked and did not answer: {why}", self.base);
+        self.up.store(false, Relaxed);
+        why
     }
 }
 
@@ -177,25 +200,78 @@ fn is_this_machine(host: &str) -> bool {
     host == "localhost" || address.is_ok_and(|address| address.is_loopback())
 }
 
-fn passed_on(answer: reqwest::Response, busy: watch::Receiver<()>) -> Response {
+/// An answer that is being passed on.
+struct Passing {
+    pieces: BoxStream<'static, reqwest::Result<Bytes>>,
+    /// Events, that are passed on whole.
+    events: bool,
+    /// The beginning of an event.
+    held: Vec<u8>,
+    /// Whose tokens are counted, about: one for each event, or for four bytes.
+    key: Option<Arc<Key>>,
+    ended: bool,
+    _busy: watch::Receiver<()>,
+}
+
+/// Of an event; a longer one is passed on in parts.
+const EVENT_BYTES_MAX: usize = 1 << 20;
+
+impl Passing {
+    async fn next(&mut self) -> Option<Result<Bytes, std::io::Error>> {
+        while !self.ended {
+            match self.pieces.next().await {
+                None => {
+                    self.ended = true;
+                    let rest = std::mem::take(&mut self.held);
+                    return (!rest.is_empty()).then(|| Ok(rest.into()));
+                }
+                Some(Ok(piece)) if !self.events => {
+                    self.key.iter().for_each(|key| key.used(piece.len().div_ceil(4)));
+                    return Some(Ok(piece));
+                }
+                Some(Ok(piece)) => {
+                    self.held.extend_from_slice(&piece);
+                    let whole = self.held.windows(2).rposition(|end| end == b"\n\n").map_or(0, |at| at + 2);
+                    let whole = if self.held.len() > EVENT_BYTES_MAX { self.held.len() } else { whole };
+                    if whole > 0 {
+                        let told: Vec<u8> = self.held.drain(..whole).collect();
+                        let events = told.windows(2).filter(|end| end == b"\n\n").count();
+                        self.key.iter().for_each(|key| key.used(events));
+                        return Some(Ok(told.into()));
+                    }
+                }
+                Some(Err(why)) => {
+                    // Its client would be asked on for ever.
+                    self.ended = true;
+                    let why = format!("the server above broke off: {}", innermost(&why));
+                    tracing::warn!("{why}");
+                    return Some(match self.events {
+                        // So that its reader knows that this is not the end.
+                        true => {
+                            let error =
+                                json!({"error": {"message": why, "type": "server_error", "param": null, "code": null}});
+                            Ok(format!("data: {error}\n\n").into())
+                        }
+                        false => Err(std::io::Error::other(why)),
+                    });
+                }
+            }
+        }
+        None
+    }
+}
+
+fn passed_on(answer: reqwest::Response, busy: watch::Receiver<()>, key: Option<Arc<Key>>) -> Response {
     let status = answer.status();
     let media = answer.headers().get(header::CONTENT_TYPE).cloned();
     let events = media.as_ref().is_some_and(|media| media.as_bytes().starts_with(b"text/event-stream"));
-    let pieces = answer.bytes_stream().map(move |piece| {
-        let _ = &busy;
-        piece.or_else(|e| {
-            let why = format!("the server above broke off: {}", innermost(&e));
-            tracing::warn!("{why}");
-            match events {
-                // So that its reader knows that this is not the end.
-                true => {
-                    Ok(format!("\ndata: {}\n\n", json!({"error": {"message": why, "type": "server_error"}})).into())
-                }
-                false => Err(std::io::Error::other(why)),
-            }
-        })
+    let pieces = answer.bytes_stream().boxed();
+    let passing = Passing { pieces, events, held: Vec::new(), key, ended: false, _busy: busy };
+    let body = futures_util::stream::unfold(passing, |mut passing| async move {
+        let piece = passing.next().await?;
+        Some((piece, passing))
     });
-    let mut response = Response::new(Body::from_stream(pieces));
+    let mut response = Response::new(Body::from_stream(body));
     *response.status_mut() = status;
     if let Some(media) = media {
         response.headers_mut().insert(header::CONTENT_TYPE, media);

@@ -308,8 +308,9 @@ impl<'m> Desk<'m> {
 
     fn take(&mut self, order: Order) {
         let Order { client, asked, asking, reader, taken, at } = order;
-        let placing = match &self.routed {
-            Some(routed) => routed.first(&asking, &asked, self.motor.link()),
+        let link = self.motor.link();
+        let placing = match &mut self.routed {
+            Some(routed) => routed.first(&asking, &asked, link),
             None => Placing::Decided(Placed::Here(String::new())),
         };
         if let Placing::Decided(Placed::Away(why)) = placing {
@@ -492,6 +493,7 @@ impl<'m> Desk<'m> {
                 self.metrics.tokens_written.fetch_add(1, Relaxed);
                 open.last = now;
                 open.written += 1;
+                open.key.iter().for_each(|key| key.used(1));
                 let Some(words) = &mut open.words else { return };
                 let piece = words.push(id, logprob.map(|logprob| Token { id, logprob, top }));
                 let stopped = words.stopped();
@@ -523,9 +525,9 @@ impl<'m> Desk<'m> {
     }
 
     fn end(&mut self, sequence: SequenceId, why: End) {
-        let Some(mut open) = self.open.remove(&sequence) else { return };
-        open.charge();
+        let Some(open) = self.open.remove(&sequence) else { return };
         let share = self.motor.share(sequence, open.written as u64);
+        self.motor.forget(sequence);
         self.metrics.shared(&share);
         self.metrics.ended(
             match why {
@@ -551,21 +553,7 @@ impl<'m> Desk<'m> {
     }
 }
 
-impl Drop for Open<'_> {
-    /// However it ended.
-    fn drop(&mut self) {
-        self.charge();
-    }
-}
-
 impl Open<'_> {
-    /// Counts what was read and written for its key, once.
-    fn charge(&mut self) {
-        if let Some(key) = self.key.take() {
-            key.used(self.prompt + self.written);
-        }
-    }
-
     /// Tells its reader who writes; what is to go to the machine above stays here if its link is gone by now.
     fn place(&mut self, placed: Placed, link: Option<usize>) -> By {
         let (by, why) = match (placed, link) {

@@ -145,6 +145,11 @@ impl Edge {
         self.drafting.far(id)
     }
 
+    /// Nobody will ask how this answer came about.
+    pub fn forget(&mut self, id: SequenceId) {
+        self.drafting.forget(id);
+    }
+
     /// Hears what came, drafts what there is to draft, and otherwise waits a little. Returns what was written.
     pub fn step(&mut self, pool: &Pool) -> Vec<Event> {
         while let Ok(input) = self.incoming.try_recv() {

@@ -3,6 +3,7 @@
 //! One head at a time has it. Layers come from files that are here; what they compute stays in memory and goes when the
 //! head goes.
 
+use super::packed::Stamp;
 use super::standby::Standby;
 use crate::peer::{self, Greeted, greet};
 use crate::transport::{Address, Transport, TransportError};
@@ -95,7 +96,7 @@ pub async fn run(
         waiting: BTreeMap::new(),
         dialled: 0,
         lender: Lender::new(settings.log_bytes_max),
-        files: Files { settings: settings.clone(), open: None },
+        files: Files { settings: settings.clone(), stamps: stamps(&settings), open: None },
         begun: Instant::now(),
         at: at.unwrap_or_default(),
     };
@@ -174,13 +175,24 @@ async fn answer_beats(greeted: Greeted, progress: Arc<Progress>) {
 /// Files of models, of which one is mapped in.
 struct Files {
     settings: Arc<Settings>,
+    /// As they were when they were hashed, or soon after.
+    stamps: BTreeMap<PathBuf, Stamp>,
     open: Option<(PathBuf, Mapped)>,
+}
+
+fn stamps(settings: &Settings) -> BTreeMap<PathBuf, Stamp> {
+    let stamp = |path: &PathBuf| Some((path.clone(), Stamp::of(&std::fs::metadata(path).ok()?)));
+    settings.models.values().filter_map(stamp).collect()
 }
 
 impl lender::Layers for Files {
     fn open(&mut self, model: [u8; 32]) -> Result<Config, String> {
         let path = self.settings.models.get(&model).ok_or("this machine does not have the model's file")?;
         let file = std::fs::File::open(path).map_err(|e| format!("{}: {e}", path.display()))?;
+        let stamp = file.metadata().map(|metadata| Stamp::of(&metadata)).map_err(|e| e.to_string())?;
+        if self.stamps.get(path).is_some_and(|before| *before != stamp) {
+            return Err(format!("{} is another file than when this stage was started: start it anew", path.display()));
+        }
         let bytes = Mapped::new(&file).map_err(|e| format!("{}: {e}", path.display()))?;
         let config = Model::config(&bytes).map_err(|e| e.to_string())?;
         self.open = Some((path.clone(), bytes));

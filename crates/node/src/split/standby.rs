@@ -31,13 +31,14 @@ pub enum StandbyError {
 /// Tiles of the layers of models, as far as they are made and checked, by the path of the model's file.
 pub struct Standby {
     tiles: Tiles,
+    bytes_max: u64,
     ready: Mutex<BTreeMap<PathBuf, Vec<Option<ObjectId>>>>,
 }
 
 impl Standby {
     /// `dir` is this process's alone and is kept to `bytes_max`.
     pub fn in_folder(dir: &Path, bytes_max: u64) -> Result<Arc<Self>, StandbyError> {
-        Ok(Arc::new(Self { tiles: Tiles::in_folder(dir, bytes_max)?, ready: Mutex::default() }))
+        Ok(Arc::new(Self { tiles: Tiles::in_folder(dir, bytes_max)?, bytes_max, ready: Mutex::default() }))
     }
 
     /// Begins to make tiles of a model, if nobody has. Those of layers outside of `own` come first.
@@ -49,9 +50,14 @@ impl Standby {
         let (standby, path) = (self.clone(), path.to_owned());
         let worked = std::thread::Builder::new().name("standby".into()).spawn(move || {
             match standby.pack(&path, &own) {
-                Ok(layers) => tracing::info!("{layers} layers of {} can be mapped in", path.display()),
-                // Without it layers are packed when they are wanted.
-                Err(why) => tracing::warn!("{} is not packed beforehand: {why}", path.display()),
+                Ok((made, layers)) => {
+                    tracing::info!("{made} of {layers} layers of {} can be mapped in", path.display());
+                }
+                Err(why) => {
+                    // Layers are packed when they are wanted; the next who is given some tries again.
+                    tracing::warn!("{} is not packed beforehand: {why}", path.display());
+                    standby.ready().remove(&path);
+                }
             }
         });
         if let Err(why) = worked {
@@ -59,7 +65,8 @@ impl Standby {
         }
     }
 
-    fn pack(&self, path: &Path, own: &Range<usize>) -> Result<usize, StandbyError> {
+    /// How many of the model's layers are ready.
+    fn pack(&self, path: &Path, own: &Range<usize>) -> Result<(usize, usize), StandbyError> {
         let on_disk = |e: std::io::Error| StandbyError::File(format!("{}: {e}", path.display()));
         let model: Digest = self.tiles.digest_of(path)?;
         let bytes = Mapped::new(&std::fs::File::open(path).map_err(on_disk)?).map_err(on_disk)?;
@@ -67,8 +74,14 @@ impl Standby {
         let config = Model::config(&bytes)?;
         let (others, mine): (Vec<usize>, Vec<usize>) = (0..config.layers).partition(|layer| !own.contains(layer));
         let pool = Pool::new(1);
+        let (known, mut made, mut bytes_each) = (self.tiles.of_model(&model), 0, 0);
         for layer in others.into_iter().chain(mine) {
             let begun = Instant::now();
+            let here = known.get(layer).copied().flatten().is_some_and(|object| self.tiles.has(object));
+            if !here && self.tiles.bytes() + bytes_each > self.bytes_max {
+                // Another would take the place of one that is ready.
+                continue;
+            }
             let manifest = self.tiles.make(&model, &gguf, &config, layer, &pool, &mut |range| bytes.forget(range))?;
             // All of its bytes are hashed now, and not when it is wanted.
             self.tiles.open(manifest.id())?;
@@ -76,9 +89,10 @@ impl Standby {
             let ready = ready.entry(path.to_owned()).or_default();
             ready.resize(config.layers, None);
             ready[layer] = Some(manifest.id());
+            (made, bytes_each) = (made + 1, manifest.bytes());
             std::thread::sleep(begun.elapsed());
         }
-        Ok(config.layers)
+        Ok((made, config.layers))
     }
 
     /// These layers where their tiles lie; `None` if one of them is not ready.
@@ -88,7 +102,12 @@ impl Standby {
             let ready = ready.get(path)?;
             range.clone().map(|layer| ready.get(layer).copied().flatten()).collect::<Option<_>>()?
         };
-        Some(self.tiles.mapped(range.clone(), &objects).map_err(StandbyError::from))
+        let mapped = self.tiles.mapped(range.clone(), &objects);
+        if mapped.is_err() {
+            // What was ready is not any more.
+            self.ready().remove(path);
+        }
+        Some(mapped.map_err(StandbyError::from))
     }
 
     fn ready(&self) -> std::sync::MutexGuard<'_, BTreeMap<PathBuf, Vec<Option<ObjectId>>>> {

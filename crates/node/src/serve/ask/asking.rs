@@ -12,62 +12,112 @@ use std::sync::Arc;
 /// Marks a request that must not leave.
 pub const LOCAL_ONLY: &str = "local_only";
 
-/// All that is text in the body is looked at, names of fields too, and token ids as the text that they are.
+/// Who is above, if somebody is: what can be searched for words depends on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Above {
+    Nobody,
+    /// A machine with this model's vocabulary.
+    Machine,
+    /// A server whose model has any.
+    Server,
+}
+
+/// All that is text in the body is looked at: names of fields, numbers, what is JSON in a text, token ids as the text that they
+/// are. What cannot be looked at counts as found.
 pub fn asking(
     kind: Kind,
     fields: &Map<String, Value>,
     policy: &Policy,
     key: Option<&Arc<Key>>,
     model: &Model,
+    above: Above,
 ) -> Asking {
-    let mut texts = Texts { found: Vec::new(), model };
-    fields.iter().for_each(|(name, value)| {
-        texts.found.push(name.clone());
-        texts.of(value);
-    });
-    // Whatever it says but null and false: a mark that was written wrongly is a mark.
-    let marked = !matches!(fields.get(LOCAL_ONLY), None | Some(Value::Null | Value::Bool(false)));
+    let mut texts = Texts { found: Vec::new(), marked: false, unsearchable: None, model, above };
+    texts.of_object(fields, DEPTH_MAX);
     let found: Vec<&str> = texts.found.iter().map(String::as_str).collect();
-    let asked = Asked { marked, key: key.and_then(|key| key.name.as_deref()), texts: &found };
-    let rule = match key {
-        Some(key) if key.local_only && !marked => {
+    // A key without a name is matched by `*` all the same.
+    let name = key.map(|key| key.name.as_deref().unwrap_or_default());
+    let rule = match (key, texts.unsearchable.filter(|_| policy.searches())) {
+        (Some(key), _) if key.local_only && !texts.marked => {
             Rule::LocalOnly(Why::Key { pattern: key.name.clone().unwrap_or_default() })
         }
-        _ => policy.judge(&asked),
+        (_, Some(what)) if !texts.marked => Rule::LocalOnly(Why::Unsearchable { what }),
+        _ => policy.judge(&Asked { marked: texts.marked, key: name, texts: &found }),
     };
     Asking { rule, prompt: prompt(kind, fields).into(), refused: false, key: key.cloned() }
 }
 
+/// JSON in texts in JSON is followed so deep.
+const DEPTH_MAX: usize = 4;
+
 struct Texts<'m> {
     found: Vec<String>,
+    marked: bool,
+    unsearchable: Option<&'static str>,
     model: &'m Model,
+    above: Above,
 }
 
 impl Texts<'_> {
-    fn of(&mut self, value: &Value) {
+    fn of(&mut self, value: &Value, depth: usize) {
         match value {
-            Value::String(text) => self.found.push(text.clone()),
-            Value::Array(items) if items.iter().any(Value::is_u64) => {
-                let mut words = Detokeniser::new(&self.model.tokeniser);
-                let mut text = String::new();
-                for id in items.iter().filter_map(Value::as_u64).filter_map(|id| u32::try_from(id).ok()) {
-                    text.push_str(words.push(id));
-                }
-                text.push_str(words.finish());
-                self.found.push(text);
-                items.iter().filter(|item| !item.is_u64()).for_each(|item| self.of(item));
-            }
+            Value::String(text) => self.of_text(text, depth),
+            Value::Number(number) => self.found.push(number.to_string()),
+            Value::Array(items) if items.iter().any(Value::is_number) => self.of_numbers(items, depth),
             Value::Array(items) => {
                 // Parts of one message are one text.
                 self.found.push(items.iter().filter_map(|part| part["text"].as_str()).collect());
-                items.iter().for_each(|item| self.of(item));
+                items.iter().for_each(|item| self.of(item, depth));
             }
-            Value::Object(fields) => fields.iter().for_each(|(name, value)| {
-                self.found.push(name.clone());
-                self.of(value);
-            }),
-            Value::Null | Value::Bool(_) | Value::Number(_) => {}
+            Value::Object(fields) => self.of_object(fields, depth),
+            Value::Null | Value::Bool(_) => {}
         }
+    }
+
+    /// Arguments of tools and what tools say are often JSON, in which letters may be written otherwise.
+    fn of_text(&mut self, text: &str, depth: usize) {
+        let begins = text.trim_start().starts_with(['{', '[', '"']);
+        if begins
+            && depth > 0
+            && let Ok(inner @ (Value::Object(_) | Value::Array(_) | Value::String(_))) = serde_json::from_str(text)
+        {
+            self.of(&inner, depth - 1);
+        }
+        self.found.push(text.to_owned());
+    }
+
+    fn of_object(&mut self, fields: &Map<String, Value>, depth: usize) {
+        // Pictures, sound and files are parts of other types.
+        if fields
+            .get("type")
+            .is_some_and(|of| matches!(of.as_str(), Some("image_url" | "input_audio" | "file" | "image")))
+        {
+            self.unsearchable = Some("a part that is no text");
+        }
+        for (name, value) in fields {
+            let letters: String = name.chars().filter(char::is_ascii_alphanumeric).collect();
+            // However it is spelt, whatever it says but null and false: a mark that was written wrongly is a mark.
+            if letters.eq_ignore_ascii_case("localonly") && !matches!(value, Value::Null | Value::Bool(false)) {
+                self.marked = true;
+            }
+            self.found.push(name.clone());
+            self.of(value, depth);
+        }
+    }
+
+    /// Token ids, if anything.
+    fn of_numbers(&mut self, items: &[Value], depth: usize) {
+        if self.above == Above::Server || !items.iter().all(Value::is_u64) {
+            self.unsearchable = Some("a list of numbers");
+        }
+        let mut words = Detokeniser::new(&self.model.tokeniser);
+        let mut text = String::new();
+        for id in items.iter().filter_map(Value::as_u64).filter_map(|id| u32::try_from(id).ok()) {
+            text.push_str(words.push(id));
+        }
+        text.push_str(words.finish());
+        self.found.push(text);
+        items.iter().filter(|item| !item.is_u64()).for_each(|item| self.of(item, depth));
     }
 }
 

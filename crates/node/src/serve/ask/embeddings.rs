@@ -34,6 +34,8 @@ impl Vectors {
                 return Err(Refusal::invalid("encoding_format", "float or base64", got));
             }
         };
+        // They are made here, always.
+        fields.take(super::asking::LOCAL_ONLY);
         fields.end()?;
         let prompt_tokens = texts.iter().map(Vec::len).sum();
         Ok(Self { texts, prompt_tokens, dimensions, base64 })
