@@ -48,8 +48,14 @@ impl World {
         Self { head, membership, pool }
     }
 
+    /// All that are up answer their beats, of no epoch.
     fn decide(&mut self, now_us: u64) -> Option<Decision> {
+        (1..=8).for_each(|n| self.beat(n, now_us));
         self.membership.decide(&self.head, now_us)
+    }
+
+    fn beat(&mut self, n: u8, now_us: u64) {
+        self.membership.beat(&self.head, node(n), u32::MAX, 0, now_us);
     }
 
     /// A placement is to be decided; all get ready. Returns who has layers.
@@ -86,6 +92,27 @@ fn one_that_refuses_is_used_again_a_minute_later_and_an_old_refusal_counts_for_n
     world.membership.up(&mut world.head, node(2), "here:1".into(), 9, 2 * SECOND);
     assert_eq!(world.decide(60 * SECOND), None);
     assert_eq!(world.placed(61 * SECOND), [1, 2]);
+}
+
+/// Its link is up, and says nothing of it; nor do its beats, whose connection may never have come up again.
+#[test]
+fn a_machine_of_which_nothing_is_heard_is_lost_and_one_that_does_not_beat_gets_nothing() {
+    let mut world = World::new(2, 9, 9);
+    assert_eq!(world.placed(0), [1, 2]);
+    world.beat(1, 700_000);
+    assert_eq!(world.membership.decide(&world.head, 750_000), None);
+    let lost = Decision::GiveUp { machines: vec![node(2)], why: "nothing is heard of it" };
+    assert_eq!(world.membership.decide(&world.head, 800_000), Some(lost));
+    world.membership.down(&mut world.head, node(2), 800_000);
+    world.membership.up(&mut world.head, node(2), "here:1".into(), 9, 900_000);
+    let Some(Decision::Place(chain)) = world.membership.decide(&world.head, 900_000) else { panic!("a placement") };
+    assert_eq!(chain.iter().filter_map(|link| link.machine).collect::<Vec<_>>(), [node(1)]);
+    world.head.place(chain, 900_000);
+    world.head.loaded(Vec::new(), &world.pool, 900_000).unwrap();
+    let epoch = world.head.epoch();
+    world.hear(node(1), Pipeline::Ready { epoch, load_us: 0 }, 900_000);
+    assert_eq!(world.membership.decide(&world.head, 900_000), None);
+    assert_eq!(world.placed(SECOND), [1, 2]);
 }
 
 #[test]

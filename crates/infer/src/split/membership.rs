@@ -19,6 +19,9 @@ pub struct Bounds {
     pub gathering_us: u64,
     /// Machines of a new placement have this long to get ready; a cold disk is slow.
     pub forming_max_us: u64,
+    /// A machine of which nothing was heard for so long is lost, whatever its connections say. It answers beats by a thread of
+    /// its own.
+    pub silent_us: u64,
     /// A machine that was too slow, or refused, is not used again before.
     pub shunned_us: u64,
     /// While layers are nobody's for want of room, requests wait so long and fail then.
@@ -31,6 +34,7 @@ impl Default for Bounds {
         Self {
             gathering_us: 5 * second,
             forming_max_us: 120 * second,
+            silent_us: 750_000,
             shunned_us: 60 * second,
             unplaced_max_us: 30 * second,
         }
@@ -73,6 +77,8 @@ struct Here {
     /// Layers that it has room for.
     room: usize,
     heard_us: u64,
+    /// It has answered a beat. Before that nobody would notice if it fell silent, and it gets no layers.
+    beats: bool,
 }
 
 pub struct Membership {
@@ -112,7 +118,7 @@ impl Membership {
     pub fn up(&mut self, head: &mut Head, machine: NodeId, at: SocketName, room: usize, now_us: u64) {
         self.down(head, machine, now_us);
         head.up(machine, at);
-        self.here.insert(machine, Here { room, heard_us: now_us });
+        self.here.insert(machine, Here { room, heard_us: now_us, beats: false });
     }
 
     /// A machine is lost. False if it was not up.
@@ -135,7 +141,7 @@ impl Membership {
     /// A machine answered a beat: how many passes of that epoch it has run.
     pub fn beat(&mut self, head: &Head, machine: NodeId, epoch: u32, done: u64, now_us: u64) {
         let Some(here) = self.here.get_mut(&machine) else { return };
-        here.heard_us = now_us;
+        (here.heard_us, here.beats) = (now_us, true);
         if epoch == head.epoch() {
             self.done.insert(machine, done);
         }
@@ -181,11 +187,19 @@ impl Membership {
             let since_us = self.shunned.get(machine);
             since_us.is_some_and(|since_us| now_us.saturating_sub(*since_us) < self.settings.bounds.shunned_us)
         };
-        self.here.keys().copied().filter(|machine| !shunned(machine)).collect()
+        let beat = self.here.iter().filter(|(_, here)| here.beats).map(|(machine, _)| *machine);
+        beat.filter(|machine| !shunned(machine)).collect()
     }
 
     /// What is to be done now; to be asked again until there is nothing.
     pub fn decide(&mut self, head: &Head, now_us: u64) -> Option<Decision> {
+        let silent_us = self.settings.bounds.silent_us;
+        let silent =
+            self.here.iter().filter(|(_, here)| here.beats && now_us.saturating_sub(here.heard_us) > silent_us);
+        let silent: Vec<NodeId> = silent.map(|(machine, _)| *machine).collect();
+        if !silent.is_empty() {
+            return Some(Decision::GiveUp { machines: silent, why: "nothing is heard of it" });
+        }
         if let Some(machine) = head.late(&self.done, now_us) {
             self.shunned.insert(machine, now_us);
             return Some(Decision::GiveUp { machines: vec![machine], why: "it is far slower than it was" });
@@ -201,7 +215,7 @@ impl Membership {
             return self.late_to_form(head, now_us);
         }
         let first = head.epoch() == 0;
-        let all = self.here.len() == self.settings.machines.len();
+        let all = self.usable(now_us).len() == self.settings.machines.len();
         if first && !all && now_us < self.settings.bounds.gathering_us {
             return None;
         }
