@@ -321,6 +321,24 @@ fn an_answer_that_is_too_long_for_the_small_model_is_the_large_ones_to_its_end()
     assert!(long >= 4, "{long} of 5 answers go beyond the small context");
 }
 
+/// Drafting ahead for nobody takes it to the end of its context; the answer is written all the same, from its beginning.
+#[test]
+fn a_twin_that_has_drafted_all_its_context_still_goes_on_with_the_answer() {
+    let small = Arc::new(Model::load(&tiny::file_of(1, 40), &Pool::new(1), &mut |_| ()).unwrap());
+    let mut world = World::new(&model(3), &small, 2_000);
+    let request = request(3, 25, 30);
+    let policy = Policy::Fixed(Mode::Ahead { block: 2, ahead: 30 });
+    let id = world.drafting.submit(request.clone(), Place::Far(policy), 0).unwrap();
+    for _ in 0..60 {
+        world.there.clear();
+        world.turn(false);
+    }
+    world.drafting.lost(0);
+    let texts = world.texts();
+    assert_eq!(texts[&id], alone(&small, request));
+    assert_eq!(texts[&id].0.len(), 15);
+}
+
 /// Who listens to a slow answer need not say that it does. Who is to say something and does not is gone.
 #[test]
 fn sessions_that_stream_stay_while_there_is_a_link_and_those_that_wait_do_not() {

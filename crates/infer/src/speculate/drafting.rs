@@ -28,6 +28,9 @@ pub enum Place {
 struct Session {
     drafter: Drafter,
     number: u64,
+    /// Tokens of an answer for which the small model's context has room. Its twin is kept below that: one that has ended could not
+    /// go on with the answer if the verifier is lost.
+    room: usize,
     /// Who verifies it, and who did: from which token of the answer on.
     verifiers: Vec<(usize, usize)>,
     work: Option<(Work, u64)>,
@@ -147,13 +150,14 @@ impl Drafting {
         let told = asked::tell(&request, self.tokeniser).map_err(too_long)?;
         // Its text is for the other one to end.
         let twin = Request { top_logprobs: None, ignore_end: true, max_tokens: usize::MAX, ..request };
+        let room = self.small.model().context().saturating_sub(twin.prompt.len());
         let id = self.small.submit(twin)?;
         self.small.pace(id, 0);
         let number = self.next;
         self.next = self.next.wrapping_add(1);
         let (drafter, output) = Drafter::new(number, told, policy, self.patience, now_us);
         let verifiers = vec![(self.verifier, 0)];
-        self.sessions.insert(id, Session { drafter, number, verifiers, work: None });
+        self.sessions.insert(id, Session { drafter, number, room, verifiers, work: None });
         self.events.push(Event::Started { sequence: id, reused: 0 });
         self.take(id, output);
         Ok(id)
@@ -266,6 +270,10 @@ impl Drafting {
                     continue;
                 }
             }
+            if work.is_some_and(|work| work.start + work.count >= session.room) {
+                without.push(*id);
+                continue;
+            }
             if work != session.work.map(|(work, _)| work) {
                 // What it has drafted goes along, as far as it is of use.
                 session.work = work.map(|work| (work, begun));
@@ -291,8 +299,7 @@ impl Drafting {
         true
     }
 
-    /// Its twin ended, the small model's context is full for instance: there is nothing more to draft, and the verifier is
-    /// told so.
+    /// Its twin has nothing more to draft, for want of context for instance, and the verifier is told so.
     fn barren(&mut self, id: SequenceId, now_us: u64) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         session.work = None;
@@ -368,6 +375,7 @@ impl Drafting {
         let (max_tokens, ignore_end) = (session.drafter.max_tokens(), session.drafter.ignores_end());
         let top_logprobs = session.drafter.top_logprobs();
         let why = match self.small.runs(id) {
+            _ if answer.len() >= session.room => Some(Finish::Context),
             Some(true) => None,
             // It begins once it has a place.
             Some(false) if answer.is_empty() => None,
