@@ -45,14 +45,17 @@ fn room(layers: u32) -> usize {
 }
 
 impl HeadHost {
-    pub fn new(scenario: &Scenario, file: &[u8], pool: &Pool) -> Self {
+    pub fn new(scenario: &Scenario, bug: Option<Bug>, file: &[u8], pool: &Pool) -> Self {
+        let bounds = Bounds::default();
+        // Beats are one way to notice, and their absence is the other.
+        let late_us = if bug == Some(Bug::NoticesLate) { 3_000_000 } else { 0 };
         let ends = Model::load_ends(file, pool, &mut |_| ()).expect("a model that was made here");
         let engine = Engine::new(Arc::new(ends), CacheType::F16, checks::limits()).expect("f16 fits any model");
         let membership = Membership::new(Settings {
             machines: (1..=scenario.stages as usize).map(id).collect(),
             head_layers: HeadLayers::Just(0),
             head_room: room(scenario.head_room),
-            bounds: Bounds::default(),
+            bounds: Bounds { silent_us: bounds.silent_us.max(late_us), ..bounds },
         });
         Self {
             head: Head::new(engine, MODEL, CacheType::F16, Activations::F32, LOG_BYTES),

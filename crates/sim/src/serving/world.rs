@@ -375,7 +375,7 @@ impl World {
         let (whole, small) = (load(&big), load(&tiny::file(1)));
         let (stages, edges) = (scenario.stages as usize, scenario.edges as usize);
         let checks = Checks::new(whole.clone(), small.clone(), scenario.pause_max_ms * 1_000);
-        let mut hosts = vec![Some(Host::Head(Box::new(HeadHost::new(&scenario, &big, &pool))))];
+        let mut hosts = vec![Some(Host::Head(Box::new(HeadHost::new(&scenario, bug, &big, &pool))))];
         hosts.extend((0..stages).map(|_| Some(Host::Stage(Box::new(StageHost::new())))));
         if edges > 0 {
             hosts.push(Some(Host::Verifier(Box::new(VerifierHost::new(&whole)))));
