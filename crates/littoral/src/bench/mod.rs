@@ -21,7 +21,7 @@
 //! | `soak` | do three tiers serve people while their machines are killed |
 //! | `survive` | does a text go on, the same, when a machine with some of the layers is lost |
 //!
-//! Peers written by others are measured by `bench/peers/compare.py`. `team`, `machine`, `processes` and `mnist` are shared.
+//! Peers written by others are measured by `bench/peers/compare.py`. `team`, `machine`, `processes`, `draws` and `mnist` are shared.
 
 mod aggregate;
 mod algorithms;
@@ -31,6 +31,7 @@ mod dp;
 mod draft;
 mod draft_far;
 mod draft_prompts;
+mod draws;
 mod edge;
 mod fedavg;
 mod llm;

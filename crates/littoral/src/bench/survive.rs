@@ -5,6 +5,7 @@
 //! pulled: what is sent to it is lost without a word. The text is compared with that of one machine. *Pause*: the longest
 //! time between two tokens. Then the stage comes back, and is taken in before the next run.
 
+use super::draws::Draws;
 use super::stages::{Ground, StageProcess, Written, broken, form, request};
 use super::{Report, median};
 use crate::llm;
@@ -163,13 +164,4 @@ fn one(chain: &mut Chain, victim: &mut StageProcess, args: &Args, at: usize, poo
         }
     }
     Ok(written)
-}
-
-struct Draws(u64);
-
-impl Draws {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % bound
-    }
 }

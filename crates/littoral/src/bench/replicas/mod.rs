@@ -19,6 +19,7 @@ mod story;
 mod work;
 
 use super::Report;
+use super::draws::Draws;
 use super::machine::rss_of;
 use crate::output::{Failure, talk};
 use ground::{Ground, Replica, Shared, Size};
@@ -419,17 +420,4 @@ fn ours(entry: std::fs::DirEntry) -> Option<u64> {
         return None;
     }
     rss_of(pid).ok()
-}
-
-/// SplitMix64 (Steele, Lea and Flood 2014).
-struct Draws(u64);
-
-impl Draws {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % bound
-    }
 }

@@ -12,6 +12,7 @@
 mod client;
 mod machines;
 
+use super::draws::Draws;
 use super::{Report, median};
 use crate::output::{Failure, talk};
 use client::{Answer, Question};
@@ -91,7 +92,7 @@ pub fn run(args: &Args) -> Result<Report, Failure> {
             let mut draws = Draws(args.seed ^ (u64::from(person) << 32));
             thread::spawn(move || {
                 while !stop.load(Relaxed) {
-                    let (question, large, small) = &questions[draws.below(questions.len())];
+                    let (question, large, small) = &questions[draws.index(questions.len())];
                     let local_only = draws.below(5) == 0;
                     let answer = client::ask(&device, question, local_only);
                     counted.lock().unwrap_or_else(PoisonError::into_inner).hear(answer, local_only, large, small);
@@ -111,7 +112,7 @@ pub fn run(args: &Args) -> Result<Report, Failure> {
         machines.return_those_away(AWAY)?;
         if begun.elapsed() >= next_kill {
             next_kill += Duration::from_secs_f64(args.kill_every);
-            kills += u64::from(machines.kill(Place::ALL[draws.below(Place::ALL.len())]));
+            kills += u64::from(machines.kill(Place::ALL[draws.index(Place::ALL.len())]));
         }
     }
     stop.store(true, Relaxed);
@@ -219,17 +220,4 @@ fn report(args: &Args, counted: &Counted, kills: u64, samples: &[Sample]) -> Res
         row("the device's own memory, MB", format!("{:.1}, {:.1}", own[0], own[1])),
     ];
     Ok(Report { numbers, rows })
-}
-
-/// SplitMix64.
-struct Draws(u64);
-
-impl Draws {
-    fn below(&mut self, end: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((z ^ (z >> 31)) % end.max(1) as u64) as usize
-    }
 }
