@@ -1,4 +1,4 @@
-//! Which way is fastest over this link, now: streaming, rounds, or drafting ahead, and of how many tokens.
+//! Which way is fastest over this link, now: streaming, with drafts or without, rounds, or drafting ahead, and of how many tokens.
 //!
 //! What the choice needs is measured without trying the ways: whether drafts hold shows while the verifier streams too, as the
 //! drafter drafts along for itself; a plain pass and the round trip are part of every way. So nothing is spent on exploring,
@@ -11,9 +11,19 @@ use super::runs::Runs;
 
 /// Tokens that a round, or a block, may have.
 const LENGTHS: [usize; 12] = [1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24];
+/// Tokens of a block that a verifier may get to before the block comes.
+const BLOCKS_ALONG: [usize; 3] = [1, 2, 4];
 /// Another length must promise so much more than the present one, and streaming so much more than drafting, or the reverse.
 const BETTER: f64 = 1.01;
 const MUCH_BETTER: f64 = 1.03;
+/// The shortest blocks that promise so much of what the best promise are taken: they lose least when the text becomes another.
+const AS_GOOD: f64 = 0.98;
+/// So do blocks that are drafted while others are verified, against rounds.
+const BETTER_THAN_AHEAD: f64 = 1.04;
+/// Drafting costs the device its battery; where drafts gain less than this the verifier streams alone.
+const WORTH_DRAFTING: f64 = 1.02;
+/// After so many verdicts. Before, there is hardly a way to learn so cheap as drafts that a stream does not wait for.
+const LEARNT: f64 = 24.0;
 /// Going from streaming to drafting, or back, costs a round trip, which must come back within so many tokens.
 const HORIZON: f64 = 192.0;
 /// Drafted tokens under way, at most.
@@ -107,18 +117,28 @@ impl Controller {
 
     fn best(&self) -> (Mode, f64) {
         let (survival, costs) = (Survival::of(&self.runs), self.costs());
-        let ahead = |block: usize| {
-            // Enough to go on drafting until the verdict over the first block is here, and a block of leeway.
-            let until_s = costs.round_trip_s + costs.verify.at(block);
-            let blocks = (until_s / (costs.draft_s * block as f64)).min(AHEAD_MAX as f64).ceil() as usize + 2;
-            Mode::Ahead { block, ahead: (blocks * block).min(AHEAD_MAX) }
-        };
-        let rounds = LENGTHS.iter().map(|&tokens| Mode::Rounds { tokens });
-        let ways = rounds.chain(LENGTHS.iter().map(|&block| ahead(block)));
-        let promised = ways.map(|mode| (mode, promise(mode, &survival, &costs)));
-        // The first of equals, so that the choice is one.
-        promised.fold((Mode::Stream, rate_stream(costs.verify)), |best, way| if way.1 > best.1 { way } else { best })
+        let along = BLOCKS_ALONG.map(|block| Mode::Along { block, ahead: ahead(block, &costs) });
+        let ahead = LENGTHS.map(|block| Mode::Ahead { block, ahead: ahead(block, &costs) });
+        let rounds = LENGTHS.map(|tokens| Mode::Rounds { tokens });
+        let worth = if self.runs.seen() < LEARNT { 0.98 } else { WORTH_DRAFTING };
+        let mut best = (Mode::Stream, rate_stream(costs.verify));
+        for (ways, better) in [(&along[..], worth), (&ahead, 1.0), (&rounds, BETTER_THAN_AHEAD)] {
+            let promised: Vec<(Mode, f64)> =
+                ways.iter().map(|&mode| (mode, promise(mode, &survival, &costs))).collect();
+            let most = promised.iter().fold(0.0f64, |most, (_, promised)| most.max(*promised));
+            let shortest = promised.into_iter().find(|(_, promised)| *promised >= most * AS_GOOD);
+            best = shortest.filter(|(_, promised)| *promised > best.1 * better).unwrap_or(best);
+        }
+        best
     }
+}
+
+/// Tokens beyond the answer so that drafting in blocks never waits for a verdict: over the link, and behind the pass that is being
+/// made.
+pub fn ahead(block: usize, costs: &Costs) -> usize {
+    let until_s = costs.round_trip_s + 2.0 * costs.verify.at(block);
+    let blocks = (until_s / (costs.draft_s * block as f64)).min(AHEAD_MAX as f64).ceil() as usize + 2;
+    (blocks * block).min(AHEAD_MAX)
 }
 
 fn promise(mode: Mode, survival: &Survival, costs: &Costs) -> f64 {
@@ -126,6 +146,7 @@ fn promise(mode: Mode, survival: &Survival, costs: &Costs) -> f64 {
         Mode::Stream => rate_stream(costs.verify),
         Mode::Rounds { tokens } => survival.rate_rounds(tokens, costs),
         Mode::Ahead { block, .. } => survival.rate_ahead(block, costs),
+        Mode::Along { block, .. } => survival.rate_along(block, costs),
     }
 }
 

@@ -30,6 +30,9 @@ pub enum Mode {
     Rounds { tokens: usize },
     /// Drafting does not wait: rounds of `block` tokens, 1 to 64, and no more than `ahead` tokens beyond what is committed.
     Ahead { block: usize, ahead: usize },
+    /// As [`Ahead`](Self::Ahead), but the verifier does not wait for drafts: it goes on by itself, and looks at those that come before
+    /// it has chosen the tokens in their place.
+    Along { block: usize, ahead: usize },
 }
 
 /// Who chooses the mode.
@@ -237,11 +240,11 @@ impl Drafter {
             },
             Mode::Rounds { .. } if self.sent > 0 => 0,
             Mode::Rounds { tokens } => tokens.clamp(1, ROUND_TOKENS_MAX),
-            Mode::Ahead { ahead, .. } => ahead.max(1),
+            Mode::Ahead { ahead, .. } | Mode::Along { ahead, .. } => ahead.max(1),
         };
         let wanted = wanted.min(self.draftable());
         let block = match self.mode() {
-            Mode::Ahead { block, .. } => {
+            Mode::Ahead { block, .. } | Mode::Along { block, .. } => {
                 block.clamp(1, ROUND_TOKENS_MAX).saturating_sub(self.drafts.len() - self.sent).max(1)
             }
             _ => wanted,
@@ -497,18 +500,14 @@ impl Drafter {
                 }
             }
             Mode::Ahead { block, ahead } => {
-                let block = block.clamp(1, ROUND_TOKENS_MAX);
-                let most = ahead.min(self.draftable()).max(1);
-                while self.drafts.len() - self.sent >= block {
-                    self.send_round(block, Want::Wait, output);
-                }
-                // No more may be drafted for now: what there is goes out as it is.
-                if self.drafts.len() > self.sent && (barren || self.drafts.len() >= most) {
-                    self.send_round((self.drafts.len() - self.sent).min(block), Want::Wait, output);
-                }
+                self.send_blocks(block, ahead, barren, Want::Wait, output);
                 if barren && self.drafts.is_empty() {
                     self.ask_stream(output);
                 }
+            }
+            Mode::Along { block, ahead } => {
+                self.send_blocks(block, ahead, barren, Want::Stream, output);
+                self.ask_stream(output);
             }
         }
         let awaited = !self.opened || self.behind.is_some() || self.sent > 0 || self.asked == Some(Want::Stream);
@@ -536,6 +535,18 @@ impl Drafter {
                 want: Want::Wait,
             });
             self.behind = Some(Behind { chosen, shown: end });
+        }
+    }
+
+    /// Whole blocks; what is left goes out as it is if no more may be drafted for now.
+    fn send_blocks(&mut self, block: usize, ahead: usize, barren: bool, want: Want, output: &mut Output) {
+        let block = block.clamp(1, ROUND_TOKENS_MAX);
+        let most = ahead.min(self.draftable()).max(1);
+        while self.drafts.len() - self.sent >= block {
+            self.send_round(block, want, output);
+        }
+        if self.drafts.len() > self.sent && (barren || self.drafts.len() >= most) {
+            self.send_round((self.drafts.len() - self.sent).min(block), want, output);
         }
     }
 

@@ -101,6 +101,22 @@ impl Survival {
         }
         self.tokens(Self::DEPTH) / epoch_s
     }
+
+    /// As [`rate_ahead`](Self::rate_ahead), with a verifier that chooses a token by itself when no draft for it has come.
+    pub fn rate_along(&self, block: usize, costs: &Costs) -> f64 {
+        let block_s = block as f64 * costs.draft_s.max(1e-9);
+        // From the pass that refuted a token: the first block is there after the news has gone back, and the block has come.
+        let first_s = costs.round_trip_s + costs.draft_s / 2.0;
+        let (mut reach, mut end_s, mut epoch_s) = (0, 0.0f64, 0.0);
+        while reach < Self::DEPTH {
+            let drafted = ((end_s - first_s).max(0.0) / block_s) as usize * block;
+            let tried = drafted.saturating_sub(reach).min(ROUND_TOKENS_MAX);
+            let pass_s = costs.verify.at(tried);
+            epoch_s += self.of_first(reach) * pass_s;
+            (reach, end_s) = (reach + tried + 1, end_s + pass_s);
+        }
+        self.tokens(Self::DEPTH) / epoch_s
+    }
 }
 
 #[cfg(test)]

@@ -20,7 +20,7 @@ const LEAN: f64 = 12.0;
 /// Verdicts that may be compared with the ones before.
 const RECENT: usize = 24;
 /// Log-likelihood by which a rate of their own must explain the last verdicts better than what was foretold.
-const CHANGED: f64 = 6.0;
+const CHANGED: f64 = 7.0;
 /// With fewer verdicts nothing was foretold.
 const KNOWN: f64 = 12.0;
 

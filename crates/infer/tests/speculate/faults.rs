@@ -12,6 +12,7 @@ fn policy(kind: usize, tokens: usize, ahead: usize) -> Policy {
         0 => Policy::Fixed(Mode::Stream),
         1 => Policy::Fixed(Mode::Rounds { tokens }),
         2 => Policy::Fixed(Mode::Ahead { block: tokens.min(8), ahead }),
+        3 => Policy::Fixed(Mode::Along { block: tokens.min(8), ahead }),
         _ => Policy::Learning(Box::new(Controller::new(Costs::GUESS))),
     }
 }
@@ -25,7 +26,7 @@ proptest! {
 
     #[test]
     fn the_text_is_that_of_plain_decoding(
-        seed in any::<u64>(), kind in 0..4usize, tokens in 1..64usize, ahead in 1..100usize, alpha in 0.0..1.0f64,
+        seed in any::<u64>(), kind in 0..5usize, tokens in 1..64usize, ahead in 1..100usize, alpha in 0.0..1.0f64,
         round_trip_us in prop_oneof![Just(0u64), 1_000..300_000u64], lost in 0..300u64, doubled in 0..300u64,
         jitter_us in 0..200_000u64, breaks_us in proptest::option::of(1_000..3_000_000u64),
         end_at in proptest::option::of(0..130usize), draft_us in 500..40_000u64,

@@ -1,8 +1,8 @@
 //! The controller against every fixed choice, in virtual time.
 //!
 //! The aim is to be at most 5 % slower than the best choice over any 256 tokens, where the best is chosen anew for each window and
-//! every answer starts from guesses that are half too high. It is not met everywhere: of 36 points of even text 12 were above, the
-//! worst 16.9 % (acceptance 0.95, 200 ms), of 36 with changes of text 23, the worst 12.7 %. The tables print all.
+//! every answer starts from guesses that are half too high. The tables print all 324 points; one is above, with 6.6 % (passages, acceptance
+//! 0.3, 10 ms, a slow verifier).
 
 use crate::world::{Link, Models, World, guessed_verify};
 use littoral_infer::speculate::controller::Controller;
@@ -49,10 +49,11 @@ impl Case {
 
     fn ways(&self) -> Vec<Mode> {
         let rounds = [1, 2, 3, 4, 6, 8, 12, 16].map(|tokens| Mode::Rounds { tokens });
-        let flight = (self.round_trip_ms + self.pass_ms).div_ceil(self.draft_ms) as usize;
-        let ahead =
-            [1, 2, 4, 8, 16].map(|block| Mode::Ahead { block, ahead: flight.next_multiple_of(block) + 2 * block });
-        [Mode::Stream].into_iter().chain(rounds).chain(ahead).collect()
+        let flight = (self.round_trip_ms + 2 * self.pass_ms).div_ceil(self.draft_ms) as usize;
+        let most = |block: usize| flight.next_multiple_of(block) + 2 * block;
+        let ahead = [1, 2, 4, 8, 16].map(|block| Mode::Ahead { block, ahead: most(block) });
+        let along = [1, 2, 4].map(|block| Mode::Along { block, ahead: most(block) });
+        [Mode::Stream].into_iter().chain(rounds).chain(ahead).chain(along).collect()
     }
 
     /// Guesses that are half too high.
@@ -113,24 +114,45 @@ fn grid(acceptance: Acceptance) -> Vec<Case> {
     cases
 }
 
-/// A few points of the tables below, which have all: no way to tell, a clear case for each way, and a change of text. Where the
-/// bound is above the aim, it is what the controller reaches, rounded up: it must not get worse.
+/// A few points of the tables below, which have all: nothing to choose between, a clear case for each way, and texts that change.
 #[test]
 fn the_controller_is_hardly_slower_than_the_best_fixed_choice() {
-    let points: [(Acceptance, f64, u64, f64); 6] = [
-        (even, 0.3, 50, 0.05),
-        (even, 0.5, 0, 0.08),
-        (even, 0.7, 200, 0.05),
-        (even, 0.9, 22, 0.05),
-        (even, 0.95, 0, 0.07),
-        // A window that begins where the text changes: what it takes to notice.
-        (regimes, 0.3, 22, 0.08),
+    let slow_pass = (3, 60, 500);
+    type Point = (Acceptance, f64, u64, (u64, u64, u64));
+    let points: [Point; 7] = [
+        (even, 0.3, 50, (8, 30, 1_000)),
+        (even, 0.5, 0, (8, 30, 1_000)),
+        (even, 0.95, 200, (8, 30, 1_000)),
+        (even, 0.7, 0, slow_pass),
+        (passages, 0.9, 10, slow_pass),
+        (regimes, 0.3, 22, (8, 30, 1_000)),
+        (regimes, 0.95, 50, (20, 40, 4_000)),
     ];
-    for (acceptance, alpha, round_trip_ms, most) in points {
-        let case = Case { acceptance, alpha, round_trip_ms, draft_ms: 8, pass_ms: 30, pass_token_us: 1_000 };
+    for (acceptance, alpha, round_trip_ms, (draft_ms, pass_ms, pass_token_us)) in points {
+        let case = Case { acceptance, alpha, round_trip_ms, draft_ms, pass_ms, pass_token_us };
         let (worst, at, _, best) = case.regret(6);
-        assert!(worst < most, "alpha {alpha}, {round_trip_ms} ms: {worst} at {at} against {best:?}");
+        assert!(worst < 0.05, "alpha {alpha}, {round_trip_ms} ms: {worst} at {at} against {best:?}");
     }
+}
+
+/// A verifier that streams and takes drafts as they come is never much slower than one that streams, however far away it is: what it
+/// may lose is the time to look at tokens that do not hold. And it is faster over links that drafting ahead is too slow for.
+#[test]
+fn drafting_along_costs_nothing_where_it_gains_nothing() {
+    let rate = |alpha, round_trip_ms, mode| {
+        let case = Case { acceptance: even, alpha, round_trip_ms, draft_ms: 8, pass_ms: 30, pass_token_us: 1_000 };
+        TOKENS as f64 / case.came_us(6, || Policy::Fixed(mode))[TOKENS]
+    };
+    for alpha in [0.1, 0.5, 0.8] {
+        for round_trip_ms in [0, 50, 200, 1_000] {
+            let along = rate(alpha, round_trip_ms, Mode::Along { block: 2, ahead: 160 });
+            // A token in 30 ms; 1 ms for each that is looked at in vain.
+            assert!(along > 0.97 * rate(alpha, round_trip_ms, Mode::Stream), "{alpha}, {round_trip_ms} ms");
+        }
+    }
+    let (stream, ahead) = (Mode::Stream, Mode::Ahead { block: 4, ahead: 28 });
+    let along = rate(0.8, 100, Mode::Along { block: 1, ahead: 24 });
+    assert!(along > 1.15 * rate(0.8, 100, stream) && along > 1.3 * rate(0.8, 100, ahead));
 }
 
 fn table(name: &'static str, acceptance: Acceptance) {
@@ -186,6 +208,7 @@ fn promises_are_kept() {
                         Mode::Stream => rate_stream(verify),
                         Mode::Rounds { tokens } => survival.rate_rounds(tokens, &costs),
                         Mode::Ahead { block, .. } => survival.rate_ahead(block, &costs),
+                        Mode::Along { block, .. } => survival.rate_along(block, &costs),
                     };
                     let came = case.came_us(8, || Policy::Fixed(mode));
                     let kept = (TOKENS as f64 / came[TOKENS] * 1e6) / promised;
@@ -197,5 +220,28 @@ fn promises_are_kept() {
                 }
             }
         }
+    }
+}
+
+#[test]
+#[ignore = "prints a table"]
+fn table_of_ways() {
+    for case in grid(even) {
+        let of = |kind: fn(&Mode) -> bool| {
+            let ways = case.ways().into_iter().filter(kind);
+            let rates = ways.map(|mode| (TOKENS as f64 / case.came_us(6, || Policy::Fixed(mode))[TOKENS] * 1e6, mode));
+            rates.max_by(|a, b| a.0.total_cmp(&b.0)).unwrap()
+        };
+        let Case { alpha, round_trip_ms, draft_ms, pass_ms, .. } = case;
+        let [stream, rounds, ahead, along] = [
+            of(|mode| matches!(mode, Mode::Stream)),
+            of(|mode| matches!(mode, Mode::Rounds { .. })),
+            of(|mode| matches!(mode, Mode::Ahead { .. })),
+            of(|mode| matches!(mode, Mode::Along { .. })),
+        ];
+        println!(
+            "{alpha:4} {round_trip_ms:4} {draft_ms:3} {pass_ms:3} | {:5.1} | {:5.1} {:5.1} {:5.1}  {:?}",
+            stream.0, rounds.0, ahead.0, along.0, along.1
+        );
     }
 }

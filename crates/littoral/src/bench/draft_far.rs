@@ -8,7 +8,7 @@ use crate::llm;
 use crate::output::{self, Failure, talk};
 use littoral_infer::engine::{Engine, Limits, Request};
 use littoral_infer::model::Model;
-use littoral_infer::speculate::controller::Controller;
+use littoral_infer::speculate::controller::{self, Controller};
 use littoral_infer::speculate::drafter::{Mode, Policy};
 use littoral_model::lm::CacheType;
 use littoral_node::speculate::edge::Edge;
@@ -127,13 +127,14 @@ fn one_link(
         let mut measured: Vec<Measured> = Vec::new();
         for _ in 0..args.repeats {
             // The controller first: what it learns is what the predictions are made of.
-            let ahead = ahead(edge.learnt(), 4);
+            let ahead = |block| controller::ahead(block, &edge.learnt().costs());
             let ways = [
                 ("controller", Way::Controller),
                 ("stream", Way::Fixed(Mode::Stream)),
                 ("rounds-4", Way::Fixed(Mode::Rounds { tokens: 4 })),
                 ("rounds-8", Way::Fixed(Mode::Rounds { tokens: 8 })),
-                ("ahead-4", Way::Fixed(Mode::Ahead { block: 4, ahead })),
+                ("ahead-4", Way::Fixed(Mode::Ahead { block: 4, ahead: ahead(4) })),
+                ("along-2", Way::Fixed(Mode::Along { block: 2, ahead: ahead(2) })),
             ];
             for (name, way) in ways {
                 edge.set_policies(Box::new(move |learnt: &Controller| match way {
@@ -201,13 +202,6 @@ fn one_link(
     far.rows
         .push([format!("{rtt_ms} ms: the controller behind the best fixed way"), format!("{:.1} %", 100.0 * regret)]);
     Ok(())
-}
-
-/// Tokens to be ahead in blocks, so that drafting goes on until the first verdict is here.
-fn ahead(learnt: &Controller, block: usize) -> usize {
-    let costs = learnt.costs();
-    let blocks = (costs.round_trip_s + costs.verify.at(block)) / (costs.draft_s * block as f64);
-    ((blocks.ceil() as usize + 2) * block).clamp(block, 256)
 }
 
 fn write(edge: &mut Edge, request: Request, pool: &Pool) -> Result<(Written, u64), Failure> {

@@ -51,15 +51,16 @@ impl EdgeHost {
         self.link.is_some()
     }
 
-    /// What must stay here does; so does what is asked while the verifier is not there. Others are drafted in one of four ways.
+    /// What must stay here does; so does what is asked while the verifier is not there. Others are drafted in one of five ways.
     pub fn submit(&mut self, node: Node, request: Request, local_only: bool, net: &mut Net) {
         let marked = local_only && net.bug != Some(Bug::LetsLocalOnlyLeave);
         let here = marked || self.link.is_none();
         let seed = request.sampling.seed;
-        let policy = || match seed % 4 {
+        let policy = || match seed % 5 {
             0 => Policy::Fixed(Mode::Rounds { tokens: 4 }),
             1 => Policy::Fixed(Mode::Ahead { block: 3, ahead: 20 }),
             2 => Policy::Fixed(Mode::Stream),
+            3 => Policy::Fixed(Mode::Along { block: 2, ahead: 20 }),
             _ => Policy::Learning(Box::new(self.learnt.next_answer())),
         };
         let place = if here { Place::Here } else { Place::Far(policy()) };
