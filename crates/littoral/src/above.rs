@@ -143,6 +143,8 @@ impl AboveArgs {
         let saved = router(path, model)?;
         let budget = self.upstream_share.map(|share| Budget::new(share, WINDOW)).transpose();
         let budget = budget.map_err(|e| Failure::usage("--upstream-share", "0 to 1", e))?;
+        let scores = saved.router(self.router_when).calibration.as_ref().map(|known| &known.scores[..]);
+        let budget = budget.map(|budget| budget.after(scores.unwrap_or_default()));
         let kept = path.with_extension("watch.json");
         let watch = watch(&kept)?;
         let router = saved.router(self.router_when).clone();
@@ -157,7 +159,10 @@ impl AboveArgs {
                 "give --upstream-share, or calibrate with more examples; the other --router-when may have a promise",
             ));
         }
-        let routing = Routing::new(Some(router), watch, budget, Prices::default());
+        let large = blake3::Hash::from_hex(&saved.large.blake3);
+        let large = large
+            .map_err(|e| Failure::new("the router was not read", path.display().to_string(), "`large.blake3`", e))?;
+        let routing = Routing::new(Some(router), watch, budget, Prices::default()).of_model(*large.as_bytes());
         Ok(serve::Above { policy, routing, upstream, watch: Some(kept), names })
     }
 

@@ -146,6 +146,7 @@ pub fn run(args: Args, json: bool) -> Result<(), Failure> {
     let pool = llm::pool(args.threads.map(usize::from));
     let name = args.name.clone().unwrap_or(named.name);
     settings.name = name.clone();
+    let verifies = args.far.verify.map(|at| Ok::<_, Failure>((at, llm::digest(&named.path)?))).transpose()?;
     crate::input::runtime()?.block_on(async {
         let motor = match args.chain.stages.is_empty() {
             true => {
@@ -158,8 +159,8 @@ pub fn run(args: Args, json: bool) -> Result<(), Failure> {
             false => chain(&args.chain, &named.path, &pool, &settings)?,
         };
         let server = Server::start_with(motor, above, pool, settings).await?;
-        let verifies = match args.far.verify {
-            Some(at) => Some(verify(&server, at, &args.far.allow, &args.chain).await?),
+        let verifies = match verifies {
+            Some((at, model)) => Some(verify(&server, at, model, &args.far.allow, &args.chain).await?),
             None => None,
         };
         let url = format!("{scheme}://{}", server.address());
@@ -242,12 +243,18 @@ fn edge(small: Arc<Model>, upstream: Vec<Address>, args: &ChainArgs, settings: &
 }
 
 /// Opens the door for drafters; where they find it.
-async fn verify(server: &Server, at: SocketAddr, allow: &[NodeId], args: &ChainArgs) -> Result<Address, Failure> {
+async fn verify(
+    server: &Server,
+    at: SocketAddr,
+    model: [u8; 32],
+    allow: &[NodeId],
+    args: &ChainArgs,
+) -> Result<Address, Failure> {
     let transport = TcpTransport::listen(&own_key(args)?, at, TcpOptions::default()).await?;
     let address = transport.local_addresses().first().cloned();
     let address = address.ok_or_else(|| Failure::new("nothing listens", at.to_string(), "an address", "none"))?;
     output::talk(&format!("drafts are verified at {address}"));
-    server.verify(Arc::new(transport), allow.to_vec());
+    server.verify(Arc::new(transport), allow.to_vec(), model);
     Ok(address)
 }
 

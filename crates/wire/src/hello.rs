@@ -11,7 +11,7 @@ use crate::codec::{DecodeError, Reader, Wire};
 use thiserror::Error;
 
 /// The protocol that this build speaks. It grows when a message changes or a tag is added.
-pub const PROTOCOL: u16 = 7;
+pub const PROTOCOL: u16 = 8;
 /// The first protocol whose hello names kernels.
 const KERNELS_SINCE: u16 = 4;
 /// No hello of any protocol is longer: what a listener need read of a stranger before it knows the protocol.

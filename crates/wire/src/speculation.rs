@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!  drafter                      verifier
+//!    |<------------------- Model  |   which model it has
 //!    |  Open -------------------->|   the prompt, how to choose, what will be declared
 //!    |<------------------ Opened  |   (or Refused)
 //!    |  Round ------------------->|   drafted tokens, or none: go on by yourself
@@ -317,11 +318,14 @@ wire_messages! {
         6 Close { session: u64, }
         /// The verifier does not have, or gave up, this session.
         7 Gone { session: u64, reason: Reason, }
+        /// The verifier's first word on a link: BLAKE3 of its model's file. A calibration is of one large model.
+        8 Model { blake3: [u8; 32], }
     }
 }
 
 impl Speculation {
-    pub fn session(&self) -> u64 {
+    /// `None`: it is of no session.
+    pub fn session(&self) -> Option<u64> {
         match self {
             Self::Open { session, .. }
             | Self::Opened { session }
@@ -330,7 +334,8 @@ impl Speculation {
             | Self::Commit { session, .. }
             | Self::Resume { session, .. }
             | Self::Close { session }
-            | Self::Gone { session, .. } => *session,
+            | Self::Gone { session, .. } => Some(*session),
+            Self::Model { .. } => None,
         }
     }
 

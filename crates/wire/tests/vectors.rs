@@ -64,12 +64,12 @@ fn one_speculation_per_variant_and_digests_of_its_tokens() {
 }
 
 #[test]
-fn hellos_of_six_protocols() {
+fn hellos_of_seven_protocols() {
     let hellos: Vec<_> = bytes_of("hello").iter().map(|frame| Hello::decode(frame).unwrap()).collect();
-    assert_eq!(hellos.iter().map(|hello| hello.protocol).collect::<Vec<_>>(), [2, 3, 3, 4, 4, 5, 6, 7]);
+    assert_eq!(hellos.iter().map(|hello| hello.protocol).collect::<Vec<_>>(), [2, 3, 3, 4, 4, 5, 6, 7, 8]);
     // Of another protocol than ours only the number and the software are read.
-    assert!(hellos[..7].iter().all(|hello| hello.kernels.is_empty()));
-    assert_eq!(&*hellos[7].kernels, "littoral-kernels-1");
+    assert!(hellos[..8].iter().all(|hello| hello.kernels.is_empty()));
+    assert_eq!(&*hellos[8].kernels, "littoral-kernels-1");
 }
 
 #[test]

@@ -69,6 +69,7 @@ fn hello() -> File {
             says("protocol 5: secure aggregation", of(5).encode()),
             says("protocol 6: chains of models", of(6).encode()),
             says("protocol 7: updates that wait for their collection, or are not summed", of(7).encode()),
+            says("protocol 8: layers and large models are told of", of(8).encode()),
         ],
     }
 }
@@ -211,6 +212,7 @@ pub fn speculations() -> Vec<Speculation> {
         Speculation::Resume { session, commit: 2, digest: Digest::of(&[11, 12]) },
         Speculation::Close { session },
         Speculation::Gone { session, reason: Text::from("restarted") },
+        Speculation::Model { blake3: [9; 32] },
     ]
 }
 

@@ -4,6 +4,7 @@
 //! scores lie below the threshold as are b of them. If scores to come are like those in the window, the realised share is
 //! within the DKW band of b (Dvoretzky, Kiefer and Wolfowitz 1956, with the constant of Massart 1990).
 
+use crate::sample::Noise;
 use std::collections::VecDeque;
 use thiserror::Error;
 
@@ -46,21 +47,30 @@ impl Budget {
         self.window.push_back(if score.is_nan() { 0.0 } else { score });
     }
 
-    /// Requests below it may go to the large model. `None` as long as the window is not full: nothing is known yet.
-    pub fn threshold(&self) -> Option<f64> {
-        if self.cloud_share == 0.0 {
-            return Some(f64::NEG_INFINITY);
+    /// Looks back on scores of a calibration before the first request comes: spread over them evenly, in an order of chance, since
+    /// the first to be forgotten are to be like the others.
+    pub fn after(mut self, rising: &[f64]) -> Self {
+        let count = rising.len().min(self.window_max);
+        let mut order: Vec<(u64, f64)> = (0..count)
+            .map(|at| (Noise::new(0, at as u64).uniform(0).to_bits(), rising[at * rising.len() / count]))
+            .collect();
+        order.sort_by_key(|(chance, _)| *chance);
+        order.into_iter().for_each(|(_, score)| self.saw(score));
+        self
+    }
+
+    /// Requests below it may go to the large model. Before a score was seen none may.
+    pub fn threshold(&self) -> f64 {
+        if self.cloud_share == 1.0 {
+            return f64::INFINITY;
         }
-        if self.window.len() < self.window_max {
-            return None;
+        if self.cloud_share == 0.0 || self.window.is_empty() {
+            return f64::NEG_INFINITY;
         }
         let below = (self.cloud_share * self.window.len() as f64).floor() as usize;
-        if below == self.window.len() {
-            return Some(f64::INFINITY);
-        }
         let mut scores: Vec<f64> = self.window.iter().copied().collect();
         let (_, threshold, _) = scores.select_nth_unstable_by(below, f64::total_cmp);
-        Some(*threshold)
+        *threshold
     }
 }
 
@@ -73,7 +83,6 @@ pub fn dkw_band(n: usize, delta: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sample::Noise;
 
     /// 400 windows of 200 scores each, uniform, whose law is known: a threshold t sends exactly t of the traffic. The band at
     /// δ = 0.05 may be left by 5 %, 20 windows; three standard errors more are 33. One score of 200 is the floor's.
@@ -83,7 +92,7 @@ mod tests {
             let left = (0..400u64).filter(|run| {
                 let mut budget = Budget::new(share, 200).expect("a budget");
                 (0..200).for_each(|at| budget.saw(Noise::new(*run, at).uniform(0)));
-                let sent = budget.threshold().expect("a full window").clamp(0.0, 1.0);
+                let sent = budget.threshold().clamp(0.0, 1.0);
                 (sent - share).abs() > dkw_band(200, 0.05) + 1.0 / 200.0
             });
             assert!(left.count() <= 33, "share {share}");
@@ -95,15 +104,21 @@ mod tests {
     #[test]
     fn a_window_forgets_and_never_sends_more_than_its_share() {
         let mut budget = Budget::new(0.5, 4).expect("a budget");
-        for score in [0.9, 0.1, 0.2] {
+        assert_eq!(budget.threshold(), f64::NEG_INFINITY);
+        // Of one score none lies below it, of three one.
+        for (score, threshold) in [(0.9, 0.9), (0.1, 0.9), (0.2, 0.2)] {
             budget.saw(score);
-            assert_eq!(budget.threshold(), None);
+            assert_eq!(budget.threshold(), threshold);
         }
         budget.saw(f64::NAN);
-        assert_eq!(budget.threshold(), Some(0.2));
+        assert_eq!(budget.threshold(), 0.2);
         // Equal scores are all kept, or all sent: kept, since the share is a bound.
         (0..4).for_each(|_| budget.saw(0.7));
-        assert_eq!(budget.threshold(), Some(0.7));
+        assert_eq!(budget.threshold(), 0.7);
+        let rising: Vec<f64> = (0..100).map(f64::from).collect();
+        let budget = Budget::new(0.25, 8).expect("a budget").after(&rising);
+        assert_eq!((budget.threshold(), budget.window.len()), (25.0, 8));
+        assert!(budget.window[0] != 0.0);
         assert!(Budget::new(1.1, 4).is_err() && Budget::new(f64::NAN, 4).is_err() && Budget::new(0.5, 0).is_err());
     }
 }

@@ -31,6 +31,8 @@ pub enum Promise {
     },
     /// There is no calibration.
     None,
+    /// There is one, of another large model than the one that is asked.
+    OtherModel,
     Withdrawn(Withdrawn),
 }
 
@@ -53,6 +55,8 @@ pub struct Link {
     pub round_trip_ms: f64,
     /// What a pass waits for its turn there.
     pub queue_ms: f64,
+    /// BLAKE3 of the large model's file, where that is told.
+    pub model: Option<[u8; 32]>,
 }
 
 /// What a request costs at each place, in any one unit.
@@ -135,6 +139,7 @@ pub enum Reason {
     },
     NoScore,
     NoPromise,
+    OtherModel,
     /// There is something in it that the large model cannot be asked.
     Unaskable(&'static str),
     Withdrawn(Withdrawn),
@@ -164,6 +169,7 @@ impl fmt::Display for Reason {
             Self::NoScore => write!(f, "the edge has no score for it"),
             Self::Unaskable(what) => write!(f, "the large model cannot be asked for {what}: the edge answers"),
             Self::NoPromise => write!(f, "no calibration: the edge promises nothing"),
+            Self::OtherModel => write!(f, "the calibration is of another large model: the edge promises nothing"),
             Self::Withdrawn(why) => write!(f, "the calibration is withdrawn: {why}"),
         }
     }
@@ -202,6 +208,7 @@ pub fn decide(case: &Case) -> Decision {
     }
     away(match (&case.promise, score) {
         (Promise::None, _) => Reason::NoPromise,
+        (Promise::OtherModel, _) => Reason::OtherModel,
         (Promise::Withdrawn(why), _) => Reason::Withdrawn(why.clone()),
         (Promise::InForce { .. }, None) => Reason::NoScore,
         (Promise::InForce { threshold, .. }, Some(score)) => Reason::Unsure { score, threshold: *threshold },
@@ -240,7 +247,7 @@ mod tests {
             score: Some(score),
             promise: Promise::InForce { threshold: 0.7, alpha: 0.1, delta: 0.1 },
             budget: None,
-            link: Link { up: true, round_trip_ms: 20.0, queue_ms: 0.0 },
+            link: Link { up: true, round_trip_ms: 20.0, queue_ms: 0.0, model: None },
             prices: Prices::default(),
             drafting: Some(DRAFTING),
             audit: true,
@@ -260,7 +267,7 @@ mod tests {
         let unsure = |place| (place, "score 0.699, below 0.700".to_owned());
         assert_eq!(said(&case(0.699)), unsure(Place::EdgeDraftsCloudVerifies));
         // R* is 36 ms there.
-        let far = Case { link: Link { up: true, round_trip_ms: 30.0, queue_ms: 10.0 }, ..case(0.699) };
+        let far = Case { link: Link { up: true, round_trip_ms: 30.0, queue_ms: 10.0, model: None }, ..case(0.699) };
         assert_eq!(said(&far), unsure(Place::Cloud));
         let thrifty = Case { prices: Prices { drafted: 0.5, ..Prices::default() }, ..far };
         assert_eq!(said(&thrifty), unsure(Place::EdgeDraftsCloudVerifies));
@@ -321,7 +328,7 @@ mod tests {
                 promise: [Promise::InForce { threshold, alpha: 0.1, delta: 0.1 }, Promise::None, Promise::Withdrawn(scores)]
                     [promise as usize].clone(),
                 budget,
-                link: Link { up, round_trip_ms: draft_ms, queue_ms: step_ms },
+                link: Link { up, round_trip_ms: draft_ms, queue_ms: step_ms, model: None },
                 prices: Prices { edge: prices[0], drafted: prices[1], cloud: prices[2] },
                 drafting: drafts.then_some(Drafting { acceptance, draft_ms, step_ms, verify_ms, verify_per_draft_ms }),
                 audit,

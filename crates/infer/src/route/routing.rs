@@ -5,7 +5,7 @@
 
 use super::budget::Budget;
 use super::decide::{Case, Decision, Link, Place, Prices, Promise, Reason, decide};
-use super::drift::{Watch, Watching};
+use super::drift::{Watch, Watching, drawn_for_audit};
 use super::features::{Seen, When};
 use super::rule::Rule;
 use super::saved::Router;
@@ -28,12 +28,23 @@ pub enum First {
     Try(When),
 }
 
+#[derive(Clone, Copy, Debug, Default)]
+struct Audits {
+    seed: u64,
+    share: f64,
+    /// Scored so far.
+    requests: u64,
+}
+
 /// Large ones are asked as long as nothing says otherwise: without a router every request that may leave does.
 #[derive(Clone, Debug, Default)]
 pub struct Routing {
     router: Option<(Router, Option<Watch>)>,
+    /// BLAKE3 of the large model's file that the router is of; `None`: that is not looked at.
+    large: Option<[u8; 32]>,
     budget: Option<Budget>,
     prices: Prices,
+    audits: Audits,
 }
 
 impl Routing {
@@ -47,7 +58,24 @@ impl Routing {
             let watch = router.calibration.as_ref().map(kept);
             (router, watch)
         };
-        Self { router: router.map(watched), budget, prices }
+        Self { router: router.map(watched), large: None, audits: Audits::default(), budget, prices }
+    }
+
+    /// The router's promise is of this large model only (BLAKE3 of its file), where the machine above says what it has.
+    pub fn of_model(self, large: [u8; 32]) -> Self {
+        Self { large: Some(large), ..self }
+    }
+
+    /// So many of the answers that are kept for their score, 0 to 1, are asked of the large model too.
+    pub fn auditing(self, seed: u64, share: f64) -> Self {
+        Self { audits: Audits { seed, share, requests: 0 }, ..self }
+    }
+
+    /// An audit came to its end: was the small model's answer the worse one?
+    pub fn audited(&mut self, worse: bool) {
+        if let Some((_, Some(watch))) = &mut self.router {
+            watch.audited(worse);
+        }
     }
 
     /// To be kept over a restart.
@@ -85,7 +113,10 @@ impl Routing {
     /// The small model was heard: its first token, or all of its answer.
     pub fn scored(&mut self, seen: &Seen, rule: &Rule, link: Link) -> Decision {
         let score = self.router.as_ref().map(|(router, _)| router.score(seen));
-        let decision = decide(&self.case(rule.clone(), link, score));
+        self.audits.requests += 1;
+        let Audits { seed, share, requests } = self.audits;
+        let audit = drawn_for_audit(seed, requests, share);
+        let decision = decide(&Case { audit, ..self.case(rule.clone(), link, score) });
         // After the decision, so that nothing decides about itself.
         if let Some(score) = score {
             if let Some((_, Some(watch))) = &mut self.router {
@@ -104,7 +135,9 @@ impl Routing {
     }
 
     fn case(&self, rule: Rule, link: Link, score: Option<f64>) -> Case {
+        let other = matches!((link.model, self.large), (Some(there), Some(of)) if there != of);
         let promise = match &self.router {
+            Some((Router { calibration: Some(_), .. }, _)) if other => Promise::OtherModel,
             Some((Router { calibration: Some(calibration), .. }, Some(watch))) => Promise::of(calibration, watch),
             _ => Promise::None,
         };
@@ -113,7 +146,7 @@ impl Routing {
             when: self.router.as_ref().map_or(When::Before, |(router, _)| router.scorer.when),
             score,
             promise,
-            budget: self.budget.as_ref().and_then(Budget::threshold),
+            budget: self.budget.as_ref().map(Budget::threshold),
             link,
             prices: self.prices,
             // Whether drafts are of use is measured and decided while the large model answers.
@@ -132,7 +165,7 @@ mod tests {
     use super::*;
     use crate::sample::Noise;
 
-    const UP: Link = Link { up: true, round_trip_ms: 10.0, queue_ms: 0.0 };
+    const UP: Link = Link { up: true, round_trip_ms: 10.0, queue_ms: 0.0, model: None };
     const COMING: Coming = Coming { rule: Rule::Free, unaskable: None, scorable: true };
 
     /// Long prompts are hard for it: 800 examples, of which those above 60 characters are worse.
@@ -209,6 +242,31 @@ mod tests {
         other.calibration.as_mut().expect("one").scores[0] = 0.0;
         let anew = Routing::new(Some(other), watch, None, Prices::default());
         assert!(anew.watch().is_some_and(|watch| watch.withdrawn().is_none()));
+    }
+
+    /// Another large model than the one that was compared: nothing is promised, whatever the score.
+    #[test]
+    fn a_promise_is_of_one_large_model() {
+        let mut routing = Routing::new(Some(router(When::Before)), None, None, Prices::default()).of_model([1; 32]);
+        let (other, same) = (Link { model: Some([2; 32]), ..UP }, Link { model: Some([1; 32]), ..UP });
+        let said = "the calibration is of another large model: the edge promises nothing";
+        assert_eq!(place(routing.first(&COMING, other)), (Place::Cloud, said.into()));
+        assert_eq!(routing.first(&COMING, same), First::Try(When::Before));
+    }
+
+    /// A quarter of what is kept is asked of both; too many worse ones take the promise back.
+    #[test]
+    fn audits_are_drawn_among_kept_requests() {
+        let mut routing = Routing::new(Some(router(When::Before)), None, None, Prices::default()).auditing(5, 0.25);
+        let (short, long) = ("x".repeat(20), "x".repeat(100));
+        let mut scored = |prompt: &str| routing.scored(&Seen { prompt, answer: "", tokens: &[] }, &Rule::Free, UP);
+        assert!((0..150).all(|_| !scored(&long).audit));
+        let drawn = (0..40).filter(|_| scored(&short).audit).count();
+        // 10, and three standard deviations of 2.7.
+        assert!((2..=18).contains(&drawn), "{drawn}");
+        (0..10).for_each(|_| routing.audited(true));
+        let (_, why) = place(routing.first(&COMING, UP));
+        assert!(why.contains("10 of 10 audited answers were worse"), "{why}");
     }
 
     /// A third of the traffic may leave: after a window as many do, the least sure ones.

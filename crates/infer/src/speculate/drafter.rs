@@ -296,7 +296,7 @@ impl Drafter {
     /// Takes a message of this session.
     pub fn hear(&mut self, now_us: u64, message: Speculation) -> Output {
         let mut output = Output::default();
-        if self.over.is_some() || message.session() != self.session {
+        if self.over.is_some() || message.session() != Some(self.session) {
             return output;
         }
         self.tries = 0;
@@ -321,8 +321,9 @@ impl Drafter {
                     (self.epoch, self.sent, self.asked) = (epoch, 0, None);
                 }
             }
-            // A drafter's own words.
-            Speculation::Open { .. }
+            // A drafter's own words, and one that is of no session.
+            Speculation::Model { .. }
+            | Speculation::Open { .. }
             | Speculation::Round { .. }
             | Speculation::Resume { .. }
             | Speculation::Close { .. } => {}

@@ -201,7 +201,7 @@ impl Drafting {
     /// Something came from a verifier. What another one has to say of an answer counts for nothing.
     pub fn hear_from(&mut self, verifier: usize, said: Speculation, now_us: u64) {
         let vocabulary = self.small.model().stage.config().vocabulary;
-        let found = self.sessions.iter_mut().find(|(_, session)| session.number == said.session());
+        let found = self.sessions.iter_mut().find(|(_, session)| Some(session.number) == said.session());
         let found = found.filter(|(_, session)| session.verifier() == verifier);
         let Some((id, session)) = found else {
             // One that was given up while there was no link goes on over there for nobody.

@@ -68,7 +68,7 @@ impl Sessions {
 
     /// Takes a message of a drafter, and returns what to answer it.
     pub fn hear(&mut self, engine: &mut Engine, peer: NodeId, said: Speculation, now_us: u64) -> Vec<Speculation> {
-        let session = said.session();
+        let Some(session) = said.session() else { return Vec::new() };
         let key = (peer, session);
         if let Some(known) = self.open.get_mut(&key) {
             known.heard_us = now_us;

@@ -172,7 +172,8 @@ impl Verifier {
             Speculation::Opened { .. }
             | Speculation::Refused { .. }
             | Speculation::Commit { .. }
-            | Speculation::Gone { .. } => Vec::new(),
+            | Speculation::Gone { .. }
+            | Speculation::Model { .. } => Vec::new(),
         }
     }
 

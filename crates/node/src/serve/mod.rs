@@ -193,10 +193,11 @@ impl Server {
         Ok(Self { door, served, writer_ended, grace })
     }
 
-    /// Lets machines in whose keys are allowed, to verify their drafts, until the transport is closed.
-    pub fn verify(&self, transport: Arc<dyn Transport>, allowed: Vec<NodeId>) {
+    /// Lets machines in whose keys are allowed, to verify their drafts, until the transport is closed. `model`: BLAKE3 of the
+    /// model's file.
+    pub fn verify(&self, transport: Arc<dyn Transport>, allowed: Vec<NodeId>, model: [u8; 32]) {
         let writer = self.served.writer.clone();
-        tokio::spawn(verify::accept(transport, allowed, move |said| writer.hear(said)));
+        tokio::spawn(verify::accept(transport, allowed, model, move |said| writer.hear(said)));
     }
 
     pub fn address(&self) -> SocketAddr {

@@ -95,7 +95,7 @@ impl Motor {
         match self {
             Self::Edge(edge) => {
                 let round_trip_ms = edge.learnt().costs().round_trip_s * 1e3;
-                Some(Link { up: edge.linked().is_some(), round_trip_ms, queue_ms: 0.0 })
+                Some(Link { up: edge.linked().is_some(), round_trip_ms, queue_ms: 0.0, model: edge.model() })
             }
             Self::Engine(_) | Self::Pair(..) | Self::Chain(_) => None,
         }

@@ -67,8 +67,8 @@ impl Routed {
 
     fn link(&self, asking_refused: bool, motor: Option<Link>) -> Link {
         let link = match &self.upstream {
-            Some(upstream) => Link { up: upstream.up(), round_trip_ms: 0.0, queue_ms: 0.0 },
-            None => motor.unwrap_or(Link { up: false, round_trip_ms: 0.0, queue_ms: 0.0 }),
+            Some(upstream) => Link { up: upstream.up(), round_trip_ms: 0.0, queue_ms: 0.0, model: None },
+            None => motor.unwrap_or(Link { up: false, round_trip_ms: 0.0, queue_ms: 0.0, model: None }),
         };
         Link { up: link.up && !asking_refused, ..link }
     }

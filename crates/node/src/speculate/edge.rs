@@ -41,6 +41,8 @@ enum Input {
 #[derive(Default)]
 struct Verifier {
     link: Option<(u64, Link<Speculation>)>,
+    /// BLAKE3 of its model's file, as it said.
+    model: Option<[u8; 32]>,
     /// While its answers wait for it.
     down_since: Option<Instant>,
 }
@@ -111,6 +113,11 @@ impl Edge {
     /// The machine that verifies new answers, if one is there.
     pub fn linked(&self) -> Option<usize> {
         self.verifiers.iter().position(|verifier| verifier.link.is_some())
+    }
+
+    /// BLAKE3 of the file of the model that verifies new answers, as the machine said.
+    pub fn model(&self) -> Option<[u8; 32]> {
+        self.verifiers[self.linked()?].model
     }
 
     pub fn learnt(&self) -> &Controller {
@@ -185,7 +192,7 @@ impl Edge {
             Input::Up { machine, number, link } => {
                 tracing::info!("{} verifies", link.peer);
                 link.listen();
-                self.verifiers[machine] = Verifier { link: Some((number, link)), down_since: None };
+                self.verifiers[machine] = Verifier { link: Some((number, link)), model: None, down_since: None };
                 self.drafting.reconnected_to(machine, now_us);
                 self.arrange(now_us);
             }
@@ -195,6 +202,7 @@ impl Edge {
                     return;
                 }
                 match said {
+                    Ok(Speculation::Model { blake3 }) => verifier.model = Some(blake3),
                     Ok(said) => {
                         // What an answer taught outlives it.
                         if let Speculation::Commit { session, .. } = &said
@@ -206,7 +214,7 @@ impl Edge {
                     }
                     Err(why) => {
                         tracing::warn!("a machine that verifies is gone: {why}");
-                        *verifier = Verifier { link: None, down_since: Some(Instant::now()) };
+                        *verifier = Verifier { down_since: Some(Instant::now()), ..Verifier::default() };
                         self.arrange(now_us);
                     }
                 }

@@ -19,10 +19,11 @@ pub enum FromDrafter {
     },
 }
 
-/// Accepts drafters whose keys are allowed, until the transport is closed.
+/// Accepts drafters whose keys are allowed, until the transport is closed. `model`: BLAKE3 of the file of the model here.
 pub async fn accept(
     transport: Arc<dyn Transport>,
     allowed: Vec<NodeId>,
+    model: [u8; 32],
     tell: impl Fn(FromDrafter) + Clone + Send + 'static,
 ) {
     greet::accept(&*transport, move |number, connection, place| {
@@ -41,6 +42,7 @@ pub async fn accept(
             }
             let heard = tell.clone();
             let link = Link::spawn(greeted, move |said| heard(FromDrafter::Heard { peer, number, said }));
+            link.send(&Speculation::Model { blake3: model });
             tell(FromDrafter::Up { number, link });
         });
     })

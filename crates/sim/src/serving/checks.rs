@@ -187,7 +187,8 @@ impl Checks {
 
     /// What is on the link of an edge, either way.
     pub fn link(&mut self, edge: usize, frame: &Speculation, bytes: usize) {
-        let key = (edge, frame.session());
+        let Some(session) = frame.session() else { return };
+        let key = (edge, session);
         if let Speculation::Open { request, .. } = frame {
             self.sessions.entry(key).or_insert((request.sampling.seed, BTreeMap::new()));
         }

@@ -347,6 +347,7 @@ pub mod speculation {
             ),
             ("Close", id().prop_map(|session| Speculation::Close { session }).boxed()),
             ("Gone", (id(), super::text()).prop_map(|(session, reason)| Speculation::Gone { session, reason }).boxed()),
+            ("Model", any::<[u8; 32]>().prop_map(|blake3| Speculation::Model { blake3 }).boxed()),
         ]
     }
 
