@@ -136,6 +136,40 @@ fn a_text_with_proposals_is_the_text_without() {
     assert!(tried.passes < tokens, "{} passes, the longest text has {tokens} tokens", tried.passes);
 }
 
+/// What is told of a prompt's tokens is what was told when the model wrote them, bit for bit: read in pieces, in a crowd, over
+/// kept states, and whatever else is proposed.
+#[test]
+fn a_prompt_is_told_as_it_was_written() {
+    let (model, pool) = (model(), Pool::new(2));
+    let greedy = Request { top_logprobs: Some(2), sampling: SamplingParams::greedy(), ..request(3, 20, 30) };
+    let limits = Limits { prompt_tokens_per_pass: 7, ..Limits::default() };
+    let mut engine = Engine::new(model, CacheType::F16, limits).unwrap();
+    engine.submit(greedy.clone()).unwrap();
+    let (mut written, mut told) = (Vec::new(), Vec::new());
+    while !engine.idle() {
+        for event in engine.step(&pool) {
+            if let Event::Token { id, logprob, top, .. } = event {
+                written.push((id, logprob.unwrap(), top));
+            }
+        }
+    }
+    let text = [greedy.prompt.clone(), written.iter().map(|(id, ..)| *id).collect()].concat();
+    let id = engine.submit(Request { prompt: text.clone(), max_tokens: 2, ..greedy }).unwrap();
+    engine.tell_prompt(id, 2);
+    engine.submit(request(9, 30, 20)).unwrap();
+    engine.propose(id, 0, &[1, 2]);
+    while !engine.idle() {
+        engine.step(&pool);
+        told.extend(engine.prompts());
+    }
+    assert!(told.iter().all(|token| token.sequence == id));
+    let whole: Vec<(usize, u32)> = told.iter().map(|token| (token.at, token.id)).collect();
+    assert_eq!(whole, text.iter().copied().enumerate().skip(1).collect::<Vec<_>>());
+    for (token, (id, logprob, top)) in told[19..].iter().zip(&written) {
+        assert_eq!((token.id, token.logprob, &token.top, token.rank), (*id, *logprob, top, 1));
+    }
+}
+
 /// Several passes on their way, passes that are lost, and states that are: the text is the same.
 #[test]
 fn passes_that_overlap_or_are_lost_change_nothing() {

@@ -12,6 +12,7 @@ use littoral_infer::route::rule::{Policy, PolicyText};
 use littoral_infer::route::saved::{SAVED_BYTES_MAX, Saved};
 use littoral_node::serve::{self, Upstream, secret_file};
 use littoral_node::transport::Address;
+use littoral_wire::speculation::ROUND_TOKENS_MAX;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
@@ -41,6 +42,10 @@ pub struct AboveArgs {
     /// Ask a URL of another machine without TLS: others on the way can read it.
     #[arg(long, requires = "upstream")]
     upstream_plain: bool,
+    /// Whether this machine drafts greedy answers for the server at a URL, if that tells the log-probabilities of prompts: `auto`,
+    /// as many tokens as pay by what is measured; a number, always so many; `off`.
+    #[arg(long, value_name = "TOKENS", default_value = "auto", requires = "upstream")]
+    upstream_drafts: Drafts,
     /// What decides who answers, as `littoral route calibrate` wrote it; without it the larger model answers all that may
     /// leave.
     #[arg(long, value_name = "FILE", requires = "upstream")]
@@ -54,6 +59,27 @@ pub struct AboveArgs {
     /// What must not leave this machine: a TOML file with `words` and `keys`, lists of patterns.
     #[arg(long, value_name = "FILE")]
     local_only: Option<PathBuf>,
+}
+
+/// Drafts for a server at a URL.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Drafts {
+    Auto,
+    Off,
+    Rounds(usize),
+}
+
+impl FromStr for Drafts {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match (text, text.parse()) {
+            ("auto", _) => Ok(Self::Auto),
+            ("off", _) => Ok(Self::Off),
+            (_, Ok(tokens @ 1..=ROUND_TOKENS_MAX)) => Ok(Self::Rounds(tokens)),
+            _ => Err(format!("auto, off or 1 to {ROUND_TOKENS_MAX} expected")),
+        }
+    }
 }
 
 /// Who is above, and what people call it.
@@ -113,6 +139,10 @@ impl AboveArgs {
         self.upstream.iter().filter_map(machine).collect()
     }
 
+    pub fn drafts(&self) -> Drafts {
+        self.upstream_drafts
+    }
+
     /// `model`: the file of the model here, whose answers a router was calibrated for.
     pub fn above(&self, model: &Path) -> Result<serve::Above, Failure> {
         let policy = self.local_only.as_deref().map(policy).transpose()?.unwrap_or_default();
@@ -163,7 +193,7 @@ impl AboveArgs {
         let large = large
             .map_err(|e| Failure::new("the router was not read", path.display().to_string(), "`large.blake3`", e))?;
         let routing = Routing::new(Some(router), watch, budget, Prices::default()).of_model(*large.as_bytes());
-        Ok(serve::Above { policy, routing, upstream, watch: Some(kept), names })
+        Ok(serve::Above { policy, routing, upstream, watch: Some(kept), names, ..serve::Above::default() })
     }
 
     fn server(&self, url: &str) -> Result<Upstream, Failure> {

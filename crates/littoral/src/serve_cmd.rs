@@ -1,12 +1,13 @@
 //! `littoral serve`: a model for programs that speak OpenAI's API.
 
-use crate::above::AboveArgs;
+use crate::above::{AboveArgs, Drafts};
 use crate::input::{start_log, stop_signal};
 use crate::llm;
 use crate::output::{self, Failure};
 use crate::serve::end_of_input;
 use littoral_infer::engine::{Engine, Limits};
 use littoral_infer::model::Model;
+use littoral_infer::speculate::drafter::{Mode, Policy};
 use littoral_infer::speculate::pair::Pair;
 use littoral_infer::split::certify::{DIVERGENCE_MAX, certify};
 use littoral_infer::split::encoding::is_exact;
@@ -117,10 +118,18 @@ struct FarArgs {
     allow: Vec<NodeId>,
 }
 
+impl Args {
+    /// What verifies, or is drafted for itself, drafts for nobody.
+    fn drafts_for_server(&self) -> bool {
+        self.draft.is_none() && self.far.verify.is_none() && self.above.drafts() != Drafts::Off
+    }
+}
+
 pub fn run(args: Args, json: bool) -> Result<(), Failure> {
     start_log("info");
     check(&args)?;
     let keys = api_keys(&args)?;
+    let drafts_for_server = args.drafts_for_server();
     let tls = match (&args.tls_cert, &args.tls_key) {
         (Some(certificate), Some(key)) => Some(serve::tls(certificate, key).map_err(|why| {
             Failure::new("nothing is served", "--tls-cert and --tls-key", "certificates and their key in PEM", why)
@@ -142,7 +151,7 @@ pub fn run(args: Args, json: bool) -> Result<(), Failure> {
     // Before anything is fetched or read.
     settings.check()?;
     let named = crate::named::here_or_fetched(args.model.as_deref())?;
-    let above = args.above.above(&named.path)?;
+    let mut above = args.above.above(&named.path)?;
     let pool = llm::pool(args.threads.map(usize::from));
     let name = args.name.clone().unwrap_or(named.name);
     settings.name = name.clone();
@@ -153,6 +162,15 @@ pub fn run(args: Args, json: bool) -> Result<(), Failure> {
                 let model = Arc::new(llm::load(&named.path, &pool)?);
                 match args.above.machines() {
                     machines if !machines.is_empty() => edge(model, machines, &args.chain, &settings)?,
+                    _ if above.upstream.is_some() && drafts_for_server => {
+                        let small = small_engine(model, &settings)?;
+                        let (mut edge, port) = Edge::below_server(small, u64::from_le_bytes(keys::random()?));
+                        if let Drafts::Rounds(tokens) = args.above.drafts() {
+                            edge.set_policies(Box::new(move |_| Policy::Fixed(Mode::Rounds { tokens })));
+                        }
+                        above.port = Some(port);
+                        Motor::Edge(Box::new(edge))
+                    }
                     _ => engine(model, args.draft.as_deref(), &pool, &settings)?,
                 }
             }
@@ -230,13 +248,17 @@ fn own_key(args: &ChainArgs) -> Result<Identity, Failure> {
     crate::stage::identity(&dir)
 }
 
+fn small_engine(model: Arc<Model>, settings: &Settings) -> Result<Engine, Failure> {
+    let limits = Limits { running_max: settings.room.running_max, ..Limits::default() };
+    Ok(Engine::new(model, settings.cache_type, limits)?)
+}
+
 /// Must run inside a runtime.
 fn edge(small: Arc<Model>, upstream: Vec<Address>, args: &ChainArgs, settings: &Settings) -> Result<Motor, Failure> {
     let identity = own_key(args)?;
     let hosts: Vec<&str> = upstream.iter().map(|address| address.host.as_str()).collect();
     output::talk(&format!("for --allow at {}: {}", hosts.join(", "), identity.id()));
-    let limits = Limits { running_max: settings.room.running_max, ..Limits::default() };
-    let small = Engine::new(small, settings.cache_type, limits)?;
+    let small = small_engine(small, settings)?;
     let transport = Arc::new(TcpTransport::dialler(&identity, TcpOptions::default())?);
     let first = u64::from_le_bytes(keys::random()?);
     Ok(Motor::Edge(Box::new(Edge::start(small, first, transport, upstream))))

@@ -20,7 +20,7 @@ mod kept;
 mod request;
 mod sequence;
 
-pub use request::{Event, Finish, Limits, Refused, Request, SequenceId};
+pub use request::{Event, Finish, Limits, PromptToken, Refused, Request, SequenceId};
 
 use crate::model::Model;
 use crate::pass::{Fork, Pass, Piece, Runner, Slot, Tokens};
@@ -40,8 +40,8 @@ const FREED_MAX: usize = 1_024;
 
 /// What waits for a place.
 enum Waiting {
-    /// And its pace.
-    Text(Request, usize),
+    /// And its pace, and what is to be told of its prompt.
+    Text(Request, usize, Option<usize>),
     Vectors(Vec<Vec<u32>>, Pooling),
 }
 
@@ -94,6 +94,7 @@ pub struct Engine {
     passes: VecDeque<Away>,
     next_pass: u64,
     events: Vec<Event>,
+    prompts: Vec<PromptToken>,
 }
 
 impl Engine {
@@ -119,6 +120,7 @@ impl Engine {
             passes: VecDeque::new(),
             next_pass: 0,
             events: Vec::new(),
+            prompts: Vec::new(),
         })
     }
 
@@ -137,7 +139,7 @@ impl Engine {
     /// It can never be answered, or too many wait.
     pub fn submit(&mut self, request: Request) -> Result<SequenceId, Refused> {
         self.check(&request)?;
-        self.wait(Waiting::Text(request, usize::MAX))
+        self.wait(Waiting::Text(request, usize::MAX, None))
     }
 
     /// Can these texts become vectors?
@@ -206,8 +208,17 @@ impl Engine {
             sequence.pace = tokens;
         }
         let waiting = self.waiting.iter_mut().find(|(waiting, _)| *waiting == id);
-        if let Some((_, Waiting::Text(_, pace))) = waiting {
+        if let Some((_, Waiting::Text(_, pace, _))) = waiting {
             *pace = tokens;
+        }
+    }
+
+    /// Of a request that was just taken in: each token of its prompt is to be told, and so many of the best at its place. The
+    /// prompt is read as a whole then.
+    pub fn tell_prompt(&mut self, id: SequenceId, top_logprobs: usize) {
+        let waiting = self.waiting.iter_mut().find(|(waiting, _)| *waiting == id);
+        if let Some((_, Waiting::Text(_, _, told))) = waiting {
+            *told = Some(top_logprobs);
         }
     }
 
@@ -235,7 +246,7 @@ impl Engine {
         let running = self.running.iter_mut().find(|sequence| sequence.id == id);
         let running = running.map(|sequence| (&mut sequence.request, &mut sequence.pace));
         let waiting = self.waiting.iter_mut().find_map(|(waiting, what)| match what {
-            Waiting::Text(request, pace) if *waiting == id => Some((request, pace)),
+            Waiting::Text(request, pace, _) if *waiting == id => Some((request, pace)),
             _ => None,
         });
         if let Some((request, pace)) = running.or(waiting) {
@@ -273,6 +284,11 @@ impl Engine {
     /// What happened since this was last asked.
     pub fn events(&mut self) -> Vec<Event> {
         std::mem::take(&mut self.events)
+    }
+
+    /// Tokens of prompts that are to be told, of each sequence in their order, since this was last asked.
+    pub fn prompts(&mut self) -> Vec<PromptToken> {
+        std::mem::take(&mut self.prompts)
     }
 
     /// Passes that were planned so far.
@@ -381,6 +397,7 @@ impl Engine {
             let (own, others) = logits.split_at(own.len() / width * vocabulary);
             logits = others;
             let sequence = &mut self.running[index];
+            sequence.tell_prompt(piece, own, &self.model, &mut self.prompts);
             if let Some(why) = sequence.hear(piece, own, &self.model, &mut self.events) {
                 self.events.push(Event::Finished { sequence: sequence.id, why });
                 ended.push(index);
@@ -424,8 +441,8 @@ impl Engine {
     fn admit(&mut self) {
         while self.running() < self.limits.running_max {
             let Some((id, request)) = self.waiting.pop_front() else { return };
-            let (request, pace) = match request {
-                Waiting::Text(request, pace) => (request, pace),
+            let (request, pace, told) = match request {
+                Waiting::Text(request, pace, told) => (request, pace, told),
                 Waiting::Vectors(texts, pooling) => {
                     self.events.push(Event::Started { sequence: id, reused: 0 });
                     self.embedding.push(Embedding::new(id, texts, pooling));
@@ -441,7 +458,8 @@ impl Engine {
             };
             // The last token of a prompt is always read: its logits are what the answer begins with.
             let slot = self.slots.take();
-            let begun = self.kept.take(&request.prompt[..request.prompt.len() - 1], slot);
+            let reusable = if told.is_some() { &[] } else { &request.prompt[..request.prompt.len() - 1] };
+            let begun = self.kept.take(reusable, slot);
             let Begun { slot, positions, fork } = begun.unwrap_or(Begun { slot, positions: 0, fork: None });
             self.forks.extend(fork);
             self.events.push(Event::Started { sequence: id, reused: positions });
@@ -456,6 +474,7 @@ impl Engine {
                 proposal: (0, Vec::new()),
                 trying: Vec::new(),
                 pace,
+                told: told.map(|top| (top, 0)),
                 request,
             });
         }

@@ -105,6 +105,21 @@ pub enum Event {
     },
 }
 
+/// A token of a prompt, as the model sees it after those before it.
+#[derive(Clone, PartialEq, Debug)]
+pub struct PromptToken {
+    pub sequence: SequenceId,
+    /// Its place in the prompt; the first token, before which there is nothing, is not told.
+    pub at: usize,
+    pub id: u32,
+    /// Natural logarithm.
+    pub logprob: f32,
+    /// 1 and the number of tokens that are more probable, or as probable and of a lower id.
+    pub rank: usize,
+    /// The most probable first.
+    pub top: Vec<TokenLogProb>,
+}
+
 /// Why a request was not taken in.
 #[derive(Clone, PartialEq, Debug, Error)]
 pub enum Refused {

@@ -1,6 +1,6 @@
 //! A request that runs: what was written, what passes are to take, and how their logits become tokens.
 
-use super::request::{Event, Finish, Request, SequenceId};
+use super::request::{Event, Finish, PromptToken, Request, SequenceId};
 use crate::constrain::{Constraint, ConstraintError};
 use crate::model::Model;
 use crate::pass::{Piece, Slot};
@@ -24,6 +24,8 @@ pub(super) struct Sequence {
     pub trying: Vec<u32>,
     /// It writes while its answer is shorter than this.
     pub pace: usize,
+    /// What is told of each token of the prompt, and how many of them were.
+    pub told: Option<(usize, usize)>,
 }
 
 impl Sequence {
@@ -71,20 +73,44 @@ impl Sequence {
             self.sent += self.trying.len();
             Wanted::Tail(1 + self.trying.len())
         };
+        let wanted = if self.told.is_some() && start < self.request.prompt.len() { Wanted::All } else { wanted };
         (tokens > 0).then_some(Piece { slot: self.slot, start, tokens, wanted })
+    }
+
+    /// What the logits of a piece say of the prompt's tokens, if that is to be told.
+    pub fn tell_prompt(&mut self, piece: &Piece, logits: &[f32], model: &Model, prompts: &mut Vec<PromptToken>) {
+        let Some((top, told)) = &mut self.told else { return };
+        if piece.start >= self.request.prompt.len() {
+            return;
+        }
+        for (row, logits) in logits.chunks_exact(model.stage.config().vocabulary).enumerate() {
+            let at = piece.start + row + 1;
+            let Some(&id) = self.request.prompt.get(at) else { return };
+            // What was read again after a loss was told before.
+            if at > *told {
+                let all = LogProbs::of(logits);
+                let (logprob, rank) = (all.get(id), all.rank(id));
+                prompts.push(PromptToken { sequence: self.id, at, id, logprob, rank, top: all.top(*top) });
+                *told = at;
+            }
+        }
     }
 
     /// Takes the logits of a piece's wanted tokens, `vocabulary` each: writes on as long as what was proposed is what the
     /// sampler chooses, and one token more.
     pub fn hear(&mut self, piece: &Piece, logits: &[f32], model: &Model, events: &mut Vec<Event>) -> Option<Finish> {
         self.begun = true;
+        let vocabulary = model.stage.config().vocabulary;
+        // Of a prompt that is told, rows before that of the text's last token choose nothing.
+        let first = piece.start + piece.tokens - logits.len() / vocabulary;
+        let logits = &logits[logits.len().min((self.text() - 1).saturating_sub(first) * vocabulary)..];
         if logits.is_empty() {
             self.seen = piece.start + piece.tokens;
             return None;
         }
         let tried = std::mem::take(&mut self.trying);
         let (mut accepted, mut finish) = (0, None);
-        for (index, logits) in logits.chunks_exact(model.stage.config().vocabulary).enumerate() {
+        for (index, logits) in logits.chunks_exact(vocabulary).enumerate() {
             let (event, why) = self.choose(logits, model);
             let chosen =
                 event.as_ref().map(|event| matches!(event, Event::Token { id, .. } if tried.get(index) == Some(id)));

@@ -41,6 +41,13 @@ impl<'a> LogProbs<'a> {
         }
     }
 
+    /// 1 and the number of tokens that are more probable, or as probable and of a lower id.
+    pub fn rank(&self, id: u32) -> usize {
+        let own = self.logits.get(id as usize).copied().unwrap_or(f32::NEG_INFINITY);
+        let before = |(other, logit): &(usize, &f32)| **logit > own || (**logit == own && *other < id as usize);
+        1 + self.logits.iter().enumerate().filter(before).count()
+    }
+
     /// The `n` most probable tokens, the most probable first and the lower id first among equals.
     pub fn top(&self, n: usize) -> Vec<TokenLogProb> {
         let mut kept = Vec::new();

@@ -35,6 +35,8 @@ pub struct Controller {
     draft: Mean,
     pass: PassTimes,
     round_trip: Least,
+    /// Does a verifier that streams look at drafts?
+    along: bool,
     mode: Mode,
 }
 
@@ -42,20 +44,26 @@ impl Controller {
     /// Starts from guesses: costs of an earlier answer, or of a similar machine, and an acceptance of 0.7, which weighs as much
     /// as four verdicts.
     pub fn new(costs: Costs) -> Self {
-        Self::with(costs, Runs::new(0.7, 4.0))
+        Self::with(costs, Runs::new(0.7, 4.0), true)
+    }
+
+    /// Of a verifier that cannot look at drafts while it streams.
+    pub fn not_along(costs: Costs) -> Self {
+        Self::with(costs, Runs::new(0.7, 4.0), false)
     }
 
     /// For the next answer of the same two models over the same link: costs as they were, the acceptance as a guess.
     pub fn next_answer(&self) -> Self {
-        Self::with(self.costs(), self.runs.fading(16.0))
+        Self::with(self.costs(), self.runs.fading(16.0), self.along)
     }
 
-    fn with(costs: Costs, runs: Runs) -> Self {
+    fn with(costs: Costs, runs: Runs, along: bool) -> Self {
         let mut controller = Self {
             runs,
             draft: Mean::new(costs.draft_s),
             pass: PassTimes::new(costs.verify),
             round_trip: Least::new(costs.round_trip_s),
+            along,
             mode: Mode::Stream,
         };
         controller.mode = controller.best().0;
@@ -122,7 +130,7 @@ impl Controller {
         let rounds = LENGTHS.map(|tokens| Mode::Rounds { tokens });
         let worth = if self.runs.seen() < LEARNT { 0.98 } else { WORTH_DRAFTING };
         let mut best = (Mode::Stream, rate_stream(costs.verify));
-        for (ways, better) in [(&along[..], worth), (&ahead, 1.0), (&rounds, BETTER_THAN_AHEAD)] {
+        for (ways, better) in [(&along[..if self.along { along.len() } else { 0 }], worth), (&ahead, 1.0), (&rounds, BETTER_THAN_AHEAD)] {
             let promised: Vec<(Mode, f64)> =
                 ways.iter().map(|&mode| (mode, promise(mode, &survival, &costs))).collect();
             let most = promised.iter().fold(0.0f64, |most, (_, promised)| most.max(*promised));

@@ -14,7 +14,8 @@
 //!   draft where both models share one machine; [`both`]: the same with lookup beside the model;
 //! - [`pair`]: a large and a small model on one machine, over their engines;
 //! - [`drafter`] and [`verifier`]: the two ends of [`littoral_wire::Speculation`] as machines without a socket or a clock;
-//!   [`drafting`] and [`sessions`]: many of them over an engine each.
+//!   [`drafting`] and [`sessions`]: many of them over an engine each;
+//! - [`echoed`]: verdicts of a server that is not ours.
 //!
 //! Not here: who sends what over which link.
 
@@ -28,6 +29,7 @@ pub mod controller;
 pub mod costs;
 pub mod drafter;
 pub mod drafting;
+pub mod echoed;
 pub mod lookup;
 pub mod pair;
 pub mod rate;

@@ -44,6 +44,11 @@ fn asked(said: &str) -> Value {
     with(chat(said), json!({"temperature": 0, "logit_bias": {"257": -100}}))
 }
 
+/// An answer that is drafted here, where somebody above verifies it.
+fn greedy(said: &str) -> Value {
+    with(chat(said), json!({"temperature": 0}))
+}
+
 fn by(reply: &Reply) -> (&str, &str) {
     (reply.header("x-littoral-by").unwrap(), reply.header("x-littoral-why").unwrap_or_default())
 }
@@ -152,12 +157,15 @@ fn what_is_local_only_never_leaves() {
         let ask = |path: &str, key: &str, body: &Value| {
             open(edge.at, "POST", path, &[("authorization", &format!("Bearer {key}"))], &body.to_string()).whole()
         };
-        let free = asked("Who is there?");
+        let free = greedy("Who is there?");
         until("the server above is not asked", || by(&ask(CHAT, "sk-any", &free)).0 == "upstream");
+        // Where drafts of such answers are verified over HTTP, they are by then, and its own questions are over.
+        let drafted = || ask(CHAT, "sk-any", &free).json()["usage"]["littoral"]["exact"].is_string();
+        until("drafts are not verified", || !upper.starts_with("http") || drafted());
         // Asks whether it is there go on over HTTP; over a link of ours nothing does.
         let posts = |sent: &[u8]| sent.windows(5).filter(|window| window == b"POST ").count();
         let before = tap.sent();
-        let marked = with(asked(SECRET), json!({"local_only": true}));
+        let marked = with(greedy(SECRET), json!({"local_only": true}));
         // Another server would have other ids.
         let prompt_of_ids = match upper.starts_with("http") {
             true => "local-only: it has a list of numbers, in which a policy cannot look for words",
@@ -173,18 +181,18 @@ fn what_is_local_only_never_leaves() {
                 with(marked, json!({"local_only": "yes"})),
                 "local-only: the request is marked local-only",
             ),
-            (CHAT, "sk-own", asked("Quill"), "local-only: its API key is local-only"),
-            (CHAT, "sk-ward", asked("Quill"), "local-only: its API key is local-only (`ward-*`)"),
-            (CHAT, "sk-any", asked(SECRET), "local-only: its text matches the local-only policy (`patient ada`)"),
+            (CHAT, "sk-own", greedy("Quill"), "local-only: its API key is local-only"),
+            (CHAT, "sk-ward", greedy("Quill"), "local-only: its API key is local-only (`ward-*`)"),
+            (CHAT, "sk-any", greedy(SECRET), "local-only: its text matches the local-only policy (`patient ada`)"),
             (
                 CHAT,
                 "sk-any",
-                with(asked(""), json!({"messages": [{"role": "user", "content": parts}]})),
+                with(greedy(""), json!({"messages": [{"role": "user", "content": parts}]})),
                 "local-only: its text",
             ),
             (COMPLETION, "sk-any", json!({"prompt": ids, "temperature": 0}), prompt_of_ids),
             // As JSON in a text, its letters written otherwise.
-            (CHAT, "sk-any", asked("{\"who\": \"the pat\\u0069ent\\nAda Quill\"}"), "local-only: its text matches"),
+            (CHAT, "sk-any", greedy("{\"who\": \"the pat\\u0069ent\\nAda Quill\"}"), "local-only: its text matches"),
         ];
         for (path, key, body, expected) in &cases {
             let reply = ask(path, key, body);
@@ -195,7 +203,7 @@ fn what_is_local_only_never_leaves() {
         // What cannot be read here is not sent on to be read there.
         let picture = json!([{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:Quill"}}]}]);
         for fields in [json!({"nonsense": 1}), json!({"localOnly": true}), json!({"messages": picture})] {
-            let odd = ask(CHAT, "sk-any", &with(asked("Quill"), fields));
+            let odd = ask(CHAT, "sk-any", &with(greedy("Quill"), fields));
             assert!(odd.status == 400 && odd.header("x-littoral-by").is_none(), "{}", odd.body);
         }
         let sent = tap.sent();

@@ -6,6 +6,7 @@ mod above;
 mod ask;
 mod client;
 mod crowd;
+mod echo;
 mod embeddings;
 mod ends;
 mod far;

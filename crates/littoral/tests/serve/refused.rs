@@ -45,7 +45,7 @@ fn a_wrong_field_is_named() {
     let unsupported = "unsupported_value";
     check(CHAT, json!({"response_format": {"type": "xml"}}), 400, "response_format", unsupported);
     check(CHAT, json!({"tools": [{"type": "web_search"}]}), 400, "tools[0].type", unsupported);
-    check(COMPLETION, json!({"echo": true}), 400, "echo", unsupported);
+    check(COMPLETION, json!({"echo": true, "stream": true}), 400, "echo", unsupported);
     check(COMPLETION, json!({"suffix": "x"}), 400, "suffix", unsupported);
     let picture = json!([{"type": "image_url", "image_url": {"url": "data:"}}]);
     check(CHAT, json!({"messages": [{"role": "user", "content": picture}]}), 400, "messages[0].content", unsupported);

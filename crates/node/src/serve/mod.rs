@@ -5,7 +5,7 @@
 //! cuts the prompt into tokens, and makes a constraint of the form that the text must have; `writer`, the one thread that
 //! owns the engine, puts it into `line` and, when its turn comes, writes it along with all others; `words` makes text of its
 //! tokens; `reply` gives that the form that the client expects, with calls of `tools` taken out. What goes wrong is a
-//! `refusal`.
+//! `refusal`. Who else may answer is `routed`'s; `upstream` is a server above, and `echo` drafts for it.
 //!
 //! A client that leaves drops its end of a channel, and its place is free before the next token. The same seed gives the
 //! same text whatever else runs: the engine sees to that, and nothing here depends on who else is there.
@@ -16,6 +16,7 @@ mod ask;
 mod connections;
 mod door;
 mod drafters;
+mod echo;
 mod hosts;
 mod keys;
 mod line;
@@ -47,6 +48,7 @@ pub mod fuzzed {
     pub use super::writer::Asked;
 }
 
+use crate::speculate::edge::Port;
 use crate::speculate::verify;
 use crate::transport::{NodeId, Transport};
 use door::Door;
@@ -69,6 +71,7 @@ use std::time::Duration;
 use thiserror::Error;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
+use upstream::Drafts;
 use writer::Writer;
 
 /// After answers were cut short: time to tell their readers.
@@ -99,6 +102,8 @@ pub struct Above {
     pub routing: Routing,
     /// A server of OpenAI's API; `None`: nobody, or whom the motor has a link to.
     pub upstream: Option<Arc<Upstream>>,
+    /// The edge that drafts for that server; `None`: it is asked for whole answers.
+    pub port: Option<Port>,
     /// Where the watch over the router's calibration is kept.
     pub watch: Option<PathBuf>,
     pub names: Names,
@@ -162,7 +167,7 @@ impl Server {
         let exact = motor.exact();
         let door = Door::open(at, tls).await.map_err(|source| ServeError::Bind { at, source })?;
         let metrics = Arc::new(Metrics::new());
-        let Above { policy, routing, upstream, watch, names } = above;
+        let Above { policy, routing, upstream, port, watch, names } = above;
         let guarded = !policy.is_empty() || routing.has_budget() || keys.any_local_only();
         let routed = upstream.is_some() || motor.link().is_some();
         let deciding = routed.then(|| Routed::new(routing, upstream.clone(), watch));
@@ -170,6 +175,10 @@ impl Server {
             Writer::start(motor, deciding, pool, room, metrics.clone()).map_err(ServeError::Thread)?;
         if let Some(upstream) = &upstream {
             tokio::spawn(upstream.clone().watch());
+            match port {
+                Some(port) => drop(tokio::spawn(echo::run(upstream.clone(), model.clone(), port))),
+                None => upstream.set_drafts(Drafts::Off("this machine's model does not draft for it".into())),
+            }
         }
         let served = Arc::new(Served {
             model,

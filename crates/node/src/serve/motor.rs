@@ -60,6 +60,15 @@ impl Motor {
         }
     }
 
+    pub fn engine_mut(&mut self) -> &mut Engine {
+        match self {
+            Self::Engine(engine) => engine,
+            Self::Pair(pair, _) => pair.engine_mut(),
+            Self::Chain(chain) => chain.engine_mut(),
+            Self::Edge(edge) => edge.engine_mut(),
+        }
+    }
+
     /// Does it write the text that its model would write on one machine?
     pub fn exact(&self) -> bool {
         match self {

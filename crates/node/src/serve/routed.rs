@@ -2,15 +2,18 @@
 //!
 //! What is decided, and in which order, is [`littoral_infer::route`]'s.
 
+use super::ask::Kind;
 use super::keys::Key;
 use super::trial::Trial;
-use super::upstream::Upstream;
+use super::upstream::{Drafts, Upstream};
 use super::writer::Asked;
+use littoral_infer::engine::Request;
 use littoral_infer::route::decide::{Decision, Link, Place};
 use littoral_infer::route::drift::Watch;
 use littoral_infer::route::features::When;
 use littoral_infer::route::routing::{Coming, First, Routing};
 use littoral_infer::route::rule::Rule;
+use littoral_infer::sample::SamplingParams;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -24,12 +27,13 @@ pub struct Asking {
     pub refused: bool,
     /// Whose it is.
     pub key: Option<Arc<Key>>,
+    pub kind: Kind,
 }
 
 impl Asking {
     /// Nobody else is asked.
     pub fn here(key: Option<Arc<Key>>) -> Self {
-        Self { rule: Rule::Free, prompt: "".into(), refused: false, key }
+        Self { rule: Rule::Free, prompt: "".into(), refused: false, key, kind: Kind::Completion }
     }
 }
 
@@ -80,7 +84,11 @@ impl Routed {
                 Asked::Text { request, .. } if request.constraint.is_some() && self.upstream.is_none() => {
                     unaskable = Some("an answer of a certain form");
                 }
-                Asked::Text { .. } => {}
+                // It is one model's.
+                Asked::Text { prompt_logprobs: Some(_), .. } if self.upstream.is_none() => {
+                    (scorable, unaskable) = (false, Some("log-probabilities of the prompt"));
+                }
+                Asked::Text { prompt_logprobs, .. } => scorable &= prompt_logprobs.is_none(),
                 // A text's vector is one model's.
                 Asked::Vectors { .. } => (scorable, unaskable) = (false, Some("vectors")),
             }
@@ -88,7 +96,10 @@ impl Routed {
         let coming = Coming { rule: asking.rule.clone(), unaskable, scorable };
         let link = self.link(asking.refused, motor);
         match self.routing.first(&coming, link) {
-            First::Decided(decision) => Placing::Decided(self.placed(&decision)),
+            First::Decided(decision) => {
+                let drafted = matches!(asked, [Asked::Text { request, prompt_logprobs: None, .. }] if greedy(request));
+                Placing::Decided(self.placed(&decision, drafted && self.drafts(asking.kind, motor)))
+            }
             First::Try(when) => Placing::Try(when),
         }
     }
@@ -100,14 +111,23 @@ impl Routed {
             Some(seen) => self.routing.scored(&seen, &trial.rule, link),
             None => self.routing.unscored(&trial.rule, link),
         };
-        self.placed(&decision)
+        let drafted = greedy(&trial.asked_for().0) && self.drafts(trial.kind, motor);
+        self.placed(&decision, drafted)
     }
 
-    fn placed(&self, decision: &Decision) -> Placed {
+    /// Does the server above verify what is drafted here? Then the motor has a link to it.
+    fn drafts(&self, kind: Kind, motor: Option<Link>) -> bool {
+        let drafts = self.upstream.as_ref().map(|upstream| upstream.drafts());
+        let may = matches!(drafts, Some(Drafts::On { chats }) if kind == Kind::Completion || chats.is_ok());
+        may && motor.is_some_and(|link| link.up)
+    }
+
+    fn placed(&self, decision: &Decision, drafted: bool) -> Placed {
         let why = decision.reason.to_string();
         match (decision.place, &self.upstream) {
             (Place::Edge, _) => Placed::Here(why),
             (_, None) => Placed::Upstream(why),
+            (_, Some(_)) if drafted => Placed::Upstream(format!("{why}; drafted here, verified there")),
             (_, Some(_)) => Placed::Away(why),
         }
     }
@@ -130,6 +150,16 @@ impl Routed {
             Err(why) => tracing::warn!("{} was not written: {why}", path.display()),
         }
     }
+}
+
+/// An answer that has only one text, which a server tells token by token: nothing else than the most probable token, and nothing
+/// told of it.
+fn greedy(request: &Request) -> bool {
+    let SamplingParams { temperature, repetition_penalty, frequency_penalty, presence_penalty, logit_bias, .. } =
+        &request.sampling;
+    let plain = *repetition_penalty == 1.0 && *frequency_penalty == 0.0 && *presence_penalty == 0.0;
+    let free = request.constraint.is_none() && request.top_logprobs.is_none() && logit_bias.is_empty();
+    *temperature == 0.0 && plain && free && !request.ignore_end
 }
 
 /// As a whole or not at all.

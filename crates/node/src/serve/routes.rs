@@ -11,7 +11,7 @@ use super::metrics::{Metrics, Outcome};
 use super::refusal::Refusal;
 use super::reply::{self, Form, Names};
 use super::routed::Asking;
-use super::upstream::Upstream;
+use super::upstream::{Drafts, Upstream};
 use super::writer::{Asked, By, Room, Said, Writer};
 use axum::Router;
 use axum::body::{Body, HttpBody, to_bytes};
@@ -226,11 +226,13 @@ async fn answered(served: Arc<Served>, kind: Kind, request: Request) -> Result<R
         name: served.name.clone(),
         model: served.model.clone(),
         logprobs: ask.logprobs,
+        told: ask.told,
         include_usage: ask.include_usage,
         calls: ask.calls,
         by,
         names: served.names.clone(),
         tells: served.routed,
+        greedy: served.upstream.is_some() && by != By::Here,
     };
     let name = served.names.of(by);
     if ask.stream {
@@ -366,7 +368,7 @@ async fn model(State(served): State<Arc<Served>>, Path(name): Path<String>) -> R
 }
 
 fn described(served: &Served) -> Value {
-    json!({
+    let mut model = json!({
         "id": &*served.name,
         "object": "model",
         "created": served.since,
@@ -377,7 +379,16 @@ fn described(served: &Served) -> Value {
         "cache_type": served.cache_type.name(),
         // False: its layers are on several machines, and vectors travel between them in fewer bits.
         "exact": served.exact,
-    })
+    });
+    if let Some(upstream) = &served.upstream {
+        let drafts = match upstream.drafts() {
+            Drafts::On { chats: Ok(()) } => json!("on"),
+            Drafts::On { chats: Err(why) } => json!(format!("on, but not for chats: {why}")),
+            Drafts::Off(why) => json!(format!("off: {why}")),
+        };
+        model["upstream"] = json!({"model": upstream.asked_for(), "up": upstream.up(), "drafts": drafts});
+    }
+    model
 }
 
 async fn metrics(State(served): State<Arc<Served>>) -> Response {

@@ -1,5 +1,7 @@
 //! An answer that the small model has begun, of which nothing is given out until it is decided who answers.
 
+use super::ask::Kind;
+use super::routed::Asking;
 use super::words::Words;
 use littoral_infer::engine::{Event, Finish, Request};
 use littoral_infer::route::features::{Seen, TOP, TokenSeen, When};
@@ -11,6 +13,7 @@ use std::sync::Arc;
 pub struct Trial<'m> {
     when: When,
     pub rule: Rule,
+    pub kind: Kind,
     prompt: Arc<str>,
     /// As it was asked.
     request: Request,
@@ -23,17 +26,11 @@ pub struct Trial<'m> {
 }
 
 impl<'m> Trial<'m> {
-    pub fn new(
-        when: When,
-        rule: Rule,
-        prompt: Arc<str>,
-        request: Request,
-        stop: StopStrings,
-        tokeniser: &'m Tokeniser,
-    ) -> Self {
+    pub fn new(when: When, asking: Asking, request: Request, stop: StopStrings, tokeniser: &'m Tokeniser) -> Self {
         let words = Words::new(tokeniser, stop.clone());
         let (text, tokens, events) = (String::new(), Vec::new(), Vec::new());
-        Self { when, rule, prompt, request, stop, words, text, tokens, events, failed: false }
+        let Asking { rule, prompt, kind, .. } = asking;
+        Self { when, rule, kind, prompt, request, stop, words, text, tokens, events, failed: false }
     }
 
     /// What the small model is asked: the same, and how sure it is.

@@ -11,11 +11,11 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
+use littoral_wire::bounded::printable;
 use reqwest::{Client, Url};
 use serde_json::{Map, Value, json};
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use thiserror::Error;
@@ -48,8 +48,26 @@ pub struct Upstream {
     /// What it calls its model, as somebody said.
     model: Option<String>,
     /// Else the first of its list.
-    found: Mutex<Option<String>>,
-    up: AtomicBool,
+    found: Mutex<Option<Found>>,
+    up: watch::Sender<bool>,
+    drafts: Mutex<Drafts>,
+}
+
+/// A model of its list.
+#[derive(Clone)]
+struct Found {
+    model: String,
+    /// Tokens of a text, as vLLM and others tell.
+    context: Option<usize>,
+}
+
+/// Can it verify what is drafted here?
+#[derive(Clone, Debug, PartialEq)]
+pub enum Drafts {
+    /// With the reason.
+    Off(String),
+    /// `chats`: its template writes chats as this machine's model does; else why only completions are drafted.
+    On { chats: Result<(), String> },
 }
 
 impl Upstream {
@@ -85,11 +103,36 @@ impl Upstream {
             .build()
             .map_err(|e| UpstreamError::Client(e.to_string()))?;
         let key = key.map(secret).transpose()?;
-        Ok(Self { base, client, key, model, found: Mutex::default(), up: AtomicBool::new(false) })
+        let drafts = Mutex::new(Drafts::Off("it has not been looked at yet".into()));
+        Ok(Self { base, client, key, model, found: Mutex::default(), up: watch::Sender::new(false), drafts })
     }
 
     pub fn up(&self) -> bool {
-        self.up.load(Relaxed)
+        *self.up.borrow()
+    }
+
+    /// Tells when it goes and when it is there again.
+    pub fn ups(&self) -> watch::Receiver<bool> {
+        self.up.subscribe()
+    }
+
+    pub fn drafts(&self) -> Drafts {
+        self.drafts.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub fn set_drafts(&self, drafts: Drafts) {
+        match &drafts {
+            Drafts::On { chats: Ok(()) } => {
+                tracing::info!("{} verifies greedy answers that are drafted here", self.base)
+            }
+            Drafts::On { chats: Err(why) } => tracing::info!("{} verifies completions, and no chats: {why}", self.base),
+            Drafts::Off(why) => tracing::info!("{} is asked for whole answers only: {why}", self.base),
+        }
+        *self.drafts.lock().unwrap_or_else(PoisonError::into_inner) = drafts;
+    }
+
+    fn set_up(&self, up: bool) {
+        self.up.send_if_modified(|before| std::mem::replace(before, up) != up);
     }
 
     /// Looks after it, for ever. Must run inside a runtime.
@@ -97,7 +140,7 @@ impl Upstream {
         let mut told = None;
         loop {
             let looked = self.look().await;
-            self.up.store(looked.is_ok(), Relaxed);
+            self.set_up(looked.is_ok());
             if told.as_ref() != Some(&looked) {
                 match &looked {
                     Ok(model) => tracing::info!("{} answers, with `{model}`", self.base),
@@ -112,29 +155,57 @@ impl Upstream {
     /// What it calls the model that it is asked for.
     async fn look(&self) -> Result<String, String> {
         let request = self.with_key(self.client.get(self.at("models")).timeout(LOOKS));
-        let mut response = request.send().await.map_err(|e| innermost(&e))?;
+        let response = request.send().await.map_err(|e| innermost(&e))?;
         if !response.status().is_success() {
             return Err(format!("models: {}", response.status()));
         }
-        let mut bytes = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(|e| innermost(&e))? {
-            if bytes.len() + chunk.len() > LIST_BYTES_MAX {
-                return Err(format!("models: a list of at most {LIST_BYTES_MAX} bytes expected"));
-            }
-            bytes.extend_from_slice(&chunk);
-        }
-        let list: Value = serde_json::from_slice(&bytes).map_err(|_| "models: a list as JSON expected".to_owned())?;
-        if let Some(model) = &self.model {
-            return Ok(model.clone());
-        }
-        let first = list["data"][0]["id"].as_str().ok_or("models: at least one with an `id` expected")?.to_owned();
-        *self.found.lock().unwrap_or_else(PoisonError::into_inner) = Some(first.clone());
-        Ok(first)
+        let list = json_of(response, LIST_BYTES_MAX).await.map_err(|why| format!("models: {why}"))?;
+        let listed = list["data"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let first = listed.first().and_then(|model| model["id"].as_str());
+        let model = self.model.as_deref().or(first).ok_or("models: at least one with an `id` expected")?.to_owned();
+        let context =
+            listed.iter().find(|entry| entry["id"] == *model).and_then(|entry| entry["max_model_len"].as_u64());
+        let found = Found { model: model.clone(), context: context.map(|tokens| tokens as usize) };
+        *self.found.lock().unwrap_or_else(PoisonError::into_inner) = Some(found);
+        Ok(model)
     }
 
-    fn asked_for(&self) -> String {
-        let found = || self.found.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        self.model.clone().or_else(found).unwrap_or_default()
+    fn found(&self) -> Option<Found> {
+        self.found.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What it calls the model that it is asked for.
+    pub fn asked_for(&self) -> String {
+        self.model.clone().or_else(|| self.found().map(|found| found.model)).unwrap_or_default()
+    }
+
+    /// Tokens that prompt and answer may have together, if it says so.
+    pub fn context(&self) -> Option<usize> {
+        self.found().and_then(|found| found.context)
+    }
+
+    /// Asks it something of its own accord.
+    ///
+    /// # Errors
+    /// It did not answer, or says that it cannot: in its words.
+    pub async fn say(&self, path: &str, body: &Value, bytes_max: usize) -> Result<Value, String> {
+        json_of(self.taken(path, body).await?, bytes_max).await
+    }
+
+    /// The same, as it comes.
+    pub async fn listen(&self, path: &str, body: &Value) -> Result<BoxStream<'static, reqwest::Result<Bytes>>, String> {
+        Ok(self.taken(path, body).await?.bytes_stream().boxed())
+    }
+
+    async fn taken(&self, path: &str, body: &Value) -> Result<reqwest::Response, String> {
+        let response = self.sent(path, body.to_string()).await?;
+        let status = response.status();
+        if status.is_success() {
+            return Ok(response);
+        }
+        let said = json_of(response, LIST_BYTES_MAX).await.unwrap_or_default();
+        let said = said["error"]["message"].as_str().or(said["message"].as_str()).unwrap_or_default();
+        Err(format!("{status}: {}", printable(&said.chars().take(200).collect::<String>())))
     }
 
     fn at(&self, path: &str) -> Url {
@@ -163,8 +234,13 @@ impl Upstream {
     ) -> Result<Response, String> {
         fields.insert("model".into(), json!(self.asked_for()));
         let path = if kind == Kind::Chat { "chat/completions" } else { "completions" };
+        Ok(passed_on(self.sent(path, Value::Object(fields).to_string()).await?, busy, key))
+    }
+
+    /// What it answers, unless it did not, or cannot.
+    async fn sent(&self, path: &str, body: String) -> Result<reqwest::Response, String> {
         let request = self.with_key(self.client.post(self.at(path)));
-        let request = request.header(header::CONTENT_TYPE, "application/json").body(Value::Object(fields).to_string());
+        let request = request.header(header::CONTENT_TYPE, "application/json").body(body);
         let response = match request.send().await {
             Ok(response) => response,
             Err(why) => return Err(self.down(innermost(&why))),
@@ -183,14 +259,14 @@ impl Upstream {
                 Err(status.to_string())
             }
             status if status.is_server_error() || status.is_redirection() => Err(status.to_string()),
-            _ => Ok(passed_on(response, busy, key)),
+            _ => Ok(response),
         }
     }
 
     /// It is not asked until it is looked after again.
     fn down(&self, why: String) -> String {
         tracing::warn!("{} was asked and did not answer: {why}", self.base);
-        self.up.store(false, Relaxed);
+        self.set_up(false);
         why
     }
 }
@@ -283,8 +359,19 @@ fn passed_on(answer: reqwest::Response, busy: watch::Receiver<()>, key: Option<A
     response
 }
 
+async fn json_of(mut response: reqwest::Response, bytes_max: usize) -> Result<Value, String> {
+    let mut bytes = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(|e| innermost(&e))? {
+        if bytes.len() + chunk.len() > bytes_max {
+            return Err(format!("an answer of at most {bytes_max} bytes expected"));
+        }
+        bytes.extend_from_slice(&chunk);
+    }
+    serde_json::from_slice(&bytes).map_err(|_| "an answer as JSON expected".to_owned())
+}
+
 /// The libraries' own words say little but that there is a cause.
-fn innermost(error: &dyn std::error::Error) -> String {
+pub fn innermost(error: &dyn std::error::Error) -> String {
     let mut cause = error;
     while let Some(source) = cause.source() {
         cause = source;

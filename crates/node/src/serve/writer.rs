@@ -12,7 +12,7 @@ use super::routed::{Asking, Placed, Placing, Routed};
 use super::trial::Trial;
 use super::words::{Piece, Token, Words};
 use crate::speculate::verify::FromDrafter;
-use littoral_infer::engine::{Event, Finish, Refused, Request, SequenceId};
+use littoral_infer::engine::{Event, Finish, PromptToken, Refused, Request, SequenceId};
 use littoral_infer::route::decide::Reason;
 use littoral_infer::sample::stop::StopStrings;
 use littoral_model::text::Tokeniser;
@@ -34,11 +34,11 @@ pub enum Asked {
     Text {
         request: Request,
         stop: StopStrings,
+        /// Tell each token of the prompt, and so many of the best ones.
+        prompt_logprobs: Option<usize>,
     },
     /// The vectors of these texts.
-    Vectors {
-        texts: Vec<Vec<u32>>,
-    },
+    Vectors { texts: Vec<Vec<u32>> },
 }
 
 /// Who writes.
@@ -75,6 +75,11 @@ pub enum Said {
     Started {
         choice: usize,
         reused: usize,
+    },
+    /// A token of the prompt, where they are to be told: one after the other.
+    Prompt {
+        choice: usize,
+        token: PromptToken,
     },
     Text {
         choice: usize,
@@ -284,6 +289,11 @@ impl<'m> Desk<'m> {
             match self.motor.step(pool) {
                 Ok(Step { events, idle }) => {
                     self.drafters.after(&events, begun.elapsed());
+                    for token in self.motor.engine_mut().prompts() {
+                        if let Some(open) = self.open.get(&token.sequence) {
+                            let _ = open.reader.send(Said::Prompt { choice: open.choice, token });
+                        }
+                    }
                     events.into_iter().for_each(|event| self.tell(event));
                     // Drafters are at work.
                     if idle && let Ok(input) = incoming.recv_timeout(WAIT) {
@@ -382,13 +392,14 @@ impl<'m> Desk<'m> {
                 by: By::Here,
                 last: at,
             };
+            let mut told = None;
             let submitted = match asked {
-                Asked::Text { request, stop } => {
+                Asked::Text { request, stop, prompt_logprobs } => {
+                    told = prompt_logprobs;
                     (open.prompt, open.logprobs) = (request.prompt.len(), request.top_logprobs);
                     match placing {
                         Placing::Try(when) => {
-                            let Asking { rule, prompt, .. } = asking;
-                            let trial = Trial::new(when, rule, prompt, request, stop, self.tokeniser);
+                            let trial = Trial::new(when, asking, request, stop, self.tokeniser);
                             let request = trial.asked();
                             open.trial = Some(Box::new(trial));
                             self.motor.submit(request, By::Here)
@@ -405,6 +416,9 @@ impl<'m> Desk<'m> {
                     self.motor.submit_texts(texts)
                 }
             };
+            if let (Ok(id), Some(top)) = (&submitted, told) {
+                self.motor.engine_mut().tell_prompt(*id, top);
+            }
             self.opened(submitted, open);
         }
     }

@@ -15,6 +15,7 @@ use littoral_wire::Speculation;
 use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
+use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::oneshot;
 
 /// A far machine that is gone for so long will not end the answers that it began.
@@ -27,7 +28,9 @@ enum Input {
     Up {
         machine: usize,
         number: u64,
-        link: Link<Speculation>,
+        line: Line,
+        /// What is known of it before anything was asked.
+        costs: Option<Costs>,
     },
     Heard {
         machine: usize,
@@ -37,10 +40,41 @@ enum Input {
     Wake,
 }
 
+/// Where to who verifies.
+enum Line {
+    Machine(Link<Speculation>),
+    /// Whoever asks a server for us.
+    Server(UnboundedSender<Speculation>),
+}
+
+impl Line {
+    fn send(&self, said: &Speculation) {
+        match self {
+            Self::Machine(link) => link.send(said),
+            Self::Server(line) => drop(line.send(said.clone())),
+        }
+    }
+}
+
+/// The other end, where a server is asked instead of a machine of ours.
+pub struct Port(mpsc::Sender<Input>);
+
+impl Port {
+    /// It can be asked now, and hears of it there. `number`: greater than all before.
+    pub fn up(&self, number: u64, line: UnboundedSender<Speculation>, costs: Costs) {
+        let _ = self.0.send(Input::Up { machine: 0, number, line: Line::Server(line), costs: Some(costs) });
+    }
+
+    /// What it says, or at last why it says no more.
+    pub fn heard(&self, number: u64, said: Result<Speculation, String>) {
+        let _ = self.0.send(Input::Heard { machine: 0, number, said });
+    }
+}
+
 /// A machine that verifies.
 #[derive(Default)]
 struct Verifier {
-    link: Option<(u64, Link<Speculation>)>,
+    link: Option<(u64, Line)>,
     /// BLAKE3 of its model's file, as it said.
     model: Option<[u8; 32]>,
     /// While its answers wait for it.
@@ -75,8 +109,8 @@ impl Edge {
     /// Must run inside a runtime, which serves the sockets. `first`: a random number for the first session. `upstream`: machines
     /// with the same large model, the nearest first.
     pub fn start(small: Engine, first: u64, transport: Arc<dyn Transport>, upstream: Vec<Address>) -> Self {
-        let (inputs, incoming) = mpsc::channel();
-        let verifiers = upstream.iter().map(|_| Verifier::default()).collect();
+        let mut edge = Self::of(small, first, upstream.len());
+        let inputs = edge.inputs.clone();
         let dial = |(machine, address): (usize, Address)| {
             let (transport, inputs) = (transport.clone(), inputs.clone());
             tokio::spawn(async move {
@@ -84,7 +118,20 @@ impl Edge {
                 peer::keep(&address, connect).await;
             })
         };
-        let dialling = upstream.into_iter().enumerate().map(dial).collect();
+        edge._dialling = upstream.into_iter().enumerate().map(dial).collect();
+        edge
+    }
+
+    /// Below a server that somebody asks for us.
+    pub fn below_server(small: Engine, first: u64) -> (Self, Port) {
+        let edge = Self::of(small, first, 1);
+        let port = Port(edge.inputs.clone());
+        (edge, port)
+    }
+
+    fn of(small: Engine, first: u64, verifiers: usize) -> Self {
+        let (inputs, incoming) = mpsc::channel();
+        let verifiers = (0..verifiers).map(|_| Verifier::default()).collect();
         Self {
             drafting: Drafting::new(small, first, Patience::default()),
             inputs,
@@ -93,7 +140,7 @@ impl Edge {
             learnt: Controller::new(Costs::GUESS),
             policies: Box::new(|learnt| Policy::Learning(Box::new(learnt.next_answer()))),
             begun: Instant::now(),
-            _dialling: dialling,
+            _dialling: Vec::new(),
         }
     }
 
@@ -108,6 +155,10 @@ impl Edge {
 
     pub fn engine(&self) -> &Engine {
         self.drafting.engine()
+    }
+
+    pub fn engine_mut(&mut self) -> &mut Engine {
+        self.drafting.engine_mut()
     }
 
     /// The machine that verifies new answers, if one is there.
@@ -189,10 +240,13 @@ impl Edge {
         let now_us = self.now_us();
         match input {
             Input::Wake => {}
-            Input::Up { machine, number, link } => {
-                tracing::info!("{} verifies", link.peer);
-                link.listen();
-                self.verifiers[machine] = Verifier { link: Some((number, link)), model: None, down_since: None };
+            Input::Up { machine, number, line, costs } => {
+                if let Line::Machine(link) = &line {
+                    tracing::info!("{} verifies", link.peer);
+                    link.listen();
+                }
+                self.learnt = costs.map_or_else(|| self.learnt.clone(), Controller::not_along);
+                self.verifiers[machine] = Verifier { link: Some((number, line)), model: None, down_since: None };
                 self.drafting.reconnected_to(machine, now_us);
                 self.arrange(now_us);
             }
@@ -236,8 +290,8 @@ impl Edge {
     fn send(&mut self) {
         for (machine, said) in self.drafting.addressed() {
             // What is lost with a link is said again over the next one.
-            if let Some((_, link)) = self.verifiers.get(machine).and_then(|verifier| verifier.link.as_ref()) {
-                link.send(&said);
+            if let Some((_, line)) = self.verifiers.get(machine).and_then(|verifier| verifier.link.as_ref()) {
+                line.send(&said);
             }
         }
     }
@@ -261,6 +315,7 @@ async fn connect(
             drop(ended.take());
         }
     });
-    inputs.send(Input::Up { machine, number, link }).map_err(|_| "nobody listens".to_owned())?;
+    let up = Input::Up { machine, number, line: Line::Machine(link), costs: None };
+    inputs.send(up).map_err(|_| "nobody listens".to_owned())?;
     Ok(end)
 }

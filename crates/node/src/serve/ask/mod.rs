@@ -42,6 +42,34 @@ impl Kind {
     }
 }
 
+/// What is told beside the answer's text.
+#[derive(Clone, Debug, Default)]
+pub struct Told {
+    /// The prompt of each choice; none if nothing of them is told.
+    pub prompts: Vec<Vec<u32>>,
+    /// The text begins with the prompt's, and its tokens are told as the answer's are.
+    pub echo: bool,
+    /// So many of the best tokens with it.
+    pub echo_top: usize,
+    /// Tokens of the prompt are told by their ids, as vLLM does.
+    pub prompt_logprobs: bool,
+    /// The ids of prompt and answer, as vLLM tells them.
+    pub token_ids: bool,
+}
+
+impl Told {
+    fn read(fields: &mut Fields) -> Result<(Self, Option<usize>), Refusal> {
+        let (echo, token_ids) = (fields.flag("echo")?, fields.flag("return_token_ids")?);
+        let top = fields.whole("prompt_logprobs", 0, TOP_MAX)?;
+        Ok((Self { echo, prompt_logprobs: top.is_some(), token_ids, ..Self::default() }, top))
+    }
+
+    /// Is anything told of the prompt that only a reply in one piece has a place for?
+    fn of_prompt(&self) -> Option<&'static str> {
+        self.echo.then_some("echo").or(self.prompt_logprobs.then_some("prompt_logprobs"))
+    }
+}
+
 /// A request, read.
 pub struct Ask {
     /// Choice after choice; those of one prompt stand together.
@@ -52,6 +80,7 @@ pub struct Ask {
     /// A stream ends with a count of tokens.
     pub include_usage: bool,
     pub logprobs: bool,
+    pub told: Told,
     /// How calls of tools are found in the text, if it may have some.
     pub calls: Option<tools::Form>,
 }
@@ -62,6 +91,7 @@ impl Ask {
     pub fn read(kind: Kind, body: &[u8], model: &Model, name: &str) -> Result<Self, Refusal> {
         let mut fields = Fields::parse(body)?;
         self::model(&mut fields, name)?;
+        let (mut told, mut prompt_logprobs) = (Told::default(), None);
         let (tools, prompts) = match kind {
             Kind::Chat => {
                 fields.only("modalities", &[json!(["text"])])?;
@@ -70,7 +100,7 @@ impl Ask {
                 (tools, vec![prompt])
             }
             Kind::Completion => {
-                fields.only("echo", &[json!(false)])?;
+                (told, prompt_logprobs) = Told::read(&mut fields)?;
                 fields.only("suffix", &[json!("")])?;
                 fields.only("best_of", &[json!(1)])?;
                 // Who writes a whole prompt is trusted with it, as by llama.cpp's server.
@@ -87,6 +117,16 @@ impl Ask {
         let stop = sampling::stop(&mut fields)?;
         let top_logprobs = logprobs(kind, &mut fields)?;
         let stream = fields.flag("stream")?;
+        if let Some(name) = told.of_prompt().filter(|_| stream || n > 1) {
+            return Err(Refusal::unsupported(name, "a stream, or several choices, with it"));
+        }
+        if told.echo {
+            told.echo_top = top_logprobs.unwrap_or(0);
+            prompt_logprobs = prompt_logprobs.max(top_logprobs);
+        }
+        let logprobs = top_logprobs.is_some();
+        // Ids come with what is told of tokens.
+        let top_logprobs = top_logprobs.or(told.token_ids.then_some(0));
         let include_usage = stream_options(&mut fields, stream)?;
         let wanted = max_tokens(kind, &mut fields)?;
         // Who routes has read it; without anybody above, all is local.
@@ -117,11 +157,14 @@ impl Ask {
                     top_logprobs,
                     ignore_end: false,
                 };
-                Asked::Text { request, stop: stop.clone() }
+                Asked::Text { request, stop: stop.clone(), prompt_logprobs }
             }));
         }
         let prompt_tokens = prompts.iter().map(Vec::len).sum();
-        Ok(Self { asked, prompt_tokens, stream, include_usage, logprobs: top_logprobs.is_some(), calls })
+        if told.token_ids || told.of_prompt().is_some() {
+            told.prompts = prompts.iter().flat_map(|prompt| std::iter::repeat_n(prompt.clone(), n)).collect();
+        }
+        Ok(Self { asked, prompt_tokens, stream, include_usage, logprobs, told, calls })
     }
 }
 

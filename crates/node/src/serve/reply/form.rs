@@ -1,9 +1,11 @@
 //! Texts in the forms that OpenAI's API has for them.
 
-use crate::serve::ask::Kind;
+use super::prompts;
+use crate::serve::ask::{Kind, Told};
 use crate::serve::tools;
 use crate::serve::words::Token;
 use crate::serve::writer::{By, End, Share};
+use littoral_infer::engine::PromptToken;
 use littoral_infer::model::Model;
 use littoral_infer::sample::TokenLogProb;
 use serde_json::{Value, json};
@@ -18,6 +20,7 @@ pub struct Form {
     pub name: Arc<str>,
     pub model: Arc<Model>,
     pub logprobs: bool,
+    pub told: Told,
     /// A stream whose last part counts tokens says in all others that they do not.
     pub include_usage: bool,
     /// How to find calls of tools in the text, if there may be some.
@@ -26,6 +29,8 @@ pub struct Form {
     pub names: Arc<Names>,
     /// A stream's parts say who wrote them.
     pub tells: bool,
+    /// Tokens of the server above are its greedy ones, as far as that can be told from outside.
+    pub greedy: bool,
 }
 
 /// What people call this server and the machines above it.
@@ -67,17 +72,23 @@ impl Usage {
     }
 
     /// `littoral`: who wrote how many of the tokens, which OpenAI's API has no word for.
-    fn to_json(&self, by: By, names: &Names) -> Value {
+    fn to_json(&self, form: &Form) -> Value {
+        let (by, names) = (form.by, &*form.names);
         let mut tokens: BTreeMap<&str, u64> = BTreeMap::new();
         for (by, count) in &self.share.parts {
             *tokens.entry(names.of(*by)).or_default() += count;
+        }
+        let mut littoral = json!({"by": names.of(by), "tokens": tokens, "upstream_passes": self.share.passes});
+        if form.greedy {
+            littoral["exact"] =
+                json!(format!("tokens of {}: that server's greedy ones, up to its batching", names.of(by)));
         }
         json!({
             "prompt_tokens": self.prompt,
             "completion_tokens": self.written,
             "total_tokens": self.prompt + self.written,
             "prompt_tokens_details": {"cached_tokens": self.reused},
-            "littoral": {"by": names.of(by), "tokens": tokens, "upstream_passes": self.share.passes},
+            "littoral": littoral,
         })
     }
 }
@@ -110,7 +121,12 @@ impl Form {
                 value["delta"] = json!({"tool_calls": [{"index": index, "function": {"arguments": piece}}]});
             }
             (Kind::Chat, Part::End(_)) => value["delta"] = json!({}),
-            (Kind::Completion, Part::Text(text, ..)) => value["text"] = json!(text),
+            (Kind::Completion, Part::Text(text, tokens, _)) => {
+                value["text"] = json!(text);
+                if self.told.token_ids {
+                    value["token_ids"] = tokens.iter().map(|token| token.id).collect();
+                }
+            }
             (Kind::Completion, _) => value["text"] = json!(""),
         }
         let by = part.by();
@@ -132,7 +148,7 @@ impl Form {
     /// The last part of a stream that counts.
     pub fn counted(&self, usage: &Usage) -> Value {
         let mut body = self.around("chat.completion.chunk", json!([]));
-        body["usage"] = usage.to_json(self.by, &self.names);
+        body["usage"] = usage.to_json(self);
         body
     }
 
@@ -156,10 +172,13 @@ impl Form {
             if self.logprobs {
                 value["logprobs"] = self.tokens(&choice.tokens, 0);
             }
+            if let Some(prompt) = self.told.prompts.get(index) {
+                prompts::tell(self, prompt, choice, &mut value);
+            }
             value
         });
         let mut body = self.around("chat.completion", choices.collect());
-        body["usage"] = usage.to_json(self.by, &self.names);
+        body["usage"] = usage.to_json(self);
         body
     }
 
@@ -190,7 +209,7 @@ impl Form {
         })
     }
 
-    fn tokens(&self, tokens: &[Token], offset: usize) -> Value {
+    pub(super) fn tokens(&self, tokens: &[Token], offset: usize) -> Value {
         match self.kind {
             Kind::Chat => {
                 let told = |token: &Token| {
@@ -226,7 +245,7 @@ impl Form {
     }
 
     /// A token's text and bytes; a control token has the name that the file gives it.
-    fn text(&self, id: u32) -> (String, Vec<u8>) {
+    pub(super) fn text(&self, id: u32) -> (String, Vec<u8>) {
         let mut bytes = Vec::new();
         self.model.tokeniser.bytes(id, &mut bytes);
         if bytes.is_empty() {
@@ -236,7 +255,7 @@ impl Form {
     }
 }
 
-fn finite(logprob: f32) -> f32 {
+pub(super) fn finite(logprob: f32) -> f32 {
     logprob.max(IMPOSSIBLE)
 }
 
@@ -269,6 +288,8 @@ impl Part<'_> {
 /// An answer in one piece.
 #[derive(Default)]
 pub struct Whole {
+    /// Of the prompt, from its second token on, if they are told.
+    pub prompt: Vec<PromptToken>,
     pub text: String,
     /// Tools that it calls: name and arguments.
     pub calls: Vec<(String, String)>,

@@ -1,6 +1,7 @@
 //! From what the writer says to what a client reads: in one piece, or as server-sent events.
 
 mod form;
+mod prompts;
 mod vectors;
 
 pub use form::{Form, Names, Usage};
@@ -33,6 +34,7 @@ pub async fn whole(
         match said.recv().await {
             None => return Err(broken(None)),
             Some(Said::Started { choice, reused }) => count_reused(&mut usage, choice, reused),
+            Some(Said::Prompt { choice, token }) => wholes[choice].prompt.push(token),
             Some(Said::Text { choice, piece, .. }) => {
                 wholes[choice].text.push_str(&piece.text);
                 wholes[choice].tokens.extend(piece.tokens);
@@ -149,7 +151,7 @@ impl Stream {
                 }
                 self.tell(choice, heard.unwrap_or_default());
             }
-            Some(Said::Placed { .. } | Said::Away { .. } | Said::Vector { .. }) => {}
+            Some(Said::Placed { .. } | Said::Away { .. } | Said::Vector { .. } | Said::Prompt { .. }) => {}
             Some(Said::Ended { why: why @ (End::Unfit(_) | End::Failed(_) | End::Closing), .. }) => {
                 self.fail(Some(&why));
             }

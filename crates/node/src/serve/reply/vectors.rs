@@ -22,7 +22,7 @@ pub async fn vectors(
     loop {
         match said.recv().await {
             None => return Err(broken(None)),
-            Some(Said::Placed { .. } | Said::Started { .. } | Said::Text { .. }) => {}
+            Some(Said::Placed { .. } | Said::Started { .. } | Said::Text { .. } | Said::Prompt { .. }) => {}
             Some(Said::Away { why }) => return Err(Refusal::broken(why)),
             Some(Said::Vector { text, vector }) => {
                 let vector = dimensions.map_or_else(|| vector.clone(), |dimensions| shortened(&vector, dimensions));

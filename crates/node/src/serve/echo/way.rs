@@ -1,0 +1,160 @@
+//! Questions about a text, in the two forms that servers have for them, and what their answers say.
+//!
+//! Token ids go up and come back (`prompt` as ids, `return_token_ids`), so nothing is cut into tokens twice. The probabilities of
+//! two tokens are asked for at each place: where they are the same it cannot be told which one the server writes.
+
+use littoral_infer::model::Model;
+use littoral_infer::speculate::echoed::Told;
+use littoral_model::text::{Kind, Tokeniser};
+use serde_json::{Map, Value, json};
+use std::collections::HashMap;
+
+/// How a server tells of a prompt's tokens.
+#[derive(Debug)]
+pub enum Way {
+    /// `prompt_logprobs`, by ids: vLLM and this server.
+    Ids,
+    /// `echo` with `logprobs`, by the tokens' texts: OpenAI's first form, and SGLang. A text that several tokens have names none.
+    Echo(HashMap<String, Option<u32>>),
+}
+
+/// One token more than these, or several, and their ids.
+pub fn writing(model: &str, ids: &[u32], max_tokens: usize, stream: bool) -> Value {
+    let mut body = json!({"model": model, "prompt": ids, "max_tokens": max_tokens, "temperature": 0});
+    body["return_token_ids"] = json!(true);
+    body["stream"] = json!(stream);
+    body
+}
+
+impl Way {
+    pub fn echo(model: &Model) -> Self {
+        let mut texts: HashMap<String, Option<u32>> = HashMap::new();
+        for id in 0..model.tokeniser.len() as u32 {
+            if let Some(text) = text(&model.tokeniser, id) {
+                texts.entry(text).and_modify(|known| *known = None).or_insert(Some(id));
+            }
+        }
+        Self::Echo(texts)
+    }
+
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Ids => "prompt_logprobs",
+            Self::Echo(_) => "echo",
+        }
+    }
+
+    /// A question about these ids.
+    pub fn question(&self, model: &str, ids: &[u32]) -> Value {
+        let mut body = writing(model, ids, 1, false);
+        match self {
+            Self::Ids => body["prompt_logprobs"] = json!(2),
+            Self::Echo(_) => (body["echo"], body["logprobs"]) = (json!(true), json!(2)),
+        }
+        body
+    }
+
+    /// What an answer says of the ids from `from` on, at least 1, and of what follows them.
+    pub fn told(&self, answer: &Value, ids: &[u32], from: usize, tokeniser: &Tokeniser) -> Result<Told, String> {
+        let places = self.places(answer, ids.len())?;
+        let top = |place: &Value| self.top(place.as_object()?);
+        let tops = places.iter().take(ids.len()).skip(from).map(top).collect();
+        Ok(Told { tops, ..written(&answer["choices"][0], tokeniser)? })
+    }
+
+    /// An entry for each id.
+    pub fn places<'v>(&self, answer: &'v Value, ids: usize) -> Result<&'v [Value], String> {
+        let choice = &answer["choices"][0];
+        let places = match self {
+            Self::Ids => &choice["prompt_logprobs"],
+            Self::Echo(_) => &choice["logprobs"]["top_logprobs"],
+        };
+        let places = places.as_array().ok_or("it does not tell the log-probabilities of prompts")?;
+        match places.len() < ids {
+            true => Err(format!("it tells of {} tokens of a prompt of {ids}", places.len())),
+            false => Ok(places),
+        }
+    }
+
+    /// The most probable token, if there is one.
+    fn top(&self, place: &Map<String, Value>) -> Option<u32> {
+        let logprob = |entry: &Value| entry.as_f64().or(entry["logprob"].as_f64());
+        let mut best: Option<(&str, f64)> = None;
+        let mut tied = false;
+        for (name, entry) in place {
+            let logprob = logprob(entry)?;
+            match best {
+                Some((_, most)) if logprob < most => {}
+                Some((_, most)) if logprob == most => tied = true,
+                _ => (best, tied) = (Some((name.as_str(), logprob)), false),
+            }
+        }
+        let (name, _) = best.filter(|_| !tied)?;
+        match self {
+            Self::Ids => name.parse().ok(),
+            Self::Echo(texts) => texts.get(name).copied().flatten(),
+        }
+    }
+}
+
+/// The tokens that a choice has written, and whether that is the text's end.
+pub fn written(choice: &Value, tokeniser: &Tokeniser) -> Result<Told, String> {
+    let ids = choice["token_ids"].as_array().ok_or("it does not tell the ids of the tokens that it writes")?;
+    let id = |id: &Value| id.as_u64().and_then(|id| u32::try_from(id).ok());
+    let ids: Option<Vec<u32>> = ids.iter().map(id).collect();
+    let mut written = ids.ok_or("ids of tokens expected")?;
+    let ended = choice["finish_reason"] == "stop";
+    // Another end than this model knows is no part of the text either.
+    if ended && written.last().is_some_and(|&id| tokeniser.kind(id) == Kind::Control) {
+        written.pop();
+    }
+    Ok(Told { tops: Vec::new(), written, ended })
+}
+
+/// The same of an event of a stream. The last may tell nothing but that it is the end, or count tokens.
+pub fn streamed(event: &Value, tokeniser: &Tokeniser) -> Result<Told, String> {
+    let choice = &event["choices"][0];
+    let silent = choice["token_ids"].is_null() && choice["text"].as_str().unwrap_or_default().is_empty();
+    match silent {
+        true => Ok(Told { ended: choice["finish_reason"] == "stop", ..Told::default() }),
+        false => written(choice, tokeniser),
+    }
+}
+
+/// A token's text; `None` if it is none by itself.
+pub fn text(tokeniser: &Tokeniser, id: u32) -> Option<String> {
+    let mut bytes = Vec::new();
+    tokeniser.bytes(id, &mut bytes);
+    String::from_utf8(bytes).ok().filter(|text| !text.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn top(way: &Way, place: Value) -> Option<u32> {
+        way.top(place.as_object().unwrap())
+    }
+
+    #[test]
+    fn the_most_probable_is_found_and_ties_are_not_guessed() {
+        let entry = |logprob: f64, rank: u32| json!({"logprob": logprob, "rank": rank, "decoded_token": "x"});
+        let ids = |place| top(&Way::Ids, place);
+        assert_eq!(ids(json!({"7": entry(-2.0, 9), "12": entry(-0.5, 1), "3": entry(-1.0, 2)})), Some(12));
+        assert_eq!(ids(json!({"7": entry(-0.5, 1), "12": entry(-0.5, 2)})), None);
+        assert_eq!(ids(json!({"7": entry(-0.5, 2), "12": entry(-0.5, 2), "5": entry(-0.1, 1)})), Some(5));
+        assert_eq!([ids(json!({})), ids(json!({"x": entry(0.0, 1)})), ids(json!({"7": "x"}))], [None; 3]);
+        let echo = Way::Echo([("a".to_owned(), Some(4)), ("b".to_owned(), None)].into());
+        assert_eq!(top(&echo, json!({"a": -0.1, "c": -3.0})), Some(4));
+        // A text of several tokens, one of none.
+        assert_eq!([top(&echo, json!({"b": -0.1, "a": -3.0})), top(&echo, json!({"c": -0.1, "a": -3.0}))], [None; 2]);
+    }
+
+    #[test]
+    fn what_is_not_told_is_said() {
+        let of = |choice: Value| Way::Ids.places(&json!({"choices": [choice]}), 2).map(<[Value]>::len);
+        assert_eq!(of(json!({"prompt_logprobs": [null, {}]})), Ok(2));
+        assert_eq!(of(json!({"prompt_logprobs": [null]})), Err("it tells of 1 tokens of a prompt of 2".into()));
+        assert_eq!(of(json!({"text": "x"})), Err("it does not tell the log-probabilities of prompts".into()));
+    }
+}
