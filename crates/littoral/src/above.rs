@@ -10,6 +10,7 @@ use littoral_infer::route::features::When;
 use littoral_infer::route::routing::Routing;
 use littoral_infer::route::rule::{Policy, PolicyText};
 use littoral_infer::route::saved::{SAVED_BYTES_MAX, Saved};
+use littoral_node::host::keys;
 use littoral_node::serve::{self, Upstream, secret_file};
 use littoral_node::transport::Address;
 use littoral_wire::speculation::ROUND_TOKENS_MAX;
@@ -56,6 +57,10 @@ pub struct AboveArgs {
     /// The share of requests that may go to the larger model, 0 to 1: the least sure ones.
     #[arg(long, value_name = "SHARE", requires = "router")]
     upstream_share: Option<f64>,
+    /// Of the answers that are kept for their score, this share, 0 to 1, is asked of the larger model too: whether they are still as good
+    /// as when the router was calibrated.
+    #[arg(long, value_name = "SHARE", requires = "router", default_value_t = 0.02, value_parser = share)]
+    router_audit: f64,
     /// What must not leave this machine: a TOML file with `words` and `keys`, lists of patterns.
     #[arg(long, value_name = "FILE")]
     local_only: Option<PathBuf>,
@@ -122,6 +127,11 @@ impl FromStr for Above {
 
 fn is_name(text: &str) -> bool {
     (1..=32).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    let share = text.parse().ok().filter(|share| (0.0..=1.0).contains(share));
+    share.ok_or_else(|| "a number of 0 to 1 expected".into())
 }
 
 fn when() -> impl TypedValueParser<Value = When> {
@@ -193,6 +203,7 @@ impl AboveArgs {
         let large = large
             .map_err(|e| Failure::new("the router was not read", path.display().to_string(), "`large.blake3`", e))?;
         let routing = Routing::new(Some(router), watch, budget, Prices::default()).of_model(*large.as_bytes());
+        let routing = routing.auditing(u64::from_le_bytes(keys::random()?), self.router_audit);
         Ok(serve::Above { policy, routing, upstream, watch: Some(kept), names, ..serve::Above::default() })
     }
 

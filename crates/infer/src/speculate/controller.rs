@@ -126,11 +126,12 @@ impl Controller {
     fn best(&self) -> (Mode, f64) {
         let (survival, costs) = (Survival::of(&self.runs), self.costs());
         let along = BLOCKS_ALONG.map(|block| Mode::Along { block, ahead: ahead(block, &costs) });
+        let along = if self.along { &along[..] } else { &[] };
         let ahead = LENGTHS.map(|block| Mode::Ahead { block, ahead: ahead(block, &costs) });
         let rounds = LENGTHS.map(|tokens| Mode::Rounds { tokens });
         let worth = if self.runs.seen() < LEARNT { 0.98 } else { WORTH_DRAFTING };
         let mut best = (Mode::Stream, rate_stream(costs.verify));
-        for (ways, better) in [(&along[..if self.along { along.len() } else { 0 }], worth), (&ahead, 1.0), (&rounds, BETTER_THAN_AHEAD)] {
+        for (ways, better) in [(along, worth), (&ahead, 1.0), (&rounds, BETTER_THAN_AHEAD)] {
             let promised: Vec<(Mode, f64)> =
                 ways.iter().map(|&mode| (mode, promise(mode, &survival, &costs))).collect();
             let most = promised.iter().fold(0.0f64, |most, (_, promised)| most.max(*promised));

@@ -108,7 +108,7 @@ mod tests {
             let id = next(seed, &text);
             // Some servers tell the token that ends a text, others do not.
             told.ended = id == END;
-            if id != END || seed % 2 == 0 {
+            if id != END || seed.is_multiple_of(2) {
                 told.written.push(id);
             }
             if told.ended {

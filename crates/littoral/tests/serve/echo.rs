@@ -177,7 +177,7 @@ fn pass(mut near: std::net::TcpStream, place: SocketAddr, fields: &[&str]) {
         let head = asked.windows(4).position(|end| end == b"\r\n\r\n")? + 4;
         let lines = String::from_utf8_lossy(&asked[..head]).to_lowercase();
         let length = lines.split("content-length: ").nth(1).and_then(|rest| rest.split('\r').next()?.parse().ok());
-        (asked.len() >= head + length.unwrap_or(0)).then(|| (lines, head))
+        (asked.len() >= head + length.unwrap_or(0)).then_some((lines, head))
     };
     let (head, body) = loop {
         let Ok(count @ 1..) = near.read(&mut piece) else { return };

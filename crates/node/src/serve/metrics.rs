@@ -41,6 +41,9 @@ pub struct Metrics {
     passes_upstream: AtomicU64,
     /// Requests that the server above answered.
     pub away: AtomicU64,
+    /// Kept requests that both models were asked, and those of them for which the one here was worse.
+    audits: AtomicU64,
+    audits_worse: AtomicU64,
     pub running: AtomicU64,
     pub waiting: AtomicU64,
     outcomes: [AtomicU64; OUTCOMES.len()],
@@ -59,6 +62,8 @@ impl Metrics {
             tokens_upstream: AtomicU64::new(0),
             passes_upstream: AtomicU64::new(0),
             away: AtomicU64::new(0),
+            audits: AtomicU64::new(0),
+            audits_worse: AtomicU64::new(0),
             running: AtomicU64::new(0),
             waiting: AtomicU64::new(0),
             outcomes: Default::default(),
@@ -85,6 +90,12 @@ impl Metrics {
     pub fn tried(&self, proposed: usize, accepted: usize) {
         self.tokens_tried.fetch_add(proposed as u64, Relaxed);
         self.tokens_accepted.fetch_add(accepted as u64, Relaxed);
+    }
+
+    /// Both models were asked.
+    pub fn audited(&self, worse: bool) {
+        self.audits.fetch_add(1, Relaxed);
+        self.audits_worse.fetch_add(worse.into(), Relaxed);
     }
 
     /// Who wrote an answer that has ended.
@@ -115,6 +126,10 @@ impl Metrics {
         simple("littoral_passes_upstream_total", counter, help, &self.passes_upstream);
         let help = "Requests that the server above answered.";
         simple("littoral_requests_away_total", counter, help, &self.away);
+        let help = "Requests answered here that both models were asked.";
+        simple("littoral_audits_total", counter, help, &self.audits);
+        let help = "Of them those for which the model here was worse.";
+        simple("littoral_audits_worse_total", counter, help, &self.audits_worse);
         simple("littoral_requests_running", "gauge", "Answers that are being written.", &self.running);
         simple("littoral_requests_waiting", "gauge", "Requests that wait for a place.", &self.waiting);
         let name = "littoral_requests_total";

@@ -13,6 +13,7 @@
 //! Not here: several models.
 
 mod ask;
+mod audit;
 mod connections;
 mod door;
 mod drafters;
@@ -69,7 +70,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::Duration;
 use thiserror::Error;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::task::JoinSet;
 use upstream::Drafts;
 use writer::Writer;
@@ -198,6 +199,7 @@ impl Server {
             metrics,
             closing: AtomicBool::new(false),
             busy: watch::Sender::new(()),
+            auditing: Arc::new(Semaphore::new(1)),
         });
         Ok(Self { door, served, writer_ended, grace })
     }

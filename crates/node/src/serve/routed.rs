@@ -28,12 +28,32 @@ pub struct Asking {
     /// Whose it is.
     pub key: Option<Arc<Key>>,
     pub kind: Kind,
+    /// It is decided already.
+    pub only: Option<Only>,
+}
+
+/// Who is to answer, whatever a router says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Only {
+    Here,
+    /// The machine above, over the writer's own link.
+    Upstream,
+}
+
+impl Only {
+    pub fn placed(self) -> Placed {
+        match self {
+            Self::Here => Placed::Here(String::new()),
+            Self::Upstream => Placed::Upstream(String::new()),
+        }
+    }
 }
 
 impl Asking {
     /// Nobody else is asked.
     pub fn here(key: Option<Arc<Key>>) -> Self {
-        Self { rule: Rule::Free, prompt: "".into(), refused: false, key, kind: Kind::Completion }
+        let rule = Rule::Free;
+        Self { rule, prompt: "".into(), refused: false, key, kind: Kind::Completion, only: Some(Only::Here) }
     }
 }
 
@@ -104,15 +124,20 @@ impl Routed {
         }
     }
 
-    /// The small model was heard.
-    pub fn tried(&mut self, trial: &Trial, motor: Option<Link>) -> Placed {
+    /// The small model was heard. True: both are to be asked.
+    pub fn tried(&mut self, trial: &Trial, motor: Option<Link>) -> (Placed, bool) {
         let link = self.link(false, motor);
         let decision = match trial.seen() {
             Some(seen) => self.routing.scored(&seen, &trial.rule, link),
             None => self.routing.unscored(&trial.rule, link),
         };
         let drafted = greedy(&trial.asked_for().0) && self.drafts(trial.kind, motor);
-        self.placed(&decision, drafted)
+        (self.placed(&decision, drafted), decision.audit)
+    }
+
+    /// Both models were asked.
+    pub fn audited(&mut self, worse: bool) {
+        self.routing.audited(worse);
     }
 
     /// Does the server above verify what is drafted here? Then the motor has a link to it.

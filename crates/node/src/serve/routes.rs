@@ -3,6 +3,7 @@
 use super::ask::asking::{self, Above};
 use super::ask::fields::object as fields;
 use super::ask::{Ask, Kind, Vectors};
+use super::audit::Audit;
 use super::door::Peer;
 use super::hosts::Hosts;
 use super::keys::{Key, Keys};
@@ -29,7 +30,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed, Ordering::SeqCst};
 use std::time::Duration;
 use tokio::sync::mpsc::UnboundedReceiver;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 /// A prompt of a million tokens.
 const BODY_BYTES_MAX: usize = 4 << 20;
@@ -66,6 +67,8 @@ pub struct Served {
     pub closing: AtomicBool,
     /// Counts requests that are being answered, by its readers.
     pub busy: watch::Sender<()>,
+    /// Who has it carries out an audit: one at a time.
+    pub auditing: Arc<Semaphore>,
 }
 
 pub fn router(served: Arc<Served>) -> Router {
@@ -202,19 +205,28 @@ async fn answered(served: Arc<Served>, kind: Kind, request: Request) -> Result<R
         (Err(refusal), _) => return Err(refusal),
     };
     let choices = ask.asked.len();
-    let again = fields.is_some().then(|| ask.asked.clone());
+    let again = (served.routed).then(|| ask.asked.clone());
+    let mut audited = false;
     key.iter().for_each(|key| key.used(ask.prompt_tokens));
     let (mut by, mut why, mut said) = match taken(&served, kind, client, ask.asked, asking.clone()).await? {
-        Taken::Here { by, why, said } => (Some(by), why, Some(said)),
+        Taken::Here { by, why, audit, said } => {
+            audited = audit;
+            (Some(by), why, Some(said))
+        }
         Taken::Away { why } => (None, why, None),
     };
+    if let (true, Some(asked)) = (audited, &again) {
+        Audit::new(kind, client, key.clone(), asked, fields.as_ref())
+            .into_iter()
+            .for_each(|audit| audit.begin(&served));
+    }
     if let (None, Some(fields), Some(asked)) = (by, &fields, again) {
         if let Ok(response) = above(&served, kind, fields, &why, key, busy.clone()).await {
             return Ok(response);
         }
         // It is gone: this server answers, and says why.
         asking.refused = true;
-        if let Taken::Here { by: here, why: gone, said: own } = taken(&served, kind, client, asked, asking).await? {
+        if let Taken::Here { by: here, why: gone, said: own, .. } = taken(&served, kind, client, asked, asking).await? {
             (by, why, said) = (Some(here), gone, Some(own));
         }
     }
@@ -251,7 +263,7 @@ struct Read {
 }
 
 enum Taken {
-    Here { by: By, why: String, said: UnboundedReceiver<Said> },
+    Here { by: By, why: String, audit: bool, said: UnboundedReceiver<Said> },
     Away { why: String },
 }
 
@@ -266,10 +278,10 @@ async fn taken(
     let said = served.writer.ask(client, asked, asking).await;
     let mut said = said.map_err(|why| Refusal::not_taken(why, kind.param(), served.room.running_max))?;
     if !served.routed {
-        return Ok(Taken::Here { by: By::Here, why: String::new(), said });
+        return Ok(Taken::Here { by: By::Here, why: String::new(), audit: false, said });
     }
     match said.recv().await {
-        Some(Said::Placed { by, why }) => Ok(Taken::Here { by, why, said }),
+        Some(Said::Placed { by, why, audit }) => Ok(Taken::Here { by, why, audit, said }),
         Some(Said::Away { why }) => Ok(Taken::Away { why }),
         Some(Said::Ended { why, .. }) => Err(reply::broken(Some(&why))),
         _ => Err(reply::broken(None)),

@@ -233,8 +233,7 @@ impl Upstream {
         busy: watch::Receiver<()>,
     ) -> Result<Response, String> {
         fields.insert("model".into(), json!(self.asked_for()));
-        let path = if kind == Kind::Chat { "chat/completions" } else { "completions" };
-        Ok(passed_on(self.sent(path, Value::Object(fields).to_string()).await?, busy, key))
+        Ok(passed_on(self.sent(kind.path(), Value::Object(fields).to_string()).await?, busy, key))
     }
 
     /// What it answers, unless it did not, or cannot.

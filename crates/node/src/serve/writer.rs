@@ -32,7 +32,7 @@ const WAIT: Duration = Duration::from_millis(20);
 #[derive(Clone)]
 pub enum Asked {
     Text {
-        request: Request,
+        request: Box<Request>,
         stop: StopStrings,
         /// Tell each token of the prompt, and so many of the best ones.
         prompt_logprobs: Option<usize>,
@@ -66,6 +66,8 @@ pub enum Said {
     Placed {
         by: By,
         why: String,
+        /// Both models are to be asked, to see whether this one's answer is worse.
+        audit: bool,
     },
     /// Somebody else is to be asked for the whole order; nothing follows.
     Away {
@@ -133,6 +135,10 @@ enum Input {
     Order(Order),
     /// From machines whose drafts are verified here.
     Drafter(FromDrafter),
+    /// How the model here did.
+    Audited {
+        worse: bool,
+    },
 }
 
 /// How others reach the thread.
@@ -209,6 +215,11 @@ impl Writer {
     /// Something came from a machine whose drafts are verified here.
     pub fn hear(&self, said: FromDrafter) {
         let _ = self.inputs.send(Input::Drafter(said));
+    }
+
+    /// Both models were asked: was the answer of the one here worse?
+    pub fn audited(&self, worse: bool) {
+        let _ = self.inputs.send(Input::Audited { worse });
     }
 
     /// Ends all answers where they are.
@@ -313,15 +324,17 @@ impl<'m> Desk<'m> {
         match input {
             Input::Order(order) => self.take(order),
             Input::Drafter(said) => self.drafters.hear(said, &mut self.motor),
+            Input::Audited { worse } => self.routed.iter_mut().for_each(|routed| routed.audited(worse)),
         }
     }
 
     fn take(&mut self, order: Order) {
         let Order { client, asked, asking, reader, taken, at } = order;
         let link = self.motor.link();
-        let placing = match &mut self.routed {
-            Some(routed) => routed.first(&asking, &asked, link),
-            None => Placing::Decided(Placed::Here(String::new())),
+        let placing = match (&mut self.routed, asking.only) {
+            (Some(_), Some(only)) => Placing::Decided(only.placed()),
+            (Some(routed), None) => routed.first(&asking, &asked, link),
+            (None, _) => Placing::Decided(Placed::Here(String::new())),
         };
         if let Placing::Decided(Placed::Away(why)) = placing {
             let _ = taken.send(Ok(()));
@@ -395,6 +408,7 @@ impl<'m> Desk<'m> {
             let mut told = None;
             let submitted = match asked {
                 Asked::Text { request, stop, prompt_logprobs } => {
+                    let request = *request;
                     told = prompt_logprobs;
                     (open.prompt, open.logprobs) = (request.prompt.len(), request.top_logprobs);
                     match placing {
@@ -406,7 +420,7 @@ impl<'m> Desk<'m> {
                         }
                         Placing::Decided(placed) => {
                             open.words = Some(Words::new(self.tokeniser, stop));
-                            let by = open.place(placed, self.motor.linked());
+                            let by = open.place(placed, self.motor.linked(), false);
                             self.motor.submit(request, by)
                         }
                     }
@@ -444,12 +458,12 @@ impl<'m> Desk<'m> {
         if !trial.hear(event) {
             return;
         }
-        let placed = routed.tried(trial, self.motor.link());
+        let (placed, audit) = routed.tried(trial, self.motor.link());
         let link = self.motor.linked();
         let Some(trial) = open.trial.take() else { return };
         match placed {
             Placed::Here(_) => {
-                open.place(placed, link);
+                open.place(placed, link, audit);
                 let (_, stop) = trial.asked_for();
                 open.words = Some(Words::new(self.tokeniser, stop));
                 trial.heard().into_iter().for_each(|event| self.tell(event));
@@ -459,7 +473,7 @@ impl<'m> Desk<'m> {
                 self.motor.cancel(sequence);
                 let (request, stop) = trial.asked_for();
                 open.words = Some(Words::new(self.tokeniser, stop));
-                let by = open.place(placed, link);
+                let by = open.place(placed, link, false);
                 let submitted = self.motor.submit(request, by);
                 self.opened(submitted, open);
             }
@@ -569,13 +583,13 @@ impl<'m> Desk<'m> {
 
 impl Open<'_> {
     /// Tells its reader who writes; what is to go to the machine above stays here if its link is gone by now.
-    fn place(&mut self, placed: Placed, link: Option<usize>) -> By {
+    fn place(&mut self, placed: Placed, link: Option<usize>, audit: bool) -> By {
         let (by, why) = match (placed, link) {
             (Placed::Upstream(why), Some(machine)) => (By::Upstream(machine), why),
             (Placed::Upstream(_), None) => (By::Here, Reason::CloudDown.to_string()),
             (Placed::Here(why) | Placed::Away(why), _) => (By::Here, why),
         };
-        let _ = self.reader.send(Said::Placed { by, why });
+        let _ = self.reader.send(Said::Placed { by, why, audit });
         by
     }
 

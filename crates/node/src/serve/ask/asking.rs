@@ -44,7 +44,7 @@ pub fn asking(
         (_, Some(what)) if !texts.marked => Rule::LocalOnly(Why::Unsearchable { what }),
         _ => policy.judge(&Asked { marked: texts.marked, key: name, texts: &found }),
     };
-    Asking { rule, prompt: prompt(kind, fields).into(), refused: false, key: key.cloned(), kind }
+    Asking { rule, prompt: prompt(kind, fields).into(), refused: false, key: key.cloned(), kind, only: None }
 }
 
 /// JSON in texts in JSON is followed so deep.

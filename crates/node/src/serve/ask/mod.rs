@@ -33,6 +33,14 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// Behind `/v1/`.
+    pub fn path(self) -> &'static str {
+        match self {
+            Self::Chat => "chat/completions",
+            Self::Completion => "completions",
+        }
+    }
+
     /// Where the prompt stands.
     pub fn param(self) -> &'static str {
         match self {
@@ -157,7 +165,7 @@ impl Ask {
                     top_logprobs,
                     ignore_end: false,
                 };
-                Asked::Text { request, stop: stop.clone(), prompt_logprobs }
+                Asked::Text { request: Box::new(request), stop: stop.clone(), prompt_logprobs }
             }));
         }
         let prompt_tokens = prompts.iter().map(Vec::len).sum();

@@ -1,0 +1,111 @@
+//! Audits: a request that was kept for its score is asked of both models, as greedily as when the router was calibrated, beside the
+//! answer that its client gets. Whether the small model's answer was worse goes to the watch over the calibration.
+//!
+//! One at a time: while one is carried out, those that are drawn are not.
+
+use super::ask::Kind;
+use super::keys::Key;
+use super::line::Client;
+use super::routed::{Asking, Only};
+use super::routes::Served;
+use super::writer::{Asked, By, End, Said};
+use littoral_infer::route::answer::same;
+use littoral_infer::sample::SamplingParams;
+use serde_json::{Map, Value, json};
+use std::sync::Arc;
+use tokio::sync::mpsc::UnboundedReceiver;
+
+/// Of an answer of the server above.
+const ANSWER_BYTES_MAX: usize = 8 << 20;
+
+pub struct Audit {
+    kind: Kind,
+    client: Client,
+    key: Option<Arc<Key>>,
+    asked: Asked,
+    /// As it came, if the large model is asked over HTTP.
+    fields: Option<Map<String, Value>>,
+}
+
+impl Audit {
+    /// `None`: such a request is none to be compared.
+    pub fn new(
+        kind: Kind,
+        client: Client,
+        key: Option<Arc<Key>>,
+        asked: &[Asked],
+        fields: Option<&Map<String, Value>>,
+    ) -> Option<Self> {
+        let [Asked::Text { request, stop, prompt_logprobs: None }] = asked else { return None };
+        if request.constraint.is_some() {
+            return None;
+        }
+        let mut request = request.clone();
+        (request.sampling, request.top_logprobs) = (SamplingParams::greedy(), None);
+        let asked = Asked::Text { request, stop: stop.clone(), prompt_logprobs: None };
+        Some(Self { kind, client, key, asked, fields: fields.cloned() })
+    }
+
+    pub fn begin(self, served: &Arc<Served>) {
+        let Ok(alone) = served.auditing.clone().try_acquire_owned() else { return };
+        let served = served.clone();
+        tokio::spawn(async move {
+            let _alone = alone;
+            match self.carry_out(&served).await {
+                Ok(worse) => {
+                    served.metrics.audited(worse);
+                    served.writer.audited(worse);
+                }
+                Err(why) => tracing::info!("an audit was not carried out: {why}"),
+            }
+        });
+    }
+
+    async fn carry_out(self, served: &Served) -> Result<bool, String> {
+        let large = match (&self.fields, &served.upstream) {
+            (Some(fields), Some(_)) => self.server(served, fields.clone()).await?,
+            _ => self.own(served, Only::Upstream).await?,
+        };
+        let small = self.own(served, Only::Here).await?;
+        Ok(!same(&small, &large))
+    }
+
+    /// What a model behind the writer says.
+    async fn own(&self, served: &Served, only: Only) -> Result<String, String> {
+        let asking = Asking { kind: self.kind, only: Some(only), ..Asking::here(self.key.clone()) };
+        let said = served.writer.ask(self.client, vec![self.asked.clone()], asking).await;
+        whole(said.map_err(|why| format!("{why:?}"))?, only).await
+    }
+
+    async fn server(&self, served: &Served, mut fields: Map<String, Value>) -> Result<String, String> {
+        let Some(upstream) = &served.upstream else { return Err("there is no server above".into()) };
+        for field in [super::ask::asking::LOCAL_ONLY, "stream", "stream_options", "logprobs", "top_logprobs", "seed"] {
+            fields.remove(field);
+        }
+        fields.insert("temperature".into(), json!(0));
+        fields.insert("model".into(), json!(upstream.asked_for()));
+        let said = upstream.say(self.kind.path(), &Value::Object(fields), ANSWER_BYTES_MAX).await?;
+        let choice = &said["choices"][0];
+        let text = choice["message"]["content"].as_str().or_else(|| choice["text"].as_str());
+        text.map(str::to_owned).ok_or_else(|| "the server above gave no text".into())
+    }
+}
+
+/// All of an answer, if `only` wrote it.
+async fn whole(mut said: UnboundedReceiver<Said>, only: Only) -> Result<String, String> {
+    let mut text = String::new();
+    while let Some(said) = said.recv().await {
+        match said {
+            Said::Text { piece, .. } => text += &piece.text,
+            Said::Ended { why: End::Stop | End::Length, share, .. } => {
+                let here = share.parts.iter().any(|(by, _)| *by == By::Here);
+                let other = only == Only::Upstream && here;
+                return if other { Err("the machine above did not write all of it".into()) } else { Ok(text) };
+            }
+            Said::Ended { why, .. } => return Err(format!("{why:?}")),
+            Said::Placed { .. } | Said::Away { .. } | Said::Started { .. } | Said::Vector { .. } => {}
+            Said::Prompt { .. } => {}
+        }
+    }
+    Err("the server stops".into())
+}
