@@ -113,9 +113,9 @@ fn when_the_server_above_dies_the_small_model_goes_on() {
     let mut large = serve(&dir, "large.gguf", &[]);
     let (edge, _) = below(&dir, "near.gguf", large.at, &["--upstream-drafts", "2"]);
     // One that is long.
-    let long = |said: &&&str| answer(large.at, CHAT, &greedy(said, 400))["usage"]["completion_tokens"] == 400;
+    let long = |said: &&&str| answer(large.at, CHAT, &greedy(said, 1000))["usage"]["completion_tokens"] == 1000;
     let said = ["Who?", "What is it?", "What does the wind say?", "Say it again.", "1 2 3"];
-    let body = greedy(said.iter().find(long).expect("a long answer"), 400);
+    let body = greedy(said.iter().find(long).expect("a long answer"), 1000);
     let expected = text(&answer(large.at, CHAT, &body), 0).to_owned();
     let body = with(body, json!({"stream_options": {"include_usage": true}}));
     let mut events = stream(edge.at, CHAT, &body);
