@@ -35,8 +35,9 @@ pub struct Controller {
     draft: Mean,
     pass: PassTimes,
     round_trip: Least,
-    /// Does a verifier that streams look at drafts?
-    along: bool,
+    /// Of a verifier that does not look at drafts while it streams: a token of its stream, which costs otherwise than a pass over
+    /// drafts.
+    stream: Option<Mean>,
     mode: Mode,
 }
 
@@ -44,26 +45,26 @@ impl Controller {
     /// Starts from guesses: costs of an earlier answer, or of a similar machine, and an acceptance of 0.7, which weighs as much
     /// as four verdicts.
     pub fn new(costs: Costs) -> Self {
-        Self::with(costs, Runs::new(0.7, 4.0), true)
+        Self::with(costs, Runs::new(0.7, 4.0), None)
     }
 
-    /// Of a verifier that cannot look at drafts while it streams.
-    pub fn not_along(costs: Costs) -> Self {
-        Self::with(costs, Runs::new(0.7, 4.0), false)
+    /// Of a verifier that cannot look at drafts while it streams, a token in `stream_s`.
+    pub fn not_along(costs: Costs, stream_s: f64) -> Self {
+        Self::with(costs, Runs::new(0.7, 4.0), Some(Mean::new(stream_s)))
     }
 
     /// For the next answer of the same two models over the same link: costs as they were, the acceptance as a guess.
     pub fn next_answer(&self) -> Self {
-        Self::with(self.costs(), self.runs.fading(16.0), self.along)
+        Self::with(self.costs(), self.runs.fading(16.0), self.stream)
     }
 
-    fn with(costs: Costs, runs: Runs, along: bool) -> Self {
+    fn with(costs: Costs, runs: Runs, stream: Option<Mean>) -> Self {
         let mut controller = Self {
             runs,
             draft: Mean::new(costs.draft_s),
             pass: PassTimes::new(costs.verify),
             round_trip: Least::new(costs.round_trip_s),
-            along,
+            stream,
             mode: Mode::Stream,
         };
         controller.mode = controller.best().0;
@@ -86,7 +87,7 @@ impl Controller {
 
     /// Tokens per second that a way promises, as far as is known.
     pub fn predicted(&self, mode: Mode) -> f64 {
-        promise(mode, &Survival::of(&self.runs), &self.costs())
+        self.promise(mode, &Survival::of(&self.runs), &self.costs())
     }
 
     /// So many tokens were drafted in so many microseconds.
@@ -96,7 +97,10 @@ impl Controller {
 
     /// A pass looked at so many drafted tokens.
     pub fn hear_pass(&mut self, tried: usize, took_us: u64) {
-        self.pass.hear(tried, seconds(took_us));
+        match &mut self.stream {
+            Some(stream) if tried == 0 => stream.hear(seconds(took_us)),
+            _ => self.pass.hear(tried, seconds(took_us)),
+        }
     }
 
     /// From a question to its answer, less the pass.
@@ -123,17 +127,27 @@ impl Controller {
         }
     }
 
+    fn promise(&self, mode: Mode, survival: &Survival, costs: &Costs) -> f64 {
+        match (mode, &self.stream) {
+            (Mode::Stream, None) => rate_stream(costs.verify),
+            (Mode::Stream, Some(stream)) => 1.0 / stream.get().max(1e-9),
+            (Mode::Rounds { tokens }, _) => survival.rate_rounds(tokens, costs),
+            (Mode::Ahead { block, .. }, _) => survival.rate_ahead(block, costs),
+            (Mode::Along { block, .. }, _) => survival.rate_along(block, costs),
+        }
+    }
+
     fn best(&self) -> (Mode, f64) {
         let (survival, costs) = (Survival::of(&self.runs), self.costs());
         let along = BLOCKS_ALONG.map(|block| Mode::Along { block, ahead: ahead(block, &costs) });
-        let along = if self.along { &along[..] } else { &[] };
+        let along = if self.stream.is_none() { &along[..] } else { &[] };
         let ahead = LENGTHS.map(|block| Mode::Ahead { block, ahead: ahead(block, &costs) });
         let rounds = LENGTHS.map(|tokens| Mode::Rounds { tokens });
         let worth = if self.runs.seen() < LEARNT { 0.98 } else { WORTH_DRAFTING };
-        let mut best = (Mode::Stream, rate_stream(costs.verify));
+        let mut best = (Mode::Stream, self.promise(Mode::Stream, &survival, &costs));
         for (ways, better) in [(along, worth), (&ahead, 1.0), (&rounds, BETTER_THAN_AHEAD)] {
             let promised: Vec<(Mode, f64)> =
-                ways.iter().map(|&mode| (mode, promise(mode, &survival, &costs))).collect();
+                ways.iter().map(|&mode| (mode, self.promise(mode, &survival, &costs))).collect();
             let most = promised.iter().fold(0.0f64, |most, (_, promised)| most.max(*promised));
             let shortest = promised.into_iter().find(|(_, promised)| *promised >= most * AS_GOOD);
             best = shortest.filter(|(_, promised)| *promised > best.1 * better).unwrap_or(best);
@@ -148,15 +162,6 @@ pub fn ahead(block: usize, costs: &Costs) -> usize {
     let until_s = costs.round_trip_s + 2.0 * costs.verify.at(block);
     let blocks = (until_s / (costs.draft_s * block as f64)).min(AHEAD_MAX as f64).ceil() as usize + 2;
     (blocks * block).min(AHEAD_MAX)
-}
-
-fn promise(mode: Mode, survival: &Survival, costs: &Costs) -> f64 {
-    match mode {
-        Mode::Stream => rate_stream(costs.verify),
-        Mode::Rounds { tokens } => survival.rate_rounds(tokens, costs),
-        Mode::Ahead { block, .. } => survival.rate_ahead(block, costs),
-        Mode::Along { block, .. } => survival.rate_along(block, costs),
-    }
 }
 
 fn seconds(us: u64) -> f64 {

@@ -30,7 +30,6 @@ const WAIT: Duration = Duration::from_millis(20);
 
 /// One answer that is wanted; each takes one place.
 #[derive(Clone)]
-#[expect(clippy::large_enum_variant, reason = "nearly all are texts, and few are held at once")]
 pub enum Asked {
     Text {
         request: Box<Request>,

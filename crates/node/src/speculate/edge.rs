@@ -30,7 +30,7 @@ enum Input {
         number: u64,
         line: Line,
         /// What is known of it before anything was asked.
-        costs: Option<Costs>,
+        learnt: Option<Box<Controller>>,
     },
     Heard {
         machine: usize,
@@ -61,8 +61,8 @@ pub struct Port(mpsc::Sender<Input>);
 
 impl Port {
     /// It can be asked now, and hears of it there. `number`: greater than all before.
-    pub fn up(&self, number: u64, line: UnboundedSender<Speculation>, costs: Costs) {
-        let _ = self.0.send(Input::Up { machine: 0, number, line: Line::Server(line), costs: Some(costs) });
+    pub fn up(&self, number: u64, line: UnboundedSender<Speculation>, learnt: Controller) {
+        let _ = self.0.send(Input::Up { machine: 0, number, line: Line::Server(line), learnt: Some(Box::new(learnt)) });
     }
 
     /// What it says, or at last why it says no more.
@@ -240,12 +240,12 @@ impl Edge {
         let now_us = self.now_us();
         match input {
             Input::Wake => {}
-            Input::Up { machine, number, line, costs } => {
+            Input::Up { machine, number, line, learnt } => {
                 if let Line::Machine(link) = &line {
                     tracing::info!("{} verifies", link.peer);
                     link.listen();
                 }
-                self.learnt = costs.map_or_else(|| self.learnt.clone(), Controller::not_along);
+                self.learnt = learnt.map_or_else(|| self.learnt.clone(), |learnt| *learnt);
                 self.verifiers[machine] = Verifier { link: Some((number, line)), model: None, down_since: None };
                 self.drafting.reconnected_to(machine, now_us);
                 self.arrange(now_us);
@@ -315,7 +315,7 @@ async fn connect(
             drop(ended.take());
         }
     });
-    let up = Input::Up { machine, number, line: Line::Machine(link), costs: None };
+    let up = Input::Up { machine, number, line: Line::Machine(link), learnt: None };
     inputs.send(up).map_err(|_| "nobody listens".to_owned())?;
     Ok(end)
 }

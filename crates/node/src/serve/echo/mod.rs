@@ -53,7 +53,7 @@ async fn serve(
 ) {
     let (line, mut said) = unbounded_channel();
     let server = Arc::new(Server::new(upstream.clone(), model.clone(), &found));
-    port.up(number, line, found.costs);
+    port.up(number, line, found.learnt());
     let mut sessions: HashMap<u64, UnboundedSender<Speculation>> = HashMap::new();
     loop {
         let said = tokio::select! {

@@ -5,6 +5,7 @@ use crate::serve::ask::Kind as Asked;
 use crate::serve::upstream::{Upstream, innermost};
 use futures_util::StreamExt;
 use littoral_infer::model::Model;
+use littoral_infer::speculate::controller::Controller;
 use littoral_infer::speculate::costs::{Affine, Costs};
 use littoral_model::text::{Kind, Tokeniser};
 use serde_json::{Value, json};
@@ -22,9 +23,19 @@ const WRITTEN: usize = 12;
 
 pub struct Found {
     pub way: Arc<Way>,
+    /// Of a question, a pass and the way there and back.
     pub costs: Costs,
+    /// Of a token that it writes by itself.
+    pub step_s: f64,
     /// Is a chat the same text there? Or why not.
     pub chats: Result<(), String>,
+}
+
+impl Found {
+    /// Before any answer.
+    pub fn learnt(&self) -> Controller {
+        Controller::not_along(self.costs, self.step_s)
+    }
 }
 
 /// # Errors
@@ -83,13 +94,17 @@ fn same(id: u32, ours: Option<&str>, theirs: Option<&str>) -> Result<(), String>
     }
 }
 
-/// The time of a question, of which what is not its pass is on the way; and of a token that it writes by itself.
+/// The time of a question, which reads the prompt again; of a token that it writes by itself; and what is left of the shortest
+/// question without one, which is the way there and back.
 async fn measure(upstream: &Upstream, model: &Model, way: Way, ids: &[u32]) -> Result<Found, String> {
-    let mut asked_s = f64::INFINITY;
+    let (mut asked_s, mut shortest_s) = (f64::INFINITY, f64::INFINITY);
     for _ in 0..3 {
         let begun = Instant::now();
         upstream.say("completions", &way.question(&upstream.asked_for(), ids), BYTES_MAX).await?;
         asked_s = asked_s.min(begun.elapsed().as_secs_f64());
+        let begun = Instant::now();
+        upstream.say("completions", &way::writing(&upstream.asked_for(), &ids[..1], 1, false), BYTES_MAX).await?;
+        shortest_s = shortest_s.min(begun.elapsed().as_secs_f64());
     }
     let body = way::writing(&upstream.asked_for(), ids, WRITTEN, true);
     let mut events = super::session::events(upstream.listen("completions", &body).await?);
@@ -109,9 +124,10 @@ async fn measure(upstream: &Upstream, model: &Model, way: Way, ids: &[u32]) -> R
         _ => asked_s / 2.0,
     };
     let step_s = step_s.clamp(1e-4, asked_s);
-    let verify = Affine { fixed_s: step_s, per_token_s: step_s / 50.0 };
-    let costs = Costs { verify, round_trip_s: asked_s - step_s, ..Costs::GUESS };
-    Ok(Found { way: Arc::new(way), costs, chats: chats(upstream, model).await })
+    let round_trip_s = (shortest_s - step_s).clamp(0.0, asked_s - step_s);
+    let verify = Affine { fixed_s: asked_s - round_trip_s, per_token_s: step_s / 50.0 };
+    let costs = Costs { verify, round_trip_s, ..Costs::GUESS };
+    Ok(Found { way: Arc::new(way), costs, step_s, chats: chats(upstream, model).await })
 }
 
 /// Does its template make as many tokens of a chat as this model's?

@@ -33,12 +33,15 @@ pub struct Server {
     way: Arc<Way>,
     /// A token that it writes by itself, in microseconds.
     step_us: AtomicU64,
+    /// The way there and back.
+    round_trip_us: u64,
 }
 
 impl Server {
     pub fn new(upstream: Arc<Upstream>, model: Arc<Model>, found: &Found) -> Self {
-        let step_us = AtomicU64::new((found.costs.verify.fixed_s * 1e6) as u64);
-        Self { upstream, model, way: found.way.clone(), step_us }
+        let step_us = AtomicU64::new((found.step_s * 1e6) as u64);
+        let round_trip_us = (found.costs.round_trip_s * 1e6) as u64;
+        Self { upstream, model, way: found.way.clone(), step_us, round_trip_us }
     }
 
     async fn ask(&self, ids: &[u32], from: usize) -> Result<Told, String> {
@@ -85,6 +88,7 @@ pub fn events(pieces: BoxStream<'static, reqwest::Result<Bytes>>) -> Events {
 struct Heard {
     asked: Question,
     told: Result<Told, String>,
+    took_us: u64,
 }
 
 pub struct Session {
@@ -158,14 +162,13 @@ impl Session {
     }
 
     /// What is told from an answer on.
-    fn take(&mut self, Heard { asked, told }: Heard) -> Result<Vec<Speculation>, String> {
+    fn take(&mut self, Heard { asked, told, took_us }: Heard) -> Result<Vec<Speculation>, String> {
         let before = self.asked.len();
         self.asked.retain(|(other, _)| *other != asked);
         if self.asked.len() == before {
             return Ok(Vec::new());
         }
-        let step_us = self.server.step_us.load(Relaxed);
-        self.commit(&asked, &told?, step_us)
+        self.commit(&asked, &told?, took_us.saturating_sub(self.server.round_trip_us))
     }
 
     fn commit(&mut self, asked: &Question, told: &Told, pass_us: u64) -> Result<Vec<Speculation>, String> {
@@ -260,8 +263,9 @@ impl Session {
         let ids = [&self.prompt[..], &asked.text].concat();
         let (server, from, question) = (self.server.clone(), self.prompt.len() + asked.start, asked.clone());
         let task = self.questions.spawn(async move {
+            let begun = Instant::now();
             let told = server.ask(&ids, from).await;
-            Heard { asked: question, told }
+            Heard { asked: question, told, took_us: begun.elapsed().as_micros() as u64 }
         });
         self.asked.push((asked, task));
     }
