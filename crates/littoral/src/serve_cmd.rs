@@ -23,7 +23,7 @@ use littoral_node::transport::{Address, Identity, NodeId, TcpOptions, TcpTranspo
 use littoral_tensor::pool::Pool;
 use littoral_tensor::quant::KERNELS;
 use littoral_wire::pipeline::Activations;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -164,6 +164,7 @@ pub fn run(args: Args, json: bool) -> Result<(), Failure> {
     let name = args.name.clone().unwrap_or(named.name);
     settings.name = name.clone();
     crate::input::runtime()?.block_on(async {
+        let mut plan = None;
         let motor = match args.chain.stages.is_empty() {
             true => {
                 let model = Arc::new(llm::load(&named.path, &pool)?);
@@ -172,7 +173,11 @@ pub fn run(args: Args, json: bool) -> Result<(), Failure> {
                     _ => engine(model, args.draft.as_deref(), &pool, &settings)?,
                 }
             }
-            false => chain(&args.chain, &named.path, &pool, &settings).await?,
+            false => {
+                let (motor, made) = chain(&args.chain, &named.path, &pool, &settings).await?;
+                plan = made;
+                motor
+            }
         };
         let server = Server::start_with(motor, above, pool, settings).await?;
         let verifies = match args.far.verify {
@@ -186,6 +191,9 @@ pub fn run(args: Args, json: bool) -> Result<(), Failure> {
                 json!({"role": "serve", "model": name, "url": url, "kernels": KERNELS, "cache_type": cache_type});
             if !is_exact(args.chain.activations) {
                 ready["exact"] = false.into();
+            }
+            if let Some(plan) = plan {
+                ready["plan"] = plan;
             }
             if let Some(address) = verifies {
                 ready["verifies"] = address.to_string().into();
@@ -272,7 +280,7 @@ async fn planner(
     identity: &Identity,
     pool: &Pool,
     settings: &Settings,
-) -> Result<Planner, Failure> {
+) -> Result<(Planner, Option<Value>), Failure> {
     let (objective, streams) = match args.place {
         Place::Throughput => (Objective::Throughput, settings.room.running_max as u64),
         _ => (Objective::Latency, 1),
@@ -300,26 +308,43 @@ async fn planner(
             Err(why) => output::talk(&format!("{address}: out: it is measured when it is here: {why}")),
         }
     }
-    match planner.plan(&measured) {
+    let said = match planner.plan(&measured) {
         Ok((plan, fleet)) => {
             output::talk(&plan.summary);
             for verdict in &plan.verdicts {
                 output::talk(&format!("{}: {}", fleet.devices()[verdict.device].name, verdict.why));
             }
+            let stages = || plan.stages.iter().map(|stage| &stage.stage);
+            Some(json!({
+                "order": stages().map(|stage| fleet.devices()[stage.device].name.as_str()).collect::<Vec<_>>(),
+                "layers": stages().map(|stage| stage.layers.len()).collect::<Vec<_>>(),
+                "summary": plan.summary,
+            }))
         }
-        Err(why) => output::talk(&format!("there is no plan, and layers are spread evenly: {why}")),
-    }
-    Ok(planner)
+        Err(why) => {
+            output::talk(&format!("there is no plan, and layers are spread evenly: {why}"));
+            None
+        }
+    };
+    Ok((planner, said))
 }
 
 /// Must run inside a runtime.
-async fn chain(args: &ChainArgs, path: &Path, pool: &Pool, settings: &Settings) -> Result<Motor, Failure> {
+async fn chain(
+    args: &ChainArgs,
+    path: &Path,
+    pool: &Pool,
+    settings: &Settings,
+) -> Result<(Motor, Option<Value>), Failure> {
     let identity = own_key(args)?;
     output::talk(&format!("stages let this machine in with --allow {}", identity.id()));
     let digest = llm::digest(path)?;
-    let planner = match (args.place, args.head_layers) {
-        (Place::Even, _) | (_, Some(_)) => None,
-        _ => Some(planner(args, path, digest, &identity, pool, settings).await?),
+    let (planner, plan) = match (args.place, args.head_layers) {
+        (Place::Even, _) | (_, Some(_)) => (None, None),
+        _ => {
+            let (planner, plan) = planner(args, path, digest, &identity, pool, settings).await?;
+            (Some(planner), plan)
+        }
     };
     let (ends, bytes) = llm::load_ends(path, pool)?;
     if !is_exact(args.activations) {
@@ -355,7 +380,7 @@ async fn chain(args: &ChainArgs, path: &Path, pool: &Pool, settings: &Settings) 
     {
         chain.limit_memory(memory_bytes);
     }
-    Ok(Motor::Chain(Box::new(chain)))
+    Ok((Motor::Chain(Box::new(chain)), plan))
 }
 
 impl From<ChainError> for Failure {
