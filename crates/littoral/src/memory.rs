@@ -76,7 +76,9 @@ pub fn host() -> [u8; 16] {
 
 /// Bytes that are free on a folder's disk; 0 where the system does not tell.
 pub fn disk_free_bytes(folder: &std::path::Path) -> u64 {
+    // Narrower on some systems.
     #[cfg(unix)]
+    #[allow(clippy::unnecessary_cast)]
     let free = nix::sys::statvfs::statvfs(folder)
         .map_or(0, |disk| disk.blocks_available() as u64 * disk.fragment_size() as u64);
     #[cfg(not(unix))]
