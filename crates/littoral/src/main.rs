@@ -11,6 +11,7 @@ mod input;
 mod inspect;
 mod job;
 mod join;
+mod live;
 mod llm;
 mod memory;
 mod models;

@@ -1,7 +1,9 @@
 //! `littoral plan`: which devices would have which layers of a model, how fast that would be, and why.
 //!
-//! Only the head of the model's file is read, and nobody is asked anything: what devices can do stands in `fleet.toml`.
+//! What devices can do stands in `fleet.toml`; then only the head of the model's file is read, and nobody is asked anything. Or
+//! they are running stages and this machine, and are measured.
 
+use crate::live::{self, Live};
 use crate::llm;
 use crate::output::{self, Failure};
 use clap::ValueEnum;
@@ -10,12 +12,17 @@ use littoral_infer::split::plan::{
 };
 use littoral_model::lm::{self, CacheType};
 use littoral_node::split::{FLEET_SAMPLE_TOML, FleetFile};
+use littoral_node::transport::Address;
 use littoral_wire::pipeline::Activations;
+use littoral_wire::pipeline::Profile;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
 /// Bytes of a fleet's file: all devices and all links between them fit.
 const FILE_BYTES_MAX: u64 = 1 << 20;
+/// Positions and tokens of a prompt, where nobody says and the model takes as many.
+pub const CONTEXT: u64 = 4_096;
+pub const PROMPT: u64 = 512;
 
 #[derive(clap::Args, Debug)]
 pub struct Args {
@@ -23,8 +30,21 @@ pub struct Args {
     #[arg(required_unless_present = "sample")]
     model: Option<PathBuf>,
     /// Devices and links, as `littoral plan --sample` shows.
-    #[arg(long, value_name = "FILE", required_unless_present = "sample")]
+    #[arg(long, value_name = "FILE", required_unless_present_any = ["sample", "stages"])]
     fleet: Option<PathBuf>,
+    /// Instead of a file: a machine that runs `littoral stage`, as it prints itself, to be measured; may be repeated. This
+    /// machine is measured too, and is the head.
+    #[arg(long = "stage", value_name = "KEY@HOST:PORT", conflicts_with = "fleet")]
+    stages: Vec<Address>,
+    /// The folder with this machine's key, by which stages know it; by default that of `littoral serve`.
+    #[arg(long, value_name = "DIR", requires = "stages")]
+    dir: Option<PathBuf>,
+    /// Write what was measured to a file that --fleet takes.
+    #[arg(long, value_name = "FILE", requires = "stages")]
+    save: Option<PathBuf>,
+    /// Threads of this machine; by default one for each processor.
+    #[arg(long, requires = "stages", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
     /// Print a commented fleet.toml.
     #[arg(long)]
     sample: bool,
@@ -61,22 +81,46 @@ enum Goal {
 }
 
 pub fn run(args: &Args, json: bool) -> Result<(), Failure> {
-    let (Some(model), Some(fleet), false) = (&args.model, &args.fleet, args.sample) else {
+    let (Some(model), false) = (&args.model, args.sample) else {
         output::sample(FLEET_SAMPLE_TOML, json);
         return Ok(());
     };
-    let fleet = read_fleet(fleet)?;
+    let written = args.fleet.as_deref().map(read_fleet).transpose()?;
     let named = crate::named::here(model)?;
     let (cost, trained) = cost(&named.path, args.cache_type)?;
     let demand = demand(args, trained)?;
+    let (fleet, measured) = match written {
+        Some(fleet) => (fleet, None),
+        None => {
+            let live = measure(args, &named.path)?;
+            let fleet = live.fleet()?;
+            save(args, &fleet)?;
+            (fleet, Some(live))
+        }
+    };
     let plan = plan::plan(&cost, &fleet, &demand).map_err(refused)?;
-    let shown = Shown { name: &named.name, cost: &cost, fleet: &fleet, demand: &demand, plan: &plan };
+    let measured = measured.as_ref();
+    let shown = Shown { name: &named.name, cost: &cost, fleet: &fleet, demand: &demand, plan: &plan, measured };
     if json {
         output::object(&shown.json());
     } else {
         shown.print();
     }
     Ok(())
+}
+
+fn measure(args: &Args, model: &Path) -> Result<Live, Failure> {
+    let identity = crate::stage::identity(&live::folder(args.dir.as_deref())?)?;
+    output::talk(&format!("stages let this machine in with --allow {}", identity.id()));
+    let (digest, pool) = (llm::digest(model)?, llm::pool(args.threads.map(usize::from)));
+    crate::input::runtime()?.block_on(Live::measure(model, digest, &identity, &args.stages, &pool))
+}
+
+fn save(args: &Args, fleet: &Fleet) -> Result<(), Failure> {
+    let Some(file) = &args.save else { return Ok(()) };
+    std::fs::write(file, FleetFile::write(fleet)).map_err(|e| {
+        Failure::new("the fleet was not saved", file.display().to_string(), "a file that can be written", e)
+    })
 }
 
 fn read_fleet(path: &Path) -> Result<Fleet, Failure> {
@@ -88,7 +132,7 @@ fn read_fleet(path: &Path) -> Result<Fleet, Failure> {
 }
 
 /// And the context that the model was trained for.
-fn cost(path: &Path, cache_type: CacheType) -> Result<(ModelCost, u64), Failure> {
+pub fn cost(path: &Path, cache_type: CacheType) -> Result<(ModelCost, u64), Failure> {
     let bytes = llm::map(path)?;
     let gguf = llm::header(path, &bytes)?;
     let refused = |e: lm::LoadError| llm::refused(path, &e.into());
@@ -99,11 +143,11 @@ fn cost(path: &Path, cache_type: CacheType) -> Result<(ModelCost, u64), Failure>
 }
 
 fn demand(args: &Args, trained: u64) -> Result<Demand, Failure> {
-    let context = args.context.unwrap_or(trained.min(4_096));
+    let context = args.context.unwrap_or(trained.min(CONTEXT));
     if context > trained {
         return Err(Failure::usage("--context", format!("at most the model's {trained} positions"), context));
     }
-    let prompt = args.prompt.unwrap_or(context.min(512));
+    let prompt = args.prompt.unwrap_or(context.min(PROMPT));
     if prompt > context {
         return Err(Failure::usage("--prompt", format!("at most the context's {context} positions"), prompt));
     }
@@ -137,6 +181,8 @@ struct Shown<'a> {
     fleet: &'a Fleet,
     demand: &'a Demand,
     plan: &'a Plan,
+    /// If it was.
+    measured: Option<&'a Live>,
 }
 
 impl Shown<'_> {
@@ -165,6 +211,11 @@ impl Shown<'_> {
         ));
         output::line(&plan.summary);
         output::line("");
+        if let Some(live) = self.measured {
+            let rows: Vec<Vec<String>> = self.profiles(live).map(|(device, _)| self.measured_row(device)).collect();
+            output::table(&["MEASURED", "READS", "PROMPTS", "ROUND TRIP", "LINK", "MEMORY", "DISK"], &rows);
+            output::line("");
+        }
         let rows: Vec<Vec<String>> = plan.stages.iter().map(|stage| self.row(stage)).collect();
         output::table(&["DEVICE", "LAYERS", "MEMORY", "COMPUTES", "THEN WAITS"], &rows);
         output::line("");
@@ -208,6 +259,45 @@ impl Shown<'_> {
         ]
     }
 
+    /// Each device's number and what it said; the head is the first.
+    fn profiles<'b>(&self, live: &'b Live) -> impl Iterator<Item = (usize, &'b Profile)> {
+        let machines = live.machines.iter().filter_map(|(_, found)| Some(&found.as_ref().ok()?.profile));
+        std::iter::once(&live.head).chain(machines).enumerate()
+    }
+
+    fn measured_row(&self, device: usize) -> Vec<String> {
+        let (own, head) = (&self.fleet.devices()[device], self.fleet.head());
+        let link = (device != head).then(|| self.fleet.link(head, device));
+        vec![
+            own.name.clone(),
+            format!("{:.0} MB/s", own.read_bytes_per_s / 1e6),
+            format!("{:.1} GFLOPS", own.prefill_flops_per_s / 1e9),
+            link.map_or(String::new(), |link| format!("{:.2} ms", link.rtt_s * 1e3)),
+            link.map_or(String::new(), |link| format!("{:.0} Mbit/s", link.bytes_per_s * 8.0 / 1e6)),
+            format!("{:.0} MB", own.memory_bytes as f64 / 1e6),
+            format!("{:.0} MB", own.disk_free_bytes as f64 / 1e6),
+        ]
+    }
+
+    fn measured_json(&self, live: &Live) -> Value {
+        let each = self.profiles(live).map(|(device, profile)| {
+            let (own, head) = (&self.fleet.devices()[device], self.fleet.head());
+            let link = (device != head).then(|| self.fleet.link(head, device));
+            json!({
+                "device": own.name,
+                "host": own.host,
+                "read_mb_per_s": own.read_bytes_per_s / 1e6,
+                "prefill_gflops": own.prefill_flops_per_s / 1e9,
+                "timed_mb": profile.timed_bytes as f64 / 1e6,
+                "memory_mb": own.memory_bytes as f64 / 1e6,
+                "disk_free_mb": own.disk_free_bytes as f64 / 1e6,
+                "rtt_ms": link.map(|link| link.rtt_s * 1e3),
+                "mbit_per_s": link.map(|link| link.bytes_per_s * 8.0 / 1e6),
+            })
+        });
+        each.collect()
+    }
+
     fn sentence(&self, cover: &Cover) -> String {
         let owner = self.device(self.plan.stages[cover.stage].stage.device);
         let Some(standby) = &cover.standby else {
@@ -236,7 +326,7 @@ impl Shown<'_> {
             })
         });
         let each = |of: &dyn Fn(&StagePlan) -> Value| plan.stages.iter().map(of).collect::<Vec<Value>>();
-        json!({
+        let mut said = json!({
             "model": self.name,
             "objective": if demand.objective == Objective::Latency { "latency" } else { "throughput" },
             "streams": demand.streams,
@@ -260,7 +350,11 @@ impl Shown<'_> {
             "summary": plan.summary,
             "why": why.collect::<Vec<Value>>(),
             "standby": plan.covers.iter().map(|cover| self.standby(cover)).collect::<Vec<Value>>(),
-        })
+        });
+        if let Some(live) = self.measured {
+            said["measured"] = self.measured_json(live);
+        }
+        said
     }
 
     fn standby(&self, cover: &Cover) -> Value {

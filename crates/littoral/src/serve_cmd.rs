@@ -2,6 +2,7 @@
 
 use crate::above::{AboveArgs, Drafts};
 use crate::input::{start_log, stop_signal};
+use crate::live::Live;
 use crate::llm;
 use crate::output::{self, Failure};
 use crate::serve::end_of_input;
@@ -12,6 +13,8 @@ use littoral_infer::speculate::pair::Pair;
 use littoral_infer::split::certify::{DIVERGENCE_MAX, certify};
 use littoral_infer::split::encoding::is_exact;
 use littoral_infer::split::head::Head;
+use littoral_infer::split::plan::{Demand, Objective, Recovery};
+use littoral_infer::split::planned::Planner;
 use littoral_model::lm::CacheType;
 use littoral_node::host::keys;
 use littoral_node::serve::{self, Keys, KeysError, Motor, Room, ServeError, Server, Settings};
@@ -21,7 +24,7 @@ use littoral_node::transport::{Address, Identity, NodeId, TcpOptions, TcpTranspo
 use littoral_tensor::pool::Pool;
 use littoral_tensor::quant::KERNELS;
 use littoral_wire::pipeline::Activations;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -99,12 +102,26 @@ struct ChainArgs {
     /// The folder with this machine's key, by which stages know it.
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
-    /// Layers that this machine has itself; by default as many as each stage.
+    /// Where layers lie: by the plan that is best for the time of a token of one stream, or for the tokens of --parallel
+    /// streams, over the machines as they are measured at the start (machines that it has no use for are spares); or evenly.
+    #[arg(long, value_enum, default_value_t = Place::Latency, requires = "stages", conflicts_with = "head_layers")]
+    place: Place,
+    /// Layers that this machine has itself, the others evenly on the stages.
     #[arg(long, value_name = "N", requires = "stages")]
     head_layers: Option<usize>,
+    /// Megabytes of memory that this machine gives; by default what is free.
+    #[arg(long, requires = "stages", value_parser = clap::value_parser!(u64).range(1..))]
+    memory_mb: Option<u64>,
     /// How vectors travel between machines: f32 is exact; f16 and int8 are smaller, and the text may be another.
     #[arg(long, value_name = "TYPE", default_value = "f32", requires = "stages", value_parser = llm::activations())]
     activations: Activations,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
+enum Place {
+    Latency,
+    Throughput,
+    Even,
 }
 
 /// A large model for small ones on other machines.
@@ -157,6 +174,7 @@ pub fn run(args: Args, json: bool) -> Result<(), Failure> {
     settings.name = name.clone();
     let verifies = args.far.verify.map(|at| Ok::<_, Failure>((at, llm::digest(&named.path)?))).transpose()?;
     crate::input::runtime()?.block_on(async {
+        let mut plan = None;
         let motor = match args.chain.stages.is_empty() {
             true => {
                 let model = Arc::new(llm::load(&named.path, &pool)?);
@@ -174,7 +192,11 @@ pub fn run(args: Args, json: bool) -> Result<(), Failure> {
                     _ => engine(model, args.draft.as_deref(), &pool, &settings)?,
                 }
             }
-            false => chain(&args.chain, &named.path, &pool, &settings)?,
+            false => {
+                let (motor, made) = chain(&args.chain, &named.path, &pool, &settings).await?;
+                plan = made;
+                motor
+            }
         };
         let server = Server::start_with(motor, above, pool, settings).await?;
         let verifies = match verifies {
@@ -188,6 +210,9 @@ pub fn run(args: Args, json: bool) -> Result<(), Failure> {
                 json!({"role": "serve", "model": name, "url": url, "kernels": KERNELS, "cache_type": cache_type});
             if !is_exact(args.chain.activations) {
                 ready["exact"] = false.into();
+            }
+            if let Some(plan) = plan {
+                ready["plan"] = plan;
             }
             if let Some(address) = verifies {
                 ready["verifies"] = address.to_string().into();
@@ -241,11 +266,7 @@ fn engine(model: Arc<Model>, draft: Option<&Path>, pool: &Pool, settings: &Setti
 
 /// The key of this machine.
 fn own_key(args: &ChainArgs) -> Result<Identity, Failure> {
-    let dir = match &args.dir {
-        Some(dir) => dir.clone(),
-        None => crate::sources::home()?.join("serve"),
-    };
-    crate::stage::identity(&dir)
+    crate::stage::identity(&crate::live::folder(args.dir.as_deref())?)
 }
 
 fn small_engine(model: Arc<Model>, settings: &Settings) -> Result<Engine, Failure> {
@@ -280,11 +301,80 @@ async fn verify(
     Ok(address)
 }
 
+/// What places layers by plans over the live fleet, and what it makes of that now, said.
+async fn planner(
+    args: &ChainArgs,
+    path: &Path,
+    digest: [u8; 32],
+    identity: &Identity,
+    pool: &Pool,
+    settings: &Settings,
+) -> Result<(Planner, Option<Value>), Failure> {
+    let (objective, streams) = match args.place {
+        Place::Throughput => (Objective::Throughput, settings.room.running_max as u64),
+        _ => (Objective::Latency, 1),
+    };
+    let (cost, trained) = crate::plan::cost(path, settings.cache_type)?;
+    let context = trained.min(crate::plan::CONTEXT);
+    let demand = Demand {
+        objective,
+        streams,
+        context,
+        prompt: context.min(crate::plan::PROMPT),
+        activations: args.activations,
+        recovery: Recovery::default(),
+    };
+    let mut live = Live::measure(path, digest, identity, &args.stages, pool).await?;
+    live.head.memory_bytes = args.memory_mb.map_or(live.head.memory_bytes, |mb| mb.saturating_mul(1_000_000));
+    let mut planner = Planner::new(cost, demand, live.head);
+    let mut measured = Vec::new();
+    for (address, found) in live.machines {
+        match found {
+            Ok(found) => {
+                planner.know(address.id, found);
+                measured.push(address.id);
+            }
+            Err(why) => output::talk(&format!("{address}: out: it is measured when it is here: {why}")),
+        }
+    }
+    let said = match planner.plan(&measured) {
+        Ok((plan, fleet)) => {
+            output::talk(&plan.summary);
+            for verdict in &plan.verdicts {
+                output::talk(&format!("{}: {}", fleet.devices()[verdict.device].name, verdict.why));
+            }
+            let stages = || plan.stages.iter().map(|stage| &stage.stage);
+            Some(json!({
+                "order": stages().map(|stage| fleet.devices()[stage.device].name.as_str()).collect::<Vec<_>>(),
+                "layers": stages().map(|stage| stage.layers.len()).collect::<Vec<_>>(),
+                "summary": plan.summary,
+            }))
+        }
+        Err(why) => {
+            output::talk(&format!("there is no plan, and layers are spread evenly: {why}"));
+            None
+        }
+    };
+    Ok((planner, said))
+}
+
 /// Must run inside a runtime.
-fn chain(args: &ChainArgs, path: &Path, pool: &Pool, settings: &Settings) -> Result<Motor, Failure> {
+async fn chain(
+    args: &ChainArgs,
+    path: &Path,
+    pool: &Pool,
+    settings: &Settings,
+) -> Result<(Motor, Option<Value>), Failure> {
     let identity = own_key(args)?;
     output::talk(&format!("stages let this machine in with --allow {}", identity.id()));
     let digest = llm::digest(path)?;
+    let (planner, plan) = match (args.place, args.head_layers) {
+        (Place::Even, _) | (_, Some(_)) => (None, None),
+        _ => {
+            let (planner, plan) = planner(args, path, digest, &identity, pool, settings).await?;
+            (Some(planner), plan)
+        }
+    };
     let (ends, bytes) = llm::load_ends(path, pool)?;
     if !is_exact(args.activations) {
         let mut load = |range| Model::load_layers(&bytes, range, pool);
@@ -310,13 +400,16 @@ fn chain(args: &ChainArgs, path: &Path, pool: &Pool, settings: &Settings) -> Res
         activations: args.activations,
         log_bytes_max: 256 << 20,
         head_layers: args.head_layers.map_or(HeadLayers::Even, HeadLayers::Just),
+        planner,
     };
     let mut chain = Chain::start(engine, bytes, &identity, settings)?;
     // 0: the system does not tell.
-    if let memory_bytes @ 1.. = crate::memory::available_bytes() {
+    if let memory_bytes @ 1.. =
+        args.memory_mb.map_or_else(crate::memory::available_bytes, |mb| mb.saturating_mul(1_000_000))
+    {
         chain.limit_memory(memory_bytes);
     }
-    Ok(Motor::Chain(Box::new(chain)))
+    Ok((Motor::Chain(Box::new(chain)), plan))
 }
 
 impl From<ChainError> for Failure {

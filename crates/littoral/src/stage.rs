@@ -43,6 +43,9 @@ pub struct Args {
     /// `tiles` of --dir, and mapped in at once. 0: none.
     #[arg(long, default_value_t = STANDBY_MB)]
     standby_mb: u64,
+    /// Megabytes of memory that it lends; by default what is free when it is started.
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+    memory_mb: Option<u64>,
     /// Threads; by default one for each processor.
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
@@ -80,6 +83,9 @@ pub fn run(args: Args, json: bool) -> Result<(), Failure> {
             .hint("--standby-mb 0 does without")
         })?),
     };
+    let tiles_bytes = standby.as_ref().map_or(0, |standby| standby.bytes());
+    let disk_free_bytes =
+        (crate::memory::disk_free_bytes(&dir) + tiles_bytes).min(args.standby_mb.saturating_mul(1 << 20));
     let settings = Settings {
         name: name.clone(),
         standby,
@@ -87,7 +93,9 @@ pub fn run(args: Args, json: bool) -> Result<(), Failure> {
         models,
         log_bytes_max: usize::try_from(args.log_mb << 20).unwrap_or(usize::MAX),
         pin: args.pin,
-        memory_bytes: crate::memory::available_bytes(),
+        memory_bytes: args.memory_mb.map_or_else(crate::memory::available_bytes, |mb| mb.saturating_mul(1_000_000)),
+        disk_free_bytes,
+        host: crate::memory::host(),
     };
     crate::input::runtime()?.block_on(async {
         let transport = TcpTransport::listen(&identity, args.listen, TcpOptions::default()).await?;

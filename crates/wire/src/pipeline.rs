@@ -17,6 +17,8 @@
 //! After a machine was lost the head counts on to the next **epoch**: passes of earlier ones are dropped wherever they are.
 //! A stage that has taken layers over hears again what its neighbour sent before ([`Pipeline::Replay`], [`Pipeline::Again`]).
 //!
+//! Before that a head may measure a stage, over a link of its own ([`Pipeline::Echo`], [`Pipeline::Profile`]).
+//!
 //! Nothing here says what vectors mean. Token ids do not travel.
 
 use crate::bounded::{Blob, List};
@@ -32,6 +34,8 @@ pub const PIECES_MAX: usize = 1_024;
 pub const SEGMENTS_MAX: usize = 64;
 /// Machines in one chain, and so times in a pass.
 pub const STAGES_MAX: usize = 64;
+/// What an echo carries, one way.
+pub const ECHO_BYTES_MAX: usize = 1 << 20;
 /// States that are told of in one message.
 pub const STATES_MAX: usize = 16_384;
 
@@ -120,6 +124,23 @@ wire_struct! {
         /// BLAKE3 of models whose files it has.
         pub models: List<[u8; 32], 256>,
     }
+
+    /// What a machine measured of itself for a model, and what it gives.
+    pub struct Profile {
+        pub name: Name,
+        /// Machines that say the same are processes of one, and share its cores; zeros: it does not know.
+        pub host: [u8; 16],
+        /// Free for weights and states before it had any; 0 where the system does not tell.
+        pub memory_bytes: u64,
+        /// For layers that it keeps for others.
+        pub disk_free_bytes: u64,
+        /// Of weights, while one token goes through layers; what a layer takes beside reading is in it.
+        pub read_bytes_per_s: u64,
+        /// While many tokens go through a layer: multiplications and additions, each counted.
+        pub prefill_flops_per_s: u64,
+        /// Of the model's layers that were timed; 0: it has no file of the model, and timed a matrix of its own.
+        pub timed_bytes: u64,
+    }
 }
 
 wire_messages! {
@@ -158,12 +179,22 @@ wire_messages! {
         12 Replayed { epoch: u32, replay_us: u64, states: List<Held, STATES_MAX>, }
         /// Head to stage: it has no layers any more. The link stays.
         13 Release {}
+        /// First on a link that is for measuring; answered with an echo of `back` bytes.
+        30 Echo { back: u32, blob: Blob<ECHO_BYTES_MAX>, }
+        /// Head to stage, on such a link: how fast is it at layers of this model? Answered in a second or so.
+        31 Profile { model: [u8; 32], }
+        32 Profiled { profile: Profile, }
     }
 }
 
 impl Pipeline {
-    /// All that is promised is in the fields' types.
+    /// What is promised and not in the fields' types.
     fn broken_promise(&self) -> Option<&'static str> {
-        None
+        match self {
+            Self::Echo { back, .. } if *back as usize > ECHO_BYTES_MAX => {
+                Some("more than an echo may carry is asked for")
+            }
+            _ => None,
+        }
     }
 }

@@ -2,7 +2,8 @@
 
 use littoral_wire::bounded::{Blob, List};
 use littoral_wire::pipeline::{
-    Activations, Assign, Fork, Held, Layers, Neighbour, Offer, PIECES_MAX, Pass, Piece, Pipeline, STATES_MAX,
+    Activations, Assign, ECHO_BYTES_MAX, Fork, Held, Layers, Neighbour, Offer, PIECES_MAX, Pass, Piece, Pipeline,
+    Profile, STATES_MAX,
 };
 use littoral_wire::{NodeId, Wire};
 use proptest::prelude::*;
@@ -90,6 +91,22 @@ fn message() -> impl Strategy<Value = Pipeline> {
             states
         }),
         Just(Pipeline::Release {}),
+        (0..=ECHO_BYTES_MAX as u32, prop::collection::vec(any::<u8>(), 0..99))
+            .prop_map(|(back, blob)| Pipeline::Echo { back, blob: Blob::new(blob).unwrap() }),
+        any::<[u8; 32]>().prop_map(|model| Pipeline::Profile { model }),
+        (".{0,60}", any::<[u8; 16]>(), any::<[u64; 5]>()).prop_map(|(name, host, [a, b, c, d, e])| {
+            Pipeline::Profiled {
+                profile: Profile {
+                    name: name.into(),
+                    host,
+                    memory_bytes: a,
+                    disk_free_bytes: b,
+                    read_bytes_per_s: c,
+                    prefill_flops_per_s: d,
+                    timed_bytes: e,
+                },
+            }
+        }),
     ]
 }
 
@@ -109,6 +126,14 @@ proptest! {
             prop_assert_eq!(said.to_bytes(), bytes);
         }
     }
+}
+
+#[test]
+fn an_echo_is_bounded_both_ways() {
+    let echo = |back: usize| Pipeline::Echo { back: back as u32, blob: Blob::default() }.to_bytes();
+    assert!(Pipeline::from_bytes(&echo(ECHO_BYTES_MAX)).is_ok());
+    assert!(Pipeline::from_bytes(&echo(ECHO_BYTES_MAX + 1)).is_err());
+    assert!(Blob::<ECHO_BYTES_MAX>::new(vec![0; ECHO_BYTES_MAX + 1]).is_err());
 }
 
 #[test]

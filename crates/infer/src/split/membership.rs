@@ -5,7 +5,9 @@
 //! of the chain.
 
 use super::head::{Head, Link, Recovery};
+use super::measured::Measured;
 use super::place::{self, HeadLayers};
+use super::planned::Planner;
 use littoral_tensor::pool::Pool;
 use littoral_wire::message::SocketName;
 use littoral_wire::{NodeId, Pipeline};
@@ -83,6 +85,8 @@ struct Here {
 
 pub struct Membership {
     settings: Settings,
+    /// `None`: layers are spread evenly.
+    planner: Option<Planner>,
     here: BTreeMap<NodeId, Here>,
     /// Passes of this epoch that each machine has run.
     done: BTreeMap<NodeId, u64>,
@@ -98,6 +102,7 @@ impl Membership {
     pub fn new(settings: Settings) -> Self {
         Self {
             settings,
+            planner: None,
             here: BTreeMap::new(),
             done: BTreeMap::new(),
             shunned: BTreeMap::new(),
@@ -105,6 +110,18 @@ impl Membership {
             unplaced_since_us: None,
             lost: None,
             survived: Vec::new(),
+        }
+    }
+
+    /// From now on layers lie as plans say, as far as there is room; where there is no plan they are spread as without.
+    pub fn follow(&mut self, planner: Planner) {
+        self.planner = Some(planner);
+    }
+
+    /// What was measured of a machine; of use to plans only.
+    pub fn know(&mut self, machine: NodeId, measured: Measured) {
+        if let Some(planner) = &mut self.planner {
+            planner.know(machine, measured);
         }
     }
 
@@ -259,28 +276,44 @@ impl Membership {
         )))
     }
 
-    /// An even spread over those that may have layers, in the order in which they were given.
-    fn spread(&self, head: &Head, now_us: u64) -> Result<Vec<Link>, Range<usize>> {
+    /// Over those that may have layers, in the order in which they were given: the plan's, if there is one, else evenly.
+    fn spread(&mut self, head: &Head, now_us: u64) -> Result<Vec<Link>, Range<usize>> {
         let usable = self.usable(now_us);
         let given = self.settings.machines.iter().filter(|machine| usable.contains(machine));
-        let machines: Vec<(NodeId, usize)> =
-            given.filter_map(|machine| Some((*machine, self.here.get(machine)?.room))).collect();
+        let machines: Vec<(NodeId, usize)> = given.map(|machine| (*machine, self.room(Some(*machine)))).collect();
         let layers = head.engine().model().stage.config().layers;
+        if let Some(planner) = &mut self.planner {
+            let ids: Vec<NodeId> = machines.iter().map(|(id, _)| *id).collect();
+            if let Some(shares) = planner.shares(&ids) {
+                let spares = ids.iter().filter(|id| !shares.iter().any(|(machine, _)| *machine == Some(**id)));
+                let all = shares.iter().copied().chain(spares.map(|id| (Some(*id), 0)));
+                return place::within(layers, all.map(|(id, count)| (id, self.room(id), count)).collect());
+            }
+        }
         let own = self.settings.head_layers.of(layers, machines.len());
         place::spread_within(layers, own, self.settings.head_room, &machines)
     }
 
+    /// Layers that a machine has room for; `None`: the head.
+    fn room(&self, machine: Option<NodeId>) -> usize {
+        match machine {
+            None => self.settings.head_room,
+            Some(machine) => self.here.get(&machine).map_or(0, |here| here.room),
+        }
+    }
+
     /// As little as possible moves; all is spread anew where that does not fit.
-    fn without_lost(&self, head: &Head, now_us: u64) -> Result<Vec<Link>, Range<usize>> {
-        let chain = place::without_lost(head.chain(), &self.usable(now_us));
-        let fits = |link: &Link| {
-            let room = match link.machine {
-                None => self.settings.head_room,
-                Some(machine) => self.here.get(&machine).map_or(0, |here| here.room),
-            };
-            link.ranges.iter().map(Range::len).sum::<usize>() <= room
+    fn without_lost(&mut self, head: &Head, now_us: u64) -> Result<Vec<Link>, Range<usize>> {
+        let fits = |link: &Link| link.ranges.iter().map(Range::len).sum::<usize>() <= self.room(link.machine);
+        let usable = self.usable(now_us);
+        let chain = match &self.planner {
+            Some(planner) => planner.without_lost(head.chain(), &usable, &fits),
+            None => Some(place::without_lost(head.chain(), &usable)),
         };
-        if chain.iter().all(fits) { Ok(chain) } else { self.spread(head, now_us) }
+        match chain.filter(|chain| chain.iter().all(fits)) {
+            Some(chain) => Ok(chain),
+            None => self.spread(head, now_us),
+        }
     }
 
     fn note_recovery(&mut self, head: &Head) {

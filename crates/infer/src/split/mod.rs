@@ -5,7 +5,8 @@
 //! runs passes, and keeps what it sent in a [`log`], so that whoever takes over from a machine that is lost can hear it again.
 //! [`worker`] is what a machine does that is not the head, [`lender`] whom it does that for; [`head`] is the head, and
 //! [`membership`] decides when machines are taken in, given up and placed anew. [`plan`] decides who has which layers, and
-//! says why; [`place`] is what is done without a plan.
+//! says why, from a fleet that is written down or [`measured`]; [`planned`] keeps to it as machines come and go, and [`place`] is
+//! what is done without a plan.
 
 pub mod certify;
 pub mod encoding;
@@ -13,10 +14,12 @@ pub mod head;
 pub mod holder;
 pub mod lender;
 pub mod log;
+pub mod measured;
 pub mod membership;
 mod pace;
 pub mod place;
 pub mod plan;
+pub mod planned;
 mod requests;
 pub mod words;
 pub mod worker;

@@ -57,9 +57,21 @@ pub fn spread_within(
         link.map_or(0, |link| link.ranges.iter().map(Range::len).sum::<usize>())
     };
     let others = machines.iter().map(|(id, room)| (Some(*id), *room));
-    let mut shares: Vec<(Option<NodeId>, usize, usize)> =
-        std::iter::once((None, own_room)).chain(others).map(|(id, room)| (id, room, count(id).min(room))).collect();
-    let mut rest = layers - shares.iter().map(|(_, _, count)| count).sum::<usize>();
+    let shares = std::iter::once((None, own_room)).chain(others).map(|(id, room)| (id, room, count(id))).collect();
+    within(layers, shares)
+}
+
+/// Each machine (`None`, the head, is the first), the layers that it has room for, and how many it is to have: as many, if
+/// there is room. What is too much goes to the others in their order, to the head last.
+///
+/// # Errors
+/// Layers that nobody has room for.
+pub fn within(layers: usize, mut shares: Vec<(Option<NodeId>, usize, usize)>) -> Result<Vec<Link>, Range<usize>> {
+    let mut rest = layers;
+    for (_, room, count) in &mut shares {
+        *count = (*count).min(*room).min(rest);
+        rest -= *count;
+    }
     let head_last = (1..shares.len()).chain([0]);
     for index in head_last {
         let (_, room, count) = &mut shares[index];

@@ -90,7 +90,7 @@ async fn tiers(large: &Named, small: &Named, fleet: &Fleet, children: &mut Child
     let args = words(&["--dir", &other, "--name", "edge-2", "--allow", &edge_key, "--model"], &large.path);
     let lends = children.serve(service("stage", "stage", args, STAGE)).await?;
     let lends = part(&lends, "address");
-    let args = server("edge", &edge, &[&verifies[..], &["--stage", &lends]].concat(), &large.path);
+    let args = server("edge", &edge, &[&verifies[..], &["--place", "even", "--stage", &lends]].concat(), &large.path);
     let near = children.serve(service("edge", "serve", args, BOTH)).await?;
 
     let above = [&near, &cloud].map(|said| part(said, "verifies"));

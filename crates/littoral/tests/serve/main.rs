@@ -12,6 +12,7 @@ mod ends;
 mod far;
 mod hosts;
 mod keys;
+mod planned;
 mod python;
 mod refused;
 mod server;

@@ -12,16 +12,20 @@ use std::process::{Child, Command, Stdio};
 const TOKENS: u32 = 1_500;
 
 /// A process with some layers, which ends with the test.
-struct Stage {
+pub struct Stage {
     child: Child,
-    address: String,
+    pub address: String,
 }
 
 impl Stage {
     fn start(folder: &Path, name: &str, listen: &str, allow: &str) -> Self {
+        Self::of(folder, name, listen, allow, &[])
+    }
+
+    pub fn of(folder: &Path, name: &str, listen: &str, allow: &str, more: &[&str]) -> Self {
         let mut command = binary();
         command.args(["--json", "stage", "--listen", listen, "--allow", allow, "--threads", "1", "--dir"]);
-        command.arg(folder.join(name)).arg("--model").arg(folder.join("tiny.gguf"));
+        command.arg(folder.join(name)).arg("--model").arg(folder.join("tiny.gguf")).args(more);
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
@@ -34,7 +38,7 @@ impl Stage {
     }
 
     /// SIGKILL.
-    fn kill(&mut self) {
+    pub fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
@@ -52,7 +56,7 @@ impl Drop for Stage {
 }
 
 /// A folder with the model and the head's key, and that key's public half.
-fn ground() -> (PathBuf, Folder, String) {
+pub fn ground() -> (PathBuf, Folder, String) {
     let folder = Folder::new();
     let dir = folder.write("tiny.gguf", tiny::gguf(true)).parent().unwrap().to_owned();
     let head = key_in(&dir.join("head"), 9);
@@ -70,7 +74,7 @@ fn text(events: &[String]) -> String {
 }
 
 /// Writes, and does something to the stages when a part of the text is there.
-fn written(server: &Server, said: &str, mut disturb: impl FnMut()) -> String {
+pub fn written(server: &Server, said: &str, mut disturb: impl FnMut()) -> String {
     let mut stream = stream(server.at, CHAT, &body(said));
     let mut events = Vec::new();
     while let Some(event) = stream.event() {

@@ -28,6 +28,11 @@ pub fn gguf_with(template: Option<&str>) -> Vec<u8> {
 
 /// Of another seed it has the same vocabulary and says other things.
 pub fn gguf_of(template: Option<&str>, seed: u64) -> Vec<u8> {
+    gguf_layers(template, seed, LAYERS)
+}
+
+/// Of so many layers.
+pub fn gguf_layers(template: Option<&str>, seed: u64, layers: usize) -> Vec<u8> {
     let tokens: Vec<String> = alphabet()
         .into_iter()
         .map(String::from)
@@ -40,7 +45,7 @@ pub fn gguf_of(template: Option<&str>, seed: u64) -> Vec<u8> {
         ("output.weight".to_owned(), vec![WIDTH, tokens.len()], Kind::Q8_0, weights.matrix(WIDTH * tokens.len())),
         ("output_norm.weight".to_owned(), vec![WIDTH], Kind::F32, weights.vector(WIDTH)),
     ];
-    for layer in 0..LAYERS {
+    for layer in 0..layers {
         for norm in ["attn_norm", "ffn_norm"] {
             tensors.push((format!("blk.{layer}.{norm}.weight"), vec![WIDTH], Kind::F32, weights.vector(WIDTH)));
         }
@@ -62,7 +67,7 @@ pub fn gguf_of(template: Option<&str>, seed: u64) -> Vec<u8> {
     for (key, value) in [
         ("general.architecture", Value::Str("llama")),
         ("general.name", Value::Str("tiny")),
-        ("llama.block_count", Value::U32(LAYERS as u32)),
+        ("llama.block_count", Value::U32(layers as u32)),
         ("llama.embedding_length", Value::U32(WIDTH as u32)),
         ("llama.feed_forward_length", Value::U32(INNER as u32)),
         ("llama.context_length", Value::U32(CONTEXT)),

@@ -5,14 +5,17 @@
 //! was written.
 
 use super::beats::{self, Beat};
+use super::survey::{self, Turn};
 use crate::peer::{self, greet};
 use crate::transport::{Address, Identity, TcpOptions, TcpTransport, Transport, TransportError};
 use littoral_infer::engine::{Engine, Event};
 use littoral_infer::model::{Model, ModelError};
 use littoral_infer::split::encoding::is_exact;
 use littoral_infer::split::head::{Head, Link, Recovery};
+use littoral_infer::split::measured::Measured;
 use littoral_infer::split::membership::{self, Bounds, Decision, Membership};
 pub use littoral_infer::split::place::HeadLayers;
+use littoral_infer::split::planned::Planner;
 use littoral_model::lm::{CacheType, Stage, StateError};
 use littoral_tensor::Mapped;
 use littoral_tensor::pool::Pool;
@@ -57,13 +60,16 @@ pub struct Settings {
     pub activations: Activations,
     /// What is sent is kept up to so many bytes.
     pub log_bytes_max: usize,
-    /// Layers of the head while other machines are up.
+    /// Layers of the head while other machines are up, where there is no plan.
     pub head_layers: HeadLayers,
+    /// Layers lie as its plans say. Machines of which it knows nothing are measured when they come. `None`: evenly.
+    pub planner: Option<Planner>,
 }
 
 /// What the thread hears.
 enum Input {
     Up { machine: NodeId, number: u64, link: Wire, offer: Box<Offer> },
+    Measured { machine: NodeId, measured: Box<Measured> },
     Heard { machine: NodeId, number: u64, said: Result<Pipeline, String> },
     Beat(Beat),
     Wake,
@@ -124,9 +130,16 @@ impl Chain {
         let (inputs, incoming) = mpsc::channel();
         let transport = Arc::new(TcpTransport::dialler(identity, TcpOptions::default())?);
         let mut dialling = tokio::task::JoinSet::new();
+        let turn = Turn::default();
         for machine in &settings.machines {
             let (transport, machine, inputs) = (transport.clone(), machine.clone(), inputs.clone());
+            let unknown = settings.planner.as_ref().is_some_and(|planner| !planner.knows(machine.id));
+            let measure = unknown.then(|| (turn.clone(), settings.digest));
             dialling.spawn(async move {
+                // Before it is told what to do, so that nothing else is done there meanwhile.
+                if let Some((turn, model)) = measure {
+                    peer::until(&machine, || meet(&*transport, &machine, model, &turn, &inputs)).await;
+                }
                 peer::keep(&machine, |number| connect(&*transport, &machine, number, &inputs)).await;
             });
         }
@@ -147,12 +160,15 @@ impl Chain {
         let (digest, cache_type) = (settings.digest, settings.cache_type);
         let head = Head::new(engine, digest, cache_type, settings.activations, settings.log_bytes_max);
         let layers = head.engine().model().stage.config().layers.max(1) as u64;
-        let membership = Membership::new(membership::Settings {
+        let mut membership = Membership::new(membership::Settings {
             machines: settings.machines.iter().map(|at| at.id).collect(),
             head_layers: settings.head_layers,
             head_room: usize::MAX,
             bounds: Bounds::default(),
         });
+        if let Some(planner) = settings.planner {
+            membership.follow(planner);
+        }
         Ok(Self {
             head,
             layer_bytes: (bytes.len() as u64 / layers).max(1),
@@ -250,6 +266,7 @@ impl Chain {
         let now_us = self.now_us();
         match input {
             Input::Wake => {}
+            Input::Measured { machine, measured } => self.membership.know(machine, *measured),
             Input::Up { machine, number, link, offer } => {
                 tracing::info!("{} ({machine}) is here", offer.name);
                 // Its process is another one, or it has forgotten: what it had is gone.
@@ -349,6 +366,19 @@ fn room(memory_bytes: u64, layer_bytes: u64) -> usize {
     } else {
         (memory_bytes as f64 * LAYERS_OF_MEMORY) as usize / layer_bytes as usize
     }
+}
+
+/// Measures a machine that was not there before, or says why it is dialled again.
+async fn meet(
+    transport: &dyn Transport,
+    address: &Address,
+    model: [u8; 32],
+    turn: &Turn,
+    inputs: &mpsc::Sender<Input>,
+) -> Result<(), String> {
+    let measured = Box::new(survey::measure(transport, address, model, turn).await?);
+    let _ = inputs.send(Input::Measured { machine: address.id, measured });
+    Ok(())
 }
 
 /// A link to one machine.

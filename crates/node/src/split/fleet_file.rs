@@ -86,6 +86,45 @@ impl FleetFile {
         })
     }
 
+    /// A fleet as such a file, all links between pairs included.
+    pub fn write(fleet: &Fleet) -> String {
+        use std::fmt::Write;
+        let quoted = |name: &str| toml::Value::String(name.to_owned()).to_string();
+        // Within what is read, which are whole numbers of other units.
+        let rates = |link: Link| {
+            let (rtt_ms, mbit_per_s) = (link.rtt_s * 1e3, (link.bytes_per_s * 8.0 / 1e6).min(RATE_MAX / 1e9));
+            format!("rtt_ms = {rtt_ms:?}\nmbit_per_s = {mbit_per_s:?}\n")
+        };
+        let (devices, mut text) = (fleet.devices(), String::new());
+        let mut pairs = (0..devices.len()).flat_map(|to| (0..to).map(move |from| (from, to))).peekable();
+        let usual = pairs.peek().map_or(Link { rtt_s: 0.0, bytes_per_s: 1e8 }, |(from, to)| fleet.link(*from, *to));
+        // A String takes all.
+        let _ = write!(text, "head = {}\n\n[network]\n{}", quoted(&devices[fleet.head()].name), rates(usual));
+        for device in devices {
+            let _ = write!(text, "\n[[device]]\nname = {}\n", quoted(&device.name));
+            let megabytes = |bytes: u64| (bytes as f64 / 1e6).min((BYTES_MAX as f64 / 1e6).floor());
+            let per_s = |rate: f64, unit: f64| (rate / unit).min(RATE_MAX / 1e9);
+            for (field, value) in [
+                ("memory_mb", megabytes(device.memory_bytes)),
+                ("read_mb_per_s", per_s(device.read_bytes_per_s, 1e6)),
+                ("prefill_gflops", per_s(device.prefill_flops_per_s, 1e9)),
+                ("overhead_us", device.overhead_s * 1e6),
+                ("disk_free_mb", megabytes(device.disk_free_bytes)),
+                ("disk_read_mb_per_s", per_s(device.disk_read_bytes_per_s, 1e6)),
+            ] {
+                let _ = writeln!(text, "{field} = {value:?}");
+            }
+            if let Some(host) = &device.host {
+                let _ = writeln!(text, "host = {}", quoted(host));
+            }
+        }
+        for (from, to) in pairs {
+            let [a, b] = [from, to].map(|device| quoted(&devices[device].name));
+            let _ = write!(text, "\n[[link]]\nbetween = [{a}, {b}]\n{}", rates(fleet.link(from, to)));
+        }
+        text
+    }
+
     fn fleet(&self) -> Result<Fleet, Wrong> {
         let top = || Place { header: "", nth: 0, table: String::new() };
         let count = self.device.len();
@@ -211,6 +250,30 @@ mod tests {
         assert_eq!((desk.disk_free_bytes, desk.disk_read_bytes_per_s), (50_000_000_000, 2e9));
         assert_eq!(fleet.link(1, 0), Link { rtt_s: 0.003, bytes_per_s: 25e6 });
         assert_eq!(fleet.link(1, 2), Link { rtt_s: 0.0004, bytes_per_s: 125e6 });
+    }
+
+    #[test]
+    fn what_is_written_is_read_as_the_same_fleet() {
+        let near = |a: f64, b: f64| assert!((a / b - 1.0).abs() < 1e-9, "{a} is not {b}");
+        for toml in
+            [FLEET_SAMPLE_TOML.to_owned(), FLEET_SAMPLE_TOML.replace("# host", "host").replace("board", "a\\\"b")]
+        {
+            let fleet = FleetFile::parse(&toml, "f").unwrap();
+            let again = FleetFile::parse(&FleetFile::write(&fleet), "again").unwrap();
+            assert_eq!((again.devices().len(), again.head()), (fleet.devices().len(), fleet.head()));
+            for (a, b) in again.devices().iter().zip(fleet.devices()) {
+                assert_eq!((&a.name, &a.host), (&b.name, &b.host));
+                // Units are other ones in the file, and rounding is too.
+                near(a.memory_bytes as f64, b.memory_bytes as f64);
+                near(a.read_bytes_per_s, b.read_bytes_per_s);
+                near(a.prefill_flops_per_s, b.prefill_flops_per_s);
+                near(a.disk_read_bytes_per_s, b.disk_read_bytes_per_s);
+            }
+            for (from, to) in [(0, 1), (0, 2), (1, 2)] {
+                near(again.link(from, to).rtt_s, fleet.link(from, to).rtt_s);
+                near(again.link(from, to).bytes_per_s, fleet.link(from, to).bytes_per_s);
+            }
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@
 //! | `stage` | a machine that lends its layers |
 //! | `chain` | the head of such machines |
 //! | `standby` | layers that a machine may be given, packed beforehand |
+//! | `survey`, `rates` | how fast machines and the links to them are, measured |
 //! | `beats` | who lives: a thread that asks every machine |
 //! | `fleet_file` | devices and links as a file says them, for the planner |
 //! | `tiles` | a folder of layers as files, named by their content: made, fetched, checked, mapped in |
@@ -23,12 +24,15 @@ pub mod beats;
 pub mod chain;
 mod fleet_file;
 mod packed;
+mod rates;
 mod shelf;
 pub mod stage;
 mod standby;
+pub mod survey;
 mod tiles;
 
 pub use arrival::Arrival;
 pub use fleet_file::{FLEET_SAMPLE_TOML, FleetFile};
+pub use rates::{Rates, RatesError};
 pub use standby::{Standby, StandbyError};
 pub use tiles::{Tiles, TilesError};

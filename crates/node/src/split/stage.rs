@@ -4,7 +4,9 @@
 //! head goes.
 
 use super::packed::Stamp;
+use super::rates::Rates;
 use super::standby::Standby;
+use super::survey::{self, Asked};
 use crate::peer::{self, Greeted, greet};
 use crate::transport::{Address, Transport, TransportError};
 use littoral_infer::model::Model;
@@ -12,8 +14,8 @@ use littoral_infer::split::lender::{self, Act, Lender};
 use littoral_model::lm::{Config, Stage};
 use littoral_tensor::Mapped;
 use littoral_tensor::pool::Pool;
-use littoral_wire::message::Name;
-use littoral_wire::pipeline::{Neighbour, Offer};
+use littoral_wire::message::{Name, Reason};
+use littoral_wire::pipeline::{Neighbour, Offer, Profile};
 use littoral_wire::{List, NodeId, Pipeline, Wire};
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -42,6 +44,10 @@ pub struct Settings {
     pub pin: bool,
     /// Told to heads, for their plans.
     pub memory_bytes: u64,
+    /// The same: for layers that are packed beforehand.
+    pub disk_free_bytes: u64,
+    /// The same: processes that say the same share cores; zeros: nobody knows.
+    pub host: [u8; 16],
 }
 
 /// How far it is, for beats.
@@ -71,6 +77,11 @@ enum Input {
         number: u64,
         epoch: u32,
         link: Result<Link, String>,
+    },
+    /// A head that is let in measures this machine.
+    Survey {
+        peer: NodeId,
+        asked: Asked,
     },
 }
 
@@ -146,16 +157,22 @@ async fn welcome(
             tokio::spawn(answer_beats(greeted, progress.clone()));
             Ok(())
         }
+        first @ Pipeline::Echo { .. } if allowed => {
+            let (peer, asks) = (greeted.peer, inputs.clone());
+            let ask = move |asked| asks.send(Input::Survey { peer, asked }).is_ok();
+            tokio::spawn(survey::answer_survey(greeted, first, ask));
+            Ok(())
+        }
         // Whether it is the one that the head named shows when the head has named it.
         Pipeline::Join { .. } => {
             let _ = inputs.send(Input::Before { number, greeted });
             Ok(())
         }
-        Pipeline::Hello {} | Pipeline::Watch {} => {
+        Pipeline::Hello {} | Pipeline::Watch {} | Pipeline::Echo { .. } => {
             let (_, key) = (greeted.sender.close(1, "this machine does not know your key").await, greeted.peer);
             Err(format!("its key is not among those allowed; let it in with --allow {key}"))
         }
-        other => Err(format!("Hello, Watch or Join expected first, got {}", other.name())),
+        other => Err(format!("Hello, Watch, Echo or Join expected first, got {}", other.name())),
     }
 }
 
@@ -183,6 +200,19 @@ struct Files {
 fn stamps(settings: &Settings) -> BTreeMap<PathBuf, Stamp> {
     let stamp = |path: &PathBuf| Some((path.clone(), Stamp::of(&std::fs::metadata(path).ok()?)));
     settings.models.values().filter_map(stamp).collect()
+}
+
+impl Files {
+    /// With layers of the model, if its file is here.
+    fn rates(&self, model: &[u8; 32], pool: &Pool) -> Result<Rates, String> {
+        let memory_bytes = self.settings.memory_bytes;
+        let Some(path) = self.settings.models.get(model) else {
+            return Rates::of_matrix(memory_bytes, pool).map_err(|e| e.to_string());
+        };
+        let bytes = std::fs::File::open(path).and_then(|file| Mapped::new(&file));
+        let bytes = bytes.map_err(|e| format!("{}: {e}", path.display()))?;
+        Rates::of_layers(&bytes, memory_bytes, pool).map_err(|e| e.to_string())
+    }
 }
 
 impl lender::Layers for Files {
@@ -287,6 +317,30 @@ impl Layers {
                 });
                 self.lender.next_up(epoch, next);
             }
+            // Who asked may have gone.
+            Input::Survey { peer, asked } => drop(asked.answer.send(self.profile(peer, asked.model))),
+        }
+    }
+
+    /// What it measures of itself, unless another head has it.
+    fn profile(&self, peer: NodeId, model: [u8; 32]) -> Pipeline {
+        if self.lender.head().is_some_and(|head| head != peer) {
+            return Pipeline::Refused { epoch: 0, reason: "another head has this machine".into() };
+        }
+        let settings = &self.settings;
+        match self.files.rates(&model, &self.pool) {
+            Ok(Rates { read_bytes_per_s, prefill_flops_per_s, timed_bytes }) => Pipeline::Profiled {
+                profile: Profile {
+                    name: Name::new(settings.name.clone()),
+                    host: settings.host,
+                    memory_bytes: settings.memory_bytes,
+                    disk_free_bytes: settings.disk_free_bytes,
+                    read_bytes_per_s,
+                    prefill_flops_per_s,
+                    timed_bytes,
+                },
+            },
+            Err(why) => Pipeline::Refused { epoch: 0, reason: Reason::new(why) },
         }
     }
 

@@ -83,7 +83,8 @@ impl Machines {
             let args = ["stage", "--tethered", "--listen", ANY, "--dir", &own, "--allow", &edge_key, "--model", &large];
             stages.push(said(&all.add(name, args.map(str::to_owned).to_vec())?, "address"));
         }
-        let chain: Vec<&str> = stages.iter().flat_map(|stage| ["--stage", stage]).chain(verifies).collect();
+        let chain = stages.iter().flat_map(|stage| ["--stage", stage]).chain(["--place", "even"]);
+        let chain: Vec<&str> = chain.chain(verifies).collect();
         let edge = all.add("edge", serve("edge", &large, &chain))?;
         let above =
             [("edge", &edge), ("cloud", &cloud)].map(|(name, ready)| format!("{name}={}", said(ready, "verifies")));
