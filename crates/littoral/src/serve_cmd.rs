@@ -101,6 +101,10 @@ struct ChainArgs {
     /// Layers that this machine has itself; by default as many as each stage.
     #[arg(long, value_name = "N", requires = "stages")]
     head_layers: Option<usize>,
+    /// Megabytes of disk for layers that stages without the model's file fetch from here, in the folder `tiles` of --dir; made
+    /// when there is such a stage. 0: they get none.
+    #[arg(long, default_value_t = crate::stage::STANDBY_MB, requires = "stages")]
+    standby_mb: u64,
     /// How vectors travel between machines: f32 is exact; f16 and int8 are smaller, and the text may be another.
     #[arg(long, value_name = "TYPE", default_value = "f32", requires = "stages", value_parser = llm::activations())]
     activations: Activations,
@@ -222,11 +226,14 @@ fn engine(model: Arc<Model>, draft: Option<&Path>, pool: &Pool, settings: &Setti
 
 /// The key of this machine.
 fn own_key(args: &ChainArgs) -> Result<Identity, Failure> {
-    let dir = match &args.dir {
-        Some(dir) => dir.clone(),
-        None => crate::sources::home()?.join("serve"),
-    };
-    crate::stage::identity(&dir)
+    crate::stage::identity(&own_dir(args)?)
+}
+
+fn own_dir(args: &ChainArgs) -> Result<PathBuf, Failure> {
+    match &args.dir {
+        Some(dir) => Ok(dir.clone()),
+        None => Ok(crate::sources::home()?.join("serve")),
+    }
 }
 
 /// Must run inside a runtime.
@@ -281,6 +288,10 @@ fn chain(args: &ChainArgs, path: &Path, pool: &Pool, settings: &Settings) -> Res
         activations: args.activations,
         log_bytes_max: 256 << 20,
         head_layers: args.head_layers.map_or(HeadLayers::Even, HeadLayers::Just),
+        tiles: match args.standby_mb {
+            0 => None,
+            mb => Some((own_dir(args)?.join("tiles"), mb.saturating_mul(1 << 20))),
+        },
     };
     let mut chain = Chain::start(engine, bytes, &identity, settings)?;
     // 0: the system does not tell.

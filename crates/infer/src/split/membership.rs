@@ -5,6 +5,7 @@
 //! of the chain.
 
 use super::head::{Head, Link, Recovery};
+use super::holdings::Holdings;
 use super::place::{self, HeadLayers};
 use littoral_tensor::pool::Pool;
 use littoral_wire::message::SocketName;
@@ -56,6 +57,8 @@ pub struct Settings {
 pub enum Decision {
     /// The links to these machines are to be given up, then [`Membership::down`] is to be called for each.
     GiveUp { machines: Vec<NodeId>, why: &'static str },
+    /// This machine has no copy of the file and is to fetch these layers, if need be from those others.
+    Get { machine: NodeId, layers: Vec<Range<usize>>, sources: Vec<NodeId> },
     /// These get the layers: [`Head::place`].
     Place(Vec<Link>),
     /// Nobody can have some layers: [`Head::fail_requests`] for this reason.
@@ -84,6 +87,7 @@ struct Here {
 pub struct Membership {
     settings: Settings,
     here: BTreeMap<NodeId, Here>,
+    holdings: Holdings,
     /// Passes of this epoch that each machine has run.
     done: BTreeMap<NodeId, u64>,
     shunned: BTreeMap<NodeId, u64>,
@@ -99,6 +103,7 @@ impl Membership {
         Self {
             settings,
             here: BTreeMap::new(),
+            holdings: Holdings::default(),
             done: BTreeMap::new(),
             shunned: BTreeMap::new(),
             forming_since_us: None,
@@ -121,6 +126,16 @@ impl Membership {
         self.here.insert(machine, Here { room, heard_us: now_us, beats: false });
     }
 
+    /// A machine that is up has no copy of the model's file. It gets layers when it has fetched them.
+    pub fn lacks_file(&mut self, machine: NodeId) {
+        self.holdings.lacks(machine);
+    }
+
+    /// What machines have that fetch their layers.
+    pub fn holdings(&self) -> &Holdings {
+        &self.holdings
+    }
+
     /// A machine is lost. False if it was not up.
     pub fn down(&mut self, head: &mut Head, machine: NodeId, now_us: u64) -> bool {
         let whole = !head.broken();
@@ -131,6 +146,7 @@ impl Membership {
     fn gone(&mut self, head: &mut Head, machine: NodeId, whole: bool, now_us: u64) -> bool {
         let Some(Here { heard_us, .. }) = self.here.remove(&machine) else { return false };
         self.done.remove(&machine);
+        self.holdings.gone(machine);
         head.down(machine);
         if whole && head.broken() {
             self.lost = Some((machine, now_us, now_us.saturating_sub(heard_us)));
@@ -163,6 +179,12 @@ impl Membership {
             // Of an earlier placement it says nothing any more.
             Pipeline::Refused { epoch, .. } if *epoch != head.epoch() => return None,
             Pipeline::Refused { reason, .. } => format!("it refuses: {reason}"),
+            Pipeline::Has { model, layers, .. } => {
+                if *model == head.digest() {
+                    self.holdings.heard(machine, head.engine().model().stage.config().layers, layers);
+                }
+                return None;
+            }
             said => {
                 head.hear(machine, said, pool, now_us);
                 if !whole || !head.broken() {
@@ -204,26 +226,38 @@ impl Membership {
             self.shunned.insert(machine, now_us);
             return Some(Decision::GiveUp { machines: vec![machine], why: "it is far slower than it was" });
         }
-        if head.running() {
-            self.forming_since_us = None;
-            self.note_recovery(head);
-            // Who came, or came back, is taken in between requests.
-            let chain = if head.engine().idle() { self.spread(head, now_us).ok()? } else { return None };
-            return (machines(&chain) != machines(head.chain())).then(|| self.place(chain, now_us));
-        }
-        if !head.broken() {
-            return self.late_to_form(head, now_us);
-        }
         let first = head.epoch() == 0;
         let all = self.usable(now_us).len() == self.settings.machines.len();
         if first && !all && now_us < self.settings.bounds.gathering_us {
             return None;
         }
-        let chain = if first { self.spread(head, now_us) } else { self.without_lost(head, now_us) };
+        if let Some(get) = self.to_get(head, now_us) {
+            return Some(get);
+        }
+        if head.running() {
+            self.forming_since_us = None;
+            self.note_recovery(head);
+            // Who came, or came back, is taken in between requests.
+            let chain = if head.engine().idle() { self.spread_held(head, now_us).ok()? } else { return None };
+            return (machines(&chain) != machines(head.chain())).then(|| self.place(chain, now_us));
+        }
+        if !head.broken() {
+            return self.late_to_form(head, now_us);
+        }
+        let chain = if first { self.spread_held(head, now_us) } else { self.without_lost(head, now_us) };
         match chain {
             Ok(chain) => Some(self.place(chain, now_us)),
             Err(nobodys) => self.unplaced(head, nobodys, now_us),
         }
+    }
+
+    /// Who has no copy of the file is to get what it would have if everybody had one.
+    fn to_get(&mut self, head: &Head, now_us: u64) -> Option<Decision> {
+        if self.holdings.is_empty() {
+            return None;
+        }
+        let (machine, layers) = self.holdings.next_get(&self.spread(head, now_us).ok()?)?;
+        Some(Decision::Get { machine, sources: self.holdings.sources(machine, &layers), layers })
     }
 
     fn place(&mut self, chain: Vec<Link>, now_us: u64) -> Decision {
@@ -251,9 +285,13 @@ impl Membership {
         }
         let (first, last, layers) = (nobodys.start, nobodys.end - 1, head.engine().model().stage.config().layers);
         let away = self.settings.machines.len() - self.usable(now_us).len();
+        let fetching = match self.holdings.waiting() {
+            0 => String::new(),
+            some => format!("{some} still fetch their layers, "),
+        };
         Some(Decision::Fail(format!(
-            "layers {first} to {last} of {layers} have no machine since {} s: {away} of {} machines are away, and those that \
-             are here have no room for more",
+            "layers {first} to {last} of {layers} have no machine since {} s: {away} of {} machines are away, {fetching}and \
+             those that are here have no room for more",
             waited_us / 1_000_000,
             self.settings.machines.len(),
         )))
@@ -270,17 +308,28 @@ impl Membership {
         place::spread_within(layers, own, self.settings.head_room, &machines)
     }
 
+    /// As [`Self::spread`], as far as machines hold their layers.
+    fn spread_held(&self, head: &Head, now_us: u64) -> Result<Vec<Link>, Range<usize>> {
+        self.holdings.reach(self.spread(head, now_us)?, |machine| self.room(machine))
+    }
+
     /// As little as possible moves; all is spread anew where that does not fit.
     fn without_lost(&self, head: &Head, now_us: u64) -> Result<Vec<Link>, Range<usize>> {
-        let chain = place::without_lost(head.chain(), &self.usable(now_us));
+        let mut usable = self.usable(now_us);
+        usable.retain(|machine| self.holdings.holds(&Link { machine: Some(*machine), ranges: Vec::new() }));
+        let chain = place::without_lost(head.chain(), &usable);
         let fits = |link: &Link| {
-            let room = match link.machine {
-                None => self.settings.head_room,
-                Some(machine) => self.here.get(&machine).map_or(0, |here| here.room),
-            };
-            link.ranges.iter().map(Range::len).sum::<usize>() <= room
+            self.holdings.holds(link) && link.ranges.iter().map(Range::len).sum::<usize>() <= self.room(link.machine)
         };
-        if chain.iter().all(fits) { Ok(chain) } else { self.spread(head, now_us) }
+        if chain.iter().all(fits) { Ok(chain) } else { self.spread_held(head, now_us) }
+    }
+
+    /// Layers that a machine has room for; `None`: the head.
+    fn room(&self, machine: Option<NodeId>) -> usize {
+        match machine {
+            None => self.settings.head_room,
+            Some(machine) => self.here.get(&machine).map_or(0, |here| here.room),
+        }
     }
 
     fn note_recovery(&mut self, head: &Head) {

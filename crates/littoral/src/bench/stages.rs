@@ -136,6 +136,7 @@ impl Ground {
             activations: Activations::F32,
             log_bytes_max: 256 << 20,
             head_layers,
+            tiles: None,
         };
         Ok(Chain::start(engine, bytes, &self.head, settings)?)
     }

@@ -9,6 +9,7 @@ mod crowd;
 mod embeddings;
 mod ends;
 mod far;
+mod fetch;
 mod hosts;
 mod keys;
 mod python;

@@ -52,25 +52,25 @@ impl Drop for Stage {
 }
 
 /// A folder with the model and the head's key, and that key's public half.
-fn ground() -> (PathBuf, Folder, String) {
+pub fn ground() -> (PathBuf, Folder, String) {
     let folder = Folder::new();
     let dir = folder.write("tiny.gguf", tiny::gguf(true)).parent().unwrap().to_owned();
     let head = key_in(&dir.join("head"), 9);
     (dir, folder, head)
 }
 
-fn body(said: &str) -> Value {
+pub fn body(said: &str) -> Value {
     with(chat(said), json!({"seed": 5, "max_tokens": TOKENS, "logit_bias": {"257": -100}}))
 }
 
-fn text(events: &[String]) -> String {
+pub fn text(events: &[String]) -> String {
     assert_eq!(events.last().map(String::as_str), Some("[DONE]"), "{:?}", events.last());
     let pieces = events.iter().filter_map(|event| serde_json::from_str::<Value>(event).ok());
     pieces.filter_map(|event| event["choices"][0]["delta"]["content"].as_str().map(str::to_owned)).collect()
 }
 
 /// Writes, and does something to the stages when a part of the text is there.
-fn written(server: &Server, said: &str, mut disturb: impl FnMut()) -> String {
+pub fn written(server: &Server, said: &str, mut disturb: impl FnMut()) -> String {
     let mut stream = stream(server.at, CHAT, &body(said));
     let mut events = Vec::new();
     while let Some(event) = stream.event() {

@@ -7,6 +7,9 @@
 //! | `stage` | a machine that lends its layers |
 //! | `chain` | the head of such machines |
 //! | `standby` | layers that a machine may be given, packed beforehand |
+//! | `fetch` | layers that a machine without the file asks for, and keeps |
+//! | `supply` | who has tiles answers who asks |
+//! | `supplies` | the machines without the file that a head answers |
 //! | `beats` | who lives: a thread that asks every machine |
 //! | `fleet_file` | devices and links as a file says them, for the planner |
 //! | `tiles` | a folder of layers as files, named by their content: made, fetched, checked, mapped in |
@@ -21,11 +24,14 @@
 mod arrival;
 pub mod beats;
 pub mod chain;
+mod fetch;
 mod fleet_file;
 mod packed;
 mod shelf;
 pub mod stage;
 mod standby;
+mod supplies;
+mod supply;
 mod tiles;
 
 pub use arrival::Arrival;

@@ -41,6 +41,10 @@ impl Standby {
         Ok(Arc::new(Self { tiles: Tiles::in_folder(dir, bytes_max)?, bytes_max, ready: Mutex::default() }))
     }
 
+    pub fn tiles(&self) -> &Tiles {
+        &self.tiles
+    }
+
     /// Begins to make tiles of a model, if nobody has. Those of layers outside of `own` come first.
     pub fn prepare(self: &Arc<Self>, path: &Path, own: Range<usize>) {
         if self.ready().contains_key(path) {

@@ -194,6 +194,11 @@ impl Tiles {
         Ok(arrival)
     }
 
+    /// Notes that a whole tile is this layer of a model of so many.
+    pub(super) fn note(&self, model: &Digest, layer: usize, layers: usize, object: ObjectId) -> Result<(), TilesError> {
+        Ok(self.packed.put_tile(model, layer, layers, object)?)
+    }
+
     /// The hashes of a whole tile's chunks, for whoever wants it from here.
     pub fn manifest(&self, object: ObjectId) -> Result<Arc<Manifest>, TilesError> {
         Ok(self.objects.manifest(object)?)
