@@ -13,7 +13,7 @@ use littoral_tensor::gguf::Gguf;
 use littoral_tensor::pool::Pool;
 use littoral_wire::message::Reason;
 use littoral_wire::{Blob, Manifest, ObjectId, Pipeline, Wire};
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -24,14 +24,14 @@ const SHORT: Duration = Duration::from_secs(1);
 
 /// Where tiles come from. Calls block.
 pub(super) trait Source: Send + Sync + 'static {
-    /// The tile of a layer.
-    fn tile(&self, model: [u8; 32], layer: usize) -> Result<Arc<Manifest>, String>;
+    /// The tile of a layer, which stays as long as the second is held.
+    fn tile(&self, model: [u8; 32], layer: usize) -> Result<(Arc<Manifest>, Arc<()>), String>;
     fn chunk(&self, object: ObjectId, chunk: u32) -> Result<Vec<u8>, String>;
 }
 
 /// A stage has what it packed or fetched itself; which layers that is, it need not be believed.
 impl Source for Standby {
-    fn tile(&self, _: [u8; 32], _: usize) -> Result<Arc<Manifest>, String> {
+    fn tile(&self, _: [u8; 32], _: usize) -> Result<(Arc<Manifest>, Arc<()>), String> {
         Err("the head alone says which tile a layer is".into())
     }
 
@@ -52,7 +52,7 @@ pub(super) struct OwnFile {
 
 impl OwnFile {
     /// `digest`: BLAKE3 of the file.
-    pub fn open(dir: &PathBuf, bytes_max: u64, bytes: Arc<Mapped>, digest: [u8; 32]) -> Result<Self, String> {
+    pub fn open(dir: &Path, bytes_max: u64, bytes: Arc<Mapped>, digest: [u8; 32]) -> Result<Self, String> {
         let tiles = Tiles::in_folder(dir, bytes_max).map_err(|e| e.to_string())?;
         let config = Model::config(&bytes).map_err(|e| e.to_string())?;
         Ok(Self { tiles, bytes, config, digest, packing: Mutex::default() })
@@ -68,11 +68,13 @@ impl OwnFile {
 }
 
 impl Source for OwnFile {
-    fn tile(&self, model: [u8; 32], layer: usize) -> Result<Arc<Manifest>, String> {
+    fn tile(&self, model: [u8; 32], layer: usize) -> Result<(Arc<Manifest>, Arc<()>), String> {
         if model != self.digest {
             return Err("another model is here".into());
         }
-        self.make(layer).map_err(|e| e.to_string())
+        let manifest = self.make(layer).map_err(|e| e.to_string())?;
+        let busy = self.tiles.hold(manifest.id()).ok_or("it was made, and others took its room")?;
+        Ok((manifest, busy))
     }
 
     fn chunk(&self, object: ObjectId, chunk: u32) -> Result<Vec<u8>, String> {
@@ -111,15 +113,18 @@ pub(super) async fn supply(transport: Arc<dyn Transport>, address: Address, sour
 /// Answers until whoever asks is gone, or asks for something else.
 pub(super) async fn answer(greeted: Greeted, source: &Arc<dyn Source>) {
     let Greeted { mut sender, mut receiver, .. } = greeted;
+    // Of the tile that was asked for last: until another is, its room is not taken.
+    let mut _busy = None;
     while let Ok(Some(frame)) = receiver.recv().await {
         let Ok(asked) = Pipeline::from_bytes(&frame) else { return };
         let of = source.clone();
         // Disks and packing must not hold up whoever else is served here.
-        let Ok(Some(said)) = tokio::task::spawn_blocking(move || said(&asked, &*of)).await else { return };
+        let Ok(Some((said, busy))) = tokio::task::spawn_blocking(move || said(&asked, &*of)).await else { return };
         if let Pipeline::Tile { model, layer, .. } = said {
+            _busy = busy;
             // While its bytes travel the next one is made.
             let of = source.clone();
-            tokio::task::spawn_blocking(move || of.tile(model, layer as usize + 1));
+            tokio::task::spawn_blocking(move || drop(of.tile(model, layer as usize + 1)));
         }
         if sender.send(said.to_bytes().into()).await.is_err() || sender.flush().await.is_err() {
             return;
@@ -127,17 +132,16 @@ pub(super) async fn answer(greeted: Greeted, source: &Arc<dyn Source>) {
     }
 }
 
-fn said(asked: &Pipeline, source: &dyn Source) -> Option<Pipeline> {
+fn said(asked: &Pipeline, source: &dyn Source) -> Option<(Pipeline, Option<Arc<()>>)> {
     let said = match *asked {
-        Pipeline::Which { model, layer } => {
-            let manifest = source.tile(model, layer as usize);
-            manifest.map(|manifest| Pipeline::Tile { model, layer, manifest: (*manifest).clone() })
-        }
+        Pipeline::Which { model, layer } => source
+            .tile(model, layer as usize)
+            .map(|(manifest, busy)| (Pipeline::Tile { model, layer, manifest: (*manifest).clone() }, Some(busy))),
         Pipeline::Want { object, chunk } => source.chunk(object, chunk).and_then(|bytes| {
             let bytes = Blob::new(bytes).map_err(|e| e.to_string())?;
-            Ok(Pipeline::Chunk { object, chunk, bytes })
+            Ok((Pipeline::Chunk { object, chunk, bytes }, None))
         }),
         _ => return None,
     };
-    Some(said.unwrap_or_else(|why| Pipeline::Cannot { reason: Reason::new(why) }))
+    Some(said.unwrap_or_else(|why| (Pipeline::Cannot { reason: Reason::new(why) }, None)))
 }

@@ -165,7 +165,7 @@ impl Tiles {
     }
 
     /// A whole tile, used now; it stays while this is held. `None`: it is not here.
-    fn hold(&self, object: ObjectId) -> Option<Arc<()>> {
+    pub(super) fn hold(&self, object: ObjectId) -> Option<Arc<()>> {
         // Under the lock, so that it does not go in between.
         let mut shelf = self.shelf();
         let bytes = fs::metadata(self.path(object)).ok()?.len();
