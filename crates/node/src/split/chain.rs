@@ -320,7 +320,11 @@ impl Chain {
                         }
                     }
                 }
-                Decision::Place(chain) => self.place(chain, pool)?,
+                Decision::Place(chain) => {
+                    self.place(chain, pool)?;
+                    // While layers were loaded here nobody was heard: that is to be made up for before somebody is called silent.
+                    break;
+                }
                 Decision::Fail(why) => {
                     tracing::warn!("{why}");
                     self.failed.extend(self.head.fail_requests(&why));
