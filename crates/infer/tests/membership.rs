@@ -62,9 +62,11 @@ impl World {
     fn placed(&mut self, now_us: u64) -> Vec<u8> {
         let Some(Decision::Place(chain)) = self.decide(now_us) else { panic!("a placement expected") };
         let machines: Vec<NodeId> = chain.iter().filter_map(|link: &Link| link.machine).collect();
-        self.head.place(chain, now_us);
+        let lacking = self.head.place(chain, now_us);
         let epoch = self.head.epoch();
-        self.head.loaded(Vec::new(), &self.pool, now_us).unwrap();
+        let file = tiny::file(LAYERS as u32);
+        let load = |range| Arc::new(Model::load_layers(&file, range, &self.pool).unwrap());
+        self.head.loaded(lacking.into_iter().map(load).collect(), &self.pool, now_us).unwrap();
         for machine in &machines {
             self.hear(*machine, Pipeline::Ready { epoch, load_us: 0 }, now_us);
         }
