@@ -231,7 +231,7 @@ impl Membership {
         if first && !all && now_us < self.settings.bounds.gathering_us {
             return None;
         }
-        if let Some(get) = self.to_get(head, now_us) {
+        if let Some(get) = self.next_get(head, now_us) {
             return Some(get);
         }
         if head.running() {
@@ -252,7 +252,7 @@ impl Membership {
     }
 
     /// Who has no copy of the file is to get what it would have if everybody had one.
-    fn to_get(&mut self, head: &Head, now_us: u64) -> Option<Decision> {
+    fn next_get(&mut self, head: &Head, now_us: u64) -> Option<Decision> {
         if self.holdings.is_empty() {
             return None;
         }
