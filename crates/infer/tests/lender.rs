@@ -214,3 +214,27 @@ fn a_link_that_breaks_is_dialled_again_and_the_head_hears_of_it() {
     let acts = world.lender.acts();
     assert_eq!(refused(&acts[..1]), "the link to the next machine broke in a replay");
 }
+
+#[test]
+fn what_is_fetched_is_told_to_the_head_that_wants_it() {
+    let mut world = World::new();
+    let layers = List::new(vec![pipeline::Layers { start: 1, end: 9 }]).unwrap();
+    let get = pipeline::Get { model: [7; 32], layers, sources: List::default() };
+    assert_eq!(world.hear(0, Pipeline::Get { get: get.clone() }), [Act::Fetch { head: node(HEAD), get }]);
+    let here = std::collections::BTreeSet::from([1, 2, 3, 6]);
+    world.lender.fetched(node(HEAD), [7; 32], &here, Some("a cable".into()));
+    let layers = [(1, 4), (6, 7)].map(|(start, end)| pipeline::Layers { start, end });
+    let layers = List::new(layers.to_vec()).unwrap();
+    let said = Pipeline::Has { model: [7; 32], layers, why: Some("a cable".into()) };
+    assert_eq!(world.lender.acts(), [Act::Tell { link: 0, said }]);
+    let machines = List::new(vec![node(NEXT)]).unwrap();
+    world.hear(0, Pipeline::Share { machines });
+    assert!(world.lender.shares_with(node(NEXT)) && !world.lender.shares_with(node(BEFORE)));
+    // Another head does not hear of it, and its machines are others.
+    world.lender.down(0);
+    world.lender.head_up(5, node(77), offer());
+    world.lender.acts();
+    world.lender.fetched(node(HEAD), [7; 32], &here, None);
+    assert_eq!(world.lender.acts(), []);
+    assert!(!world.lender.shares_with(node(NEXT)));
+}

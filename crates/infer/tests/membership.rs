@@ -10,8 +10,8 @@ use littoral_infer::split::worker::{To, Worker};
 use littoral_model::lm::CacheType;
 use littoral_tensor::pool::Pool;
 use littoral_wire::NodeId;
-use littoral_wire::bounded::Blob;
-use littoral_wire::pipeline::{Activations, Pipeline};
+use littoral_wire::bounded::{Blob, List};
+use littoral_wire::pipeline::{Activations, Layers, Pipeline};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
@@ -62,9 +62,11 @@ impl World {
     fn placed(&mut self, now_us: u64) -> Vec<u8> {
         let Some(Decision::Place(chain)) = self.decide(now_us) else { panic!("a placement expected") };
         let machines: Vec<NodeId> = chain.iter().filter_map(|link: &Link| link.machine).collect();
-        self.head.place(chain, now_us);
+        let lacking = self.head.place(chain, now_us);
         let epoch = self.head.epoch();
-        self.head.loaded(Vec::new(), &self.pool, now_us).unwrap();
+        let file = tiny::file(LAYERS as u32);
+        let load = |range| Arc::new(Model::load_layers(&file, range, &self.pool).unwrap());
+        self.head.loaded(lacking.into_iter().map(load).collect(), &self.pool, now_us).unwrap();
         for machine in &machines {
             self.hear(*machine, Pipeline::Ready { epoch, load_us: 0 }, now_us);
         }
@@ -149,6 +151,71 @@ fn requests_for_layers_that_nobody_can_have_fail_after_half_a_minute() {
     // It is back.
     world.membership.up(&mut world.head, node(2), "here:1".into(), 2, 40 * SECOND);
     assert_eq!(world.placed(40 * SECOND), [1, 2]);
+}
+
+fn has(start: u32, end: u32) -> Pipeline {
+    Pipeline::Has { model: [7; 32], layers: List::new(vec![Layers { start, end }]).unwrap(), why: None }
+}
+
+fn get(machine: u8, layers: std::ops::Range<usize>, sources: &[u8]) -> Option<Decision> {
+    let sources = sources.iter().map(|n| node(*n)).collect();
+    Some(Decision::Get { machine: node(machine), layers: std::iter::once(layers).collect(), sources })
+}
+
+#[test]
+fn a_machine_without_the_file_fetches_its_layers_and_joins_between_requests() {
+    let mut world = World::new(3, 9, 9);
+    world.membership.lacks_file(node(2));
+    world.membership.lacks_file(node(3));
+    assert_eq!(world.decide(0), get(2, 1..2, &[]));
+    assert_eq!(world.decide(0), get(3, 2..4, &[]));
+    assert_eq!(world.placed(0), [1]);
+    // Of another model it says nothing.
+    let layers = List::new(vec![Layers { start: 0, end: 4 }]).unwrap();
+    world.hear(node(3), Pipeline::Has { model: [8; 32], layers, why: None }, SECOND);
+    world.hear(node(3), has(2, 3), SECOND);
+    assert_eq!((world.decide(SECOND), world.membership.holdings().progress(node(3))), (None, Some((1, 2))));
+    let id = world.head.engine_mut().submit(tiny::request(3, 20, 20)).unwrap();
+    world.hear(node(3), has(2, 4), 2 * SECOND);
+    assert_eq!(world.decide(2 * SECOND), None, "while somebody is answered");
+    world.head.engine_mut().cancel(id);
+    assert_eq!(world.placed(3 * SECOND), [1, 3]);
+    // What the others shall have now one of them has in part.
+    world.membership.down(&mut world.head, node(1), 4 * SECOND);
+    assert_eq!(world.decide(4 * SECOND), get(2, 0..2, &[]));
+    assert_eq!(world.placed(4 * SECOND), [3], "the head has the others");
+    assert_eq!(world.head.chain()[0].ranges.first(), Some(&(0..2)));
+    world.hear(node(2), has(0, 2), 5 * SECOND);
+    assert_eq!(world.placed(5 * SECOND), [2, 3]);
+    world.membership.down(&mut world.head, node(3), 6 * SECOND);
+    assert_eq!(world.decide(6 * SECOND), get(2, 0..4, &[]));
+    assert_eq!(world.placed(6 * SECOND), Vec::<u8>::new(), "what it has is not the last");
+    // It comes back, has forgotten nothing, and may be asked.
+    world.membership.up(&mut world.head, node(3), "here:1".into(), 9, 7 * SECOND);
+    world.membership.lacks_file(node(3));
+    assert_eq!(world.decide(7 * SECOND), get(2, 0..2, &[]));
+    assert_eq!(world.decide(7 * SECOND), get(3, 2..4, &[]));
+    world.hear(node(3), has(2, 4), 7 * SECOND);
+    assert_eq!(world.placed(7 * SECOND), [2, 3]);
+}
+
+#[test]
+fn where_nobody_else_has_room_the_head_waits_for_a_machine_that_fetches() {
+    let mut world = World::new(2, 1, 3);
+    world.membership.lacks_file(node(2));
+    assert_eq!(world.decide(0), get(2, 2..4, &[]));
+    // The head with one layer, and three on the first.
+    assert_eq!(world.placed(0), [1]);
+    let mut world = World::new(2, 1, 2);
+    world.membership.lacks_file(node(2));
+    assert_eq!(world.decide(0), get(2, 2..4, &[]));
+    world.head.engine_mut().submit(tiny::request(3, 20, 20)).unwrap();
+    assert_eq!(world.decide(0), None);
+    let Some(Decision::Fail(why)) = world.decide(30 * SECOND) else { panic!("no end") };
+    assert!(why.contains("0 of 2 machines are away, 1 still fetch their layers"), "{why}");
+    world.head.fail_requests(&why);
+    world.hear(node(2), has(2, 4), 31 * SECOND);
+    assert_eq!(world.placed(31 * SECOND), [1, 2]);
 }
 
 #[test]

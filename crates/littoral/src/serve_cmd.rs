@@ -112,6 +112,10 @@ struct ChainArgs {
     /// Megabytes of memory that this machine gives; by default what is free.
     #[arg(long, requires = "stages", value_parser = clap::value_parser!(u64).range(1..))]
     memory_mb: Option<u64>,
+    /// Megabytes of disk for layers that stages without the model's file fetch from here, in the folder `tiles` of --dir; made
+    /// when there is such a stage. 0: they get none.
+    #[arg(long, default_value_t = crate::stage::STANDBY_MB, requires = "stages")]
+    standby_mb: u64,
     /// How vectors travel between machines: f32 is exact; f16 and int8 are smaller, and the text may be another.
     #[arg(long, value_name = "TYPE", default_value = "f32", requires = "stages", value_parser = llm::activations())]
     activations: Activations,
@@ -266,7 +270,11 @@ fn engine(model: Arc<Model>, draft: Option<&Path>, pool: &Pool, settings: &Setti
 
 /// The key of this machine.
 fn own_key(args: &ChainArgs) -> Result<Identity, Failure> {
-    crate::stage::identity(&crate::live::folder(args.dir.as_deref())?)
+    crate::stage::identity(&own_dir(args)?)
+}
+
+fn own_dir(args: &ChainArgs) -> Result<PathBuf, Failure> {
+    crate::live::folder(args.dir.as_deref())
 }
 
 fn small_engine(model: Arc<Model>, settings: &Settings) -> Result<Engine, Failure> {
@@ -401,6 +409,10 @@ async fn chain(
         log_bytes_max: 256 << 20,
         head_layers: args.head_layers.map_or(HeadLayers::Even, HeadLayers::Just),
         planner,
+        tiles: match args.standby_mb {
+            0 => None,
+            mb => Some((own_dir(args)?.join("tiles"), mb.saturating_mul(1 << 20))),
+        },
     };
     let mut chain = Chain::start(engine, bytes, &identity, settings)?;
     // 0: the system does not tell.

@@ -17,7 +17,7 @@ use std::sync::Arc;
 /// The key of this machine, in its folder.
 const KEY_FILE: &str = "key";
 const LOG_MB: u64 = 256;
-const STANDBY_MB: u64 = 16 << 10;
+pub const STANDBY_MB: u64 = 16 << 10;
 
 #[derive(clap::Args, Debug)]
 pub struct Args {
@@ -30,8 +30,9 @@ pub struct Args {
     /// The key of a head that may use this machine, as `littoral serve --stage …` prints it; may be repeated.
     #[arg(long, value_name = "KEY", required = true)]
     allow: Vec<NodeId>,
-    /// A model whose layers this machine can load: a file, or a name; may be repeated.
-    #[arg(long, value_name = "MODEL", required = true)]
+    /// A model whose layers this machine can load: a file, or a name; may be repeated. Of others it fetches its layers from the
+    /// head, and keeps them.
+    #[arg(long, value_name = "MODEL")]
     model: Vec<PathBuf>,
     /// What others call it; by default its folder's name.
     #[arg(long)]
@@ -39,8 +40,8 @@ pub struct Args {
     /// Megabytes of what was sent that are kept, so that it can be sent again when the next machine is lost.
     #[arg(long, default_value_t = LOG_MB)]
     log_mb: u64,
-    /// Megabytes of disk for layers that this machine may be given when another is lost: packed beforehand, in the folder
-    /// `tiles` of --dir, and mapped in at once. 0: none.
+    /// Megabytes of disk for layers, in the folder `tiles` of --dir: those that are fetched, and those that this machine may be
+    /// given when another is lost, packed beforehand from its own file and mapped in at once. 0: none.
     #[arg(long, default_value_t = STANDBY_MB)]
     standby_mb: u64,
     /// Megabytes of memory that it lends; by default what is free when it is started.
@@ -59,6 +60,13 @@ pub struct Args {
 
 pub fn run(args: Args, json: bool) -> Result<(), Failure> {
     start_log("info");
+    if args.model.is_empty() && args.standby_mb == 0 {
+        return Err(Failure::usage(
+            "--standby-mb",
+            "megabytes for layers that are fetched, or a --model",
+            "0 and no model",
+        ));
+    }
     let dir = dir_or_environment(args.dir.clone()).unwrap_or_else(|| PathBuf::from("stage"));
     let identity = identity(&dir)?;
     let mut models = BTreeMap::new();
@@ -74,13 +82,8 @@ pub fn run(args: Args, json: bool) -> Result<(), Failure> {
     let standby = match args.standby_mb {
         0 => None,
         mb => Some(Standby::in_folder(&dir.join("tiles"), mb.saturating_mul(1 << 20)).map_err(|e| {
-            Failure::new(
-                "no layers are packed beforehand",
-                dir.join("tiles").display().to_string(),
-                "a folder of its own",
-                e,
-            )
-            .hint("--standby-mb 0 does without")
+            Failure::new("no layers are kept", dir.join("tiles").display().to_string(), "a folder of its own", e)
+                .hint("with a --model, --standby-mb 0 does without")
         })?),
     };
     let tiles_bytes = standby.as_ref().map_or(0, |standby| standby.bytes());

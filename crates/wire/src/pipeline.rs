@@ -18,6 +18,21 @@
 //! A stage that has taken layers over hears again what its neighbour sent before ([`Pipeline::Replay`], [`Pipeline::Again`]).
 //!
 //! Before that a head may measure a stage, over a link of its own ([`Pipeline::Echo`], [`Pipeline::Profile`]).
+//! A stage that has no copy of the model's file **fetches** the layers that the head names: each is a tile, an object in chunks
+//! ([`crate::object`]). It asks over a link of its own, so that nothing else waits for long frames. The head dials that one, too
+//! (it need not be reachable), and a stage may dial another stage:
+//!
+//! ```text
+//!  head                        stage 1                      stage 2
+//!    |  Get -------------------->|                             |   (which layers, who else may be asked)
+//!    |  Share ------------------------------------------------>|   (who may ask it)
+//!    |<-------------------- Has  |                             |   (what is here; again whenever that is more)
+//!    |  Supply =================>|                             |   (a second link)
+//!    |<=================== Which |                             |
+//!    |  Tile ===================>|                             |
+//!    |<==================== Want |  Fetch ===================>|   (a link of its own, where the head's is no good)
+//!    |  Chunk ==================>|  Want ====================>|
+//! ```
 //!
 //! Nothing here says what vectors mean. Token ids do not travel.
 
@@ -25,6 +40,7 @@ use crate::bounded::{Blob, List};
 use crate::codec::{wire_messages, wire_names, wire_struct};
 use crate::identity::NodeId;
 use crate::message::{Name, Reason, SocketName};
+use crate::object::{CHUNK_BYTES, Manifest, ObjectId};
 
 /// Vectors in one pass.
 pub const VECTORS_BYTES_MAX: usize = 4 << 20;
@@ -141,6 +157,15 @@ wire_struct! {
         /// Of the model's layers that were timed; 0: it has no file of the model, and timed a matrix of its own.
         pub timed_bytes: u64,
     }
+
+    /// Layers that a stage is to have as tiles, in this order.
+    pub struct Get {
+        /// BLAKE3 of the model's file.
+        pub model: [u8; 32],
+        pub layers: List<Layers, SEGMENTS_MAX>,
+        /// Stages that have some of them, to be asked where the head's bytes are no good.
+        pub sources: List<Neighbour, STAGES_MAX>,
+    }
 }
 
 wire_messages! {
@@ -179,6 +204,25 @@ wire_messages! {
         12 Replayed { epoch: u32, replay_us: u64, states: List<Held, STATES_MAX>, }
         /// Head to stage: it has no layers any more. The link stays.
         13 Release {}
+        /// Head to a stage that has no copy of the model's file; the last one counts.
+        14 Get { get: Get, }
+        /// The layers of [`Get`](Self::Get) that are here as tiles: said at once, and whenever it is another number. `why`: the
+        /// next one does not come; it is tried again.
+        15 Has { model: [u8; 32], layers: List<Layers, SEGMENTS_MAX>, why: Option<Reason>, }
+        /// Head to stage: who may fetch tiles from it.
+        16 Share { machines: List<NodeId, STAGES_MAX>, }
+        /// Head to stage, first on a link over which the stage asks for tiles.
+        17 Supply {}
+        /// Stage to stage, first on a link over which the one that dials asks for tiles.
+        18 Fetch {}
+        /// To the head, which alone knows: what tile is this layer?
+        19 Which { model: [u8; 32], layer: u32, }
+        20 Tile { model: [u8; 32], layer: u32, manifest: Manifest, }
+        21 Want { object: ObjectId, chunk: u32, }
+        /// In the order in which they were asked for.
+        22 Chunk { object: ObjectId, chunk: u32, bytes: Blob<CHUNK_BYTES>, }
+        /// Instead of a tile or a chunk.
+        23 Cannot { reason: Reason, }
         /// First on a link that is for measuring; answered with an echo of `back` bytes.
         30 Echo { back: u32, blob: Blob<ECHO_BYTES_MAX>, }
         /// Head to stage, on such a link: how fast is it at layers of this model? Answered in a second or so.

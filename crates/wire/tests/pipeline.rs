@@ -2,10 +2,10 @@
 
 use littoral_wire::bounded::{Blob, List};
 use littoral_wire::pipeline::{
-    Activations, Assign, ECHO_BYTES_MAX, Fork, Held, Layers, Neighbour, Offer, PIECES_MAX, Pass, Piece, Pipeline,
+    Activations, Assign, ECHO_BYTES_MAX, Fork, Get, Held, Layers, Neighbour, Offer, PIECES_MAX, Pass, Piece, Pipeline,
     Profile, STATES_MAX,
 };
-use littoral_wire::{NodeId, Wire};
+use littoral_wire::{Manifest, NodeId, ObjectId, Wire};
 use proptest::prelude::*;
 
 /// What a frame takes; transports refuse longer ones.
@@ -42,13 +42,14 @@ fn pass() -> impl Strategy<Value = Pass> {
 
 fn message() -> impl Strategy<Value = Pipeline> {
     let states = || prop::collection::vec(held(), 0..9).prop_map(|states| List::new(states).unwrap());
-    let layers = (any::<u32>(), any::<u32>()).prop_map(|(start, end)| Layers { start, end });
+    let layers = || (any::<u32>(), any::<u32>()).prop_map(|(start, end)| Layers { start, end });
+    let several = || prop::collection::vec(layers(), 0..4).prop_map(|layers| List::new(layers).unwrap());
     let neighbour =
         || (any::<[u8; 32]>(), "[a-z0-9.:]{0,40}").prop_map(|(id, at)| Neighbour { id: NodeId(id), at: at.into() });
     let assign = (
         any::<u32>(),
         any::<[u8; 32]>(),
-        prop::collection::vec(layers, 0..4),
+        several(),
         any::<u8>(),
         prop::sample::select(vec![Activations::F32, Activations::F16, Activations::Int8]),
         prop::option::of(any::<[u8; 32]>()),
@@ -57,7 +58,7 @@ fn message() -> impl Strategy<Value = Pipeline> {
         .prop_map(|(epoch, model, segments, cache_type, activations, from, to)| Assign {
             epoch,
             model,
-            segments: List::new(segments).unwrap(),
+            segments,
             cache_type,
             activations,
             from: from.map(NodeId),
@@ -72,6 +73,10 @@ fn message() -> impl Strategy<Value = Pipeline> {
             models: List::new(models).unwrap(),
         },
     );
+    let get = (any::<[u8; 32]>(), several(), prop::collection::vec(neighbour(), 0..3))
+        .prop_map(|(model, layers, sources)| Get { model, layers, sources: List::new(sources).unwrap() });
+    let machines = prop::collection::vec(any::<[u8; 32]>().prop_map(NodeId), 0..4);
+    let bytes = || prop::collection::vec(any::<u8>(), 0..300);
     prop_oneof![
         Just(Pipeline::Hello {}),
         offer.prop_map(|offer| Pipeline::Offer { offer }),
@@ -107,6 +112,28 @@ fn message() -> impl Strategy<Value = Pipeline> {
                 },
             }
         }),
+        get.prop_map(|get| Pipeline::Get { get }),
+        (any::<[u8; 32]>(), several(), prop::option::of(".{0,99}")).prop_map(|(model, layers, why)| Pipeline::Has {
+            model,
+            layers,
+            why: why.map(Into::into)
+        }),
+        machines.prop_map(|machines| Pipeline::Share { machines: List::new(machines).unwrap() }),
+        Just(Pipeline::Supply {}),
+        Just(Pipeline::Fetch {}),
+        any::<([u8; 32], u32)>().prop_map(|(model, layer)| Pipeline::Which { model, layer }),
+        (any::<([u8; 32], u32)>(), bytes()).prop_map(|((model, layer), bytes)| Pipeline::Tile {
+            model,
+            layer,
+            manifest: Manifest::of(&bytes).unwrap()
+        }),
+        any::<([u8; 32], u32)>().prop_map(|(id, chunk)| Pipeline::Want { object: ObjectId(id), chunk }),
+        (any::<([u8; 32], u32)>(), bytes()).prop_map(|((id, chunk), bytes)| Pipeline::Chunk {
+            object: ObjectId(id),
+            chunk,
+            bytes: Blob::new(bytes).unwrap()
+        }),
+        ".{0,99}".prop_map(|reason| Pipeline::Cannot { reason: reason.into() }),
     ]
 }
 
@@ -139,6 +166,8 @@ fn an_echo_is_bounded_both_ways() {
 #[test]
 fn the_longest_message_fits_into_a_frame_and_a_longer_one_is_refused_unallocated() {
     const { assert!(Pipeline::BYTES_MAX <= FRAME_BYTES_MAX) };
+    let longest = Pipeline::VARIANTS.iter().max_by_key(|(_, _, bytes)| bytes);
+    assert_eq!(longest.map(|(_, name, _)| *name), Some("Again"));
     let pass = Pass {
         epoch: 1,
         number: 2,

@@ -149,6 +149,11 @@ impl Head {
         self.requests.fail(&mut self.engine, why)
     }
 
+    /// BLAKE3 of the model's file.
+    pub fn digest(&self) -> [u8; 32] {
+        self.model
+    }
+
     pub fn chain(&self) -> &[Link] {
         &self.chain
     }

@@ -8,9 +8,9 @@ use super::worker::{To, Worker};
 use littoral_model::lm::{Config, Stage};
 use littoral_tensor::pool::Pool;
 use littoral_wire::message::Reason;
-use littoral_wire::pipeline::{Assign, Held, Neighbour, Offer};
-use littoral_wire::{NodeId, Pipeline};
-use std::collections::BTreeMap;
+use littoral_wire::pipeline::{self, Assign, Get, Held, Neighbour, Offer, SEGMENTS_MAX};
+use littoral_wire::{List, NodeId, Pipeline};
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ const WAITING_MAX: usize = 16;
 
 /// Where layers come from.
 pub trait Layers {
-    /// The model's file, if it is here.
+    /// The model's file, or layers that were fetched, if they are here.
     fn open(&mut self, model: [u8; 32]) -> Result<Config, String>;
     /// Layers of the model that was opened last.
     fn load(&mut self, ranges: Vec<Range<usize>>, pool: &Pool) -> Result<Vec<Arc<Stage>>, String>;
@@ -42,6 +42,12 @@ pub enum Act {
     Dial {
         epoch: u32,
         to: Neighbour,
+    },
+    /// The head wants this machine to have layers of whose model there is no file here. It takes the place of an earlier one;
+    /// [`Lender::fetched`] says what came of it.
+    Fetch {
+        head: NodeId,
+        get: Get,
     },
 }
 
@@ -70,6 +76,8 @@ pub struct Lender {
     forming: Option<Forming>,
     /// What was told to the next machine last: a replay that may not have come to its end.
     replaying: bool,
+    /// Those may fetch tiles.
+    shared: BTreeSet<NodeId>,
     acts: Vec<Act>,
 }
 
@@ -85,6 +93,7 @@ impl Lender {
             model: None,
             forming: None,
             replaying: false,
+            shared: BTreeSet::new(),
             acts: Vec::new(),
         }
     }
@@ -133,6 +142,28 @@ impl Lender {
         }
         self.waiting.insert(link, peer);
         self.adopt();
+    }
+
+    /// May this machine fetch tiles from here? The head says who.
+    pub fn shares_with(&self, machine: NodeId) -> bool {
+        self.shared.contains(&machine)
+    }
+
+    /// Layers of [`Act::Fetch`]'s that are here; `why`: the next one does not come for now.
+    pub fn fetched(&mut self, head: NodeId, model: [u8; 32], layers: &BTreeSet<usize>, why: Option<String>) {
+        if self.head() != Some(head) {
+            return;
+        }
+        let mut parts: Vec<pipeline::Layers> = Vec::new();
+        for layer in layers.iter().map(|layer| *layer as u32) {
+            match parts.last_mut().filter(|part| part.end == layer) {
+                Some(part) => part.end += 1,
+                None => parts.push(pipeline::Layers { start: layer, end: layer + 1 }),
+            }
+        }
+        parts.truncate(SEGMENTS_MAX);
+        let layers = List::new(parts).unwrap_or_default();
+        self.tell_head(Pipeline::Has { model, layers, why: why.map(Reason::new) });
     }
 
     /// A link is down.
@@ -214,6 +245,8 @@ impl Lender {
                 self.adopt();
             }
             Pipeline::Release {} => self.vacate(),
+            Pipeline::Get { get } => self.acts.extend(self.head().map(|head| Act::Fetch { head, get })),
+            Pipeline::Share { machines } => self.shared = machines.iter().copied().collect(),
             other => {
                 // The head is the one before, if no other was named.
                 let hear_head = self.worker().is_some_and(|worker| worker.from().is_none());
@@ -314,6 +347,7 @@ impl Lender {
 
     /// The head is gone, or another.
     fn release(&mut self) {
+        self.shared.clear();
         self.acts.extend(self.head.take().map(|(link, _)| Act::HangUp { link }));
         self.vacate();
     }

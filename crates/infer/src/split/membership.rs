@@ -5,6 +5,7 @@
 //! of the chain.
 
 use super::head::{Head, Link, Recovery};
+use super::holdings::Holdings;
 use super::measured::Measured;
 use super::place::{self, HeadLayers};
 use super::planned::Planner;
@@ -58,6 +59,8 @@ pub struct Settings {
 pub enum Decision {
     /// The links to these machines are to be given up, then [`Membership::down`] is to be called for each.
     GiveUp { machines: Vec<NodeId>, why: &'static str },
+    /// This machine has no copy of the file and is to fetch these layers, if need be from those others.
+    Get { machine: NodeId, layers: Vec<Range<usize>>, sources: Vec<NodeId> },
     /// These get the layers: [`Head::place`].
     Place(Vec<Link>),
     /// Nobody can have some layers: [`Head::fail_requests`] for this reason.
@@ -88,6 +91,7 @@ pub struct Membership {
     /// `None`: layers are spread evenly.
     planner: Option<Planner>,
     here: BTreeMap<NodeId, Here>,
+    holdings: Holdings,
     /// Passes of this epoch that each machine has run.
     done: BTreeMap<NodeId, u64>,
     shunned: BTreeMap<NodeId, u64>,
@@ -104,6 +108,7 @@ impl Membership {
             settings,
             planner: None,
             here: BTreeMap::new(),
+            holdings: Holdings::default(),
             done: BTreeMap::new(),
             shunned: BTreeMap::new(),
             forming_since_us: None,
@@ -138,6 +143,16 @@ impl Membership {
         self.here.insert(machine, Here { room, heard_us: now_us, beats: false });
     }
 
+    /// A machine that is up has no copy of the model's file. It gets layers when it has fetched them.
+    pub fn lacks_file(&mut self, machine: NodeId) {
+        self.holdings.lacks(machine);
+    }
+
+    /// What machines have that fetch their layers.
+    pub fn holdings(&self) -> &Holdings {
+        &self.holdings
+    }
+
     /// A machine is lost. False if it was not up.
     pub fn down(&mut self, head: &mut Head, machine: NodeId, now_us: u64) -> bool {
         let whole = !head.broken();
@@ -148,6 +163,7 @@ impl Membership {
     fn gone(&mut self, head: &mut Head, machine: NodeId, whole: bool, now_us: u64) -> bool {
         let Some(Here { heard_us, .. }) = self.here.remove(&machine) else { return false };
         self.done.remove(&machine);
+        self.holdings.gone(machine);
         head.down(machine);
         if whole && head.broken() {
             self.lost = Some((machine, now_us, now_us.saturating_sub(heard_us)));
@@ -180,6 +196,12 @@ impl Membership {
             // Of an earlier placement it says nothing any more.
             Pipeline::Refused { epoch, .. } if *epoch != head.epoch() => return None,
             Pipeline::Refused { reason, .. } => format!("it refuses: {reason}"),
+            Pipeline::Has { model, layers, .. } => {
+                if *model == head.digest() {
+                    self.holdings.heard(machine, head.engine().model().stage.config().layers, layers);
+                }
+                return None;
+            }
             said => {
                 head.hear(machine, said, pool, now_us);
                 if !whole || !head.broken() {
@@ -221,26 +243,39 @@ impl Membership {
             self.shunned.insert(machine, now_us);
             return Some(Decision::GiveUp { machines: vec![machine], why: "it is far slower than it was" });
         }
-        if head.running() {
-            self.forming_since_us = None;
-            self.note_recovery(head);
-            // Who came, or came back, is taken in between requests.
-            let chain = if head.engine().idle() { self.spread(head, now_us).ok()? } else { return None };
-            return (machines(&chain) != machines(head.chain())).then(|| self.place(chain, now_us));
-        }
-        if !head.broken() {
-            return self.late_to_form(head, now_us);
-        }
         let first = head.epoch() == 0;
         let all = self.usable(now_us).len() == self.settings.machines.len();
         if first && !all && now_us < self.settings.bounds.gathering_us {
             return None;
         }
-        let chain = if first { self.spread(head, now_us) } else { self.without_lost(head, now_us) };
+        if let Some(get) = self.next_get(head, now_us) {
+            return Some(get);
+        }
+        if head.running() {
+            self.forming_since_us = None;
+            self.note_recovery(head);
+            // Who came, or came back, is taken in between requests.
+            let chain = if head.engine().idle() { self.spread_held(head, now_us).ok()? } else { return None };
+            return (machines(&chain) != machines(head.chain())).then(|| self.place(chain, now_us));
+        }
+        if !head.broken() {
+            return self.late_to_form(head, now_us);
+        }
+        let chain = if first { self.spread_held(head, now_us) } else { self.without_lost(head, now_us) };
         match chain {
             Ok(chain) => Some(self.place(chain, now_us)),
             Err(nobodys) => self.unplaced(head, nobodys, now_us),
         }
+    }
+
+    /// Who has no copy of the file is to get what it would have if everybody had one.
+    fn next_get(&mut self, head: &Head, now_us: u64) -> Option<Decision> {
+        if self.holdings.is_empty() {
+            return None;
+        }
+        let wanted = self.spread(head, now_us).ok()?;
+        let (machine, layers) = self.holdings.next_get(&wanted)?;
+        Some(Decision::Get { machine, sources: self.holdings.sources(machine, &layers), layers })
     }
 
     fn place(&mut self, chain: Vec<Link>, now_us: u64) -> Decision {
@@ -268,9 +303,13 @@ impl Membership {
         }
         let (first, last, layers) = (nobodys.start, nobodys.end - 1, head.engine().model().stage.config().layers);
         let away = self.settings.machines.len() - self.usable(now_us).len();
+        let fetching = match self.holdings.waiting() {
+            0 => String::new(),
+            some => format!("{some} still fetch their layers, "),
+        };
         Some(Decision::Fail(format!(
-            "layers {first} to {last} of {layers} have no machine since {} s: {away} of {} machines are away, and those that \
-             are here have no room for more",
+            "layers {first} to {last} of {layers} have no machine since {} s: {away} of {} machines are away, {fetching}and \
+             those that are here have no room for more",
             waited_us / 1_000_000,
             self.settings.machines.len(),
         )))
@@ -294,6 +333,12 @@ impl Membership {
         place::spread_within(layers, own, self.settings.head_room, &machines)
     }
 
+    /// As [`Self::spread`], as far as machines hold their layers.
+    fn spread_held(&mut self, head: &Head, now_us: u64) -> Result<Vec<Link>, Range<usize>> {
+        let chain = self.spread(head, now_us)?;
+        self.holdings.reach(chain, |machine| self.room(machine))
+    }
+
     /// Layers that a machine has room for; `None`: the head.
     fn room(&self, machine: Option<NodeId>) -> usize {
         match machine {
@@ -304,15 +349,18 @@ impl Membership {
 
     /// As little as possible moves; all is spread anew where that does not fit.
     fn without_lost(&mut self, head: &Head, now_us: u64) -> Result<Vec<Link>, Range<usize>> {
-        let fits = |link: &Link| link.ranges.iter().map(Range::len).sum::<usize>() <= self.room(link.machine);
-        let usable = self.usable(now_us);
+        let fits = |link: &Link| {
+            self.holdings.holds(link) && link.ranges.iter().map(Range::len).sum::<usize>() <= self.room(link.machine)
+        };
+        let mut usable = self.usable(now_us);
+        usable.retain(|machine| self.holdings.holds(&Link { machine: Some(*machine), ranges: Vec::new() }));
         let chain = match &self.planner {
             Some(planner) => planner.without_lost(head.chain(), &usable, &fits),
             None => Some(place::without_lost(head.chain(), &usable)),
         };
         match chain.filter(|chain| chain.iter().all(fits)) {
             Some(chain) => Ok(chain),
-            None => self.spread(head, now_us),
+            None => self.spread_held(head, now_us),
         }
     }
 

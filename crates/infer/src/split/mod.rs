@@ -4,14 +4,15 @@
 //! through its layers, those of the next machine, and so on, back to the head. What each machine has is a [`Holder`]: it
 //! runs passes, and keeps what it sent in a [`log`], so that whoever takes over from a machine that is lost can hear it again.
 //! [`worker`] is what a machine does that is not the head, [`lender`] whom it does that for; [`head`] is the head, and
-//! [`membership`] decides when machines are taken in, given up and placed anew. [`plan`] decides who has which layers, and
-//! says why, from a fleet that is written down or [`measured`]; [`planned`] keeps to it as machines come and go, and [`place`] is
-//! what is done without a plan.
+//! [`membership`] decides when machines are taken in, given up and placed anew, [`holdings`] which layers machines are to get that
+//! have no copy of the model's file. [`plan`] decides who has which layers, and says why, from a fleet that is written down or
+//! [`measured`]; [`planned`] keeps to it as machines come and go, and [`place`] is what is done without a plan.
 
 pub mod certify;
 pub mod encoding;
 pub mod head;
 pub mod holder;
+pub mod holdings;
 pub mod lender;
 pub mod log;
 pub mod measured;

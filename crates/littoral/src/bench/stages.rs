@@ -137,6 +137,7 @@ impl Ground {
             log_bytes_max: 256 << 20,
             head_layers,
             planner: None,
+            tiles: None,
         };
         Ok(Chain::start(engine, bytes, &self.head, settings)?)
     }

@@ -10,6 +10,7 @@ mod echo;
 mod embeddings;
 mod ends;
 mod far;
+mod fetch;
 mod hosts;
 mod keys;
 mod planned;

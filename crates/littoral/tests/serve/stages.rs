@@ -63,11 +63,11 @@ pub fn ground() -> (PathBuf, Folder, String) {
     (dir, folder, head)
 }
 
-fn body(said: &str) -> Value {
+pub fn body(said: &str) -> Value {
     with(chat(said), json!({"seed": 5, "max_tokens": TOKENS, "logit_bias": {"257": -100}}))
 }
 
-fn text(events: &[String]) -> String {
+pub fn text(events: &[String]) -> String {
     assert_eq!(events.last().map(String::as_str), Some("[DONE]"), "{:?}", events.last());
     let pieces = events.iter().filter_map(|event| serde_json::from_str::<Value>(event).ok());
     pieces.filter_map(|event| event["choices"][0]["delta"]["content"].as_str().map(str::to_owned)).collect()

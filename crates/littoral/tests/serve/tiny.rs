@@ -33,6 +33,11 @@ pub fn gguf_of(template: Option<&str>, seed: u64) -> Vec<u8> {
 
 /// Of so many layers.
 pub fn gguf_layers(template: Option<&str>, seed: u64, layers: usize) -> Vec<u8> {
+    gguf_sized(template, seed, layers, INNER)
+}
+
+/// Its layers have about 204 bytes for each element inside.
+pub fn gguf_sized(template: Option<&str>, seed: u64, layers: usize, inner: usize) -> Vec<u8> {
     let tokens: Vec<String> = alphabet()
         .into_iter()
         .map(String::from)
@@ -55,9 +60,9 @@ pub fn gguf_layers(template: Option<&str>, seed: u64, layers: usize) -> Vec<u8> 
             ("attn_k", WIDTH, kv),
             ("attn_v", WIDTH, kv),
             ("attn_output", q, WIDTH),
-            ("ffn_gate", WIDTH, INNER),
-            ("ffn_up", WIDTH, INNER),
-            ("ffn_down", INNER, WIDTH),
+            ("ffn_gate", WIDTH, inner),
+            ("ffn_up", WIDTH, inner),
+            ("ffn_down", inner, WIDTH),
         ] {
             let matrix = weights.matrix(columns * rows);
             tensors.push((format!("blk.{layer}.{name}.weight"), vec![columns, rows], Kind::Q8_0, matrix));
@@ -69,7 +74,7 @@ pub fn gguf_layers(template: Option<&str>, seed: u64, layers: usize) -> Vec<u8> 
         ("general.name", Value::Str("tiny")),
         ("llama.block_count", Value::U32(layers as u32)),
         ("llama.embedding_length", Value::U32(WIDTH as u32)),
-        ("llama.feed_forward_length", Value::U32(INNER as u32)),
+        ("llama.feed_forward_length", Value::U32(inner as u32)),
         ("llama.context_length", Value::U32(CONTEXT)),
         ("llama.attention.head_count", Value::U32(HEADS as u32)),
         ("llama.attention.head_count_kv", Value::U32(1)),

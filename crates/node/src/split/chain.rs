@@ -5,6 +5,7 @@
 //! was written.
 
 use super::beats::{self, Beat};
+use super::supplies::Supplies;
 use super::survey::{self, Turn};
 use crate::peer::{self, greet};
 use crate::transport::{Address, Identity, TcpOptions, TcpTransport, Transport, TransportError};
@@ -23,6 +24,7 @@ use littoral_wire::pipeline::{Activations, Offer};
 use littoral_wire::{NodeId, Pipeline};
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
@@ -64,6 +66,8 @@ pub struct Settings {
     pub head_layers: HeadLayers,
     /// Layers lie as its plans say. Machines of which it knows nothing are measured when they come. `None`: evenly.
     pub planner: Option<Planner>,
+    /// A folder for layers that machines without the file fetch from here, and how many bytes it may have; `None`: they get none.
+    pub tiles: Option<(PathBuf, u64)>,
 }
 
 /// What the thread hears.
@@ -99,7 +103,8 @@ pub struct Survived {
 
 pub struct Chain {
     head: Head,
-    bytes: Mapped,
+    bytes: Arc<Mapped>,
+    supplies: Supplies,
     inputs: mpsc::Sender<Input>,
     incoming: mpsc::Receiver<Input>,
     links: BTreeMap<NodeId, (u64, Wire)>,
@@ -157,6 +162,8 @@ impl Chain {
                 }
             })
             .map_err(ChainError::Thread)?;
+        let bytes = Arc::new(bytes);
+        let supplies = Supplies::new(transport, settings.machines.clone(), settings.tiles, bytes.clone());
         let (digest, cache_type) = (settings.digest, settings.cache_type);
         let head = Head::new(engine, digest, cache_type, settings.activations, settings.log_bytes_max);
         let layers = head.engine().model().stage.config().layers.max(1) as u64;
@@ -173,6 +180,7 @@ impl Chain {
             head,
             layer_bytes: (bytes.len() as u64 / layers).max(1),
             bytes,
+            supplies,
             inputs,
             incoming,
             links: BTreeMap::new(),
@@ -273,6 +281,9 @@ impl Chain {
                 self.down(machine, "it was started again");
                 let room = room(offer.memory_bytes, self.layer_bytes);
                 self.membership.up(&mut self.head, machine, offer.at.clone(), room, now_us);
+                if !offer.models.contains(&self.head.digest()) {
+                    self.membership.lacks_file(machine);
+                }
                 self.offers.insert(machine, *offer);
                 link.listen();
                 self.links.insert(machine, (number, link));
@@ -284,6 +295,10 @@ impl Chain {
                 // It is as if it were not there, until it has been dialled again and some time has passed.
                 if let Some(why) = self.membership.hear(&mut self.head, machine, &said, pool, now_us) {
                     self.hang_up(machine, &why);
+                }
+                if let (Pipeline::Has { why, .. }, Some(offer)) = (&said, self.offers.get(&machine)) {
+                    let progress = self.membership.holdings().progress(machine);
+                    self.supplies.heard(machine, &offer.name, progress, why.as_deref());
                 }
             }
             Input::Heard { machine, said: Err(why), .. } => self.down(machine, &why),
@@ -307,6 +322,7 @@ impl Chain {
         tracing::warn!("{machine} is lost: {why}");
         self.offers.remove(&machine);
         self.links.remove(&machine);
+        self.supplies.gone(machine);
     }
 
     /// Does what is decided.
@@ -314,7 +330,18 @@ impl Chain {
         while let Some(decision) = self.membership.decide(&self.head, self.now_us()) {
             match decision {
                 Decision::GiveUp { machines, why } => machines.into_iter().for_each(|machine| self.down(machine, why)),
-                Decision::Place(chain) => self.place(chain, pool)?,
+                Decision::Get { machine, layers, sources } => {
+                    for (to, said) in self.supplies.get(self.head.digest(), machine, &layers, &sources) {
+                        if let Some((_, link)) = self.links.get(&to) {
+                            link.send(&said);
+                        }
+                    }
+                }
+                Decision::Place(chain) => {
+                    self.place(chain, pool)?;
+                    // While layers were loaded here nobody was heard: that is to be made up for before somebody is called silent.
+                    break;
+                }
                 Decision::Fail(why) => {
                     tracing::warn!("{why}");
                     self.failed.extend(self.head.fail_requests(&why));

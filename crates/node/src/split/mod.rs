@@ -8,6 +8,9 @@
 //! | `chain` | the head of such machines |
 //! | `standby` | layers that a machine may be given, packed beforehand |
 //! | `survey`, `rates` | how fast machines and the links to them are, measured |
+//! | `fetch` | layers that a machine without the file asks for, and keeps |
+//! | `supply` | who has tiles answers who asks |
+//! | `supplies` | the machines without the file that a head answers |
 //! | `beats` | who lives: a thread that asks every machine |
 //! | `fleet_file` | devices and links as a file says them, for the planner |
 //! | `tiles` | a folder of layers as files, named by their content: made, fetched, checked, mapped in |
@@ -22,12 +25,15 @@
 mod arrival;
 pub mod beats;
 pub mod chain;
+mod fetch;
 mod fleet_file;
 mod packed;
 mod rates;
 mod shelf;
 pub mod stage;
 mod standby;
+mod supplies;
+mod supply;
 pub mod survey;
 mod tiles;
 

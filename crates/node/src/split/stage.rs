@@ -1,11 +1,13 @@
 //! A machine that lends its layers: it listens, and does what the heads say that it lets in.
 //!
-//! One head at a time has it. Layers come from files that are here; what they compute stays in memory and goes when the
-//! head goes.
+//! One head at a time has it. Layers come from files that are here, or are fetched; what they compute stays in memory and goes
+//! when the head goes.
 
+use super::fetch::{Fetcher, Order, Told};
 use super::packed::Stamp;
 use super::rates::Rates;
 use super::standby::Standby;
+use super::supply::{self, Source};
 use super::survey::{self, Asked};
 use crate::peer::{self, Greeted, greet};
 use crate::transport::{Address, Transport, TransportError};
@@ -24,9 +26,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
+use tokio::sync::Semaphore;
 
 type Link = peer::Link<Pipeline>;
 
+/// Links over which others fetch at a time.
+const FETCHES_MAX: usize = 64;
 /// To reach the next machine, which may be just starting.
 const JOINING: Duration = Duration::from_secs(5);
 
@@ -36,7 +41,7 @@ pub struct Settings {
     pub allowed: Vec<NodeId>,
     /// Files of models by their BLAKE3.
     pub models: BTreeMap<[u8; 32], PathBuf>,
-    /// Layers that are packed beforehand; `None`: they are packed when they are wanted.
+    /// Layers that are packed beforehand, or fetched; `None`: they are packed when they are wanted.
     pub standby: Option<Arc<Standby>>,
     /// What it sends is kept up to so many bytes.
     pub log_bytes_max: usize,
@@ -83,6 +88,11 @@ enum Input {
         peer: NodeId,
         asked: Asked,
     },
+    /// The head answers on this link.
+    Supply(Greeted),
+    /// A stage asks for tiles.
+    Fetch(Greeted),
+    Fetched(Told),
 }
 
 /// Serves until `stop`.
@@ -95,6 +105,15 @@ pub async fn run(
     let (inputs, incoming) = mpsc::channel();
     let progress = Arc::new(Progress::default());
     let settings = Arc::new(settings);
+    let fetcher = match settings.standby.clone() {
+        None => None,
+        Some(standby) => {
+            let told = inputs.clone();
+            let fetcher =
+                Fetcher::start(standby, transport.clone(), move |said| drop(told.send(Input::Fetched(said))))?;
+            Some(Arc::new(fetcher))
+        }
+    };
     let at = transport.local_addresses().first().map(|address| address.host_port().unwrap_or_default());
     let layers = Layers {
         settings: settings.clone(),
@@ -107,7 +126,9 @@ pub async fn run(
         waiting: BTreeMap::new(),
         dialled: 0,
         lender: Lender::new(settings.log_bytes_max),
-        files: Files { settings: settings.clone(), stamps: stamps(&settings), open: None },
+        files: Files { settings: settings.clone(), stamps: stamps(&settings), fetcher: fetcher.clone(), open: None },
+        fetcher,
+        fetches: Arc::new(Semaphore::new(FETCHES_MAX)),
         begun: Instant::now(),
         at: at.unwrap_or_default(),
     };
@@ -168,11 +189,19 @@ async fn welcome(
             let _ = inputs.send(Input::Before { number, greeted });
             Ok(())
         }
-        Pipeline::Hello {} | Pipeline::Watch {} | Pipeline::Echo { .. } => {
+        Pipeline::Supply {} if allowed => {
+            let _ = inputs.send(Input::Supply(greeted));
+            Ok(())
+        }
+        Pipeline::Fetch {} => {
+            let _ = inputs.send(Input::Fetch(greeted));
+            Ok(())
+        }
+        Pipeline::Hello {} | Pipeline::Watch {} | Pipeline::Supply {} | Pipeline::Echo { .. } => {
             let (_, key) = (greeted.sender.close(1, "this machine does not know your key").await, greeted.peer);
             Err(format!("its key is not among those allowed; let it in with --allow {key}"))
         }
-        other => Err(format!("Hello, Watch, Echo or Join expected first, got {}", other.name())),
+        other => Err(format!("Hello, Watch, Echo, Join, Supply or Fetch expected first, got {}", other.name())),
     }
 }
 
@@ -189,12 +218,19 @@ async fn answer_beats(greeted: Greeted, progress: Arc<Progress>) {
     }
 }
 
-/// Files of models, of which one is mapped in.
+/// Files of models, of which one is mapped in, and layers that were fetched.
 struct Files {
     settings: Arc<Settings>,
     /// As they were when they were hashed, or soon after.
     stamps: BTreeMap<PathBuf, Stamp>,
-    open: Option<(PathBuf, Mapped)>,
+    fetcher: Option<Arc<Fetcher>>,
+    open: Option<Open>,
+}
+
+/// What layers are loaded from.
+enum Open {
+    File(PathBuf, Mapped),
+    Fetched([u8; 32]),
 }
 
 fn stamps(settings: &Settings) -> BTreeMap<PathBuf, Stamp> {
@@ -217,7 +253,11 @@ impl Files {
 
 impl lender::Layers for Files {
     fn open(&mut self, model: [u8; 32]) -> Result<Config, String> {
-        let path = self.settings.models.get(&model).ok_or("this machine does not have the model's file")?;
+        let Some(path) = self.settings.models.get(&model) else {
+            let config = self.fetched(model)?;
+            self.open = Some(Open::Fetched(model));
+            return Ok(config);
+        };
         let file = std::fs::File::open(path).map_err(|e| format!("{}: {e}", path.display()))?;
         let stamp = file.metadata().map(|metadata| Stamp::of(&metadata)).map_err(|e| e.to_string())?;
         if self.stamps.get(path).is_some_and(|before| *before != stamp) {
@@ -225,12 +265,15 @@ impl lender::Layers for Files {
         }
         let bytes = Mapped::new(&file).map_err(|e| format!("{}: {e}", path.display()))?;
         let config = Model::config(&bytes).map_err(|e| e.to_string())?;
-        self.open = Some((path.clone(), bytes));
+        self.open = Some(Open::File(path.clone(), bytes));
         Ok(config)
     }
 
     fn load(&mut self, ranges: Vec<Range<usize>>, pool: &Pool) -> Result<Vec<Arc<Stage>>, String> {
-        let (path, bytes) = self.open.as_ref().ok_or("no model is open")?;
+        let (path, bytes) = match self.open.as_ref().ok_or("no model is open")? {
+            Open::File(path, bytes) => (path, bytes),
+            Open::Fetched(model) => return self.load_fetched(*model, ranges),
+        };
         let standby = self.settings.standby.as_ref();
         if let (Some(standby), Some(own)) = (standby, ranges.first()) {
             standby.prepare(path, own.clone());
@@ -242,6 +285,28 @@ impl lender::Layers for Files {
                 None => {}
             }
             Model::load_layers(bytes, range, pool).map(Arc::new).map_err(|e| e.to_string())
+        };
+        ranges.into_iter().map(load).collect()
+    }
+}
+
+impl Files {
+    /// The numbers of a model of which layers were fetched.
+    fn fetched(&self, model: [u8; 32]) -> Result<Config, String> {
+        let any = self.fetcher.as_ref().and_then(|fetcher| fetcher.held().any(model));
+        let (Some(object), Some(standby)) = (any, &self.settings.standby) else {
+            return Err("this machine has neither the model's file nor layers of it".into());
+        };
+        standby.tiles().tile(object).map(|tile| tile.config().clone()).map_err(|e| e.to_string())
+    }
+
+    fn load_fetched(&self, model: [u8; 32], ranges: Vec<Range<usize>>) -> Result<Vec<Arc<Stage>>, String> {
+        let load = |range: Range<usize>| {
+            let tiles = self.fetcher.as_ref().and_then(|fetcher| fetcher.held().tiles(model, range.clone()));
+            let (Some(objects), Some(standby)) = (tiles, &self.settings.standby) else {
+                return Err(format!("layers {range:?} are not all here"));
+            };
+            standby.tiles().loaded(range, &objects).map(Arc::new).map_err(|e| e.to_string())
         };
         ranges.into_iter().map(load).collect()
     }
@@ -264,6 +329,8 @@ struct Layers {
     dialled: u64,
     lender: Lender,
     files: Files,
+    fetcher: Option<Arc<Fetcher>>,
+    fetches: Arc<Semaphore>,
     begun: Instant,
     at: String,
 }
@@ -278,8 +345,13 @@ impl Layers {
             let (epoch, done) = self.lender.progress();
             self.progress.epoch.store(epoch, Relaxed);
             self.progress.done.store(done, Relaxed);
-            for act in self.lender.acts() {
-                self.perform(act);
+            // What is performed may lead to more.
+            loop {
+                let acts = self.lender.acts();
+                if acts.is_empty() {
+                    break;
+                }
+                acts.into_iter().for_each(|act| self.perform(act));
             }
         }
     }
@@ -319,6 +391,13 @@ impl Layers {
             }
             // Who asked may have gone.
             Input::Survey { peer, asked } => drop(asked.answer.send(self.profile(peer, asked.model))),
+            Input::Supply(greeted) => {
+                if let Some(fetcher) = &self.fetcher {
+                    fetcher.supplied(greeted);
+                }
+            }
+            Input::Fetch(greeted) => self.answer(greeted),
+            Input::Fetched(Told { head, model, layers, why }) => self.lender.fetched(head, model, &layers, why),
         }
     }
 
@@ -344,6 +423,23 @@ impl Layers {
         }
     }
 
+    /// A stage asks for tiles, over a link of its own.
+    fn answer(&self, greeted: Greeted) {
+        let named = self.lender.shares_with(greeted.peer);
+        let place = self.fetches.clone().try_acquire_owned();
+        let (Some(standby), true, Ok(place)) = (&self.settings.standby, named, place) else {
+            return tracing::info!(
+                "{} gets no layers from here: the head did not name it, or too many ask",
+                greeted.peer
+            );
+        };
+        let source: Arc<dyn Source> = standby.clone();
+        self.runtime.spawn(async move {
+            supply::answer(greeted, &source).await;
+            drop(place);
+        });
+    }
+
     fn perform(&mut self, act: Act) {
         match act {
             Act::Tell { link, said } => {
@@ -367,6 +463,14 @@ impl Layers {
                 link.listen();
                 self.links.insert(number, link);
             }
+            Act::Fetch { head, get } => match &self.fetcher {
+                Some(fetcher) => fetcher.order(Order { head, get }),
+                None => {
+                    let why = "it has no folder for layers: start it with --standby-mb".to_owned();
+                    tracing::warn!("head {head} wants layers of a model that is not here: {why}");
+                    self.lender.fetched(head, get.model, &Default::default(), Some(why));
+                }
+            },
             Act::Dial { epoch, to } => {
                 let (transport, inputs, number) = (self.transport.clone(), self.inputs.clone(), DIALLED + self.dialled);
                 self.dialled += 1;

@@ -46,6 +46,10 @@ impl Standby {
         self.tiles.bytes()
     }
 
+    pub fn tiles(&self) -> &Tiles {
+        &self.tiles
+    }
+
     /// Begins to make tiles of a model, if nobody has. Those of layers outside of `own` come first.
     pub fn prepare(self: &Arc<Self>, path: &Path, own: Range<usize>) {
         if self.ready().contains_key(path) {

@@ -165,7 +165,7 @@ impl Tiles {
     }
 
     /// A whole tile, used now; it stays while this is held. `None`: it is not here.
-    fn hold(&self, object: ObjectId) -> Option<Arc<()>> {
+    pub(super) fn hold(&self, object: ObjectId) -> Option<Arc<()>> {
         // Under the lock, so that it does not go in between.
         let mut shelf = self.shelf();
         let bytes = fs::metadata(self.path(object)).ok()?.len();
@@ -192,6 +192,11 @@ impl Tiles {
         };
         arrival.missing()?;
         Ok(arrival)
+    }
+
+    /// Notes that a whole tile is this layer of a model of so many.
+    pub(super) fn note(&self, model: &Digest, layer: usize, layers: usize, object: ObjectId) -> Result<(), TilesError> {
+        Ok(self.packed.put_tile(model, layer, layers, object)?)
     }
 
     /// The hashes of a whole tile's chunks, for whoever wants it from here.

@@ -92,6 +92,8 @@ impl HeadHost {
                 Decision::GiveUp { machines, .. } => {
                     machines.into_iter().for_each(|machine| self.down(node_of(machine), now, net));
                 }
+                // All stages have the file.
+                Decision::Get { .. } => {}
                 Decision::Place(chain) => now = self.place(chain, now, net),
                 Decision::Fail(why) => self.failed.extend(self.head.fail_requests(&why)),
             }
@@ -327,6 +329,7 @@ impl StageHost {
                     }
                     acts.extend(self.lender.acts());
                 }
+                Act::Fetch { .. } => {}
                 Act::Dial { epoch, to } => net.dial(node, node_of(to.id), Purpose::Join { epoch }, at),
             }
         }
