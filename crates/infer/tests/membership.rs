@@ -141,7 +141,7 @@ fn requests_for_layers_that_nobody_can_have_fail_after_half_a_minute() {
     assert_eq!(world.decide(SECOND), None);
     assert_eq!(world.decide(30 * SECOND), None);
     let Some(Decision::Fail(why)) = world.decide(31 * SECOND) else { panic!("no end") };
-    assert!(why.starts_with("layers 3 to 3 of 4 have no machine since 30 s: 1 of 2 machines are away"), "{why}");
+    assert!(why.starts_with("layers 3 to 3 of 4 have had no machine for 30 s: 1 of 2 machines are away"), "{why}");
     let events = world.head.fail_requests(&why);
     assert!(
         matches!(&events[..], [Event::Started { .. }, Event::Finished { why: Finish::Failed(_), .. }]),

@@ -308,7 +308,7 @@ impl Membership {
             some => format!("{some} still fetch their layers, "),
         };
         Some(Decision::Fail(format!(
-            "layers {first} to {last} of {layers} have no machine since {} s: {away} of {} machines are away, {fetching}and \
+            "layers {first} to {last} of {layers} have had no machine for {} s: {away} of {} machines are away, {fetching}and \
              those that are here have no room for more",
             waited_us / 1_000_000,
             self.settings.machines.len(),

@@ -104,8 +104,9 @@ impl<'a> Writing<'a> {
 
     fn push(&mut self, id: u32, logprob: Option<f32>, top: &[TokenLogProb]) {
         self.text.push_str(self.words.push(id));
-        let top = top.iter().map(|token| token.logprob).collect();
-        self.tokens.push(TokenSeen { logprob: logprob.unwrap_or(f32::NEG_INFINITY), top });
+        // JSON has no infinity.
+        let top = top.iter().map(|token| token.logprob.max(f32::MIN)).collect();
+        self.tokens.push(TokenSeen { logprob: logprob.unwrap_or(f32::MIN), top });
     }
 
     fn end(mut self) -> Answered {
