@@ -203,7 +203,8 @@ impl AboveArgs {
         let large = large
             .map_err(|e| Failure::new("the router was not read", path.display().to_string(), "`large.blake3`", e))?;
         let routing = Routing::new(Some(router), watch, budget, Prices::default()).of_model(*large.as_bytes());
-        let routing = routing.auditing(u64::from_le_bytes(keys::random()?), self.router_audit);
+        let audited = if saved.exact_answers { 0.0 } else { self.router_audit };
+        let routing = routing.auditing(u64::from_le_bytes(keys::random()?), audited);
         Ok(serve::Above { policy, routing, upstream, watch: Some(kept), names, ..serve::Above::default() })
     }
 

@@ -201,7 +201,7 @@ pub fn decide(case: &Case) -> Decision {
             return away(Reason::CheaperAway { score });
         }
         let kept = Reason::Kept { score, threshold: *threshold, alpha: *alpha, delta: *delta };
-        return Decision { promised: true, audit: case.audit, ..edge(kept) };
+        return Decision { promised: true, audit: case.audit && case.budget != Some(f64::NEG_INFINITY), ..edge(kept) };
     }
     if let Some((threshold, score)) = spent {
         return edge(Reason::BudgetSpent { score, threshold });

@@ -150,6 +150,11 @@ impl Watch {
         self.score_looks + self.audits / AUDITS_PER_LOOK
     }
 
+    /// Audits that it has heard of.
+    pub fn audits(&self) -> u64 {
+        self.audits
+    }
+
     /// Is it a watch over this calibration?
     pub fn is_of(&self, calibration: &Calibration) -> bool {
         let Calibration { scores, examples, alpha, .. } = calibration;

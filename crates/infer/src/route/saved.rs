@@ -17,6 +17,10 @@ pub struct Saved {
     pub format: u32,
     pub small: ModelSaid,
     pub large: ModelSaid,
+    /// Right was what equals an exact answer, for some prompts. Then an answer that is not the large model's may be as good, and
+    /// audits, which see no more than that, prove nothing.
+    #[serde(default)]
+    pub exact_answers: bool,
     pub before: Router,
     pub after: Router,
     /// Of [`When::After`], whose first ones are those of [`When::Before`]; in the order in which prompts were given.
@@ -128,7 +132,7 @@ mod tests {
         };
         let model = |name: &str| ModelSaid { name: name.into(), blake3: "00".into() };
         let (before, after) = (router(When::Before), router(When::After));
-        Saved { format: FORMAT, small: model("a"), large: model("b"), before, after, examples }
+        Saved { format: FORMAT, small: model("a"), large: model("b"), exact_answers: false, before, after, examples }
     }
 
     #[test]

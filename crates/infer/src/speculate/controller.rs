@@ -22,8 +22,9 @@ const AS_GOOD: f64 = 0.98;
 const BETTER_THAN_AHEAD: f64 = 1.04;
 /// Drafting costs the device its battery; where drafts gain less than this the verifier streams alone.
 const WORTH_DRAFTING: f64 = 1.02;
-/// After so many verdicts. Before, there is hardly a way to learn so cheap as drafts that a stream does not wait for.
-const LEARNT: f64 = 24.0;
+/// After so many verdicts, those of the answer before included. Earlier there is hardly a way to learn so cheap as drafts that a stream
+/// does not wait for.
+const LEARNT: f64 = 16.0;
 /// Going from streaming to drafting, or back, costs a round trip, which must come back within so many tokens.
 const HORIZON: f64 = 192.0;
 /// Drafted tokens under way, at most.
@@ -55,7 +56,7 @@ impl Controller {
 
     /// For the next answer of the same two models over the same link: costs as they were, the acceptance as a guess.
     pub fn next_answer(&self) -> Self {
-        Self::with(self.costs(), self.runs.fading(16.0), self.stream)
+        Self::with(self.costs(), self.runs.fading(LEARNT), self.stream)
     }
 
     fn with(costs: Costs, runs: Runs, stream: Option<Mean>) -> Self {
@@ -120,7 +121,13 @@ impl Controller {
     pub fn decide(&mut self) {
         let now = self.predicted(self.mode);
         let (best, promised) = self.best();
-        let crosses = (self.mode == Mode::Stream) != (best == Mode::Stream);
+        let waits = |mode| matches!(mode, Mode::Rounds { .. } | Mode::Ahead { .. });
+        // The verifier streams in both: nothing is lost on the way, and what is drafted for nothing ends at once.
+        if best == Mode::Stream && !waits(self.mode) {
+            self.mode = best;
+            return;
+        }
+        let crosses = (self.mode == Mode::Stream && waits(best)) || best == Mode::Stream;
         let (better, toll_s) = if crosses { (MUCH_BETTER, self.round_trip.get()) } else { (BETTER, 0.0) };
         if promised > now * better && HORIZON / now - HORIZON / promised > toll_s {
             self.mode = best;
@@ -143,7 +150,7 @@ impl Controller {
         let along = if self.stream.is_none() { &along[..] } else { &[] };
         let ahead = LENGTHS.map(|block| Mode::Ahead { block, ahead: ahead(block, &costs) });
         let rounds = LENGTHS.map(|tokens| Mode::Rounds { tokens });
-        let worth = if self.runs.seen() < LEARNT { 0.98 } else { WORTH_DRAFTING };
+        let worth = if self.runs.known() < LEARNT { 0.98 } else { WORTH_DRAFTING };
         let mut best = (Mode::Stream, self.promise(Mode::Stream, &survival, &costs));
         for (ways, better) in [(along, worth), (&ahead, 1.0), (&rounds, BETTER_THAN_AHEAD)] {
             let promised: Vec<(Mode, f64)> =
@@ -166,4 +173,28 @@ pub fn ahead(block: usize, costs: &Costs) -> usize {
 
 fn seconds(us: u64) -> f64 {
     us as f64 * 1e-6
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Far away, with drafts that hardly ever hold, the device soon drafts no more than it takes to see that; in the next answer from the
+    /// beginning. With good ones it drafts.
+    #[test]
+    fn what_is_drafted_for_nothing_ends() {
+        let costs = Costs { round_trip_s: 0.2, ..Costs::GUESS };
+        let after = |mut controller: Controller, tokens: u32, holds: fn(u32) -> bool| {
+            for token in 0..tokens {
+                controller.hear_token(Some(holds(token)));
+                controller.decide();
+            }
+            controller
+        };
+        let bad = after(Controller::new(costs), 64, |token| token % 20 == 0);
+        assert_eq!((bad.mode(), bad.next_answer().mode()), (Mode::Stream, Mode::Stream));
+        let better = after(bad.next_answer(), 256, |token| token % 10 != 0);
+        assert!(matches!(better.mode(), Mode::Along { .. }), "{:?}", better.mode());
+        assert!(matches!(Controller::new(costs).mode(), Mode::Along { .. }));
+    }
 }

@@ -126,6 +126,11 @@ impl Runs {
         self.all.tried
     }
 
+    /// Verdicts that count, the guess for as many as it weighs.
+    pub fn known(&self) -> f64 {
+        self.all.tried + self.guess.tried
+    }
+
     /// The chance that a drafted token holds, over all depths.
     pub fn acceptance(&self) -> f64 {
         (self.all.held + self.guess.held) / (self.all.tried + self.guess.tried)

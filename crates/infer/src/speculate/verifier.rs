@@ -150,6 +150,8 @@ impl Verifier {
                 };
                 match self.take(epoch, round) {
                     true => Vec::new(),
+                    // The next pass says more than could be said now.
+                    false if self.streams() && self.finished.is_none() => Vec::new(),
                     false => self.told_since(commit as usize),
                 }
             }

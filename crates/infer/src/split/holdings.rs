@@ -46,7 +46,7 @@ impl Holdings {
         let Some(holding) = self.machines.get_mut(&machine) else { return };
         let end = |end: u32| (end as usize).min(layers);
         holding.has = has.iter().flat_map(|part| part.start as usize..end(part.end)).collect();
-        holding.served |= holding.all(&holding.told);
+        holding.served |= !holding.told.is_empty() && holding.all(&holding.told);
     }
 
     /// Of the layers that it is to get: how many it has, and how many they are. `None`: it has the file.

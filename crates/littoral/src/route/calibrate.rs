@@ -91,6 +91,7 @@ pub fn run(args: &Args, json: bool) -> Result<(), Failure> {
         format: FORMAT,
         small: small.clone(),
         large: large.clone(),
+        exact_answers: asked.iter().any(|asked| asked.answer.is_some()),
         before: before.router,
         after: after.router,
         examples,

@@ -85,6 +85,7 @@ fn router(dir: &Path) -> PathBuf {
         format: FORMAT,
         small: model("small.gguf"),
         large: model("large.gguf"),
+        exact_answers: false,
         before: router(When::Before),
         after: router(When::After),
         examples: vec![],
@@ -291,7 +292,20 @@ fn audits_and_another_large_model_take_the_promise_back() {
         let _ = std::fs::remove_file(route.with_extension("watch.json"));
         let args = ["--upstream", &upper, "--router", route.to_str().unwrap(), "--router-audit", "1"];
         let edge = serve(&dir, "small.gguf", &[&args[..], &["--dir", own.to_str().unwrap()]].concat());
-        until("the promise is not taken back", || by(&post(edge.at, CHAT, &short)).0 == "upstream");
+        let audits = || {
+            let metrics = get(edge.at, "/metrics").body;
+            let count = metrics.lines().find_map(|line| line.strip_prefix("littoral_audits_total "));
+            count.unwrap().parse::<u64>().unwrap()
+        };
+        // One after the other: while one is carried out no other is.
+        until("the promise is not taken back", || {
+            let before = audits();
+            let reply = post(edge.at, CHAT, &short);
+            if by(&reply).1.contains("worse in at most") {
+                until("an audit is not carried out", || audits() > before);
+            }
+            by(&reply).0 == "upstream"
+        });
         let why = by(&post(edge.at, CHAT, &short)).1.to_owned();
         assert!(why.starts_with("the calibration is withdrawn: 10 of 10 audited answers were worse"), "{why}");
         assert!(get(edge.at, "/metrics").body.contains("\nlittoral_audits_worse_total 10\n"));

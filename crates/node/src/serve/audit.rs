@@ -4,24 +4,24 @@
 //! One at a time: while one is carried out, those that are drawn are not.
 
 use super::ask::Kind;
-use super::keys::Key;
 use super::line::Client;
 use super::routed::{Asking, Only};
 use super::routes::Served;
 use super::writer::{Asked, By, End, Said};
 use littoral_infer::route::answer::same;
-use littoral_infer::sample::SamplingParams;
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::mpsc::UnboundedReceiver;
 
+/// Whose turn it is: nobody's who asked for something.
+const OURS: Client = [0; 32];
+const PATIENCE: Duration = Duration::from_secs(300);
 /// Of an answer of the server above.
 const ANSWER_BYTES_MAX: usize = 8 << 20;
 
 pub struct Audit {
     kind: Kind,
-    client: Client,
-    key: Option<Arc<Key>>,
     asked: Asked,
     /// As it came, if the large model is asked over HTTP.
     fields: Option<Map<String, Value>>,
@@ -29,21 +29,16 @@ pub struct Audit {
 
 impl Audit {
     /// `None`: such a request is none to be compared.
-    pub fn new(
-        kind: Kind,
-        client: Client,
-        key: Option<Arc<Key>>,
-        asked: &[Asked],
-        fields: Option<&Map<String, Value>>,
-    ) -> Option<Self> {
+    pub fn new(kind: Kind, asked: &[Asked], fields: Option<&Map<String, Value>>) -> Option<Self> {
         let [Asked::Text { request, stop, prompt_logprobs: None }] = asked else { return None };
-        if request.constraint.is_some() {
+        let echoes = fields.is_some_and(|fields| fields.contains_key("echo"));
+        if request.constraint.is_some() || echoes {
             return None;
         }
         let mut request = request.clone();
-        (request.sampling, request.top_logprobs) = (SamplingParams::greedy(), None);
+        (request.sampling.temperature, request.top_logprobs) = (0.0, None);
         let asked = Asked::Text { request, stop: stop.clone(), prompt_logprobs: None };
-        Some(Self { kind, client, key, asked, fields: fields.cloned() })
+        Some(Self { kind, asked, fields: fields.cloned() })
     }
 
     pub fn begin(self, served: &Arc<Served>) {
@@ -51,7 +46,8 @@ impl Audit {
         let served = served.clone();
         tokio::spawn(async move {
             let _alone = alone;
-            match self.carry_out(&served).await {
+            let done = tokio::time::timeout(PATIENCE, self.carry_out(&served)).await;
+            match done.unwrap_or_else(|_| Err("it took too long".into())) {
                 Ok(worse) => {
                     served.metrics.audited(worse);
                     served.writer.audited(worse);
@@ -72,8 +68,8 @@ impl Audit {
 
     /// What a model behind the writer says.
     async fn own(&self, served: &Served, only: Only) -> Result<String, String> {
-        let asking = Asking { kind: self.kind, only: Some(only), ..Asking::here(self.key.clone()) };
-        let said = served.writer.ask(self.client, vec![self.asked.clone()], asking).await;
+        let asking = Asking { kind: self.kind, only: Some(only), ..Asking::here(None) };
+        let said = served.writer.ask(OURS, vec![self.asked.clone()], asking).await;
         whole(said.map_err(|why| format!("{why:?}"))?, only).await
     }
 

@@ -157,11 +157,12 @@ impl Routed {
         }
     }
 
-    /// Writes the watch down, if it has looked since.
+    /// Writes the watch down, if it has looked since, or heard of an audit.
     pub fn keep(&mut self) {
         let Some((path, before)) = &mut self.kept else { return };
         let now = self.routing.watch();
-        let looks = |watch: Option<&Watch>| watch.map(|watch| (watch.looks(), watch.withdrawn().is_some()));
+        let looks =
+            |watch: Option<&Watch>| watch.map(|watch| (watch.looks(), watch.audits(), watch.withdrawn().is_some()));
         if looks(now) == looks(before.as_ref()) {
             return;
         }

@@ -216,9 +216,7 @@ async fn answered(served: Arc<Served>, kind: Kind, request: Request) -> Result<R
         Taken::Away { why } => (None, why, None),
     };
     if let (true, Some(asked)) = (audited, &again) {
-        Audit::new(kind, client, key.clone(), asked, fields.as_ref())
-            .into_iter()
-            .for_each(|audit| audit.begin(&served));
+        Audit::new(kind, asked, fields.as_ref()).into_iter().for_each(|audit| audit.begin(&served));
     }
     if let (None, Some(fields), Some(asked)) = (by, &fields, again) {
         if let Ok(response) = above(&served, kind, fields, &why, key, busy.clone()).await {

@@ -70,6 +70,32 @@ pub enum Drafts {
     On { chats: Result<(), String> },
 }
 
+/// Why there is no answer.
+enum NotSent {
+    Connection(String),
+    /// It will be so for others.
+    Server(String),
+    Request(String),
+}
+
+impl NotSent {
+    /// `down` hears of it if nobody is answered there.
+    fn any(self, down: impl FnOnce(String) -> String) -> String {
+        match self {
+            Self::Connection(why) | Self::Server(why) => down(why),
+            Self::Request(why) => why,
+        }
+    }
+
+    /// `down` hears of it if the server is not there.
+    fn connection(self, down: impl FnOnce(String) -> String) -> String {
+        match self {
+            Self::Connection(why) => down(why),
+            Self::Server(why) | Self::Request(why) => why,
+        }
+    }
+}
+
 impl Upstream {
     /// `base`: with its `/v1`, as OpenAI's clients take it. `plain`: it may be another machine without TLS.
     pub fn new(base: &str, model: Option<String>, key: Option<&str>, plain: bool) -> Result<Self, UpstreamError> {
@@ -198,7 +224,8 @@ impl Upstream {
     }
 
     async fn taken(&self, path: &str, body: &Value) -> Result<reqwest::Response, String> {
-        let response = self.sent(path, body.to_string()).await?;
+        // What it refuses to us it may still do for others.
+        let response = self.sent(path, body.to_string()).await.map_err(|why| why.connection(|why| self.down(why)))?;
         let status = response.status();
         if status.is_success() {
             return Ok(response);
@@ -233,16 +260,17 @@ impl Upstream {
         busy: watch::Receiver<()>,
     ) -> Result<Response, String> {
         fields.insert("model".into(), json!(self.asked_for()));
-        Ok(passed_on(self.sent(kind.path(), Value::Object(fields).to_string()).await?, busy, key))
+        let response = self.sent(kind.path(), Value::Object(fields).to_string()).await;
+        Ok(passed_on(response.map_err(|why| why.any(|why| self.down(why)))?, busy, key))
     }
 
     /// What it answers, unless it did not, or cannot.
-    async fn sent(&self, path: &str, body: String) -> Result<reqwest::Response, String> {
+    async fn sent(&self, path: &str, body: String) -> Result<reqwest::Response, NotSent> {
         let request = self.with_key(self.client.post(self.at(path)));
         let request = request.header(header::CONTENT_TYPE, "application/json").body(body);
         let response = match request.send().await {
             Ok(response) => response,
-            Err(why) => return Err(self.down(innermost(&why))),
+            Err(why) => return Err(NotSent::Connection(innermost(&why))),
         };
         match response.status() {
             // Of the server, or of us: so it will be for others.
@@ -252,12 +280,12 @@ impl Upstream {
             | StatusCode::TOO_MANY_REQUESTS
             | StatusCode::BAD_GATEWAY
             | StatusCode::SERVICE_UNAVAILABLE
-            | StatusCode::GATEWAY_TIMEOUT) => Err(self.down(status.to_string())),
+            | StatusCode::GATEWAY_TIMEOUT) => Err(NotSent::Server(status.to_string())),
             // Of this request, perhaps.
             status @ (StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED | StatusCode::REQUEST_TIMEOUT) => {
-                Err(status.to_string())
+                Err(NotSent::Request(status.to_string()))
             }
-            status if status.is_server_error() || status.is_redirection() => Err(status.to_string()),
+            status if status.is_server_error() || status.is_redirection() => Err(NotSent::Request(status.to_string())),
             _ => Ok(response),
         }
     }

@@ -26,6 +26,9 @@ const TOP_MAX: u64 = 20;
 /// Tokens of a completion, if nobody says how many; as OpenAI has it. A chat goes on until the model ends it.
 const COMPLETION_TOKENS: usize = 16;
 
+/// Tokens that are told of a prompt, the best ones of each place counted.
+const PROMPT_TOLD_MAX: usize = 1 << 17;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     Chat,
@@ -168,7 +171,11 @@ impl Ask {
                 Asked::Text { request: Box::new(request), stop: stop.clone(), prompt_logprobs }
             }));
         }
-        let prompt_tokens = prompts.iter().map(Vec::len).sum();
+        let prompt_tokens: usize = prompts.iter().map(Vec::len).sum();
+        if let Some(top) = prompt_logprobs.filter(|top| prompt_tokens * (top + 1) > PROMPT_TOLD_MAX) {
+            let expected = format!("tokens of the prompt times one more than this: at most {PROMPT_TOLD_MAX}");
+            return Err(Refusal::invalid("prompt_logprobs", &expected, format!("{prompt_tokens} times {}", top + 1)));
+        }
         if told.token_ids || told.of_prompt().is_some() {
             told.prompts = prompts.iter().flat_map(|prompt| std::iter::repeat_n(prompt.clone(), n)).collect();
         }

@@ -17,7 +17,11 @@ use probe::Found;
 use session::{Server, Session};
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+
+/// A server that does not verify drafts is looked at again.
+const LOOKED_AGAIN: Duration = Duration::from_secs(300);
 
 /// Asks the server for the edge behind the port, for ever; whenever the server is there again it is looked at anew.
 pub async fn run(upstream: Arc<Upstream>, model: Arc<Model>, port: Port) {
@@ -30,8 +34,8 @@ pub async fn run(upstream: Arc<Upstream>, model: Arc<Model>, port: Port) {
             Ok(found) => found,
             Err(why) => {
                 upstream.set_drafts(Drafts::Off(why));
-                // Until it is another one, perhaps.
-                let _ = ups.wait_for(|up| !*up).await;
+                // Until it is another one, perhaps; or it was only for now.
+                let _ = tokio::time::timeout(LOOKED_AGAIN, ups.wait_for(|up| !*up)).await;
                 continue;
             }
         };

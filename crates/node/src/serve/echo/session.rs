@@ -176,7 +176,11 @@ impl Session {
         let Some(commit) = commit(self.verifier.answer(), asked, told, ends, self.max_tokens) else {
             return Ok(Vec::new());
         };
-        self.alone = commit.tokens.is_empty() && commit.finished.is_none();
+        let nothing = commit.tokens.is_empty() && commit.finished.is_none();
+        if nothing && self.alone {
+            return Err("it was made to write a token, and wrote none".into());
+        }
+        self.alone = nothing;
         match self.alone {
             true => Ok(Vec::new()),
             false => Ok(self.committed(commit.tokens, commit.finished, pass_us)),

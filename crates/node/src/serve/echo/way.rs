@@ -21,6 +21,8 @@ pub enum Way {
 /// One token more than these, or several, and their ids.
 pub fn writing(model: &str, ids: &[u32], max_tokens: usize, stream: bool) -> Value {
     let mut body = json!({"model": model, "prompt": ids, "max_tokens": max_tokens, "temperature": 0});
+    // A model's own defaults may have some, which what is told of a prompt knows nothing of.
+    (body["presence_penalty"], body["frequency_penalty"]) = (json!(0), json!(0));
     body["return_token_ids"] = json!(true);
     body["stream"] = json!(stream);
     body
@@ -48,7 +50,7 @@ impl Way {
     pub fn question(&self, model: &str, ids: &[u32]) -> Value {
         let mut body = writing(model, ids, 1, false);
         match self {
-            Self::Ids => body["prompt_logprobs"] = json!(2),
+            Self::Ids => (body["prompt_logprobs"], body["repetition_penalty"]) = (json!(2), json!(1)),
             Self::Echo(_) => (body["echo"], body["logprobs"]) = (json!(true), json!(2)),
         }
         body
