@@ -335,7 +335,13 @@ impl Membership {
 
     /// As [`Self::spread`], as far as machines hold their layers.
     fn spread_held(&mut self, head: &Head, now_us: u64) -> Result<Vec<Link>, Range<usize>> {
-        let chain = self.spread(head, now_us)?;
+        let mut chain = self.spread(head, now_us)?;
+        if !chain.iter().all(|link| self.holdings.holds(link)) {
+            // Until then somebody may do who was not wanted.
+            let mut spares = self.usable(now_us);
+            spares.retain(|machine| chain.iter().all(|link| link.machine != Some(*machine)));
+            chain.extend(spares.into_iter().map(|machine| Link { machine: Some(machine), ranges: Vec::new() }));
+        }
         self.holdings.reach(chain, |machine| self.room(machine))
     }
 

@@ -336,6 +336,8 @@ impl Chain {
                             link.send(&said);
                         }
                     }
+                    // As below: a folder may have been opened meanwhile.
+                    break;
                 }
                 Decision::Place(chain) => {
                     self.place(chain, pool)?;

@@ -403,8 +403,11 @@ impl Layers {
 
     /// What it measures of itself, unless another head has it.
     fn profile(&self, peer: NodeId, model: [u8; 32]) -> Pipeline {
-        if self.lender.head().is_some_and(|head| head != peer) {
-            return Pipeline::Refused { epoch: 0, reason: "another head has this machine".into() };
+        if let Some(head) = self.lender.head() {
+            // To compute something else would hold up its text.
+            let whose =
+                if head == peer { "this head has this machine already" } else { "another head has this machine" };
+            return Pipeline::Refused { epoch: 0, reason: whose.into() };
         }
         let settings = &self.settings;
         match self.files.rates(&model, &self.pool) {
