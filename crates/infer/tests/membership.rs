@@ -199,6 +199,39 @@ fn a_machine_without_the_file_fetches_its_layers_and_joins_between_requests() {
     assert_eq!(world.placed(7 * SECOND), [2, 3]);
 }
 
+/// One more machine comes, and all are to have other layers, which they do not hold yet. They keep what they compute meanwhile; also
+/// when one of them is lost.
+#[test]
+fn what_a_machine_computes_it_keeps_while_it_fetches_others() {
+    let mut world = World::new(3, 9, 9);
+    let late = 20 * SECOND;
+    world.membership.down(&mut world.head, node(3), 0);
+    (1..=2).for_each(|n| world.membership.lacks_file(node(n)));
+    assert_eq!(world.decide(late), get(1, 0..2, &[]));
+    assert_eq!(world.decide(late), get(2, 2..4, &[]));
+    world.hear(node(1), has(0, 2), late);
+    world.hear(node(2), has(2, 4), late);
+    assert_eq!(world.placed(late), [1, 2]);
+    world.membership.up(&mut world.head, node(3), "here:1".into(), 9, late + SECOND);
+    world.membership.lacks_file(node(3));
+    assert_eq!(world.decide(late + SECOND), get(1, 0..1, &[]));
+    assert_eq!(world.decide(late + SECOND), get(2, 1..2, &[1]));
+    assert_eq!(world.decide(late + SECOND), get(3, 2..4, &[2]));
+    // Each says what it holds of what it is to have now.
+    world.hear(node(1), has(0, 1), late + SECOND);
+    world.hear(node(2), has(0, 0), late + SECOND);
+    assert_eq!(world.decide(late + SECOND), None, "the chain stays as it is");
+    world.membership.down(&mut world.head, node(1), late + 2 * SECOND);
+    let mut placed = None;
+    while placed.is_none() {
+        let Some(decision) = world.decide(late + 2 * SECOND) else { panic!("no placement") };
+        if let Decision::Place(chain) = decision {
+            placed = chain.into_iter().find(|link| link.machine == Some(node(2)));
+            assert_eq!(placed.as_ref().map(|link| &link.ranges[..]), Some(std::slice::from_ref(&(2..4))));
+        }
+    }
+}
+
 #[test]
 fn where_nobody_else_has_room_the_head_waits_for_a_machine_that_fetches() {
     let mut world = World::new(2, 1, 3);

@@ -213,3 +213,16 @@ fn a_model_too_big_for_the_head_is_split_and_the_lost_part_goes_where_a_token_is
     // Now that nobody is being answered the plan counts.
     assert_eq!(world.placed(2 * SECOND), "0[0..1] 2[1..4]");
 }
+
+/// The quicker one has three layers. When the other turns out to be quicker still, the same two are cut otherwise, once.
+#[test]
+fn another_cut_of_the_same_machines_is_made_when_nobody_is_answered() {
+    let mut planner = planner(4);
+    planner.know(node(1), measured(1, 20, 4));
+    planner.know(node(2), measured(2, 10, 4));
+    let mut world = World::new(planner, 3, &[3; 2]);
+    assert_eq!(world.placed(0), "0[] 1[0..3] 2[3..4]");
+    world.membership.know(node(2), measured(2, 100, 4));
+    assert_eq!(world.placed(SECOND), "0[] 1[0..1] 2[1..4]");
+    assert_eq!(world.placed(2 * SECOND), "");
+}

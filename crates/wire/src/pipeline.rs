@@ -225,7 +225,7 @@ wire_messages! {
         23 Cannot { reason: Reason, }
         /// First on a link that is for measuring; answered with an echo of `back` bytes.
         30 Echo { back: u32, blob: Blob<ECHO_BYTES_MAX>, }
-        /// Head to stage, on such a link: how fast is it at layers of this model? Answered in a second or so.
+        /// Head to stage, on such a link: how fast is it at layers of this model? Answered when some were loaded and timed.
         31 Profile { model: [u8; 32], }
         32 Profiled { profile: Profile, }
     }

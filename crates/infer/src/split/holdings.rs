@@ -44,8 +44,8 @@ impl Holdings {
     /// It says which layers of so many it has.
     pub fn heard(&mut self, machine: NodeId, layers: usize, has: &[Layers]) {
         let Some(holding) = self.machines.get_mut(&machine) else { return };
-        let end = |end: u32| (end as usize).min(layers);
-        holding.has = has.iter().flat_map(|part| part.start as usize..end(part.end)).collect();
+        let some = |layer: &usize| has.iter().any(|part| (part.start as usize..part.end as usize).contains(layer));
+        holding.has = (0..layers).filter(some).collect();
         holding.served |= !holding.told.is_empty() && holding.all(&holding.told);
     }
 

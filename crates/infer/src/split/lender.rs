@@ -68,6 +68,8 @@ struct Next {
 pub struct Lender {
     log_bytes_max: usize,
     head: Option<(u64, NodeId)>,
+    /// The last one that there was.
+    had: Option<NodeId>,
     before: Option<(u64, NodeId)>,
     /// Links of stages that nobody named yet. Whoever has some key may be one of them.
     waiting: BTreeMap<u64, NodeId>,
@@ -87,6 +89,7 @@ impl Lender {
         Self {
             log_bytes_max,
             head: None,
+            had: None,
             before: None,
             waiting: BTreeMap::new(),
             next: None,
@@ -127,7 +130,11 @@ impl Lender {
         }
         // The same head again: it has lost its link, and will say anew what is to be.
         self.release();
-        self.head = Some((link, peer));
+        // What a model's numbers are the head before had said.
+        if self.had != Some(peer) {
+            self.model = None;
+        }
+        (self.head, self.had) = (Some((link, peer)), Some(peer));
         self.tell(link, Pipeline::Offer { offer });
     }
 

@@ -255,8 +255,8 @@ impl Membership {
             self.forming_since_us = None;
             self.note_recovery(head);
             // Who came, or came back, is taken in between requests.
-            let chain = if head.engine().idle() { self.spread_held(head, now_us).ok()? } else { return None };
-            return (machines(&chain) != machines(head.chain())).then(|| self.place(chain, now_us));
+            let chain = if head.engine().idle() { self.better(head, now_us)? } else { return None };
+            return Some(self.place(chain, now_us));
         }
         if !head.broken() {
             return self.late_to_form(head, now_us);
@@ -266,6 +266,23 @@ impl Membership {
             Ok(chain) => Some(self.place(chain, now_us)),
             Err(nobodys) => self.unplaced(head, nobodys, now_us),
         }
+    }
+
+    /// Another placement than the one that runs: as it should be, if machines have their layers; until then one that takes somebody
+    /// in and leaves nobody out.
+    fn better(&mut self, head: &Head, now_us: u64) -> Option<Vec<Link>> {
+        let wanted = self.spread(head, now_us).ok()?;
+        if wanted.iter().all(|link| self.holdings.holds(link)) {
+            // Without a plan machines of one chain are as good in any order.
+            let same = match self.planner {
+                None if self.holdings.is_empty() => machines(&wanted) == machines(head.chain()),
+                _ => layers(&wanted) == layers(head.chain()),
+            };
+            return (!same).then_some(wanted);
+        }
+        let (now, chain) = (machines(head.chain()), self.spread_held(head, now_us).ok()?);
+        let then = machines(&chain);
+        (then != now && then.is_superset(&now)).then_some(chain)
     }
 
     /// Who has no copy of the file is to get what it would have if everybody had one.
@@ -355,14 +372,16 @@ impl Membership {
 
     /// As little as possible moves; all is spread anew where that does not fit.
     fn without_lost(&mut self, head: &Head, now_us: u64) -> Result<Vec<Link>, Range<usize>> {
+        // What a machine computes it holds, whatever it fetches now.
         let fits = |link: &Link| {
-            self.holdings.holds(link) && link.ranges.iter().map(Range::len).sum::<usize>() <= self.room(link.machine)
+            (self.holdings.holds(link) || head.chain().contains(link))
+                && link.ranges.iter().map(Range::len).sum::<usize>() <= self.room(link.machine)
         };
         let mut usable = self.usable(now_us);
         usable.retain(|machine| self.holdings.holds(&Link { machine: Some(*machine), ranges: Vec::new() }));
         let chain = match &self.planner {
             Some(planner) => planner.without_lost(head.chain(), &usable, &fits),
-            None => Some(place::without_lost(head.chain(), &usable)),
+            None => Some(place::without_lost(head.chain(), &usable, &fits)),
         };
         match chain.filter(|chain| chain.iter().all(fits)) {
             Some(chain) => Ok(chain),
@@ -375,6 +394,19 @@ impl Membership {
             self.survived.push(Survived { at_us, machine, detect_us, recovery: head.recovery() });
         }
     }
+}
+
+/// Which layers each machine has, in one piece where they are.
+fn layers(chain: &[Link]) -> Vec<(Option<NodeId>, Range<usize>)> {
+    let ranges = chain.iter().flat_map(|link| link.ranges.iter().map(|range| (link.machine, range.clone())));
+    let mut merged: Vec<(Option<NodeId>, Range<usize>)> = Vec::new();
+    for (machine, range) in ranges.filter(|(_, range)| !range.is_empty()) {
+        match merged.last_mut().filter(|(last, before)| *last == machine && before.end == range.start) {
+            Some((_, before)) => before.end = range.end,
+            None => merged.push((machine, range)),
+        }
+    }
+    merged
 }
 
 fn machines(chain: &[Link]) -> BTreeSet<NodeId> {

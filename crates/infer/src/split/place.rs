@@ -95,35 +95,35 @@ fn range(start: usize, end: usize) -> Vec<Range<usize>> {
     if start < end { std::iter::once(start..end).collect() } else { Vec::new() }
 }
 
-/// The same chain without machines that are not up. Layers that are lost go to a machine that is up and has none, or to
-/// the neighbour that has fewer layers: those that stay where they are need not be computed again.
-pub fn without_lost(chain: &[Link], up: &BTreeSet<NodeId>) -> Vec<Link> {
-    let mut spare: Vec<NodeId> =
+/// The same chain without machines that are not up. Layers that are lost go to a machine that is up and has none, to the
+/// neighbour that has fewer layers, or to the head in front of them: those that stay where they are need not be computed again.
+/// `fits`: may a machine have that? Where it may not, nowhere, the chain is one of which some link does not fit.
+pub fn without_lost(chain: &[Link], up: &BTreeSet<NodeId>, fits: &dyn Fn(&Link) -> bool) -> Vec<Link> {
+    let mut spares: Vec<NodeId> =
         up.iter().copied().filter(|id| !chain.iter().any(|link| link.machine == Some(*id))).collect();
     let mut chain = chain.to_vec();
     let lost = |link: &Link| link.machine.is_some_and(|id| !up.contains(&id));
     while let Some(at) = chain.iter().position(lost) {
-        if !spare.is_empty() {
-            chain[at].machine = Some(spare.remove(0));
+        let taken = |id: &NodeId| Link { machine: Some(*id), ranges: chain[at].ranges.clone() };
+        if let Some(spare) = spares.iter().position(|id| fits(&taken(id))) {
+            chain[at].machine = Some(spares.remove(spare));
             continue;
         }
         // With those behind it that are lost too.
         let end = chain[at..].iter().position(|link| !lost(link)).map_or(chain.len(), |more| at + more);
         let gone: Vec<Range<usize>> = chain.drain(at..end).flat_map(|link| link.ranges).collect();
-        let layers = |link: &Link| link.ranges.iter().map(Range::len).sum::<usize>();
+        let layers = |at: &usize| chain[*at].ranges.iter().map(Range::len).sum::<usize>();
+        let mut takers: Vec<usize> = (at - 1..=at).filter(|taker| (1..chain.len()).contains(taker)).collect();
+        takers.sort_by_key(layers);
         // The head only where there is nobody else.
-        let before = Some(at - 1).filter(|before| *before > 0);
-        let behind = Some(at).filter(|behind| *behind < chain.len());
-        match (before, behind) {
-            (Some(before), Some(behind)) if layers(&chain[before]) <= layers(&chain[behind]) => {
-                chain[before].ranges.extend(gone);
-            }
-            (_, Some(behind)) => {
-                let own = std::mem::replace(&mut chain[behind].ranges, gone);
-                chain[behind].ranges.extend(own);
-            }
-            (before, None) => chain[before.unwrap_or(0)].ranges.extend(gone),
-        }
+        takers.extend((at == 1).then_some(0));
+        let with = |taker: usize| {
+            let Link { machine, ranges } = chain[taker].clone();
+            let ranges = if taker < at { [ranges, gone.clone()] } else { [gone.clone(), ranges] };
+            Link { machine, ranges: ranges.concat() }
+        };
+        let taker = takers.iter().copied().find(|taker| fits(&with(*taker))).unwrap_or(takers[0]);
+        chain[taker] = with(taker);
     }
     chain
 }
@@ -164,11 +164,16 @@ mod tests {
         assert_eq!(shown(&spread(28, 10, &[])), "0[0..28]");
         assert_eq!(shown(&spread(2, 0, &[node(1), node(2), node(3)])), "0[] 2[0..1] 3[1..2]");
         let up = |ids: &[u8]| ids.iter().map(|id| node(*id)).collect::<BTreeSet<_>>();
-        assert_eq!(shown(&without_lost(&chain, &up(&[1, 3]))), "0[] 1[0..9, 9..18] 3[18..28]");
-        assert_eq!(shown(&without_lost(&chain, &up(&[2, 3]))), "0[] 2[0..9, 9..18] 3[18..28]");
-        assert_eq!(shown(&without_lost(&chain, &up(&[1, 2]))), "0[] 1[0..9] 2[9..18, 18..28]");
-        assert_eq!(shown(&without_lost(&chain, &up(&[1, 3, 4]))), "0[] 1[0..9] 4[9..18] 3[18..28]");
-        assert_eq!(shown(&without_lost(&chain, &up(&[3]))), "0[] 3[0..9, 9..18, 18..28]");
-        assert_eq!(shown(&without_lost(&chain, &up(&[]))), "0[0..9, 9..18, 18..28]");
+        assert_eq!(shown(&without_lost(&chain, &up(&[1, 3]), &|_| true)), "0[] 1[0..9, 9..18] 3[18..28]");
+        assert_eq!(shown(&without_lost(&chain, &up(&[2, 3]), &|_| true)), "0[] 2[0..9, 9..18] 3[18..28]");
+        assert_eq!(shown(&without_lost(&chain, &up(&[1, 2]), &|_| true)), "0[] 1[0..9] 2[9..18, 18..28]");
+        assert_eq!(shown(&without_lost(&chain, &up(&[1, 3, 4]), &|_| true)), "0[] 1[0..9] 4[9..18] 3[18..28]");
+        assert_eq!(shown(&without_lost(&chain, &up(&[3]), &|_| true)), "0[] 3[0..9, 9..18, 18..28]");
+        assert_eq!(shown(&without_lost(&chain, &up(&[]), &|_| true)), "0[0..9, 9..18, 18..28]");
+        // Neither the machine behind nor, then, the one that has none may have them.
+        let not = |id: u8| move |link: &Link| link.machine != Some(node(id)) || link.ranges.len() < 2;
+        assert_eq!(shown(&without_lost(&chain, &up(&[2, 3]), &not(2))), "0[0..9] 2[9..18] 3[18..28]");
+        let nine = |link: &Link| link.machine != Some(node(4));
+        assert_eq!(shown(&without_lost(&chain, &up(&[1, 3, 4]), &nine)), "0[] 1[0..9, 9..18] 3[18..28]");
     }
 }

@@ -392,7 +392,9 @@ impl Layers {
             // Who asked may have gone.
             Input::Survey { peer, asked } => drop(asked.answer.send(self.profile(peer, asked.model))),
             Input::Supply(greeted) => {
-                if let Some(fetcher) = &self.fetcher {
+                // A head that does not have this machine has nothing to answer.
+                let own = self.lender.head() == Some(greeted.peer);
+                if let Some(fetcher) = self.fetcher.as_ref().filter(|_| own) {
                     fetcher.supplied(greeted);
                 }
             }
@@ -401,7 +403,7 @@ impl Layers {
         }
     }
 
-    /// What it measures of itself, unless another head has it.
+    /// What it measures of itself, unless a head has it.
     fn profile(&self, peer: NodeId, model: [u8; 32]) -> Pipeline {
         if let Some(head) = self.lender.head() {
             // To compute something else would hold up its text.
