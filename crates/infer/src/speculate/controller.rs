@@ -22,6 +22,11 @@ const AS_GOOD: f64 = 0.98;
 const BETTER_THAN_AHEAD: f64 = 1.04;
 /// Drafting costs the device its battery; where drafts gain less than this the verifier streams alone.
 const WORTH_DRAFTING: f64 = 1.02;
+/// Drafts that a stream does not wait for end when they have been worth too little for so many verdicts on end: a hard passage
+/// is not another text.
+const GIVEN_UP: u32 = 32;
+/// A verifier that waits for drafts makes fewer passes, for others to use; this much of the speed is enough for that.
+const FEWER_PASSES: f64 = 0.98;
 /// After so many verdicts, those of the answer before included. Earlier there is hardly a way to learn so cheap as drafts that a stream
 /// does not wait for.
 const LEARNT: f64 = 16.0;
@@ -40,6 +45,9 @@ pub struct Controller {
     /// drafts.
     stream: Option<Mean>,
     mode: Mode,
+    pinned: bool,
+    /// Decisions on end for which drafting was worth too little.
+    worthless: u32,
 }
 
 impl Controller {
@@ -67,9 +75,20 @@ impl Controller {
             round_trip: Least::new(costs.round_trip_s),
             stream,
             mode: Mode::Stream,
+            pinned: false,
+            worthless: 0,
         };
         controller.mode = controller.best().0;
         controller
+    }
+
+    /// Measures, and always goes this way.
+    pub fn pinned_to(self, mode: Mode) -> Self {
+        Self { mode, pinned: true, ..self }
+    }
+
+    pub fn is_pinned(&self) -> bool {
+        self.pinned
     }
 
     pub fn mode(&self) -> Mode {
@@ -119,11 +138,22 @@ impl Controller {
 
     /// Chooses anew.
     pub fn decide(&mut self) {
+        if self.pinned {
+            return;
+        }
         let now = self.predicted(self.mode);
         let (best, promised) = self.best();
         let waits = |mode| matches!(mode, Mode::Rounds { .. } | Mode::Ahead { .. });
-        // The verifier streams in both: nothing is lost on the way, and what is drafted for nothing ends at once.
+        self.worthless = if best == Mode::Stream { self.worthless + 1 } else { 0 };
+        // The verifier streams in both: nothing is lost on the way.
         if best == Mode::Stream && !waits(self.mode) {
+            if self.worthless >= GIVEN_UP {
+                self.mode = best;
+            }
+            return;
+        }
+        // Not the faster: chosen for its fewer passes.
+        if matches!(self.mode, Mode::Along { .. }) && waits(best) {
             self.mode = best;
             return;
         }
@@ -157,6 +187,8 @@ impl Controller {
                 ways.iter().map(|&mode| (mode, self.promise(mode, &survival, &costs))).collect();
             let most = promised.iter().fold(0.0f64, |most, (_, promised)| most.max(*promised));
             let shortest = promised.into_iter().find(|(_, promised)| *promised >= most * AS_GOOD);
+            let fewer_passes = matches!((ways[0], best.0), (Mode::Ahead { .. }, Mode::Along { .. }));
+            let better = if fewer_passes { FEWER_PASSES } else { better };
             best = shortest.filter(|(_, promised)| *promised > best.1 * better).unwrap_or(best);
         }
         best

@@ -235,8 +235,8 @@ impl Drafter {
         }
         let wanted = match self.mode() {
             Mode::Stream => match &self.policy {
-                Policy::Fixed(_) => 0,
-                Policy::Learning(_) => 1,
+                Policy::Learning(controller) if !controller.is_pinned() => 1,
+                _ => 0,
             },
             Mode::Rounds { .. } if self.sent > 0 => 0,
             Mode::Rounds { tokens } => tokens.clamp(1, ROUND_TOKENS_MAX),

@@ -9,6 +9,7 @@ use crate::output::{self, Failure, talk};
 use littoral_infer::engine::{Engine, Limits, Request};
 use littoral_infer::model::Model;
 use littoral_infer::speculate::controller::{self, Controller};
+use littoral_infer::speculate::costs::Costs;
 use littoral_infer::speculate::drafter::{Mode, Policy};
 use littoral_model::lm::CacheType;
 use littoral_node::speculate::edge::Edge;
@@ -17,6 +18,7 @@ use littoral_node::transport::shaper::Shape;
 use littoral_node::transport::{Address, TcpOptions, TcpTransport};
 use littoral_tensor::pool::Pool;
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -122,12 +124,14 @@ fn one_link(
             return Err(broken(&"a link to the large model was expected, it did not come up"));
         }
     }
+    // What each way learnt in its own answers: where both models share a machine, what they cost depends on who waits for whom.
+    let mut learnt: BTreeMap<&'static str, Controller> = BTreeMap::new();
     let mut regrets = Vec::new();
     for (prompt, (request, text)) in prompts.iter().zip(expected) {
         let mut measured: Vec<Measured> = Vec::new();
         for _ in 0..args.repeats {
-            // The controller first: what it learns is what the predictions are made of.
-            let ahead = |block| controller::ahead(block, &edge.learnt().costs());
+            let costs = learnt.get("controller").map_or(Costs::GUESS, Controller::costs);
+            let ahead = |block| controller::ahead(block, &costs);
             let ways = [
                 ("controller", Way::Controller),
                 ("stream", Way::Fixed(Mode::Stream)),
@@ -137,9 +141,13 @@ fn one_link(
                 ("along-2", Way::Fixed(Mode::Along { block: 2, ahead: ahead(2) })),
             ];
             for (name, way) in ways {
-                edge.set_policies(Box::new(move |learnt: &Controller| match way {
-                    Way::Controller => Policy::Learning(Box::new(learnt.next_answer())),
-                    Way::Fixed(mode) => Policy::Fixed(mode),
+                let own = learnt.entry(name).or_insert_with(|| Controller::new(Costs::GUESS));
+                let next = own.next_answer();
+                edge.set_policies(Box::new(move |_| {
+                    Policy::Learning(Box::new(match way {
+                        Way::Controller => next.clone(),
+                        Way::Fixed(mode) => next.clone().pinned_to(mode),
+                    }))
                 }));
                 let (written, passes) = write(edge, request.clone(), pool)?;
                 let same = written.ids == *text;
@@ -147,10 +155,7 @@ fn one_link(
                     far.identical = false;
                     talk(&format!("{} by {name} at {rtt_ms} ms: ANOTHER TEXT", prompt.name));
                 }
-                let mode = match way {
-                    Way::Controller => edge.learnt().mode(),
-                    Way::Fixed(mode) => mode,
-                };
+                *own = edge.learnt().clone();
                 let at = measured.iter().position(|one| one.name == name).unwrap_or_else(|| {
                     measured.push(Measured {
                         name,
@@ -167,11 +172,11 @@ fn one_link(
                 one.tok_s.push(written.tok_s());
                 one.passes += passes;
                 one.tokens += written.ids.len() as u64;
-                one.predicted = edge.learnt().predicted(mode);
+                one.predicted = own.predicted(own.mode());
                 one.same &= same;
             }
         }
-        let acceptance = edge.learnt().acceptance();
+        let acceptance = learnt["controller"].acceptance();
         let (mut best, mut own) = (0.0f64, 0.0);
         let mut line = format!("{} at {rtt_ms} ms:", prompt.name);
         for Measured { name, way, tok_s, passes, tokens, predicted, same } in &measured {

@@ -79,88 +79,115 @@ fn the_answer_is_the_large_models_while_it_is_there() {
     drop(large);
 }
 
-/// A device with two machines above: the nearer one dies in the middle of an answer, and the text is the same; both die, and
-/// the device goes on. Who wrote what is told part by part.
-#[test]
-fn when_the_nearer_machine_dies_the_next_one_goes_on() {
-    let folder = Folder::new();
-    let dir = folder.write("large.gguf", tiny::gguf(true)).parent().unwrap().to_owned();
-    folder.write("small.gguf", tiny::gguf_of(Some(tiny::TEMPLATE), 8));
-    let device_key = key_in(&dir.join("device"), 23);
-    let mut near = verifier(&dir, "edge", "127.0.0.1:0", &device_key);
-    let mut far = verifier(&dir, "cloud", "127.0.0.1:0", &device_key);
-    let place = |server: &Server| {
-        let at = server.ready["verifies"].as_str().unwrap();
-        at.split_once('@').map(|(key, place)| (key.to_owned(), Tap::to(place.parse().unwrap()))).unwrap()
-    };
-    let ((near_key, near_wire), (far_key, far_wire)) = (place(&near), place(&far));
-    let (edge_at, cloud_at) = (format!("edge={near_key}@{}", near_wire.at), format!("cloud={far_key}@{}", far_wire.at));
-    let own = dir.join("device");
-    let own = own.to_str().unwrap();
-    let args = [
-        "--upstream",
-        &edge_at,
-        "--upstream",
-        &cloud_at,
-        "--tier",
-        "device",
-        "--name",
-        "tiny",
-        "--dir",
-        own,
-        "--threads",
-        "1",
-    ];
-    let device = Server::of(folder, &dir.join("small.gguf"), &args);
-    let body = with(body("What does the wind say?", 0.0), json!({"stream_options": {"include_usage": true}}));
-    let by = |server: &Server| {
-        let reply = super::client::post(server.at, CHAT, &chat("Hm?"));
-        reply.header("x-littoral-by").unwrap().to_owned()
-    };
-    let begun = std::time::Instant::now();
-    while by(&device) != "edge" {
-        assert!(begun.elapsed().as_secs() < 60, "the nearer machine does not verify");
+/// A device with two machines above, each behind a wire.
+struct Tiers {
+    device: Server,
+    near: (Server, Tap),
+    far: (Server, Tap),
+    body: Value,
+    of_large: String,
+}
+
+impl Tiers {
+    fn new(seed: u8) -> Self {
+        let folder = Folder::new();
+        let dir = folder.write("large.gguf", tiny::gguf(true)).parent().unwrap().to_owned();
+        folder.write("small.gguf", tiny::gguf_of(Some(tiny::TEMPLATE), 8));
+        let device_key = key_in(&dir.join("device"), seed);
+        let above = |name: &str| {
+            let server = verifier(&dir, name, "127.0.0.1:0", &device_key);
+            let (key, place) = server.ready["verifies"].as_str().unwrap().split_once('@').unwrap();
+            let wire = Tap::to(place.parse().unwrap());
+            let at = format!("{name}={key}@{}", wire.at);
+            ((server, wire), at)
+        };
+        let ((near, edge_at), (far, cloud_at)) = (above("edge"), above("cloud"));
+        let own = dir.join("device").to_str().unwrap().to_owned();
+        let args = ["--upstream", &edge_at, "--upstream", &cloud_at, "--tier", "device"];
+        let args = [&args[..], &["--name", "tiny", "--dir", &own, "--threads", "1"]].concat();
+        let device = Server::of(folder, &dir.join("small.gguf"), &args);
+        let body = with(body("What does the wind say?", 0.0), json!({"stream_options": {"include_usage": true}}));
+        let by = |server: &Server| {
+            let reply = super::client::post(server.at, CHAT, &chat("Hm?"));
+            reply.header("x-littoral-by").unwrap().to_owned()
+        };
+        let begun = std::time::Instant::now();
+        while by(&device) != "edge" {
+            assert!(begun.elapsed().as_secs() < 60, "the nearer machine does not verify");
+        }
+        let of_large = written(&far.0, &body, || {});
+        Self { device, near, far, body, of_large }
     }
-    let of_large = written(&far, &body, || {});
+}
+
+/// The device's answer, with something that happens at its third token; who wrote which parts of it; the usage.
+fn told(
+    device: &Server,
+    body: &Value,
+    wire: &Tap,
+    mut happens: impl FnMut(),
+) -> (String, Vec<(String, String)>, Value) {
     // Its first tokens are here long before its last.
-    let told = |server: &Server, wire: &Tap, dies: &mut Server| {
-        wire.slow();
-        let mut stream = stream(server.at, CHAT, &body);
-        let (mut text, mut parts, mut usage) = (String::new(), Vec::<(String, String)>::new(), Value::Null);
-        for at in 0.. {
-            let Some(event) = stream.event() else { break };
-            if at == 3 {
-                dies.kill();
-                wire.cut();
-            }
-            let Ok(event) = serde_json::from_str::<Value>(&event) else { continue };
-            let piece = event["choices"][0]["delta"]["content"].as_str().unwrap_or_default();
-            text.push_str(piece);
-            if let Some(by) = event["littoral"]["by"].as_str() {
-                match parts.last_mut().filter(|(last, _)| last == by) {
-                    Some((_, text)) => text.push_str(piece),
-                    None => parts.push((by.to_owned(), piece.to_owned())),
-                }
-            }
-            if event["usage"].is_object() {
-                usage = event["usage"]["littoral"].clone();
+    wire.slow();
+    let mut stream = stream(device.at, CHAT, body);
+    let (mut text, mut parts, mut usage) = (String::new(), Vec::<(String, String)>::new(), Value::Null);
+    for at in 0.. {
+        let Some(event) = stream.event() else { break };
+        if at == 3 {
+            happens();
+        }
+        let Ok(event) = serde_json::from_str::<Value>(&event) else { continue };
+        let piece = event["choices"][0]["delta"]["content"].as_str().unwrap_or_default();
+        text.push_str(piece);
+        if let Some(by) = event["littoral"]["by"].as_str() {
+            match parts.last_mut().filter(|(last, _)| last == by) {
+                Some((_, text)) => text.push_str(piece),
+                None => parts.push((by.to_owned(), piece.to_owned())),
             }
         }
-        (text, parts, usage)
-    };
-    let (text, parts, usage) = told(&device, &near_wire, &mut near);
+        if event["usage"].is_object() {
+            usage = event["usage"]["littoral"].clone();
+        }
+    }
+    (text, parts, usage)
+}
+
+fn names(parts: &[(String, String)]) -> Vec<&str> {
+    parts.iter().map(|(by, _)| by.as_str()).collect()
+}
+
+/// The nearer one dies in the middle of an answer, and the text is the same; both die, and the device goes on. Who wrote what is
+/// told part by part.
+#[test]
+fn when_the_nearer_machine_dies_the_next_one_goes_on() {
+    let Tiers { device, mut near, mut far, body, of_large } = Tiers::new(23);
+    let (text, parts, usage) = told(&device, &body, &near.1, || {
+        near.0.kill();
+        near.1.cut();
+    });
     assert_eq!(text, of_large);
-    let names = |parts: &[(String, String)]| parts.iter().map(|(by, _)| by.clone()).collect::<Vec<_>>();
     assert_eq!(names(&parts), ["edge", "cloud"]);
     let tokens = |name: &str| usage["tokens"][name].as_u64().unwrap_or(0);
     assert!(
         usage["by"] == "edge" && tokens("edge") > 0 && tokens("edge") + tokens("cloud") == u64::from(TOKENS),
         "{usage}"
     );
-    let (text, parts, _) = told(&device, &far_wire, &mut far);
+    let (text, parts, _) = told(&device, &body, &far.1, || {
+        far.0.kill();
+        far.1.cut();
+    });
     assert_eq!(names(&parts), ["cloud", "device"]);
     // All that the large model wrote is the beginning of its answer; what follows is the small one's.
     assert!(text != of_large && !parts[0].1.is_empty() && of_large.starts_with(&parts[0].1), "{parts:?}");
+}
+
+/// The same where nothing says that the machine is gone: its link stays open, and nothing comes over it any more.
+#[test]
+fn when_the_nearer_machine_falls_silent_the_next_one_goes_on() {
+    let Tiers { device, near, far: _far, body, of_large } = Tiers::new(27);
+    let (text, parts, _) = told(&device, &body, &near.1, || near.1.mute());
+    assert_eq!(text, of_large);
+    assert_eq!(names(&parts), ["edge", "cloud"]);
 }
 
 #[test]

@@ -17,6 +17,7 @@ pub struct Tap {
 const FREE: u8 = 0;
 const SLOW: u8 = 1;
 const CUT: u8 = 2;
+const MUTE: u8 = 3;
 
 impl Tap {
     /// Listens, and passes on to a place that may come and go.
@@ -48,6 +49,11 @@ impl Tap {
         self.back.store(CUT, SeqCst);
     }
 
+    /// Nothing comes back any more, and connections stay.
+    pub fn mute(&self) {
+        self.back.store(MUTE, SeqCst);
+    }
+
     /// All that was sent so far.
     pub fn sent(&self) -> Vec<u8> {
         self.sent.lock().unwrap().clone()
@@ -61,6 +67,9 @@ fn pass(mut from: TcpStream, mut to: TcpStream, mut heard: impl FnMut(&[u8]), sp
         for part in piece[..count].chunks(200) {
             if speed.load(SeqCst) == SLOW {
                 thread::sleep(Duration::from_millis(10));
+            }
+            if speed.load(SeqCst) == MUTE {
+                continue;
             }
             if speed.load(SeqCst) == CUT || to.write_all(part).is_err() {
                 break 'wire;

@@ -20,6 +20,9 @@ use tokio::sync::oneshot;
 
 /// A far machine that is gone for so long will not end the answers that it began.
 const GIVEN_UP: Duration = Duration::from_secs(5);
+/// What is answered at once was not, for so long: a cable was pulled, or the machine stands still. A pass over a long prompt may take
+/// this long too, and nothing is lost then: the link is made anew, and the answer goes on over it.
+const SILENT: Duration = Duration::from_secs(6);
 /// A step returns after this long, so that its caller can look after others.
 const PATIENCE: Duration = Duration::from_millis(20);
 
@@ -79,6 +82,8 @@ struct Verifier {
     model: Option<[u8; 32]>,
     /// While its answers wait for it.
     down_since: Option<Instant>,
+    /// While nothing was heard since it was asked what is answered at once.
+    asked_since: Option<Instant>,
 }
 
 /// Makes an edge look at what it was asked.
@@ -217,6 +222,11 @@ impl Edge {
         let busy = self.drafting.step(pool, &mut || begun.elapsed().as_micros() as u64);
         let now_us = self.now_us();
         self.drafting.tick(now_us);
+        for machine in 0..self.verifiers.len() {
+            if self.verifiers[machine].asked_since.is_some_and(|since| since.elapsed() > SILENT) {
+                self.down(machine, &format!("nothing was heard for {} seconds", SILENT.as_secs()), now_us);
+            }
+        }
         for (machine, verifier) in self.verifiers.iter_mut().enumerate() {
             if verifier.down_since.is_some_and(|since| since.elapsed() > GIVEN_UP) {
                 verifier.down_since = None;
@@ -246,7 +256,7 @@ impl Edge {
                     link.listen();
                 }
                 self.learnt = learnt.map_or_else(|| self.learnt.clone(), |learnt| *learnt);
-                self.verifiers[machine] = Verifier { link: Some((number, line)), model: None, down_since: None };
+                self.verifiers[machine] = Verifier { link: Some((number, line)), ..Verifier::default() };
                 self.drafting.reconnected_to(machine, now_us);
                 self.arrange(now_us);
             }
@@ -255,6 +265,7 @@ impl Edge {
                 if verifier.link.as_ref().is_none_or(|(link, _)| *link != number) {
                     return;
                 }
+                verifier.asked_since = None;
                 match said {
                     Ok(Speculation::Model { blake3 }) => verifier.model = Some(blake3),
                     Ok(said) => {
@@ -266,14 +277,16 @@ impl Edge {
                         }
                         self.drafting.hear_from(machine, said, now_us);
                     }
-                    Err(why) => {
-                        tracing::warn!("a machine that verifies is gone: {why}");
-                        *verifier = Verifier { down_since: Some(Instant::now()), ..Verifier::default() };
-                        self.arrange(now_us);
-                    }
+                    Err(why) => self.down(machine, &why, now_us),
                 }
             }
         }
+    }
+
+    fn down(&mut self, machine: usize, why: &str, now_us: u64) {
+        tracing::warn!("a machine that verifies is gone: {why}");
+        self.verifiers[machine] = Verifier { down_since: Some(Instant::now()), ..Verifier::default() };
+        self.arrange(now_us);
     }
 
     /// The first machine that is there verifies what comes, and what waits for others that are not.
@@ -290,8 +303,12 @@ impl Edge {
     fn send(&mut self) {
         for (machine, said) in self.drafting.addressed() {
             // What is lost with a link is said again over the next one.
-            if let Some((_, line)) = self.verifiers.get(machine).and_then(|verifier| verifier.link.as_ref()) {
-                line.send(&said);
+            let Some(verifier) = self.verifiers.get_mut(machine) else { continue };
+            let Some((_, line)) = &verifier.link else { continue };
+            line.send(&said);
+            let at_once = matches!(said, Speculation::Open { .. } | Speculation::Resume { .. });
+            if at_once && matches!(line, Line::Machine(_)) {
+                verifier.asked_since.get_or_insert_with(Instant::now);
             }
         }
     }
