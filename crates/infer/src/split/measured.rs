@@ -22,7 +22,7 @@ impl Measured {
     pub fn out(&self) -> Option<&'static str> {
         let Profile { timed_bytes, disk_free_bytes, .. } = self.profile;
         (timed_bytes == 0 && disk_free_bytes == 0)
-            .then_some("out: it has no copy of the model's file, and no folder for layers (--standby-mb)")
+            .then_some("out: it has no copy of the model's file, and no disk for layers (--standby-mb)")
     }
 }
 
