@@ -11,7 +11,8 @@ use littoral_infer::split::planned::Planner;
 use littoral_model::lm::CacheType;
 use littoral_tensor::pool::Pool;
 use littoral_wire::NodeId;
-use littoral_wire::pipeline::{Activations, Pipeline, Profile};
+use littoral_wire::bounded::List;
+use littoral_wire::pipeline::{Activations, Layers, Pipeline, Profile};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -31,7 +32,7 @@ fn profile(name: &str, read_mb_per_s: u64, memory_mb: u64) -> Profile {
         name: name.into(),
         host: [0; 16],
         memory_bytes: memory_mb * MB,
-        disk_free_bytes: 0,
+        disk_free_bytes: MB,
         read_bytes_per_s: read_mb_per_s * MB,
         prefill_flops_per_s: 1_000_000 * MB,
         timed_bytes: MB,
@@ -110,12 +111,27 @@ impl World {
         assert!(self.membership.down(&mut self.head, node(n), now_us));
     }
 
-    /// What is to be done when all have answered their beats; a placement gets ready. Empty: nothing.
-    fn placed(&mut self, now_us: u64) -> String {
+    /// When all have answered their beats.
+    fn decide(&mut self, now_us: u64) -> Option<Decision> {
         for n in &self.up {
             self.membership.beat(&self.head, node(*n), u32::MAX, 0, now_us);
         }
-        let chain = match self.membership.decide(&self.head, now_us) {
+        self.membership.decide(&self.head, now_us)
+    }
+
+    /// A machine is to get these layers, and nothing else is to be done before.
+    fn gets(&mut self, n: u8, layers: std::ops::Range<usize>, now_us: u64) {
+        let layers = vec![layers];
+        assert_eq!(self.decide(now_us), Some(Decision::Get { machine: node(n), layers, sources: Vec::new() }));
+    }
+
+    fn hear(&mut self, n: u8, said: &Pipeline, now_us: u64) {
+        assert_eq!(self.membership.hear(&mut self.head, node(n), said, &self.pool, now_us), None);
+    }
+
+    /// What is to be done; a placement gets ready. Empty: nothing.
+    fn placed(&mut self, now_us: u64) -> String {
+        let chain = match self.decide(now_us) {
             None => return String::new(),
             Some(Decision::Place(chain)) => chain,
             Some(other) => panic!("{other:?}"),
@@ -225,4 +241,88 @@ fn another_cut_of_the_same_machines_is_made_when_nobody_is_answered() {
     world.membership.know(node(2), measured(2, 100, 4));
     assert_eq!(world.placed(SECOND), "0[] 1[0..1] 2[1..4]");
     assert_eq!(world.placed(2 * SECOND), "");
+}
+
+fn has(start: u32, end: u32) -> Pipeline {
+    let layers = List::new(vec![Layers { start, end }]).unwrap();
+    Pipeline::Has { model: [7; 32], layers, why: None }
+}
+
+/// The quickest by the plan lacks the file. Until it has all that the plan gives it the next one computes, also when it has some;
+/// and when it can get nothing after all the plan is the one without it.
+#[test]
+fn a_plan_counts_on_a_machine_that_lacks_the_file_when_it_has_its_layers() {
+    let planned = || {
+        let mut planner = planner(100);
+        planner.know(node(1), measured(1, 5, 100));
+        planner.know(node(2), measured(2, 10, 100));
+        let mut world = World::new(planner, MOST, &[MOST, MOST]);
+        world.membership.lacks_file(node(2));
+        world.gets(2, 0..4, 0);
+        assert_eq!(world.placed(0), "0[] 1[0..4]");
+        world
+    };
+    let mut world = planned();
+    world.hear(2, &has(0, 3), SECOND);
+    assert_eq!(world.placed(SECOND), "");
+    world.hear(2, &has(0, 4), 2 * SECOND);
+    assert_eq!(world.placed(2 * SECOND), "0[] 2[0..4]");
+    // Lost, and here again: nobody knows yet what it has kept.
+    world.down(2, 3 * SECOND);
+    assert_eq!(world.placed(3 * SECOND), "0[] 1[0..4]");
+    world.up(2, MOST, 4 * SECOND);
+    world.membership.lacks_file(node(2));
+    world.gets(2, 0..4, 4 * SECOND);
+    assert_eq!(world.placed(4 * SECOND), "");
+    world.hear(2, &has(0, 4), 5 * SECOND);
+    assert_eq!(world.placed(5 * SECOND), "0[] 2[0..4]");
+
+    let mut world = planned();
+    world.hear(2, &Pipeline::Cannot { reason: "no folder".into() }, SECOND);
+    assert_eq!(world.membership.holdings().cannot(node(2)), Some("no folder"));
+    assert_eq!(world.placed(SECOND), "");
+    world.down(1, 2 * SECOND);
+    assert_eq!(world.placed(2 * SECOND), "0[0..4]");
+    // Its process is another one.
+    world.up(2, MOST, 3 * SECOND);
+    world.membership.lacks_file(node(2));
+    world.gets(2, 0..4, 3 * SECOND);
+}
+
+/// Three layers fit on the quick one and one more machine is needed, of which one cannot get it: requests do not wait for that one.
+#[test]
+fn layers_that_a_machine_cannot_get_go_to_another() {
+    let mut planner = planner(4);
+    for (n, read_mb_per_s) in [(1, 20), (2, 10), (3, 5)] {
+        planner.know(node(n), measured(n, read_mb_per_s, 4));
+    }
+    let mut world = World::new(planner, 0, &[3; 3]);
+    world.membership.lacks_file(node(2));
+    world.gets(2, 3..4, 0);
+    assert_eq!(world.placed(0), "0[] 1[0..3] 3[3..4]");
+    world.hear(2, &Pipeline::Cannot { reason: "no folder".into() }, SECOND);
+    assert_eq!(world.placed(SECOND), "");
+    world.down(3, 2 * SECOND);
+    world.head.engine_mut().submit(tiny::request(3, 20, 20)).unwrap();
+    assert_eq!(world.decide(2 * SECOND), None);
+    let Some(Decision::Fail(why)) = world.decide(32 * SECOND) else { panic!("no end") };
+    assert!(why.contains("1 of 3 machines are away, 1 can get none, and those"), "{why}");
+}
+
+#[test]
+fn a_machine_with_neither_the_file_nor_a_folder_is_in_no_plan() {
+    let mut planner = planner(100);
+    let mut quick = measured(2, 100, 100);
+    (quick.profile.timed_bytes, quick.profile.disk_free_bytes) = (0, 0);
+    planner.know(node(1), measured(1, 5, 100));
+    planner.know(node(2), quick.clone());
+    assert_eq!((planner.out(node(1)), planner.out(node(2))), (None, quick.out()));
+    assert!(quick.out().is_some_and(|why| why.starts_with("out: it has no copy of the model's file")));
+    let machines = [1, 2].map(node);
+    assert_eq!(planner.plan(&machines).unwrap().1.devices().len(), 2, "the head and the other");
+    assert_eq!(planner.shares(&machines), Some(vec![(None, 0), (Some(node(1)), 4)]));
+    // With a folder it can fetch.
+    quick.profile.disk_free_bytes = 1;
+    planner.know(node(2), quick);
+    assert_eq!(planner.shares(&machines), Some(vec![(None, 0), (Some(node(2)), 4)]));
 }

@@ -47,6 +47,18 @@ impl Live {
         Ok(Self { head, machines: stages.iter().cloned().zip(found).collect() })
     }
 
+    /// Takes out those that can have no layers: what each calls itself, and why.
+    pub fn take_out(&mut self) -> Vec<(String, &'static str)> {
+        let mut out = Vec::new();
+        self.machines.retain(|(_, found)| {
+            let why = found.as_ref().ok().and_then(|found| Some((found.profile.name.to_string(), found.out()?)));
+            let stays = why.is_none();
+            out.extend(why);
+            stays
+        });
+        out
+    }
+
     /// All of them, which must have been measured.
     pub fn fleet(&self) -> Result<Fleet, Failure> {
         let each = self.machines.iter().map(|(address, found)| {

@@ -89,10 +89,12 @@ pub fn run(args: &Args, json: bool) -> Result<(), Failure> {
     let named = crate::named::here(model)?;
     let (cost, trained) = cost(&named.path, args.cache_type)?;
     let demand = demand(args, trained)?;
+    let mut out = Vec::new();
     let (fleet, measured) = match written {
         Some(fleet) => (fleet, None),
         None => {
-            let live = measure(args, &named.path)?;
+            let mut live = measure(args, &named.path)?;
+            out = live.take_out();
             let fleet = live.fleet()?;
             save(args, &fleet)?;
             (fleet, Some(live))
@@ -100,7 +102,8 @@ pub fn run(args: &Args, json: bool) -> Result<(), Failure> {
     };
     let plan = plan::plan(&cost, &fleet, &demand).map_err(refused)?;
     let measured = measured.as_ref();
-    let shown = Shown { name: &named.name, cost: &cost, fleet: &fleet, demand: &demand, plan: &plan, measured };
+    let shown =
+        Shown { name: &named.name, cost: &cost, fleet: &fleet, demand: &demand, plan: &plan, measured, out: &out };
     if json {
         output::object(&shown.json());
     } else {
@@ -183,6 +186,8 @@ struct Shown<'a> {
     plan: &'a Plan,
     /// If it was.
     measured: Option<&'a Live>,
+    /// Machines that were not planned over, and why.
+    out: &'a [(String, &'static str)],
 }
 
 impl Shown<'_> {
@@ -234,6 +239,7 @@ impl Shown<'_> {
         for verdict in &plan.verdicts {
             output::line(&format!("{}: {}", self.device(verdict.device), verdict.why));
         }
+        self.out.iter().for_each(|(name, why)| output::line(&format!("{}: {why}", name.escape_debug())));
         output::line("");
         let head = self.device(self.fleet.head());
         output::line(&format!("if {head} is lost: nobody goes on, it has the requests"));
@@ -325,6 +331,7 @@ impl Shown<'_> {
                 "otherwise_tok_s": verdict.otherwise_tok_s,
             })
         });
+        let out = self.out.iter().map(|(name, why)| json!({ "device": name, "in": false, "why": why }));
         let each = |of: &dyn Fn(&StagePlan) -> Value| plan.stages.iter().map(of).collect::<Vec<Value>>();
         let mut said = json!({
             "model": self.name,
@@ -348,7 +355,7 @@ impl Shown<'_> {
             "solo_fits": plan.solo.fits,
             "proof": proof(plan.proof),
             "summary": plan.summary,
-            "why": why.collect::<Vec<Value>>(),
+            "why": why.chain(out).collect::<Vec<Value>>(),
             "standby": plan.covers.iter().map(|cover| self.standby(cover)).collect::<Vec<Value>>(),
         });
         if let Some(live) = self.measured {

@@ -339,6 +339,9 @@ async fn planner(
     for (address, found) in live.machines {
         match found {
             Ok(found) => {
+                if let Some(why) = found.out() {
+                    output::talk(&format!("{address}: {why}"));
+                }
                 planner.know(address.id, found);
                 measured.push(address.id);
             }

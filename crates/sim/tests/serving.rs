@@ -30,6 +30,23 @@ fn texts_are_those_of_one_machine_whatever_breaks() {
     assert_eq!(all(|o| o.failed), 0);
 }
 
+/// Two of three have no file; without one of them layers have no room. They fetch a layer in a second, and keep what they have when
+/// they are killed.
+fn fetching(seed: u64) -> Scenario {
+    let stage_link = Link { bytes_per_s: 1_000_000, ..Link::default() };
+    Scenario { fileless: 2, stage_room: 3, head_room: 1, stage_link, edges: 0, minutes: 3, ..rough(seed) }
+}
+
+#[test]
+fn machines_that_fetch_their_layers_change_no_text_whatever_breaks() {
+    let outcomes: Vec<Outcome> = (0..4).map(|seed| sound(&fetching(seed))).collect();
+    let all = |of: fn(&Outcome) -> u64| outcomes.iter().map(of).sum::<u64>();
+    let (asked, failed) = (all(|o| o.requests), all(|o| o.failed));
+    assert!(all(|o| o.fetched) >= 16 && all(|o| o.losses_survived) >= 10, "{outcomes:#?}");
+    assert!(10 * failed < asked, "{failed} of {asked}");
+    assert_eq!(outcomes[1], sound(&fetching(1)));
+}
+
 #[test]
 fn a_seed_repeats_to_the_last_byte() {
     let first = sound(&rough(3));
@@ -62,6 +79,7 @@ fn each_checker_finds_its_mistake() {
         (Bug::Shortens, quiet.clone(), vec!["cannot read"]),
         // A machine that is placed anew forgets its states, and nothing is placed anew where nothing breaks.
         (Bug::KeepsStates, quiet.clone(), vec!["states at the end"]),
+        (Bug::ClaimsLayers, fetching(1), vec!["does not have all of them"]),
         (Bug::NoticesLate, rough(1), vec!["ms late"]),
         // Answers that take longer, so that some are under way then.
         (Bug::Sleeps, Scenario { layer_us: 50_000, ..quiet.clone() }, vec!["a pause of"]),

@@ -221,7 +221,7 @@ wire_messages! {
         21 Want { object: ObjectId, chunk: u32, }
         /// In the order in which they were asked for.
         22 Chunk { object: ObjectId, chunk: u32, bytes: Blob<CHUNK_BYTES>, }
-        /// Instead of a tile or a chunk.
+        /// Instead of a tile or a chunk; from a stage that was told to get layers: it can have none.
         23 Cannot { reason: Reason, }
         /// First on a link that is for measuring; answered with an echo of `back` bytes.
         30 Echo { back: u32, blob: Blob<ECHO_BYTES_MAX>, }

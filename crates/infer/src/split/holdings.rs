@@ -17,6 +17,8 @@ struct Holding {
     told: Vec<Range<usize>>,
     /// It has had all that it was told to get.
     served: bool,
+    /// Why it can get none.
+    cannot: Option<String>,
 }
 
 impl Holding {
@@ -41,6 +43,25 @@ impl Holdings {
         self.machines.remove(&machine);
     }
 
+    /// It can get no layers, as long as it is up. False if that was known, or it has the file.
+    pub fn cannot_get(&mut self, machine: NodeId, why: &str) -> bool {
+        let Some(holding) = self.machines.get_mut(&machine).filter(|holding| holding.cannot.is_none()) else {
+            return false;
+        };
+        holding.cannot = Some(why.to_owned());
+        true
+    }
+
+    /// Why a machine is to have no layers.
+    pub fn cannot(&self, machine: NodeId) -> Option<&str> {
+        self.machines.get(&machine)?.cannot.as_deref()
+    }
+
+    /// How many of them can get none.
+    pub fn incapable(&self) -> usize {
+        self.machines.values().filter(|holding| holding.cannot.is_some()).count()
+    }
+
     /// It says which layers of so many it has.
     pub fn heard(&mut self, machine: NodeId, layers: usize, has: &[Layers]) {
         let Some(holding) = self.machines.get_mut(&machine) else { return };
@@ -58,7 +79,8 @@ impl Holdings {
 
     /// Machines that have not yet what they are to get.
     pub fn waiting(&self) -> usize {
-        self.machines.values().filter(|holding| !holding.all(&holding.told)).count()
+        let waits = |holding: &&Holding| holding.cannot.is_none() && !holding.all(&holding.told);
+        self.machines.values().filter(waits).count()
     }
 
     /// Everybody has the file.
@@ -210,7 +232,7 @@ mod tests {
                 let machine = node(n).unwrap();
                 holdings.lacks(machine);
                 let has = (0..layers).filter(|layer| has[*layer]).collect();
-                holdings.machines.insert(machine, Holding { has, told: Vec::new(), served });
+                holdings.machines.insert(machine, Holding { has, served, ..Holding::default() });
             }
             let room = |machine: Option<NodeId>| rooms[machine.map_or(0, |id| id.0[0] as usize)];
             let as_it_is = placement.iter().all(|link| holdings.holds(link));

@@ -44,7 +44,7 @@ pub enum Act {
         to: Neighbour,
     },
     /// The head wants this machine to have layers of whose model there is no file here. It takes the place of an earlier one;
-    /// [`Lender::fetched`] says what came of it.
+    /// [`Lender::fetched`] says what came of it, or [`Lender::cannot_fetch`] that nothing will.
     Fetch {
         head: NodeId,
         get: Get,
@@ -171,6 +171,13 @@ impl Lender {
         parts.truncate(SEGMENTS_MAX);
         let layers = List::new(parts).unwrap_or_default();
         self.tell_head(Pipeline::Has { model, layers, why: why.map(Reason::new) });
+    }
+
+    /// Layers of [`Act::Fetch`]'s cannot be had here at all.
+    pub fn cannot_fetch(&mut self, head: NodeId, why: String) {
+        if self.head() == Some(head) {
+            self.tell_head(Pipeline::Cannot { reason: Reason::new(why) });
+        }
     }
 
     /// A link is down.

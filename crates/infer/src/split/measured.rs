@@ -17,6 +17,15 @@ pub struct Measured {
     pub link: Link,
 }
 
+impl Measured {
+    /// Why it can have no layers, however fast it is.
+    pub fn out(&self) -> Option<&'static str> {
+        let Profile { timed_bytes, disk_free_bytes, .. } = self.profile;
+        (timed_bytes == 0 && disk_free_bytes == 0)
+            .then_some("out: it has no copy of the model's file, and no disk for layers (--standby-mb)")
+    }
+}
+
 /// The head is the first device, the machines follow in their order.
 ///
 /// Between two machines nobody measured: the longer of their round trips to the head and the slower of their rates are

@@ -148,6 +148,11 @@ impl Membership {
         self.holdings.lacks(machine);
     }
 
+    /// Such a machine can get no layers: while it is up it is in no plan, for this reason. False if that was known.
+    pub fn cannot_get(&mut self, machine: NodeId, why: &str) -> bool {
+        self.holdings.cannot_get(machine, why)
+    }
+
     /// What machines have that fetch their layers.
     pub fn holdings(&self) -> &Holdings {
         &self.holdings
@@ -202,6 +207,10 @@ impl Membership {
                 }
                 return None;
             }
+            Pipeline::Cannot { reason } => {
+                self.holdings.cannot_get(machine, reason);
+                return None;
+            }
             said => {
                 head.hear(machine, said, pool, now_us);
                 if !whole || !head.broken() {
@@ -227,7 +236,7 @@ impl Membership {
             since_us.is_some_and(|since_us| now_us.saturating_sub(*since_us) < self.settings.bounds.shunned_us)
         };
         let beat = self.here.iter().filter(|(_, here)| here.beats).map(|(machine, _)| *machine);
-        beat.filter(|machine| !shunned(machine)).collect()
+        beat.filter(|machine| !shunned(machine) && self.holdings.cannot(*machine).is_none()).collect()
     }
 
     /// What is to be done now; to be asked again until there is nothing.
@@ -319,13 +328,18 @@ impl Membership {
             return None;
         }
         let (first, last, layers) = (nobodys.start, nobodys.end - 1, head.engine().model().stage.config().layers);
-        let away = self.settings.machines.len() - self.usable(now_us).len();
+        let incapable = self.holdings.incapable();
+        let away = self.settings.machines.len().saturating_sub(self.usable(now_us).len() + incapable);
+        let incapable = match incapable {
+            0 => String::new(),
+            some => format!("{some} can get none, "),
+        };
         let fetching = match self.holdings.waiting() {
             0 => String::new(),
             some => format!("{some} still fetch their layers, "),
         };
         Some(Decision::Fail(format!(
-            "layers {first} to {last} of {layers} have had no machine for {} s: {away} of {} machines are away, {fetching}and \
+            "layers {first} to {last} of {layers} have had no machine for {} s: {away} of {} machines are away, {incapable}{fetching}and \
              those that are here have no room for more",
             waited_us / 1_000_000,
             self.settings.machines.len(),

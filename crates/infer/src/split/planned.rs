@@ -15,53 +15,64 @@ use std::ops::Range;
 /// A machine (`None`: the head) and how many layers it has, in their order.
 pub type Share = (Option<NodeId>, usize);
 
+/// Plans that are kept: machines come and go, and the same sets of them are here again.
+const MADE_MAX: usize = 16;
+
 pub struct Planner {
     model: ModelCost,
     demand: Demand,
     head: Profile,
     machines: BTreeMap<NodeId, Measured>,
-    /// The last plan and of whom it was: it is asked for many times a second.
-    made: Option<(Vec<NodeId>, Option<Vec<Share>>)>,
+    /// Plans and of whom they are: they are asked for many times a second.
+    made: BTreeMap<Vec<NodeId>, Option<Vec<Share>>>,
 }
 
 impl Planner {
     pub fn new(model: ModelCost, demand: Demand, head: Profile) -> Self {
-        Self { model, demand, head, machines: BTreeMap::new(), made: None }
+        Self { model, demand, head, machines: BTreeMap::new(), made: BTreeMap::new() }
     }
 
     /// What was measured of a machine; the last counts.
     pub fn know(&mut self, machine: NodeId, measured: Measured) {
-        self.machines.insert(machine, measured);
-        self.made = None;
+        if self.machines.get(&machine) != Some(&measured) {
+            self.made.retain(|of, _| !of.contains(&machine));
+            self.machines.insert(machine, measured);
+        }
+    }
+
+    /// Why a machine is in no plan, whatever it could do.
+    pub fn out(&self, machine: NodeId) -> Option<&'static str> {
+        self.machines.get(&machine)?.out()
     }
 
     pub fn knows(&self, machine: NodeId) -> bool {
         self.machines.contains_key(&machine)
     }
 
-    /// The best plan over these machines in their order, and the fleet that it is of; those of which nothing is known are left
-    /// out.
+    /// The best plan over these machines in their order, and the fleet that it is of; those of which nothing is known, and those
+    /// that [`Self::out`] has a reason for, are left out.
     ///
     /// # Errors
     /// There is none.
     pub fn plan(&self, machines: &[NodeId]) -> Result<(Plan, Fleet), PlanError> {
-        let fleet = self.fleet(machines)?;
+        let fleet = self.fleet(&self.known(machines))?;
         Ok((plan::plan(&self.model, &fleet, &self.demand)?, fleet))
     }
 
     /// How many layers each of them has in that plan, the head first; `None` if there is no plan.
     pub fn shares(&mut self, machines: &[NodeId]) -> Option<Vec<Share>> {
-        if let Some((of, shares)) = &self.made
-            && of == machines
-        {
+        let known = self.known(machines);
+        if let Some(shares) = self.made.get(&known) {
             return shares.clone();
         }
-        let known = self.known(machines);
         let machine = |device: usize| device.checked_sub(1).and_then(|at| known.get(at).copied());
         let share = |stage: &Stage| (machine(stage.device), stage.layers.len());
-        let plan = self.plan(machines).ok();
+        let plan = self.plan(&known).ok();
         let shares = plan.map(|(plan, _)| plan.stages.iter().map(|stage| share(&stage.stage)).collect::<Vec<Share>>());
-        self.made = Some((machines.to_vec(), shares.clone()));
+        if self.made.len() == MADE_MAX {
+            self.made.clear();
+        }
+        self.made.insert(known, shares.clone());
         shares
     }
 
@@ -119,12 +130,75 @@ impl Planner {
     }
 
     fn known(&self, machines: &[NodeId]) -> Vec<NodeId> {
-        machines.iter().copied().filter(|machine| self.knows(*machine)).collect()
+        let planned = |machine: &NodeId| self.machines.get(machine).is_some_and(|measured| measured.out().is_none());
+        machines.iter().copied().filter(planned).collect()
     }
 
     fn fleet(&self, machines: &[NodeId]) -> Result<Fleet, PlanError> {
         let measured: Vec<Measured> =
             machines.iter().filter_map(|machine| self.machines.get(machine).cloned()).collect();
         measured::fleet(&self.head, &measured)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::split::plan::{Demand, Link, Objective, Recovery};
+    use littoral_wire::pipeline::Activations;
+
+    fn measured(read_bytes_per_s: u64) -> Measured {
+        let profile = Profile {
+            name: "".into(),
+            host: [0; 16],
+            memory_bytes: 0,
+            disk_free_bytes: 0,
+            read_bytes_per_s,
+            prefill_flops_per_s: 1,
+            timed_bytes: 1,
+        };
+        Measured { profile, link: Link { rtt_s: 0.0, bytes_per_s: 1e9 } }
+    }
+
+    /// What is kept is what is answered, so a kept answer that no planning would give shows when it is used.
+    #[test]
+    fn a_set_of_machines_is_planned_once_until_one_of_them_is_measured_anew() {
+        let model = ModelCost {
+            layers: Vec::new(),
+            ends_bytes: 0,
+            output_bytes: 0,
+            output_flops: 0,
+            width: 1,
+            scratch_bytes: 0,
+            logits_bytes: 0,
+        };
+        let demand = Demand {
+            objective: Objective::Latency,
+            streams: 1,
+            context: 1,
+            prompt: 1,
+            activations: Activations::F32,
+            recovery: Recovery::default(),
+        };
+        let mut planner = Planner::new(model, demand, measured(1).profile);
+        let [one, two, other] = [1, 2, 3].map(|n| NodeId([n; 32]));
+        planner.know(one, measured(1));
+        planner.know(two, measured(1));
+        let (kept, odd) = (|made: &[NodeId]| made.to_vec(), Some(vec![(None, 77)]));
+        planner.made.insert(kept(&[one]), odd.clone());
+        planner.made.insert(kept(&[one, two]), odd.clone());
+        // Of the third nothing is known, so these are the same machines.
+        assert_eq!((planner.shares(&[one, two, other]), planner.shares(&[one])), (odd.clone(), odd.clone()));
+        planner.know(two, measured(1));
+        assert_eq!(planner.shares(&[one, two]), odd, "nothing was learnt");
+        planner.know(two, measured(2));
+        assert_eq!(planner.shares(&[one]), odd);
+        assert_ne!(planner.shares(&[one, two]), odd);
+        for n in 0..2 * MADE_MAX as u8 {
+            let machine = NodeId([n + 10; 32]);
+            planner.know(machine, measured(1));
+            planner.shares(&[machine]);
+            assert!(planner.made.len() <= MADE_MAX);
+        }
     }
 }

@@ -118,6 +118,41 @@ fn a_stage_without_the_file_writes_the_same_text_and_keeps_its_layers() {
     assert!(!log.iter().any(|line| line.contains("fetched")), "{log:#?}");
 }
 
+/// With another model and no folder for layers it can be of no use, which is said wherever it would have been in a plan.
+#[test]
+fn a_stage_that_cannot_fetch_is_out_of_all_plans_and_says_why() {
+    let (dir, _folder, head) = ground();
+    let (model, other) = (dir.join("tiny.gguf"), dir.join("other.gguf"));
+    std::fs::write(&other, tiny::gguf_layers(None, 7, 3)).unwrap();
+    let mut command = binary();
+    command.args(["--json", "stage", "--listen", "127.0.0.1:0", "--allow", &head, "--threads", "1", "--dir"]);
+    command.arg(dir.join("one")).arg("--model").arg(&other).args(["--standby-mb", "0"]);
+    let stage = Process::start(&mut command);
+    let address = stage.address().to_string();
+    let no_disk = "out: it has no copy of the model's file, and no disk for layers (--standby-mb)";
+    let mut command = binary();
+    command.args(["--json", "plan"]).arg(&model).arg("--dir").arg(dir.join("head"));
+    let planned = command.args(["--threads", "1", "--stage", &address]).output().unwrap();
+    let planned: Value = serde_json::from_slice(&planned.stdout).unwrap();
+    assert_eq!(planned["order"], serde_json::json!(["head"]), "{planned}");
+    assert_eq!((&planned["why"][1]["device"], &planned["why"][1]["why"]), (&"one".into(), &no_disk.into()));
+    let expected = written(&Server::of(Folder::new(), &model, &[]), "The tide comes in.", || {});
+    for (place, said) in
+        [("latency", no_disk), ("even", "is out of all plans, it lacks the model's file: it has no folder")]
+    {
+        let mut command = binary();
+        command.args(["--json", "serve"]).arg(&model).args(["--listen", "127.0.0.1:0", "--place", place, "--dir"]);
+        let server = Process::start(command.arg(dir.join("head")).args(["--stage", &address]));
+        server.until(said);
+        let at: SocketAddr = server.ready["url"].as_str().unwrap().rsplit_once("//").unwrap().1.parse().unwrap();
+        let (mut stream, mut events) = (stream(at, CHAT, &body("The tide comes in.")), Vec::new());
+        while let Some(event) = stream.event() {
+            events.push(event);
+        }
+        assert_eq!(text(&events), expected, "{place}");
+    }
+}
+
 /// What a head says of a model, and how it says it.
 struct Head {
     transport: TcpTransport,

@@ -35,19 +35,3 @@ where
         tokio::time::sleep(again).await;
     }
 }
-
-/// Tries until it succeeds, or the task is aborted; why it did not is told once.
-pub async fn until<F>(address: &Address, mut attempt: impl FnMut() -> F)
-where
-    F: Future<Output = Result<(), String>>,
-{
-    let (mut told, mut again) = (false, AGAIN);
-    while let Err(why) = attempt().await {
-        if !told {
-            tracing::info!("{address}: {why}");
-        }
-        told = true;
-        tokio::time::sleep(again).await;
-        again = (again * 2).min(AGAIN_MAX);
-    }
-}

@@ -5,5 +5,5 @@ mod keep;
 mod link;
 
 pub use greet::Greeted;
-pub use keep::{keep, until};
-pub use link::Link;
+pub use keep::keep;
+pub use link::{Link, Place};

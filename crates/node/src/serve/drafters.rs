@@ -40,7 +40,7 @@ impl Drafters {
                 link.listen();
                 self.links.insert(link.peer, (number, link));
             }
-            FromDrafter::Heard { peer, number, said } => match said {
+            FromDrafter::Heard { peer, number, said, place: _place } => match said {
                 Ok(said) => {
                     let Some(engine) = motor.verifies() else { return };
                     for told in self.sessions.hear(engine, peer, said, now_us) {

@@ -39,6 +39,8 @@ enum Input {
         machine: usize,
         number: u64,
         said: Result<Speculation, String>,
+        /// Until it was looked at.
+        place: peer::Place,
     },
     Wake,
 }
@@ -70,7 +72,7 @@ impl Port {
 
     /// What it says, or at last why it says no more.
     pub fn heard(&self, number: u64, said: Result<Speculation, String>) {
-        let _ = self.0.send(Input::Heard { machine: 0, number, said });
+        let _ = self.0.send(Input::Heard { machine: 0, number, said, place: peer::Place::default() });
     }
 }
 
@@ -260,7 +262,7 @@ impl Edge {
                 self.drafting.reconnected_to(machine, now_us);
                 self.arrange(now_us);
             }
-            Input::Heard { machine, number, said } => {
+            Input::Heard { machine, number, said, place: _place } => {
                 let verifier = &mut self.verifiers[machine];
                 if verifier.link.as_ref().is_none_or(|(link, _)| *link != number) {
                     return;
@@ -325,9 +327,9 @@ async fn connect(
     let greeted = greet::dial(transport, address).await?;
     let (ended, end) = oneshot::channel::<()>();
     let (heard, mut ended) = (inputs.clone(), Some(ended));
-    let link = Link::spawn(greeted, move |said| {
+    let link = Link::spawn(greeted, move |said, place| {
         let down = said.is_err();
-        let _ = heard.send(Input::Heard { machine, number, said });
+        let _ = heard.send(Input::Heard { machine, number, said, place });
         if down {
             drop(ended.take());
         }

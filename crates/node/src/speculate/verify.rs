@@ -1,6 +1,6 @@
 //! The far side's door: machines that are let in open sessions, and the thread that owns the engine hears what they say.
 
-use crate::peer::{Link, greet};
+use crate::peer::{Link, Place, greet};
 use crate::transport::Transport;
 use littoral_wire::{NodeId, Speculation};
 use std::sync::Arc;
@@ -8,14 +8,13 @@ use std::sync::Arc;
 /// What comes from drafters.
 pub enum FromDrafter {
     /// A link is up; links are numbered.
-    Up {
-        number: u64,
-        link: Link<Speculation>,
-    },
+    Up { number: u64, link: Link<Speculation> },
     Heard {
         peer: NodeId,
         number: u64,
         said: Result<Speculation, String>,
+        /// Until it was looked at.
+        place: Place,
     },
 }
 
@@ -41,7 +40,9 @@ pub async fn accept(
                 return;
             }
             let heard = tell.clone();
-            let link = Link::spawn(greeted, move |said| heard(FromDrafter::Heard { peer, number, said }));
+            let link = Link::spawn(greeted, move |said, place| {
+                heard(FromDrafter::Heard { peer, number, said, place });
+            });
             link.send(&Speculation::Model { blake3: model });
             tell(FromDrafter::Up { number, link });
         });

@@ -72,11 +72,26 @@ pub struct Settings {
 
 /// What the thread hears.
 enum Input {
-    Up { machine: NodeId, number: u64, link: Wire, offer: Box<Offer> },
-    Measured { machine: NodeId, measured: Box<Measured> },
-    Heard { machine: NodeId, number: u64, said: Result<Pipeline, String> },
+    Up {
+        machine: NodeId,
+        number: u64,
+        link: Wire,
+        offer: Box<Offer>,
+    },
+    Measured {
+        machine: NodeId,
+        measured: Box<Measured>,
+    },
+    Heard {
+        machine: NodeId,
+        number: u64,
+        said: Result<Pipeline, String>,
+        place: peer::Place,
+    },
     Beat(Beat),
     Wake,
+    /// All that came before a step began is before this.
+    Begun,
 }
 
 /// Makes a chain look at what it was asked.
@@ -143,7 +158,8 @@ impl Chain {
             dialling.spawn(async move {
                 // Before it is told what to do, so that nothing else is done there meanwhile.
                 if let Some((turn, model)) = measure {
-                    peer::until(&machine, || meet(&*transport, &machine, model, &turn, &inputs)).await;
+                    let measured = Box::new(survey::until_measured(&*transport, &machine, model, &turn).await);
+                    let _ = inputs.send(Input::Measured { machine: machine.id, measured });
                 }
                 peer::keep(&machine, |number| connect(&*transport, &machine, number, &inputs)).await;
             });
@@ -241,7 +257,11 @@ impl Chain {
 
     /// Hears what came, does what there is to do, and otherwise waits a little. Returns what was written.
     pub fn step(&mut self, pool: &Pool) -> Result<Vec<Event>, ChainError> {
-        while let Ok(input) = self.incoming.try_recv() {
+        // Not what comes meanwhile: there may be no end of that.
+        let _ = self.inputs.send(Input::Begun);
+        while let Ok(input) = self.incoming.try_recv()
+            && !matches!(input, Input::Begun)
+        {
             self.hear(input, pool);
         }
         self.look_after(pool)?;
@@ -273,7 +293,7 @@ impl Chain {
     fn hear(&mut self, input: Input, pool: &Pool) {
         let now_us = self.now_us();
         match input {
-            Input::Wake => {}
+            Input::Wake | Input::Begun => {}
             Input::Measured { machine, measured } => self.membership.know(machine, *measured),
             Input::Up { machine, number, link, offer } => {
                 tracing::info!("{} ({machine}) is here", offer.name);
@@ -291,7 +311,8 @@ impl Chain {
             // Of a link that was given up nothing is wanted.
             Input::Heard { machine, number, .. }
                 if self.links.get(&machine).is_none_or(|(link, _)| *link != number) => {}
-            Input::Heard { machine, said: Ok(said), .. } => {
+            Input::Heard { machine, said: Ok(said), place: _place, .. } => {
+                let could = self.membership.holdings().cannot(machine).is_none();
                 // It is as if it were not there, until it has been dialled again and some time has passed.
                 if let Some(why) = self.membership.hear(&mut self.head, machine, &said, pool, now_us) {
                     self.hang_up(machine, &why);
@@ -299,6 +320,14 @@ impl Chain {
                 if let (Pipeline::Has { why, .. }, Some(offer)) = (&said, self.offers.get(&machine)) {
                     let progress = self.membership.holdings().progress(machine);
                     self.supplies.heard(machine, &offer.name, progress, why.as_deref());
+                    if why.is_some() && !self.supplies.can() {
+                        self.membership.cannot_get(machine, "this head keeps no layers to give (--standby-mb)");
+                    }
+                }
+                if let (true, Some(why)) = (could, self.membership.holdings().cannot(machine)) {
+                    let name = self.offers.get(&machine).map_or("a machine", |offer| &*offer.name);
+                    let (name, why) = (name.escape_debug(), why.escape_debug());
+                    tracing::warn!("{name} ({machine}) is out of all plans, it lacks the model's file: {why}");
                 }
             }
             Input::Heard { machine, said: Err(why), .. } => self.down(machine, &why),
@@ -397,19 +426,6 @@ fn room(memory_bytes: u64, layer_bytes: u64) -> usize {
     }
 }
 
-/// Measures a machine that was not there before, or says why it is dialled again.
-async fn meet(
-    transport: &dyn Transport,
-    address: &Address,
-    model: [u8; 32],
-    turn: &Turn,
-    inputs: &mpsc::Sender<Input>,
-) -> Result<(), String> {
-    let measured = Box::new(survey::measure(transport, address, model, turn).await?);
-    let _ = inputs.send(Input::Measured { machine: address.id, measured });
-    Ok(())
-}
-
 /// A link to one machine.
 async fn connect(
     transport: &dyn Transport,
@@ -429,9 +445,9 @@ async fn connect(
     // What the machine says of itself may name an address that only it knows; this one works.
     let mut offer = offer;
     offer.at = address.host_port().map_err(|e| e.to_string())?.into();
-    let link = Wire::spawn(greeted, move |said| {
+    let link = Wire::spawn(greeted, move |said, place| {
         let down = said.is_err();
-        let _ = heard.send(Input::Heard { machine, number, said });
+        let _ = heard.send(Input::Heard { machine, number, said, place });
         if down {
             drop(ended.take());
         }

@@ -25,6 +25,7 @@
 mod arrival;
 pub mod beats;
 pub mod chain;
+mod door;
 mod fetch;
 mod fleet_file;
 mod packed;

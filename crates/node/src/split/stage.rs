@@ -3,12 +3,13 @@
 //! One head at a time has it. Layers come from files that are here, or are fetched; what they compute stays in memory and goes
 //! when the head goes.
 
+use super::door::{Door, Progress};
 use super::fetch::{Fetcher, Order, Told};
 use super::packed::Stamp;
 use super::rates::Rates;
 use super::standby::Standby;
 use super::supply::{self, Source};
-use super::survey::{self, Asked};
+use super::survey::Asked;
 use crate::peer::{self, Greeted, greet};
 use crate::transport::{Address, Transport, TransportError};
 use littoral_infer::model::Model;
@@ -18,20 +19,18 @@ use littoral_tensor::Mapped;
 use littoral_tensor::pool::Pool;
 use littoral_wire::message::{Name, Reason};
 use littoral_wire::pipeline::{Neighbour, Offer, Profile};
-use littoral_wire::{List, NodeId, Pipeline, Wire};
+use littoral_wire::{List, NodeId, Pipeline};
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
-use tokio::sync::Semaphore;
+use tokio::sync::OwnedSemaphorePermit;
 
 type Link = peer::Link<Pipeline>;
 
-/// Links over which others fetch at a time.
-const FETCHES_MAX: usize = 64;
 /// To reach the next machine, which may be just starting.
 const JOINING: Duration = Duration::from_secs(5);
 
@@ -55,28 +54,24 @@ pub struct Settings {
     pub host: [u8; 16],
 }
 
-/// How far it is, for beats.
-#[derive(Default)]
-struct Progress {
-    epoch: AtomicU32,
-    done: AtomicU64,
-}
-
 /// What the thread with the layers hears.
-enum Input {
+pub(super) enum Input {
     /// A head's link is up; links are numbered.
     Head {
         number: u64,
         link: Link,
+        place: OwnedSemaphorePermit,
     },
     Heard {
         number: u64,
         said: Result<Pipeline, String>,
+        place: peer::Place,
     },
     /// Another stage is here.
     Before {
         number: u64,
         greeted: Greeted,
+        place: OwnedSemaphorePermit,
     },
     Next {
         number: u64,
@@ -89,9 +84,9 @@ enum Input {
         asked: Asked,
     },
     /// The head answers on this link.
-    Supply(Greeted),
-    /// A stage asks for tiles.
-    Fetch(Greeted),
+    Supply(Greeted, OwnedSemaphorePermit),
+    /// A stage asks for tiles; its place is held as long as it does.
+    Fetch(Greeted, OwnedSemaphorePermit),
     Fetched(Told),
 }
 
@@ -128,94 +123,16 @@ pub async fn run(
         lender: Lender::new(settings.log_bytes_max),
         files: Files { settings: settings.clone(), stamps: stamps(&settings), fetcher: fetcher.clone(), open: None },
         fetcher,
-        fetches: Arc::new(Semaphore::new(FETCHES_MAX)),
         begun: Instant::now(),
         at: at.unwrap_or_default(),
     };
     std::thread::Builder::new().name("layers".into()).spawn(move || layers.work(&incoming))?;
-    let accepting = tokio::spawn(accept(transport.clone(), settings, progress, inputs));
+    let door = Door::new(settings, progress, inputs);
+    let accepting = tokio::spawn(door.accept(transport.clone()));
     stop.await;
     accepting.abort();
     transport.close().await;
     Ok(())
-}
-
-async fn accept(
-    transport: Arc<dyn Transport>,
-    settings: Arc<Settings>,
-    progress: Arc<Progress>,
-    inputs: mpsc::Sender<Input>,
-) {
-    greet::accept(&*transport, move |number, connection, place| {
-        let (settings, progress, inputs) = (settings.clone(), progress.clone(), inputs.clone());
-        tokio::spawn(async move {
-            let (_place, peer) = (place, connection.peer());
-            if let Err(why) = welcome(connection, number, &settings, &progress, &inputs).await {
-                tracing::info!("{peer} was not let in: {why}");
-            }
-        });
-    })
-    .await;
-}
-
-async fn welcome(
-    connection: crate::transport::Connection,
-    number: u64,
-    settings: &Settings,
-    progress: &Arc<Progress>,
-    inputs: &mpsc::Sender<Input>,
-) -> Result<(), String> {
-    let mut greeted = greet::greet(connection).await?;
-    let allowed = settings.allowed.contains(&greeted.peer);
-    let heard = inputs.clone();
-    match greet::first(&mut greeted).await? {
-        Pipeline::Hello {} if allowed => {
-            let link = Link::spawn(greeted, move |said| drop(heard.send(Input::Heard { number, said })));
-            let _ = inputs.send(Input::Head { number, link });
-            Ok(())
-        }
-        Pipeline::Watch {} if allowed => {
-            tokio::spawn(answer_beats(greeted, progress.clone()));
-            Ok(())
-        }
-        first @ Pipeline::Echo { .. } if allowed => {
-            let (peer, asks) = (greeted.peer, inputs.clone());
-            let ask = move |asked| asks.send(Input::Survey { peer, asked }).is_ok();
-            tokio::spawn(survey::answer_survey(greeted, first, ask));
-            Ok(())
-        }
-        // Whether it is the one that the head named shows when the head has named it.
-        Pipeline::Join { .. } => {
-            let _ = inputs.send(Input::Before { number, greeted });
-            Ok(())
-        }
-        Pipeline::Supply {} if allowed => {
-            let _ = inputs.send(Input::Supply(greeted));
-            Ok(())
-        }
-        Pipeline::Fetch {} => {
-            let _ = inputs.send(Input::Fetch(greeted));
-            Ok(())
-        }
-        Pipeline::Hello {} | Pipeline::Watch {} | Pipeline::Supply {} | Pipeline::Echo { .. } => {
-            let (_, key) = (greeted.sender.close(1, "this machine does not know your key").await, greeted.peer);
-            Err(format!("its key is not among those allowed; let it in with --allow {key}"))
-        }
-        other => Err(format!("Hello, Watch, Echo, Join, Supply or Fetch expected first, got {}", other.name())),
-    }
-}
-
-/// Says that this machine lives, and how far it is.
-async fn answer_beats(greeted: Greeted, progress: Arc<Progress>) {
-    let Greeted { mut sender, mut receiver, .. } = greeted;
-    while let Ok(Some(frame)) = receiver.recv().await {
-        let Ok(Pipeline::Beat { count, .. }) = Pipeline::from_bytes(&frame) else { return };
-        let (epoch, done) = (progress.epoch.load(Relaxed), progress.done.load(Relaxed));
-        let beat = Pipeline::Beat { count, epoch, done }.to_bytes();
-        if sender.send(beat.into()).await.is_err() || sender.flush().await.is_err() {
-            return;
-        }
-    }
 }
 
 /// Files of models, of which one is mapped in, and layers that were fetched.
@@ -330,7 +247,6 @@ struct Layers {
     lender: Lender,
     files: Files,
     fetcher: Option<Arc<Fetcher>>,
-    fetches: Arc<Semaphore>,
     begun: Instant,
     at: String,
 }
@@ -358,23 +274,23 @@ impl Layers {
 
     fn hear(&mut self, input: Input) {
         match input {
-            Input::Head { number, link } => {
+            Input::Head { number, link, place: _place } => {
                 tracing::info!("head {} is here", link.peer);
                 self.lender.head_up(number, link.peer, self.offer());
                 link.listen();
                 self.links.insert(number, link);
             }
-            Input::Before { number, greeted } => {
+            Input::Before { number, greeted, place: _place } => {
                 let peer = greeted.peer;
                 self.waiting.insert(number, greeted);
                 self.lender.joined(number, peer);
             }
-            Input::Heard { number, said: Ok(said) } => {
+            Input::Heard { number, said: Ok(said), place: _place } => {
                 let begun = self.begun;
                 let mut now_us = || begun.elapsed().as_micros() as u64;
                 self.lender.hear(number, said, &mut self.files, &self.pool, &mut now_us);
             }
-            Input::Heard { number, said: Err(why) } => {
+            Input::Heard { number, said: Err(why), .. } => {
                 if let Some(link) = self.links.remove(&number) {
                     tracing::info!("{} is gone: {why}", link.peer);
                 }
@@ -389,16 +305,17 @@ impl Layers {
                 });
                 self.lender.next_up(epoch, next);
             }
-            // Who asked may have gone.
+            // Who asked may have gone: nobody is to be measured for nobody.
+            Input::Survey { asked, .. } if asked.answer.is_closed() => {}
             Input::Survey { peer, asked } => drop(asked.answer.send(self.profile(peer, asked.model))),
-            Input::Supply(greeted) => {
+            Input::Supply(greeted, _place) => {
                 // A head that does not have this machine has nothing to answer.
                 let own = self.lender.head() == Some(greeted.peer);
                 if let Some(fetcher) = self.fetcher.as_ref().filter(|_| own) {
                     fetcher.supplied(greeted);
                 }
             }
-            Input::Fetch(greeted) => self.answer(greeted),
+            Input::Fetch(greeted, place) => self.answer(greeted, place),
             Input::Fetched(Told { head, model, layers, why }) => self.lender.fetched(head, model, &layers, why),
         }
     }
@@ -429,14 +346,10 @@ impl Layers {
     }
 
     /// A stage asks for tiles, over a link of its own.
-    fn answer(&self, greeted: Greeted) {
+    fn answer(&self, greeted: Greeted, place: OwnedSemaphorePermit) {
         let named = self.lender.shares_with(greeted.peer);
-        let place = self.fetches.clone().try_acquire_owned();
-        let (Some(standby), true, Ok(place)) = (&self.settings.standby, named, place) else {
-            return tracing::info!(
-                "{} gets no layers from here: the head did not name it, or too many ask",
-                greeted.peer
-            );
+        let (Some(standby), true) = (&self.settings.standby, named) else {
+            return tracing::info!("{} gets no layers from here: the head did not name it", greeted.peer);
         };
         let source: Arc<dyn Source> = standby.clone();
         self.runtime.spawn(async move {
@@ -464,7 +377,8 @@ impl Layers {
                 let Some(greeted) = self.waiting.remove(&link) else { return };
                 let (_runtime, heard) = (self.runtime.enter(), self.inputs.clone());
                 let number = link;
-                let link = Link::spawn(greeted, move |said| drop(heard.send(Input::Heard { number, said })));
+                let link =
+                    Link::spawn(greeted, move |said, place| drop(heard.send(Input::Heard { number, said, place })));
                 link.listen();
                 self.links.insert(number, link);
             }
@@ -473,7 +387,7 @@ impl Layers {
                 None => {
                     let why = "it has no folder for layers: start it with --standby-mb".to_owned();
                     tracing::warn!("head {head} wants layers of a model that is not here: {why}");
-                    self.lender.fetched(head, get.model, &Default::default(), Some(why));
+                    self.lender.cannot_fetch(head, why);
                 }
             },
             Act::Dial { epoch, to } => {
@@ -511,10 +425,10 @@ async fn join(
     let dialled = tokio::time::timeout(JOINING, greet::dial_for(transport, &address, Pipeline::Join { epoch })).await;
     let greeted = dialled.map_err(|_| format!("no answer from {address} within {JOINING:?}"))??;
     let heard = inputs.clone();
-    Ok(Link::spawn(greeted, move |said| {
+    Ok(Link::spawn(greeted, move |said, place| {
         // What it says is nothing to us, but for that it is gone.
         if said.is_err() {
-            let _ = heard.send(Input::Heard { number, said });
+            let _ = heard.send(Input::Heard { number, said, place });
         }
     }))
 }

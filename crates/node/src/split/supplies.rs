@@ -24,8 +24,16 @@ pub(super) struct Supplies {
     tiles: Option<(PathBuf, u64)>,
     bytes: Arc<Mapped>,
     source: Option<Arc<dyn Source>>,
-    /// Machines that are answered, and when it was last said how far they are.
-    answered: BTreeMap<NodeId, (JoinSet<()>, Instant)>,
+    /// Machines that are answered.
+    answered: BTreeMap<NodeId, JoinSet<()>>,
+    said: BTreeMap<NodeId, Said>,
+}
+
+/// What was last said of a machine, which may tell more than anybody reads.
+struct Said {
+    at: Instant,
+    has: Option<(usize, usize)>,
+    why_at: Option<Instant>,
 }
 
 impl Supplies {
@@ -37,7 +45,16 @@ impl Supplies {
         bytes: Arc<Mapped>,
     ) -> Self {
         let runtime = Handle::current();
-        Self { runtime, transport, machines, tiles, bytes, source: None, answered: BTreeMap::new() }
+        Self {
+            runtime,
+            transport,
+            machines,
+            tiles,
+            bytes,
+            source: None,
+            answered: BTreeMap::new(),
+            said: BTreeMap::new(),
+        }
     }
 
     /// What is to be sent so that a machine gets these layers; from now on it is answered.
@@ -53,8 +70,9 @@ impl Supplies {
         if let (Some(source), Some(address), false) = (&self.source, own, self.answered.contains_key(&machine)) {
             let mut task = JoinSet::new();
             task.spawn_on(supply(self.transport.clone(), address.clone(), source.clone()), &self.runtime);
-            self.answered.insert(machine, (task, Instant::now()));
+            self.answered.insert(machine, task);
         }
+        self.said.entry(machine).or_insert_with(|| Said { at: Instant::now(), has: None, why_at: None });
         let place = |id: &NodeId| {
             let at = self.machines.iter().find(|at| at.id == *id)?.host_port().ok()?;
             Some(Neighbour { id: *id, at: at.into() })
@@ -81,17 +99,25 @@ impl Supplies {
 
     /// A machine says what it has.
     pub fn heard(&mut self, machine: NodeId, name: &str, progress: Option<(usize, usize)>, why: Option<&str>) {
-        if let Some(why) = why {
+        let Some(said) = self.said.get_mut(&machine) else { return };
+        if let Some(why) = why.filter(|_| said.why_at.is_none_or(|at| at.elapsed() > SAY)) {
+            said.why_at = Some(Instant::now());
             tracing::warn!("{name} does not get its layers: {}", why.escape_debug());
         }
-        let (Some((has, of)), Some((_, said))) = (progress, self.answered.get_mut(&machine)) else { return };
-        if has == of || said.elapsed() > SAY {
+        let Some((has, of)) = progress.filter(|progress| said.has != Some(*progress)) else { return };
+        if has == of || said.at.elapsed() > SAY {
             tracing::info!("{} has {has} of its {of} layers", name.escape_debug());
-            *said = Instant::now();
+            (said.at, said.has) = (Instant::now(), progress);
         }
     }
 
     pub fn gone(&mut self, machine: NodeId) {
         self.answered.remove(&machine);
+        self.said.remove(&machine);
+    }
+
+    /// Can it give layers?
+    pub fn can(&self) -> bool {
+        self.source.is_some() || self.tiles.is_some()
     }
 }

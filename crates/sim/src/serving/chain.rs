@@ -14,9 +14,9 @@ use littoral_model::lm::{CacheType, Config, Stage};
 use littoral_tensor::pool::Pool;
 use littoral_wire::bounded::Blob;
 use littoral_wire::message::Name;
-use littoral_wire::pipeline::{Activations, Offer};
-use littoral_wire::{List, Pipeline, Wire};
-use std::collections::{BTreeMap, VecDeque};
+use littoral_wire::pipeline::{Activations, Get, Layers, Offer};
+use littoral_wire::{List, NodeId, Pipeline, Wire};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -92,8 +92,14 @@ impl HeadHost {
                 Decision::GiveUp { machines, .. } => {
                     machines.into_iter().for_each(|machine| self.down(node_of(machine), now, net));
                 }
-                // All stages have the file.
-                Decision::Get { .. } => {}
+                Decision::Get { machine, layers, .. } => {
+                    let part = |range: &Range<usize>| Layers { start: range.start as u32, end: range.end as u32 };
+                    let layers = List::new(layers.iter().map(part).collect()).unwrap_or_default();
+                    let get = Get { model: MODEL, layers, sources: List::default() };
+                    if let Some(conn) = self.links.get(&node_of(machine)) {
+                        net.send(*conn, HEAD, now, Pipeline::Get { get }.to_bytes());
+                    }
+                }
                 Decision::Place(chain) => now = self.place(chain, now, net),
                 Decision::Fail(why) => self.failed.extend(self.head.fail_requests(&why)),
             }
@@ -166,6 +172,9 @@ impl HeadHost {
                     self.down(stage, now, net);
                     let room = room(net.scenario.stage_room);
                     self.membership.up(&mut self.head, id(stage), offer.at, room, now);
+                    if !offer.models.contains(&MODEL) {
+                        self.membership.lacks_file(id(stage));
+                    }
                     self.links.insert(stage, conn);
                 }
             }
@@ -180,7 +189,7 @@ impl HeadHost {
             }
             Input::Lives { stage, epoch, done } => self.membership.beat(&self.head, id(stage), epoch, done, now),
             Input::Lost { stage } => self.down(stage, now, net),
-            Input::Ask => {}
+            Input::Ask | Input::Fetched { .. } => {}
         }
     }
 
@@ -250,11 +259,22 @@ pub(super) struct StageHost {
     /// Layers of its assignment, and what was loaded since this was last looked at.
     layers: usize,
     loaded: usize,
+    /// What it is to fetch, if it has no file.
+    order: Option<Order>,
 }
 
-/// Lends the world's files to a lender.
+/// Layers that a head wants a stage to have.
+struct Order {
+    number: u64,
+    head: NodeId,
+    model: [u8; 32],
+    wanted: Vec<usize>,
+}
+
+/// Lends the world's files to a lender, of a stage without one what it fetched.
 struct Loads<'a> {
     net: &'a mut Net,
+    node: Node,
     pool: &'a Pool,
     loaded: &'a mut usize,
 }
@@ -265,6 +285,13 @@ impl lender::Layers for Loads<'_> {
     }
 
     fn load(&mut self, ranges: Vec<Range<usize>>, _: &Pool) -> Result<Vec<Arc<Stage>>, String> {
+        let held = self.net.disks.get(&self.node);
+        let here = |layer: usize| held.is_some_and(|held| held.contains(&layer));
+        if !self.net.scenario.has_file(self.node) && !ranges.iter().cloned().flatten().all(here) {
+            let node = self.node;
+            self.net.checks.add(|| format!("stage {node} was given layers {ranges:?}, and does not have all of them"));
+            return Err("they are not all here".into());
+        }
         *self.loaded += ranges.iter().map(Range::len).sum::<usize>();
         ranges.into_iter().map(|range| self.net.files.load(range, self.pool)).collect()
     }
@@ -272,7 +299,7 @@ impl lender::Layers for Loads<'_> {
 
 impl StageHost {
     pub fn new() -> Self {
-        Self { lender: Lender::new(LOG_BYTES), unheard: BTreeMap::new(), layers: 0, loaded: 0 }
+        Self { lender: Lender::new(LOG_BYTES), unheard: BTreeMap::new(), layers: 0, loaded: 0, order: None }
     }
 
     pub fn progress(&self) -> (u32, u64) {
@@ -285,7 +312,9 @@ impl StageHost {
         let now = net.now();
         let mut cost = 0;
         match input {
-            Input::Up { conn, peer, purpose: Purpose::Head } => self.lender.head_up(conn, id(peer), offer(node)),
+            Input::Up { conn, peer, purpose: Purpose::Head } => {
+                self.lender.head_up(conn, id(peer), offer(node, net.scenario.has_file(node)));
+            }
             Input::Up { conn, peer, purpose: Purpose::Join { epoch } } if net.dialler(conn) == Some(node) => {
                 self.lender.next_up(epoch, Ok((conn, id(peer))));
             }
@@ -304,6 +333,7 @@ impl StageHost {
                 self.unheard.remove(&conn);
                 self.lender.down(conn);
             }
+            Input::Fetched { order, layer } => self.fetched(node, order, layer, net),
             _ => {}
         }
         let mut at = now + cost;
@@ -329,7 +359,12 @@ impl StageHost {
                     }
                     acts.extend(self.lender.acts());
                 }
-                Act::Fetch { .. } => {}
+                Act::Fetch { head, get } => {
+                    let wanted = get.layers.iter().flat_map(|part| part.start as usize..part.end as usize).collect();
+                    self.order = Some(Order { number: net.order(), head, model: get.model, wanted });
+                    self.fetch(node, at, net);
+                    acts.extend(self.lender.acts());
+                }
                 Act::Dial { epoch, to } => net.dial(node, node_of(to.id), Purpose::Join { epoch }, at),
             }
         }
@@ -339,6 +374,30 @@ impl StageHost {
         net.busy(node, at);
         if !net.waits(node) {
             net.plan(node, at);
+        }
+    }
+
+    /// A layer is here, unless something else was ordered meanwhile, or the head is gone that gave it.
+    fn fetched(&mut self, node: Node, order: u64, layer: usize, net: &mut Net) {
+        let current = self.order.as_ref().filter(|current| current.number == order);
+        if current.is_some_and(|current| self.lender.head() == Some(current.head)) {
+            net.fetched += u64::from(net.disks.entry(node).or_default().insert(layer));
+            self.fetch(node, net.now(), net);
+        }
+    }
+
+    /// Says what it has of what was ordered, and asks for the next layer.
+    fn fetch(&mut self, node: Node, at: Micros, net: &mut Net) {
+        let Some(Order { number, head, model, wanted }) = &self.order else { return };
+        let disk = net.disks.entry(node).or_default();
+        let (mut has, lacks): (BTreeSet<usize>, BTreeSet<usize>) =
+            wanted.iter().partition(|layer| disk.contains(layer));
+        if net.bug == Some(Bug::ClaimsLayers) {
+            has.extend(&lacks);
+        }
+        self.lender.fetched(*head, *model, &has, None);
+        if let Some(layer) = lacks.first() {
+            net.fetch(node, *number, *layer, at);
         }
     }
 
@@ -378,7 +437,7 @@ impl StageHost {
             if asked == 1 { now } else { now + work }
         };
         let pool = Pool::new(1);
-        let mut layers = Loads { net, pool: &pool, loaded: &mut self.loaded };
+        let mut layers = Loads { net, node, pool: &pool, loaded: &mut self.loaded };
         self.lender.hear(conn, said, &mut layers, &pool, &mut clock);
         work + net.cost(node, std::mem::take(&mut self.loaded) as u64 * net.scenario.load_us)
     }
@@ -393,12 +452,13 @@ impl StageHost {
     }
 }
 
-fn offer(node: Node) -> Offer {
+fn offer(node: Node, has_file: bool) -> Offer {
+    let models = if has_file { vec![MODEL] } else { Vec::new() };
     Offer {
         name: Name::new(format!("stage {node}")),
         memory_bytes: 0,
         threads: 1,
         at: format!("stage-{node}:1").as_str().into(),
-        models: List::new(vec![MODEL]).unwrap_or_default(),
+        models: List::new(models).unwrap_or_default(),
     }
 }

@@ -23,6 +23,8 @@ pub enum Bug {
     Miscomputes,
     /// The mark is not looked at.
     LetsLocalOnlyLeave,
+    /// Stages without the file say that they have what they were told to get.
+    ClaimsLayers,
     /// A silent machine is waited for for three seconds.
     NoticesLate,
     /// Stages do not hear which states are free.

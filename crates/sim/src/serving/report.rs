@@ -21,6 +21,8 @@ pub struct Outcome {
     pub cuts: u64,
     /// Messages between edges and the verifier that were lost, doubled or late.
     pub mishaps: u64,
+    /// Layers that machines without the file fetched.
+    pub fetched: u64,
     /// Of machines with layers, in the middle of something.
     pub losses_survived: u64,
     pub median_detect_s: f64,

@@ -15,6 +15,10 @@ pub struct Scenario {
     pub layers: u32,
     /// Machines that lend their layers to the head, 0 to 16.
     pub stages: u32,
+    /// So many of the stages, the last ones, have no copy of the model's file: they fetch layers of so many bytes from the head,
+    /// each at the whole rate of its link to it.
+    pub fileless: u32,
+    pub layer_bytes: u64,
     /// Layers that each stage, and the head, has room for; 0: any number.
     pub stage_room: u32,
     pub head_room: u32,
@@ -98,6 +102,8 @@ impl Default for Scenario {
             minutes: 10,
             layers: 6,
             stages: 3,
+            fileless: 0,
+            layer_bytes: 1_000_000,
             stage_room: 0,
             head_room: 0,
             edges: 2,
@@ -111,6 +117,19 @@ impl Default for Scenario {
             edge_link: Link { round_trip_us: 40_000, jitter_us: 2_000, bytes_per_s: 0 },
             faults: Faults::default(),
         }
+    }
+}
+
+impl Scenario {
+    /// To ask for a layer, and to have it.
+    pub(super) fn fetch_us(&self) -> u64 {
+        let Link { round_trip_us, bytes_per_s, .. } = self.stage_link;
+        2 * round_trip_us + (self.layer_bytes * 1_000_000).checked_div(bytes_per_s).unwrap_or(0)
+    }
+
+    /// Has this stage the model's file? They count from 1.
+    pub(super) fn has_file(&self, stage: usize) -> bool {
+        stage <= (self.stages - self.fileless) as usize
     }
 }
 
@@ -133,6 +152,8 @@ impl Scenario {
         within("minutes", "1 to 10,000", self.minutes.into(), 1, 10_000)?;
         within("layers", "1 to 64", self.layers.into(), 1, 64)?;
         within("stages", "at most 16", self.stages.into(), 0, 16)?;
+        within("fileless", "at most stages", self.fileless.into(), 0, self.stages.into())?;
+        within("layer_bytes", "at most 10,000,000,000", self.layer_bytes, 0, 10_000_000_000)?;
         within("edges", "at most 64", self.edges.into(), 0, 64)?;
         within("requests_per_minute", "1 to 600", self.requests_per_minute.into(), 1, 600)?;
         within("layer_us", "at most 1,000,000", self.layer_us, 0, 1_000_000)?;

@@ -16,7 +16,7 @@ use littoral_tensor::pool::Pool;
 use littoral_wire::{NodeId, Pipeline, Speculation, Wire};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -59,6 +59,11 @@ pub(super) enum Input {
     Lost {
         stage: Node,
     },
+    /// A layer came, of the order with that number.
+    Fetched {
+        order: u64,
+        layer: usize,
+    },
     /// There is a request to look at.
     Ask,
 }
@@ -95,6 +100,11 @@ enum Happening {
     },
     Request {
         number: u64,
+    },
+    Fetched {
+        node: Node,
+        order: u64,
+        layer: usize,
     },
     Fault {
         kind: usize,
@@ -177,6 +187,10 @@ pub(super) struct Net {
     pub pool: Pool,
     pub files: Files,
     pub checks: Checks,
+    /// Layers on the disks of machines without the file; a kill leaves them.
+    pub disks: BTreeMap<Node, BTreeSet<usize>>,
+    pub fetched: u64,
+    orders: u64,
     pub detect_us: Vec<u64>,
     pub memory_bytes_max: u64,
     pub bytes: u64,
@@ -253,6 +267,17 @@ impl Net {
         {
             self.queue.push(at_us, Happening::Arrives { conn, end, sent: at, bytes: None });
         }
+    }
+
+    /// The number of an order for layers; of earlier processes' no more is heard.
+    pub fn order(&mut self) -> u64 {
+        self.orders += 1;
+        self.orders
+    }
+
+    /// A layer is asked for.
+    pub fn fetch(&mut self, node: Node, order: u64, layer: usize, at: Micros) {
+        self.queue.push(at + self.scenario.fetch_us(), Happening::Fetched { node, order, layer });
     }
 
     pub fn dial(&mut self, from: Node, to: Node, purpose: Purpose, at: Micros) {
@@ -391,6 +416,9 @@ impl World {
                 pool,
                 files: Files { big, stages: BTreeMap::new() },
                 checks,
+                disks: BTreeMap::new(),
+                fetched: 0,
+                orders: 0,
                 detect_us: Vec::new(),
                 memory_bytes_max: 0,
                 bytes: 0,
@@ -498,6 +526,14 @@ impl World {
                 }
             }
             Happening::Request { number } => self.request(number),
+            Happening::Fetched { node, order, layer } => {
+                let silent = self.net.silent_until(HEAD, node);
+                if silent > now {
+                    // It begins anew: chunks are not simulated.
+                    return self.net.fetch(node, order, layer, silent);
+                }
+                self.net.give(node, Input::Fetched { order, layer });
+            }
             Happening::Fault { kind } => self.fault(kind),
             Happening::Restart { node } => {
                 self.net.note(node, "starts", 0);
@@ -727,6 +763,7 @@ impl World {
             slowings,
             cuts,
             mishaps: self.net.mishaps_seen,
+            fetched: self.net.fetched,
             losses_survived: survived,
             median_detect_s,
             longest_detect_s,
