@@ -17,6 +17,7 @@ use littoral_wire::speculation::ROUND_TOKENS_MAX;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
+use std::time::Duration;
 
 const POLICY_BYTES_MAX: u64 = 1 << 20;
 /// A watch has the scores of its calibration and of a block.
@@ -43,6 +44,10 @@ pub struct AboveArgs {
     /// Ask a URL of another machine without TLS: others on the way can read it.
     #[arg(long, requires = "upstream")]
     upstream_plain: bool,
+    /// The server at a URL is given up when it says nothing for so long (`45s`), and longer for a long prompt; a whole answer may take
+    /// ten times as long.
+    #[arg(long, value_name = "TIME", requires = "upstream", default_value = "30s", value_parser = timeout)]
+    upstream_timeout: Duration,
     /// Whether this machine drafts greedy answers for the server at a URL, if that tells the log-probabilities of prompts: `auto`,
     /// as many tokens as pay by what is measured; a number, always so many; `off`.
     #[arg(long, value_name = "TOKENS", default_value = "auto", requires = "upstream")]
@@ -129,6 +134,12 @@ fn is_name(text: &str) -> bool {
     (1..=32).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
 }
 
+fn timeout(text: &str) -> Result<Duration, String> {
+    let timeout = Duration::from_millis(input::duration_ms(text)?);
+    let fits = (Duration::from_millis(100)..=Duration::from_secs(3600)).contains(&timeout);
+    fits.then_some(timeout).ok_or_else(|| "100ms to 1h expected".into())
+}
+
 fn share(text: &str) -> Result<f64, String> {
     let share = text.parse().ok().filter(|share| (0.0..=1.0).contains(share));
     share.ok_or_else(|| "a number of 0 to 1 expected".into())
@@ -211,7 +222,7 @@ impl AboveArgs {
     fn server(&self, url: &str) -> Result<Upstream, Failure> {
         let key = self.upstream_key_file.as_deref().map(secret_file).transpose()?;
         let key = key.as_deref().map(str::trim);
-        Upstream::new(url, self.upstream_model.clone(), key, self.upstream_plain).map_err(|e| {
+        Upstream::new(url, self.upstream_model.clone(), key, self.upstream_plain, self.upstream_timeout).map_err(|e| {
             Failure::new("nothing is served", "--upstream", "the URL of a server, its key in a file", e)
                 .hint("--upstream-plain asks another machine over http all the same")
         })

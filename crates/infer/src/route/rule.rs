@@ -3,14 +3,16 @@
 //! A request is local-only if it says so itself, if its API key is one of those that are, or if its text matches a policy. What
 //! cannot be judged (a text too long to be searched) is local-only too: a rule that fails must fail closed.
 //!
-//! A **pattern** is found anywhere in a text, in capital or small letters, with any white space where it has white space. In
-//! it `?` stands for one character and `*` for any run of them. So `project alpha` is found in "the PROJECT\n Alpha plan", and
-//! `iban ?? * 00` needs its parts in that order. Patterns see characters, not meaning: a text that spells a word differently,
-//! or in another alphabet, is not found. A pattern for the name of a key must match all of it.
+//! A **pattern** is found anywhere in a text, in capital or small letters, with any white space where it has white space, and
+//! letters with marks in either form of Unicode (`é` as one character or as two). In it `?` stands for one character and `*` for any
+//! run of them. So `project alpha` is found in "the PROJECT\n Alpha plan", and `iban ?? * 00` needs its parts in that order.
+//! Patterns see characters, not meaning: a text that spells a word differently, or in another alphabet, is not found. A pattern
+//! for the name of a key must match all of it.
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use thiserror::Error;
+use unicode_normalization::UnicodeNormalization;
 
 pub const PATTERNS_MAX: usize = 256;
 pub const PATTERN_CHARS_MAX: usize = 128;
@@ -222,14 +224,17 @@ fn on_one_line(pattern: &str) -> String {
     pattern.split_whitespace().collect::<Vec<_>>().join(" ").escape_debug().to_string()
 }
 
-/// Small letters, the sigma at a word's end as any other, and one space for any white space.
+/// Small letters, the sigma at a word's end as any other, letters with marks as one character where there is one (Unicode's NFC),
+/// and one space for any white space.
 fn folded(text: &str) -> Vec<char> {
     let mut folded: Vec<char> = Vec::with_capacity(text.len());
-    for c in text.chars() {
+    // Composed after they are small: some have no capital of one character.
+    let small = text.chars().flat_map(char::to_lowercase).map(|c| if c == 'ς' { 'σ' } else { c });
+    for c in small.nfc() {
         match c.is_whitespace() {
             true if folded.last() == Some(&' ') => {}
             true => folded.push(' '),
-            false => folded.extend(c.to_lowercase().map(|c| if c == 'ς' { 'σ' } else { c })),
+            false => folded.push(c),
         }
     }
     folded
@@ -266,6 +271,13 @@ mod tests {
             ("λογος", "ΛΟΓΟΣ"),
             ("λογος", "λογοσ"),
             ("a*b*c", "xaxxbxxcx"),
+            // With marks of their own, in either order, and in whichever case has one character for it.
+            ("andr\u{e9}", "Andre\u{301}"),
+            ("ANDRE\u{301}", "andr\u{e9}"),
+            ("andr?s", "Andre\u{301}s"),
+            ("\u{1e96}", "H\u{331}"),
+            ("q\u{307}\u{323}", "Q\u{323}\u{307}"),
+            ("\u{212b}ngstrom", "A\u{30a}ngstrom"),
         ] {
             check(pattern, text, true);
         }

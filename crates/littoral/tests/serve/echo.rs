@@ -1,19 +1,19 @@
 //! Drafts for a server above that is asked over HTTP as any other would be, and what such a server tells of a prompt.
 
 use super::ask::{CHAT, COMPLETION, chat, text, with};
-use super::client::{answer, get, open, post, stream};
+use super::client::{answer, get, post, stream};
+use super::front::{Act, Front};
 use super::server::{Folder, Server};
 use super::tap::Tap;
 use super::tiny;
 use serde_json::{Value, json};
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Instant;
 
 /// A large model, one that says other things, and one that says nearly the same as the large one.
-fn models() -> (Folder, PathBuf) {
+pub fn models() -> (Folder, PathBuf) {
     let folder = Folder::new();
     let large = tiny::gguf(true);
     let dir = folder.write("large.gguf", &large).parent().unwrap().to_owned();
@@ -25,12 +25,12 @@ fn models() -> (Folder, PathBuf) {
     (folder, dir)
 }
 
-fn serve(dir: &Path, model: &str, args: &[&str]) -> Server {
+pub fn serve(dir: &Path, model: &str, args: &[&str]) -> Server {
     Server::of(Folder::new(), &dir.join(model), &[&["--name", "tiny", "--threads", "1"], args].concat())
 }
 
 /// With a server above, once it is known whether it verifies; and what is known.
-fn below(dir: &Path, model: &str, at: SocketAddr, args: &[&str]) -> (Server, String) {
+pub fn below(dir: &Path, model: &str, at: SocketAddr, args: &[&str]) -> (Server, String) {
     let url = format!("http://{at}/v1");
     let edge = serve(dir, model, &[&["--upstream", &url], args].concat());
     let begun = Instant::now();
@@ -44,7 +44,7 @@ fn below(dir: &Path, model: &str, at: SocketAddr, args: &[&str]) -> (Server, Str
     }
 }
 
-fn greedy(said: &str, max_tokens: u32) -> Value {
+pub fn greedy(said: &str, max_tokens: u32) -> Value {
     with(chat(said), json!({"temperature": 0, "max_tokens": max_tokens}))
 }
 
@@ -146,10 +146,13 @@ fn another_way_to_be_told_is_found_and_none_is_said() {
     let (_folder, dir) = models();
     let large = serve(&dir, "large.gguf", &[]);
     let without = |fields: &'static [&'static str]| {
-        let (listener, place) = (TcpListener::bind("127.0.0.1:0").unwrap(), large.at);
-        let at = listener.local_addr().unwrap();
-        thread::spawn(move || listener.incoming().map_while(Result::ok).for_each(|near| pass(near, place, fields)));
-        at
+        let refused = move |body: &str| fields.iter().any(|field| body.contains(&format!("\"{field}\"")));
+        let said = json!({"error": {"message": "no such field"}});
+        let front = Front::of(large.at, move |_, body| match refused(body) {
+            true => Act::say("400 Bad Request", "", &said),
+            false => Act::Pass,
+        });
+        front.at
     };
     let (edge, state) = below(&dir, "near.gguf", without(&["prompt_logprobs"]), &["--upstream-drafts", "4"]);
     assert_eq!(state, "on");
@@ -168,41 +171,6 @@ fn another_way_to_be_told_is_found_and_none_is_said() {
     );
     let (_edge, state) = below(&dir, "near.gguf", large.at, &["--upstream-drafts", "off"]);
     assert_eq!(state, "off: this machine's model does not draft for it");
-}
-
-/// One request to a server, unless it has one of these fields.
-fn pass(mut near: std::net::TcpStream, place: SocketAddr, fields: &[&str]) {
-    let (mut asked, mut piece) = (Vec::new(), [0; 16_384]);
-    let whole = |asked: &[u8]| {
-        let head = asked.windows(4).position(|end| end == b"\r\n\r\n")? + 4;
-        let lines = String::from_utf8_lossy(&asked[..head]).to_lowercase();
-        let length = lines.split("content-length: ").nth(1).and_then(|rest| rest.split('\r').next()?.parse().ok());
-        (asked.len() >= head + length.unwrap_or(0)).then_some((lines, head))
-    };
-    let (head, body) = loop {
-        let Ok(count @ 1..) = near.read(&mut piece) else { return };
-        asked.extend_from_slice(&piece[..count]);
-        if let Some((head, at)) = whole(&asked) {
-            break (head, String::from_utf8_lossy(&asked[at..]).into_owned());
-        }
-    };
-    let mut words = head.split(' ');
-    let (method, path) = (words.next().unwrap().to_uppercase(), words.next().unwrap().to_owned());
-    let refused = fields.iter().any(|field| body.contains(&format!("\"{field}\"")));
-    let (status, said) = match refused {
-        true => (400, json!({"error": {"message": "no such field"}}).to_string()),
-        false => {
-            let reply = open(place, &method, &path, &[], &body).whole();
-            (reply.status, reply.body)
-        }
-    };
-    let kind = if said.starts_with("data: ") { "text/event-stream" } else { "application/json" };
-    let reason = if status == 400 { "Bad Request" } else { "OK" };
-    let length = said.len();
-    let _ = write!(
-        near,
-        "HTTP/1.1 {status} {reason}\r\nconnection: close\r\ncontent-type: {kind}\r\ncontent-length: {length}\r\n\r\n{said}"
-    );
 }
 
 /// What is told of a prompt's tokens is what was told when they were written, in both forms.

@@ -9,6 +9,7 @@ use super::routed::{Asking, Only};
 use super::routes::Served;
 use super::writer::{Asked, By, End, Said};
 use littoral_infer::route::answer::same;
+use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,14 +18,33 @@ use tokio::sync::mpsc::UnboundedReceiver;
 /// Whose turn it is: nobody's who asked for something.
 const OURS: Client = [0; 32];
 const PATIENCE: Duration = Duration::from_secs(300);
-/// Of an answer of the server above.
-const ANSWER_BYTES_MAX: usize = 8 << 20;
+/// Of an answer of the server above: what it says beside the text, and for each token that the text may have.
+const ANSWER_BYTES: usize = 64 << 10;
+const TOKEN_BYTES: usize = 256;
 
 pub struct Audit {
     kind: Kind,
     asked: Asked,
     /// As it came, if the large model is asked over HTTP.
     fields: Option<Map<String, Value>>,
+}
+
+/// As much of an answer as is compared.
+#[derive(Deserialize)]
+struct Answer {
+    #[serde(default)]
+    choices: Vec<Choice>,
+}
+
+#[derive(Deserialize)]
+struct Choice {
+    message: Option<Message>,
+    text: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Message {
+    content: Option<String>,
 }
 
 impl Audit {
@@ -80,10 +100,15 @@ impl Audit {
         }
         fields.insert("temperature".into(), json!(0));
         fields.insert("model".into(), json!(upstream.asked_for()));
-        let said = upstream.say(self.kind.path(), &Value::Object(fields), ANSWER_BYTES_MAX).await?;
-        let choice = &said["choices"][0];
-        let text = choice["message"]["content"].as_str().or_else(|| choice["text"].as_str());
-        text.map(str::to_owned).ok_or_else(|| "the server above gave no text".into())
+        let tokens = match &self.asked {
+            Asked::Text { request, .. } => request.max_tokens.min(served.model.context()),
+            Asked::Vectors { .. } => 0,
+        };
+        let bytes_max = ANSWER_BYTES + TOKEN_BYTES * tokens;
+        let said: Answer = upstream.say(self.kind.path(), &Value::Object(fields), bytes_max, PATIENCE).await?;
+        let choice = said.choices.into_iter().next();
+        let text = choice.and_then(|choice| choice.message.and_then(|message| message.content).or(choice.text));
+        text.ok_or_else(|| "the server above gave no text".into())
     }
 }
 

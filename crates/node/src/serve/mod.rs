@@ -230,6 +230,7 @@ impl Server {
         if tokio::time::timeout(grace, served.busy.closed()).await.is_err() {
             tracing::warn!("answers were not done within {grace:?}, and are cut short");
             served.writer.cut();
+            served.upstream.iter().for_each(|upstream| upstream.cut());
             let _ = tokio::time::timeout(FAREWELL, served.busy.closed()).await;
         }
         let _ = close.send(true);

@@ -219,13 +219,14 @@ async fn answered(served: Arc<Served>, kind: Kind, request: Request) -> Result<R
         Audit::new(kind, asked, fields.as_ref()).into_iter().for_each(|audit| audit.begin(&served));
     }
     if let (None, Some(fields), Some(asked)) = (by, &fields, again) {
-        if let Ok(response) = above(&served, kind, fields, &why, key, busy.clone()).await {
-            return Ok(response);
-        }
+        let refused = match above(&served, kind, fields, &why, key, busy.clone()).await {
+            Ok(response) => return Ok(response),
+            Err(refused) => refused,
+        };
         // It is gone: this server answers, and says why.
         asking.refused = true;
         if let Taken::Here { by: here, why: gone, said: own, .. } = taken(&served, kind, client, asked, asking).await? {
-            (by, why, said) = (Some(here), gone, Some(own));
+            (by, why, said) = (Some(here), format!("{gone} ({refused})"), Some(own));
         }
     }
     let (Some(by), Some(said)) = (by, said) else { return Err(reply::broken(None)) };

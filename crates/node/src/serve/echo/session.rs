@@ -1,28 +1,28 @@
 //! One answer: what is drafted goes up as questions, what holds comes back as commits, or the server goes on by itself.
 
-use super::probe::Found;
+use super::answer::{self, Answer};
+use super::probe::{Found, Who};
+use super::stream::answers;
 use super::way::{self, Way};
-use crate::serve::upstream::{Upstream, innermost};
-use axum::body::Bytes;
+use crate::serve::upstream::Upstream;
+use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
-use futures_util::{Stream, StreamExt};
 use littoral_infer::model::Model;
 use littoral_infer::speculate::echoed::{Question, Told, commit};
 use littoral_infer::speculate::verifier::{Pass, Verifier};
 use littoral_wire::Speculation;
 use littoral_wire::speculation::{COMMIT_TOKENS_MAX, Committed, Ending, ROUND_TOKENS_MAX, Request};
-use serde_json::Value;
-use std::error::Error;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
 
 /// Questions that are asked at once while drafting does not wait.
 const QUESTIONS_MAX: usize = 3;
-/// Of an answer about one question: 256 bytes for a token, and a prompt of 128 thousand.
-const BYTES_MAX: usize = 32 << 20;
+/// A question may take so many times as long, for each of its ids, as a short one took when the server was looked at.
+const SLOWER: f64 = 4.0;
 /// Tokens that the server writes by itself before it is asked again.
 const STREAM_TOKENS: usize = 512;
 
@@ -31,6 +31,11 @@ pub struct Server {
     upstream: Arc<Upstream>,
     model: Arc<Model>,
     way: Arc<Way>,
+    who: Who,
+    /// Why it is not the one that was looked at any more.
+    changed: watch::Sender<Option<String>>,
+    /// Of a question for each id.
+    id_s: f64,
     /// A token that it writes by itself, in microseconds.
     step_us: AtomicU64,
     /// The way there and back.
@@ -41,47 +46,39 @@ impl Server {
     pub fn new(upstream: Arc<Upstream>, model: Arc<Model>, found: &Found) -> Self {
         let step_us = AtomicU64::new((found.step_s * 1e6) as u64);
         let round_trip_us = (found.costs.round_trip_s * 1e6) as u64;
-        Self { upstream, model, way: found.way.clone(), step_us, round_trip_us }
+        let (way, who, changed) = (found.way.clone(), found.who.clone(), watch::Sender::new(None));
+        Self { upstream, model, way, who, changed, id_s: found.id_s, step_us, round_trip_us }
+    }
+
+    /// Tells why somebody else answers there than was looked at.
+    pub fn changed(&self) -> watch::Receiver<Option<String>> {
+        self.changed.subscribe()
+    }
+
+    /// What another one says is of no use.
+    fn by_the_same(&self, answer: Answer) -> Result<Answer, String> {
+        self.who.wrote(&answer).inspect_err(|why| drop(self.changed.send_replace(Some(why.clone()))))?;
+        Ok(answer)
+    }
+
+    fn patience(&self, ids: usize) -> Duration {
+        let reading = Duration::try_from_secs_f64(SLOWER * self.id_s * ids as f64).unwrap_or(Duration::MAX);
+        let [short, long] = [0, usize::MAX].map(|bytes| self.upstream.silence_max(bytes));
+        short.saturating_add(reading).min(long)
     }
 
     async fn ask(&self, ids: &[u32], from: usize) -> Result<Told, String> {
-        let name = self.upstream.asked_for();
         // Where nothing is drafted the prompt need not be told.
-        if from == ids.len() {
-            let answer = self.upstream.say("completions", &way::writing(&name, ids, 1, false), BYTES_MAX).await?;
-            return way::written(&answer["choices"][0], &self.model.tokeniser);
+        let drafted = from < ids.len();
+        let name = &self.who.asked_for;
+        let question = if drafted { self.way.question(name, ids) } else { way::writing(name, ids, 1, false) };
+        let (bytes_max, patience) = (answer::bytes_max(ids.len(), drafted), self.patience(ids.len()));
+        let answer = self.by_the_same(self.upstream.say("completions", &question, bytes_max, patience).await?)?;
+        match drafted {
+            true => self.way.told(&answer.choice, ids, from, &self.model.tokeniser),
+            false => way::written(&answer.choice, &self.model.tokeniser),
         }
-        let answer = self.upstream.say("completions", &self.way.question(&name, ids), BYTES_MAX).await?;
-        self.way.told(&answer, ids, from, &self.model.tokeniser)
     }
-}
-
-type Events = BoxStream<'static, Result<Value, Box<dyn Error + Send + Sync>>>;
-
-/// What server-sent events say, up to the end.
-pub fn events(pieces: BoxStream<'static, reqwest::Result<Bytes>>) -> Events {
-    let begin = (pieces, Vec::<u8>::new());
-    let next = |(mut pieces, mut held): (BoxStream<'static, reqwest::Result<Bytes>>, Vec<u8>)| async move {
-        loop {
-            if let Some(end) = held.windows(2).position(|end| end == b"\n\n") {
-                let event: Vec<u8> = held.drain(..end + 2).collect();
-                let Some(said) = event.strip_prefix(b"data: ") else { continue };
-                if said.starts_with(b"[DONE]") {
-                    return None;
-                }
-                let said: Result<Value, Box<dyn Error + Send + Sync>> =
-                    serde_json::from_slice(said).map_err(Into::into);
-                return Some((said, (pieces, held)));
-            }
-            match pieces.next().await {
-                None => return None,
-                Some(Ok(piece)) if held.len() + piece.len() <= BYTES_MAX => held.extend_from_slice(&piece),
-                Some(Ok(_)) => return Some((Err("an event that is too long".into()), (pieces, Vec::new()))),
-                Some(Err(why)) => return Some((Err(why.into()), (pieces, held))),
-            }
-        }
-    };
-    stream::unfold(begin, next).boxed()
 }
 
 /// What came of a question, or of a part of a stream.
@@ -111,6 +108,8 @@ struct Writing {
     /// Tokens of it.
     tokens: usize,
     last: Option<Instant>,
+    /// How long it may be silent.
+    patience: Duration,
 }
 
 impl Session {
@@ -145,7 +144,7 @@ impl Session {
                     // It is of no use any more.
                     Err(_) => Ok(Vec::new()),
                 },
-                told = next(&mut self.stream) => self.written(told),
+                told = Self::next(&mut self.stream, &self.server) => self.written(told),
             };
             let told = told.and_then(|mut told| {
                 told.extend(self.go_on()?);
@@ -277,31 +276,25 @@ impl Session {
     fn stream(&self, max_tokens: usize) -> Writing {
         let ids = [&self.prompt[..], self.verifier.answer()].concat();
         let server = self.server.clone();
+        let patience = server.patience(ids.len());
         let opening = async move {
-            let body = way::writing(&server.upstream.asked_for(), &ids, max_tokens, true);
-            match server.upstream.listen("completions", &body).await {
-                Ok(pieces) => told_by(events(pieces), server.model.clone()).boxed(),
-                Err(why) => stream::once(async { Err(why) }).boxed(),
-            }
+            let body = way::writing(&server.who.asked_for, &ids, max_tokens, true);
+            let pieces = match server.upstream.listen("completions", &body, patience).await {
+                Ok(pieces) => pieces,
+                Err(why) => return stream::once(async { Err(why) }).boxed(),
+            };
+            let told = move |answer: Result<Answer, String>| {
+                way::streamed(&server.by_the_same(answer?)?, &server.model.tokeniser)
+            };
+            answers(pieces, answer::bytes_max(ids.len(), false)).map(told).boxed()
         };
-        Writing { events: stream::once(opening).flatten().boxed(), tokens: 0, last: None }
+        Writing { events: stream::once(opening).flatten().boxed(), tokens: 0, last: None, patience }
     }
-}
 
-fn told_by(events: Events, model: Arc<Model>) -> impl Stream<Item = Result<Told, String>> {
-    events.map(move |event| {
-        let event = event.map_err(|why| innermost(&*why))?;
-        if let Some(why) = event["error"]["message"].as_str() {
-            return Err(why.chars().take(200).collect());
-        }
-        way::streamed(&event, &model.tokeniser)
-    })
-}
-
-/// Waits for ever where nothing is written.
-async fn next(writing: &mut Option<Writing>) -> Option<Result<Told, String>> {
-    match writing {
-        Some(writing) => writing.events.next().await,
-        None => std::future::pending().await,
+    /// Something of a stream; waits for ever where nothing is written.
+    async fn next(writing: &mut Option<Writing>, server: &Server) -> Option<Result<Told, String>> {
+        let Some(Writing { events, patience, .. }) = writing else { return std::future::pending().await };
+        let next = tokio::time::timeout(*patience, events.next()).await;
+        next.unwrap_or_else(|_| Some(Err(server.upstream.silent(*patience))))
     }
 }

@@ -3,10 +3,12 @@
 //! Token ids go up and come back (`prompt` as ids, `return_token_ids`), so nothing is cut into tokens twice. The probabilities of
 //! two tokens are asked for at each place: where they are the same it cannot be told which one the server writes.
 
+use super::answer::{Answer, Choice, Place};
 use littoral_infer::model::Model;
 use littoral_infer::speculate::echoed::Told;
 use littoral_model::text::{Kind, Tokeniser};
-use serde_json::{Map, Value, json};
+use littoral_wire::speculation::COMMIT_TOKENS_MAX;
+use serde_json::{Value, json};
 use std::collections::HashMap;
 
 /// How a server tells of a prompt's tokens.
@@ -57,21 +59,20 @@ impl Way {
     }
 
     /// What an answer says of the ids from `from` on, at least 1, and of what follows them.
-    pub fn told(&self, answer: &Value, ids: &[u32], from: usize, tokeniser: &Tokeniser) -> Result<Told, String> {
-        let places = self.places(answer, ids.len())?;
-        let top = |place: &Value| self.top(place.as_object()?);
+    pub fn told(&self, choice: &Choice, ids: &[u32], from: usize, tokeniser: &Tokeniser) -> Result<Told, String> {
+        let places = self.places(choice, ids.len())?;
+        let top = |place: &Option<Place>| self.top(place.as_ref()?);
         let tops = places.iter().take(ids.len()).skip(from).map(top).collect();
-        Ok(Told { tops, ..written(&answer["choices"][0], tokeniser)? })
+        Ok(Told { tops, ..written(choice, tokeniser)? })
     }
 
     /// An entry for each id.
-    pub fn places<'v>(&self, answer: &'v Value, ids: usize) -> Result<&'v [Value], String> {
-        let choice = &answer["choices"][0];
+    pub fn places<'c>(&self, choice: &'c Choice, ids: usize) -> Result<&'c [Option<Place>], String> {
         let places = match self {
-            Self::Ids => &choice["prompt_logprobs"],
-            Self::Echo(_) => &choice["logprobs"]["top_logprobs"],
+            Self::Ids => choice.prompt_logprobs.as_deref(),
+            Self::Echo(_) => choice.logprobs.as_ref().and_then(|told| told.top_logprobs.as_deref()),
         };
-        let places = places.as_array().ok_or("it does not tell the log-probabilities of prompts")?;
+        let places = places.ok_or("it does not tell the log-probabilities of prompts")?;
         match places.len() < ids {
             true => Err(format!("it tells of {} tokens of a prompt of {ids}", places.len())),
             false => Ok(places),
@@ -79,12 +80,11 @@ impl Way {
     }
 
     /// The most probable token, if there is one.
-    fn top(&self, place: &Map<String, Value>) -> Option<u32> {
-        let logprob = |entry: &Value| entry.as_f64().or(entry["logprob"].as_f64());
+    fn top(&self, place: &Place) -> Option<u32> {
         let mut best: Option<(&str, f64)> = None;
         let mut tied = false;
-        for (name, entry) in place {
-            let logprob = logprob(entry)?;
+        for (name, entry) in &place.0 {
+            let logprob = entry.logprob?;
             match best {
                 Some((_, most)) if logprob < most => {}
                 Some((_, most)) if logprob == most => tied = true,
@@ -100,12 +100,13 @@ impl Way {
 }
 
 /// The tokens that a choice has written, and whether that is the text's end.
-pub fn written(choice: &Value, tokeniser: &Tokeniser) -> Result<Told, String> {
-    let ids = choice["token_ids"].as_array().ok_or("it does not tell the ids of the tokens that it writes")?;
-    let id = |id: &Value| id.as_u64().and_then(|id| u32::try_from(id).ok());
-    let ids: Option<Vec<u32>> = ids.iter().map(id).collect();
-    let mut written = ids.ok_or("ids of tokens expected")?;
-    let ended = choice["finish_reason"] == "stop";
+pub fn written(choice: &Choice, tokeniser: &Tokeniser) -> Result<Told, String> {
+    let ids = choice.token_ids.as_ref().ok_or("it does not tell the ids of the tokens that it writes")?;
+    if ids.len() > COMMIT_TOKENS_MAX {
+        return Err(format!("at most {COMMIT_TOKENS_MAX} tokens at once expected, got {}", ids.len()));
+    }
+    let mut written = ids.clone();
+    let ended = choice.finish_reason.as_deref() == Some("stop");
     // Another end than this model knows is no part of the text either.
     if ended && written.last().is_some_and(|&id| tokeniser.kind(id) == Kind::Control) {
         written.pop();
@@ -114,11 +115,11 @@ pub fn written(choice: &Value, tokeniser: &Tokeniser) -> Result<Told, String> {
 }
 
 /// The same of an event of a stream. The last may tell nothing but that it is the end, or count tokens.
-pub fn streamed(event: &Value, tokeniser: &Tokeniser) -> Result<Told, String> {
-    let choice = &event["choices"][0];
-    let silent = choice["token_ids"].is_null() && choice["text"].as_str().unwrap_or_default().is_empty();
+pub fn streamed(event: &Answer, tokeniser: &Tokeniser) -> Result<Told, String> {
+    let choice = &event.choice;
+    let silent = choice.token_ids.is_none() && choice.text.as_deref().unwrap_or_default().is_empty();
     match silent {
-        true => Ok(Told { ended: choice["finish_reason"] == "stop", ..Told::default() }),
+        true => Ok(Told { ended: choice.finish_reason.as_deref() == Some("stop"), ..Told::default() }),
         false => written(choice, tokeniser),
     }
 }
@@ -135,7 +136,7 @@ mod tests {
     use super::*;
 
     fn top(way: &Way, place: Value) -> Option<u32> {
-        way.top(place.as_object().unwrap())
+        way.top(&serde_json::from_value(place).unwrap())
     }
 
     #[test]
@@ -154,7 +155,10 @@ mod tests {
 
     #[test]
     fn what_is_not_told_is_said() {
-        let of = |choice: Value| Way::Ids.places(&json!({"choices": [choice]}), 2).map(<[Value]>::len);
+        let of = |choice: Value| {
+            let choice: Choice = serde_json::from_value(choice).unwrap();
+            Way::Ids.places(&choice, 2).map(<[_]>::len)
+        };
         assert_eq!(of(json!({"prompt_logprobs": [null, {}]})), Ok(2));
         assert_eq!(of(json!({"prompt_logprobs": [null]})), Err("it tells of 1 tokens of a prompt of 2".into()));
         assert_eq!(of(json!({"text": "x"})), Err("it does not tell the log-probabilities of prompts".into()));
