@@ -223,8 +223,11 @@ impl AboveArgs {
         let key = self.upstream_key_file.as_deref().map(secret_file).transpose()?;
         let key = key.as_deref().map(str::trim);
         Upstream::new(url, self.upstream_model.clone(), key, self.upstream_plain, self.upstream_timeout).map_err(|e| {
-            Failure::new("nothing is served", "--upstream", "the URL of a server, its key in a file", e)
-                .hint("--upstream-plain asks another machine over http all the same")
+            let failure = Failure::new("nothing is served", "--upstream", "the URL of a server, its key in a file", e);
+            match url.starts_with("http://") {
+                true => failure.hint("--upstream-plain asks another machine over http all the same"),
+                false => failure,
+            }
         })
     }
 }

@@ -113,6 +113,7 @@ pub fn run(args: &Args, json: bool) -> Result<(), Failure> {
 }
 
 fn measure(args: &Args, model: &Path) -> Result<Live, Failure> {
+    crate::serve_cmd::each_once("--stage", &args.stages)?;
     let identity = crate::stage::identity(&live::folder(args.dir.as_deref())?)?;
     output::talk(&format!("stages let this machine in with --allow {}", identity.id()));
     let (digest, pool) = (llm::digest(model)?, llm::pool(args.threads.map(usize::from)));

@@ -171,6 +171,8 @@ pub fn run(args: Args, json: bool) -> Result<(), Failure> {
     };
     // Before anything is fetched or read.
     settings.check()?;
+    each_once("--stage", &args.chain.stages)?;
+    each_once("--upstream", &args.above.machines())?;
     let named = crate::named::here_or_fetched(args.model.as_deref())?;
     let mut above = args.above.above(&named.path)?;
     let pool = llm::pool(args.threads.map(usize::from));
@@ -275,6 +277,14 @@ fn own_key(args: &ChainArgs) -> Result<Identity, Failure> {
 
 fn own_dir(args: &ChainArgs) -> Result<PathBuf, Failure> {
     crate::live::folder(args.dir.as_deref())
+}
+
+/// A machine that stands twice would be dialled twice, and each link would end the other.
+pub fn each_once(flag: &str, machines: &[Address]) -> Result<(), Failure> {
+    let twice = machines.iter().enumerate().find(|(at, one)| machines[..*at].iter().any(|before| before.id == one.id));
+    twice.map_or(Ok(()), |(_, one)| {
+        Err(Failure::new("nothing was started", flag, "each machine once", format!("{} twice", one.id)))
+    })
 }
 
 fn small_engine(model: Arc<Model>, settings: &Settings) -> Result<Engine, Failure> {

@@ -3,8 +3,9 @@
 //! A request is local-only if it says so itself, if its API key is one of those that are, or if its text matches a policy. What
 //! cannot be judged (a text too long to be searched) is local-only too: a rule that fails must fail closed.
 //!
-//! A **pattern** is found anywhere in a text, in capital or small letters, with any white space where it has white space, and
-//! letters with marks in either form of Unicode (`é` as one character or as two). In it `?` stands for one character and `*` for any
+//! A **pattern** is found anywhere in a text, in capital or small letters, with any white space where it has white space, in any
+//! of Unicode's compatible forms (`é` as one character or as two, wide and styled letters), and with characters in it that cannot
+//! be seen. In it `?` stands for one character and `*` for any
 //! run of them. So `project alpha` is found in "the PROJECT\n Alpha plan", and `iban ?? * 00` needs its parts in that order.
 //! Patterns see characters, not meaning: a text that spells a word differently, or in another alphabet, is not found. A pattern
 //! for the name of a key must match all of it.
@@ -162,7 +163,7 @@ impl Pattern {
         }
         let trimmed = text.trim();
         // A pattern of keys may be `*`: no key's requests leave.
-        let says = |c: char| !matches!(c, '*' | '?') && !c.is_whitespace();
+        let says = |c: char| !matches!(c, '*' | '?') && !c.is_whitespace() && !unseen(c);
         if trimmed.is_empty() || (list == "words" && !trimmed.contains(says)) {
             return Err(PolicyError::Empty { list, at, got: text.to_owned() });
         }
@@ -224,13 +225,14 @@ fn on_one_line(pattern: &str) -> String {
     pattern.split_whitespace().collect::<Vec<_>>().join(" ").escape_debug().to_string()
 }
 
-/// Small letters, the sigma at a word's end as any other, letters with marks as one character where there is one (Unicode's NFC),
-/// and one space for any white space.
+/// Unicode's compatibility form (NFKC) in small letters, the sigma at a word's end as any other, with one space for any white space
+/// and without what cannot be seen.
 fn folded(text: &str) -> Vec<char> {
     let mut folded: Vec<char> = Vec::with_capacity(text.len());
-    // Composed after they are small: some have no capital of one character.
-    let small = text.chars().flat_map(char::to_lowercase).map(|c| if c == 'ς' { 'σ' } else { c });
-    for c in small.nfc() {
+    let seen = text.nfkc().filter(|&c| !unseen(c));
+    // Styled capitals are letters by then. Composed again after they are small: some have no capital of one character.
+    let small = seen.flat_map(char::to_lowercase).map(|c| if c == 'ς' { 'σ' } else { c });
+    for c in small.nfkc() {
         match c.is_whitespace() {
             true if folded.last() == Some(&' ') => {}
             true => folded.push(' '),
@@ -238,6 +240,14 @@ fn folded(text: &str) -> Vec<char> {
         }
     }
     folded
+}
+
+/// Unicode's Default_Ignorable_Code_Point: soft hyphens, joiners, marks of direction, variants.
+fn unseen(c: char) -> bool {
+    matches!(u32::from(c),
+        0xad | 0x34f | 0x61c | 0x115f..=0x1160 | 0x17b4..=0x17b5 | 0x180b..=0x180f | 0x200b..=0x200f | 0x202a..=0x202e
+        | 0x2060..=0x206f | 0x3164 | 0xfe00..=0xfe0f | 0xfeff | 0xffa0 | 0xfff0..=0xfff8 | 0x1bca0..=0x1bca3
+        | 0x1d173..=0x1d17a | 0xe0000..=0xe0fff)
 }
 
 #[cfg(test)]
@@ -278,6 +288,12 @@ mod tests {
             ("\u{1e96}", "H\u{331}"),
             ("q\u{307}\u{323}", "Q\u{323}\u{307}"),
             ("\u{212b}ngstrom", "A\u{30a}ngstrom"),
+            // In letters of another width or style, and with what cannot be seen.
+            ("patient", "pat\u{ad}i\u{200b}ent"),
+            ("pat\u{200d}ient", "patient"),
+            ("patient", "\u{ff30}\u{ff21}\u{ff34}\u{ff29}\u{ff25}\u{ff2e}\u{ff34}"),
+            ("patient", "\u{1d40f}\u{1d41a}\u{1d42d}\u{1d422}\u{1d41e}\u{1d427}\u{1d42d}"),
+            ("\u{c4}rzte", "A\u{308}rztebericht"),
         ] {
             check(pattern, text, true);
         }

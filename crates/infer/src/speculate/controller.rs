@@ -187,7 +187,7 @@ impl Controller {
                 ways.iter().map(|&mode| (mode, self.promise(mode, &survival, &costs))).collect();
             let most = promised.iter().fold(0.0f64, |most, (_, promised)| most.max(*promised));
             let shortest = promised.into_iter().find(|(_, promised)| *promised >= most * AS_GOOD);
-            let fewer_passes = matches!((ways[0], best.0), (Mode::Ahead { .. }, Mode::Along { .. }));
+            let fewer_passes = matches!((ways.first(), best.0), (Some(Mode::Ahead { .. }), Mode::Along { .. }));
             let better = if fewer_passes { FEWER_PASSES } else { better };
             best = shortest.filter(|(_, promised)| *promised > best.1 * better).unwrap_or(best);
         }
@@ -228,5 +228,16 @@ mod tests {
         let better = after(bad.next_answer(), 256, |token| token % 10 != 0);
         assert!(matches!(better.mode(), Mode::Along { .. }), "{:?}", better.mode());
         assert!(matches!(Controller::new(costs).mode(), Mode::Along { .. }));
+    }
+
+    /// Drafts for a verifier that does not look at them while it streams are made ahead or in rounds.
+    #[test]
+    fn a_verifier_that_cannot_look_at_drafts_while_it_streams_is_not_drafted_along_for() {
+        let mut controller = Controller::not_along(Costs::GUESS, 0.03);
+        for _ in 0..64 {
+            controller.hear_token(Some(true));
+            controller.decide();
+        }
+        assert!(matches!(controller.mode(), Mode::Ahead { .. } | Mode::Rounds { .. }), "{:?}", controller.mode());
     }
 }

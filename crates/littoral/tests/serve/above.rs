@@ -226,6 +226,43 @@ fn what_is_local_only_never_leaves() {
     }
 }
 
+/// Where nothing else is held back, what this server cannot read may be sent on to be read there; what is marked is not, however it
+/// is marked and whatever else is wrong with it.
+#[test]
+fn what_is_marked_never_leaves_where_nothing_else_is_held_back() {
+    let (_folder, dir) = models();
+    let large = serve(&dir, "large.gguf", &[]);
+    let tap = Tap::to(large.at);
+    let edge = serve(&dir, "small.gguf", &["--upstream", &format!("http://{}/v1", tap.at)]);
+    until("the server above is not asked", || by(&post(edge.at, CHAT, &asked("Who is there?"))).0 == "upstream");
+    let marked = with(asked("Quill"), json!({"local_only": true}));
+    let long = with(asked(&"Quill ".repeat(3_000)), json!({"local_only": true}));
+    let mut bodies: Vec<String> = [
+        marked.clone(),
+        with(marked.clone(), json!({"nonsense": 1})),
+        with(marked.clone(), json!({"n": 99})),
+        long,
+        with(asked("Quill"), json!({"localOnly": true})),
+        with(asked("Quill"), json!({"Local-Only": "yes"})),
+        with(asked("Quill"), json!({"extra_body": {"local_only": true}})),
+    ]
+    .map(|body| body.to_string())
+    .into();
+    // Two fields of one name: whichever a reader takes.
+    for twice in ["true,\"local_only\":false", "false,\"local_only\":true"] {
+        bodies.push(asked("Quill").to_string().replacen('{', &format!("{{\"local_only\":{twice},"), 1));
+    }
+    for body in bodies {
+        let reply = open(edge.at, "POST", CHAT, &[], &body).whole();
+        let here = reply.header("x-littoral-by").is_none_or(|by| by == "here");
+        assert!(here && matches!(reply.status, 200 | 400), "{}: {}", reply.status, reply.body);
+    }
+    assert!(!contains(&tap.sent(), "Quill"));
+    // Not marked, it is another matter.
+    post(edge.at, CHAT, &with(asked("Quill"), json!({"nonsense": 1})));
+    assert!(contains(&tap.sent(), "Quill"));
+}
+
 /// Before an answer and after one, over both kinds of links.
 #[test]
 fn a_router_decides_by_its_score() {

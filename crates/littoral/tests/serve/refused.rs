@@ -2,7 +2,7 @@
 
 use super::ask::{CHAT, COMPLETION, chat, with};
 use super::client::{get, open, post};
-use super::server::{Folder, Server};
+use super::server::{Folder, Server, not_started};
 use super::tiny;
 use serde_json::{Value, json};
 
@@ -96,4 +96,24 @@ fn a_model_without_a_template_does_not_chat() {
     assert!(reply.json()["error"]["message"].as_str().unwrap().contains("/v1/completions"));
     assert_eq!(post(server.at, COMPLETION, &json!({"prompt": "x"})).status, 200);
     assert_eq!(get(server.at, "/healthz").body, "ok\n");
+}
+
+#[test]
+fn a_machine_that_stands_twice_is_refused_at_the_start() {
+    let at = format!("{}@127.0.0.1:9", "ab".repeat(32));
+    for flag in ["--stage", "--upstream"] {
+        let output = not_started(&[flag, &at, flag, &at]);
+        let said = [output.stdout, output.stderr].map(|said| String::from_utf8(said).unwrap()).concat();
+        assert!(said.contains(flag) && said.contains("each machine once expected"), "{said}");
+    }
+}
+
+/// What is wrong with a URL is told without its secrets.
+#[test]
+fn a_password_in_a_url_is_not_shown() {
+    for url in ["http://someone:hush@127.0.0.1:9/v1", "http://127.0.0.1:9/v1?key=hush", "http://a b:hush@host"] {
+        let output = not_started(&["--upstream", url]);
+        let said = [output.stdout, output.stderr].map(|said| String::from_utf8(said).unwrap()).concat();
+        assert!(said.contains("--upstream") && !said.contains("hush"), "{said}");
+    }
 }

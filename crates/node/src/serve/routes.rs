@@ -22,7 +22,7 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use littoral_infer::model::Model;
-use littoral_infer::route::rule::Policy;
+use littoral_infer::route::rule::{Policy, Rule};
 use littoral_model::lm::CacheType;
 use littoral_tensor::quant::KERNELS;
 use serde_json::{Map, Value, json};
@@ -200,7 +200,7 @@ async fn answered(served: Arc<Served>, kind: Kind, request: Request) -> Result<R
         // be read here does not leave.
         (Err(refusal), Some(fields)) if !served.guarded && served.upstream.iter().any(|above| above.up()) => {
             let why = format!("the edge cannot answer it: {}", refusal.param().unwrap_or("the request as a whole"));
-            return above(&served, kind, fields, &why, key, busy).await.map_err(|_| refusal);
+            return above(&served, &asking.rule, kind, fields, &why, key, busy).await.map_err(|_| refusal);
         }
         (Err(refusal), _) => return Err(refusal),
     };
@@ -219,7 +219,7 @@ async fn answered(served: Arc<Served>, kind: Kind, request: Request) -> Result<R
         Audit::new(kind, asked, fields.as_ref()).into_iter().for_each(|audit| audit.begin(&served));
     }
     if let (None, Some(fields), Some(asked)) = (by, &fields, again) {
-        let refused = match above(&served, kind, fields, &why, key, busy.clone()).await {
+        let refused = match above(&served, &asking.rule, kind, fields, &why, key, busy.clone()).await {
             Ok(response) => return Ok(response),
             Err(refused) => refused,
         };
@@ -287,15 +287,19 @@ async fn taken(
     }
 }
 
-/// Has the server above answer.
+/// Has the server above answer: what may leave, and nothing else, whoever decided so.
 async fn above(
     served: &Served,
+    rule: &Rule,
     kind: Kind,
     fields: &Map<String, Value>,
     why: &str,
     key: Option<Arc<Key>>,
     busy: watch::Receiver<()>,
 ) -> Result<Response, String> {
+    if let Rule::LocalOnly(why) = rule {
+        return Err(why.to_string());
+    }
     let Some(upstream) = &served.upstream else { return Err("there is none".into()) };
     let mut fields = fields.clone();
     fields.remove(asking::LOCAL_ONLY);

@@ -4,7 +4,11 @@
 //! which a part was ignored would look right and not be.
 
 use crate::serve::refusal::Refusal;
+use serde::de::{Error, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
+use std::collections::BTreeSet;
+use std::fmt;
 
 /// What changes nothing about the text may be there.
 const HARMLESS: [&str; 8] = [
@@ -85,10 +89,74 @@ impl Fields {
 }
 
 pub fn object(body: &[u8]) -> Result<Map<String, Value>, Refusal> {
+    // Of two fields of one name one reader takes the first and another the last: what a mark says must not depend on the reader.
+    if let Err(error) = serde_json::from_slice::<Once>(body)
+        && error.is_data()
+    {
+        return Err(Refusal::body(format!("a JSON object expected in which a field stands once, got {error}")));
+    }
     match serde_json::from_slice(body) {
         Ok(Value::Object(fields)) => Ok(fields),
         Ok(other) => Err(Refusal::body(format!("a JSON object expected, got {}", kind(&other)))),
         Err(error) => Err(Refusal::body(format!("a JSON object expected, got no JSON: {error}"))),
+    }
+}
+
+/// Any JSON in which no object has two fields of one name.
+struct Once;
+
+impl<'de> Deserialize<'de> for Once {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Once)
+    }
+}
+
+impl<'de> Visitor<'de> for Once {
+    type Value = Self;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "any JSON")
+    }
+
+    fn visit_unit<E>(self) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self, A::Error> {
+        while items.next_element::<Once>()?.is_some() {}
+        Ok(self)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Self, A::Error> {
+        let mut names = BTreeSet::new();
+        while let Some(name) = fields.next_key::<String>()? {
+            fields.next_value::<Once>()?;
+            if let Some(twice) = names.replace(name) {
+                let shown: String = twice.chars().take(64).collect();
+                return Err(A::Error::custom(format!("`{}` twice", shown.escape_debug())));
+            }
+        }
+        Ok(self)
     }
 }
 

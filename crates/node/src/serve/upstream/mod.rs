@@ -103,6 +103,16 @@ enum NotSent {
     Request(String),
 }
 
+/// What may be shown of what was given as a URL: nothing before an @ and nothing behind a ?.
+fn without_secrets(given: &str) -> String {
+    let (place, asked) = given.split_once('?').map_or((given, ""), |(place, _)| (place, "?…"));
+    let shown = match place.rsplit_once('@') {
+        Some((before, host)) => format!("{}…@{host}", before.split_once("://").map_or("", |(scheme, _)| scheme)),
+        None => place.to_owned(),
+    };
+    shown.chars().take(200).chain(asked.chars()).collect()
+}
+
 impl Upstream {
     /// `base`: with its `/v1`, as OpenAI's clients take it. `plain`: it may be another machine without TLS. `silence_max`: it is given
     /// up after so long without a word, and more for a long prompt.
@@ -114,9 +124,9 @@ impl Upstream {
         silence_max: Duration,
     ) -> Result<Self, UpstreamError> {
         let url = Url::parse(base).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
-        // Secrets in it would be shown in messages.
+        // Secrets in it would be shown in messages, so not in this one either.
         let url = url.filter(|url| url.username().is_empty() && url.password().is_none() && url.query().is_none());
-        let mut base = url.ok_or_else(|| UpstreamError::Url { url: base.chars().take(200).collect() })?;
+        let mut base = url.ok_or_else(|| UpstreamError::Url { url: without_secrets(base) })?;
         let host = base.host_str().unwrap_or_default().to_owned();
         if base.scheme() == "http" && !plain && !is_this_machine(&host) {
             return Err(UpstreamError::Plain { host });
