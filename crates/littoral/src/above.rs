@@ -11,7 +11,7 @@ use littoral_infer::route::routing::Routing;
 use littoral_infer::route::rule::{Policy, PolicyText};
 use littoral_infer::route::saved::{SAVED_BYTES_MAX, Saved};
 use littoral_node::host::keys;
-use littoral_node::serve::{self, Upstream, secret_file};
+use littoral_node::serve::{self, Upstream, UpstreamError, secret_file};
 use littoral_node::transport::Address;
 use littoral_wire::speculation::ROUND_TOKENS_MAX;
 use std::path::{Path, PathBuf};
@@ -223,11 +223,11 @@ impl AboveArgs {
         let key = self.upstream_key_file.as_deref().map(secret_file).transpose()?;
         let key = key.as_deref().map(str::trim);
         Upstream::new(url, self.upstream_model.clone(), key, self.upstream_plain, self.upstream_timeout).map_err(|e| {
-            let failure = Failure::new("nothing is served", "--upstream", "the URL of a server, its key in a file", e);
-            match url.starts_with("http://") {
-                true => failure.hint("--upstream-plain asks another machine over http all the same"),
-                false => failure,
-            }
+            let hint = match &e {
+                UpstreamError::Plain { .. } => "--upstream-plain asks another machine over http all the same",
+                _ => "a key for it stands in a file: --upstream-key-file",
+            };
+            Failure::new("nothing is served", "--upstream", "the URL of a server, its key in a file", e).hint(hint)
         })
     }
 }

@@ -107,7 +107,7 @@ enum NotSent {
 fn without_secrets(given: &str) -> String {
     let (place, asked) = given.split_once('?').map_or((given, ""), |(place, _)| (place, "?…"));
     let shown = match place.rsplit_once('@') {
-        Some((before, host)) => format!("{}…@{host}", before.split_once("://").map_or("", |(scheme, _)| scheme)),
+        Some((before, host)) => format!("{}://…@{host}", before.split_once("://").map_or("", |(scheme, _)| scheme)),
         None => place.to_owned(),
     };
     shown.chars().take(200).chain(asked.chars()).collect()
