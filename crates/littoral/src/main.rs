@@ -11,6 +11,7 @@ mod input;
 mod inspect;
 mod job;
 mod join;
+mod key;
 mod live;
 mod llm;
 mod memory;
@@ -108,6 +109,8 @@ enum Command {
     Plan(plan::Args),
     /// Lend this machine to heads that share a model's layers: `littoral serve MODEL --stage …`.
     Stage(stage::Args),
+    /// This machine's public key, by which others let it in.
+    Key(key::Args),
     /// What a model file holds: architecture, kinds of weights, metadata, tensors.
     Inspect(inspect::Args),
     /// What releases cost in (epsilon, delta), and the noise for a target.
@@ -145,6 +148,7 @@ fn main() -> ExitCode {
         Command::Serve(args) => serve_cmd::run(*args, json),
         Command::Plan(args) => plan::run(&args, json),
         Command::Stage(args) => stage::run(args, json),
+        Command::Key(args) => key::run(&args, json),
         Command::Inspect(args) => inspect::run(args, json),
         Command::Privacy(command) => privacy::run(&command, json),
         Command::Bench(args) => bench::run(args),

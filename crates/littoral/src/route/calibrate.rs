@@ -57,6 +57,9 @@ pub struct Args {
     output: PathBuf,
 }
 
+/// A large model that is right in less than this part of the exact answers is hardly what was to be measured.
+const SELDOM: f64 = 0.2;
+
 /// A router, and what is told of it.
 struct Told {
     router: Router,
@@ -130,6 +133,14 @@ pub fn run(args: &Args, json: bool) -> Result<(), Failure> {
             output::talk(&format!("prompts that came again and were left out: {repeated}"));
         }
         output::talk(&format!("the router is in {}", args.output.display()));
+    }
+    let known = asked.iter().zip(&judged).filter(|(asked, _)| asked.answer.is_some());
+    let right = known.filter(|(_, judged)| judged.large).count();
+    if (right as f64) < SELDOM * exact as f64 {
+        output::talk(&format!(
+            "warning: the large model is right on {right} of {exact} exact answers; where it is wrong no answer is worse, so the \
+             promise says little: are answers cut by --max-tokens, or written otherwise than in the file?"
+        ));
     }
     if !(before.promised || after.promised) {
         output::talk("warning: neither router may keep anything; its score can still keep to a budget");

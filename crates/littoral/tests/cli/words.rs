@@ -147,3 +147,13 @@ fn doctor_looks_and_has_no_nulls() {
         assert_eq!(told["protocol"], littoral_wire::hello::PROTOCOL);
     }
 }
+
+/// A machine's key is known before it is started, so that others can let it in; it stays the same.
+#[test]
+fn a_machines_key_is_made_and_printed() {
+    let folder = Folder::new("key");
+    let dir = folder.path("two").display().to_string();
+    let key = json(&["key", "--dir", &dir])["key"].as_str().unwrap().to_owned();
+    assert_eq!(key.len(), 64);
+    assert_eq!(parts(&littoral(&["key", "--dir", &dir])), (0, format!("{key}\n"), String::new()));
+}

@@ -83,6 +83,11 @@ fn what_cannot_be_promised_and_what_is_no_prompt() {
     assert!(
         Saved::parse(&fs::read_to_string(world.0.join("route.json")).unwrap()).unwrap().after.calibration.is_none()
     );
+    // Nobody is right: a promise that no answer is worse would be true, and of no use.
+    let wrong: String = (0..60).map(|i| format!("{{\"prompt\": \"{i}?\", \"answer\": \"forty-two\"}}\n")).collect();
+    let told = world.calibrate(&wrong, &[]);
+    let told = String::from_utf8_lossy(&told.stderr).into_owned();
+    assert!(told.contains("warning: the large model is right on 0 of 60 exact answers"), "{told}");
     let refused = world.calibrate("{\"prompt\": \"a\"}\n{\"question\": \"b\"}\n", &[]);
     assert_eq!((refused.status.code(), &json(&refused)["error"]["where"]), (Some(1), &"prompts.jsonl, line 2".into()));
     let refused = world.calibrate(&few, &["--alpha", "1"]);

@@ -14,8 +14,9 @@ use tokio::time::timeout;
 pub const EVERY: Duration = Duration::from_millis(100);
 /// A machine that has not answered for so long is taken for lost.
 pub const SILENT: Duration = Duration::from_millis(500);
-/// Before an address is dialled again.
+/// Before an address is dialled again; twice as long after each time in vain, up to the second.
 const AGAIN: Duration = Duration::from_millis(200);
+const AGAIN_MAX: Duration = Duration::from_secs(2);
 
 /// What the thread says.
 #[derive(Clone, Debug)]
@@ -50,6 +51,7 @@ pub fn watch(identity: Identity, machines: Vec<Address>, said: mpsc::Sender<Beat
 
 async fn watch_one(transport: std::sync::Arc<TcpTransport>, address: Address, said: mpsc::Sender<Beat>) {
     let machine = address.id;
+    let mut again = AGAIN;
     loop {
         let mut answered = false;
         let ended = follow(&transport, &address, &said, &mut answered).await;
@@ -61,7 +63,8 @@ async fn watch_one(transport: std::sync::Arc<TcpTransport>, address: Address, sa
         if answered && said.send(Beat::Lost { machine, silent, why }).is_err() {
             return;
         }
-        tokio::time::sleep(AGAIN).await;
+        again = if answered { AGAIN } else { (again * 2).min(AGAIN_MAX) };
+        tokio::time::sleep(again).await;
     }
 }
 

@@ -7,10 +7,10 @@ use super::stage::{Input, Settings};
 use super::survey;
 use crate::peer::{self, Greeted, greet};
 use crate::transport::{Connection, Transport};
-use littoral_wire::{Pipeline, Wire};
-use std::sync::Arc;
+use littoral_wire::{NodeId, Pipeline, Wire};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
-use std::sync::mpsc;
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 type Link = peer::Link<Pipeline>;
@@ -35,13 +35,18 @@ pub(super) struct Door {
     heads: Arc<Semaphore>,
     joins: Arc<Semaphore>,
     fetches: Arc<Semaphore>,
+    /// Why whom was sent away last: those who come again and again are told of once.
+    sent_away: Mutex<BTreeMap<NodeId, String>>,
 }
+
+/// Of so many that were sent away it is known why.
+const SENT_AWAY_MAX: usize = 256;
 
 impl Door {
     pub fn new(settings: Arc<Settings>, progress: Arc<Progress>, inputs: mpsc::Sender<Input>) -> Self {
         let places = |most| Arc::new(Semaphore::new(most));
         let (heads, joins, fetches) = (places(HEADS_WAIT_MAX), places(JOINS_WAIT_MAX), places(FETCHES_MAX));
-        Self { settings, progress, inputs, heads, joins, fetches }
+        Self { settings, progress, inputs, heads, joins, fetches, sent_away: Mutex::default() }
     }
 
     /// Until the transport is closed.
@@ -52,11 +57,22 @@ impl Door {
             tokio::spawn(async move {
                 let (_place, peer) = (place, connection.peer());
                 if let Err(why) = door.welcome(connection, number).await {
-                    tracing::info!("{peer} was not let in: {why}");
+                    door.sent_away(peer, why);
                 }
             });
         })
         .await;
+    }
+
+    fn sent_away(&self, peer: NodeId, why: String) {
+        let mut known = self.sent_away.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.get(&peer) != Some(&why) {
+            tracing::info!("{peer} was not let in: {why}");
+            if known.len() >= SENT_AWAY_MAX {
+                known.clear();
+            }
+            known.insert(peer, why);
+        }
     }
 
     async fn welcome(&self, connection: Connection, number: u64) -> Result<(), String> {
