@@ -5,10 +5,9 @@
 //!
 //! A **pattern** is found anywhere in a text, in capital or small letters, with any white space where it has white space, in any
 //! of Unicode's compatible forms (`é` as one character or as two, wide and styled letters), and with characters in it that cannot
-//! be seen. In it `?` stands for one character and `*` for any
-//! run of them. So `project alpha` is found in "the PROJECT\n Alpha plan", and `iban ?? * 00` needs its parts in that order.
-//! Patterns see characters, not meaning: a text that spells a word differently, or in another alphabet, is not found. A pattern
-//! for the name of a key must match all of it.
+//! be seen. In it `?` stands for one character and `*` for any run of them. So `project alpha` is found in "the PROJECT\n Alpha
+//! plan", and `iban ?? * 00` needs its parts in that order. Patterns see characters, not meaning: a text that spells a word
+//! differently, or in another alphabet, is not found. A pattern for the name of a key must match all of it.
 
 use serde::{Deserialize, Serialize};
 use std::fmt;

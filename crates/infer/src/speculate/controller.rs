@@ -152,7 +152,7 @@ impl Controller {
             }
             return;
         }
-        // Not the faster: chosen for its fewer passes.
+        // Chosen for its fewer passes, perhaps, and not for its speed.
         if matches!(self.mode, Mode::Along { .. }) && waits(best) {
             self.mode = best;
             return;
@@ -181,17 +181,19 @@ impl Controller {
         let ahead = LENGTHS.map(|block| Mode::Ahead { block, ahead: ahead(block, &costs) });
         let rounds = LENGTHS.map(|tokens| Mode::Rounds { tokens });
         let worth = if self.runs.known() < LEARNT { 0.98 } else { WORTH_DRAFTING };
-        let mut best = (Mode::Stream, self.promise(Mode::Stream, &survival, &costs));
-        for (ways, better) in [(along, worth), (&ahead, 1.0), (&rounds, BETTER_THAN_AHEAD)] {
-            let promised: Vec<(Mode, f64)> =
-                ways.iter().map(|&mode| (mode, self.promise(mode, &survival, &costs))).collect();
+        // The shortest that is nearly as good as the best of its kind, if that promises so much of what is known already.
+        let better = |best: (Mode, f64), ways: &[Mode], part: f64| {
+            let promised = ways.iter().map(|&mode| (mode, self.promise(mode, &survival, &costs)));
+            let promised: Vec<(Mode, f64)> = promised.collect();
             let most = promised.iter().fold(0.0f64, |most, (_, promised)| most.max(*promised));
             let shortest = promised.into_iter().find(|(_, promised)| *promised >= most * AS_GOOD);
-            let fewer_passes = matches!((ways.first(), best.0), (Some(Mode::Ahead { .. }), Mode::Along { .. }));
-            let better = if fewer_passes { FEWER_PASSES } else { better };
-            best = shortest.filter(|(_, promised)| *promised > best.1 * better).unwrap_or(best);
-        }
-        best
+            shortest.filter(|(_, promised)| *promised > best.1 * part).unwrap_or(best)
+        };
+        let best = (Mode::Stream, self.promise(Mode::Stream, &survival, &costs));
+        let best = better(best, along, worth);
+        let enough = if matches!(best.0, Mode::Along { .. }) { FEWER_PASSES } else { 1.0 };
+        let best = better(best, &ahead, enough);
+        better(best, &rounds, BETTER_THAN_AHEAD)
     }
 }
 

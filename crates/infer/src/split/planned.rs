@@ -144,8 +144,8 @@ impl Planner {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::split::plan::{Demand, Link, Objective, Recovery};
-    use littoral_wire::pipeline::Activations;
+    use crate::split::plan::tests::instances::{Draw, demand, even_model};
+    use crate::split::plan::{Link, Objective};
 
     fn measured(read_bytes_per_s: u64) -> Measured {
         let profile = Profile {
@@ -163,23 +163,7 @@ mod tests {
     /// What is kept is what is answered, so a kept answer that no planning would give shows when it is used.
     #[test]
     fn a_set_of_machines_is_planned_once_until_one_of_them_is_measured_anew() {
-        let model = ModelCost {
-            layers: Vec::new(),
-            ends_bytes: 0,
-            output_bytes: 0,
-            output_flops: 0,
-            width: 1,
-            scratch_bytes: 0,
-            logits_bytes: 0,
-        };
-        let demand = Demand {
-            objective: Objective::Latency,
-            streams: 1,
-            context: 1,
-            prompt: 1,
-            activations: Activations::F32,
-            recovery: Recovery::default(),
-        };
+        let (model, demand) = (even_model(4), demand(&mut Draw::new(1), Objective::Latency));
         let mut planner = Planner::new(model, demand, measured(1).profile);
         let [one, two, other] = [1, 2, 3].map(|n| NodeId([n; 32]));
         planner.know(one, measured(1));

@@ -5,8 +5,8 @@
 //!
 //! *Over a link*: the large model is in a process of its own with one thread (`littoral serve --verify`), the small one is here
 //! with another, and between them is a line of the given round trip. Ways take turns: streaming, rounds of 4 and of 8 drafted
-//! tokens, drafting ahead in blocks of 4, drafting along with the stream in blocks of 2, and the controller, which chooses by itself. *Predicted*: what the formulas promise
-//! with the costs and the acceptance that the controller measured.
+//! tokens, drafting ahead in blocks of 4, drafting along with the stream in blocks of 2, and the controller, which chooses by
+//! itself. *Predicted*: what the formulas promise with the costs and the acceptance that were measured in answers of that way.
 //!
 //! Texts are greedy and must be the same in every run. *Acceptance*: on one machine drafted tokens that stood, of those that were
 //! tried; over a link the controller's estimate of the chance that one stands.

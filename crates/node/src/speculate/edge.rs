@@ -220,15 +220,12 @@ impl Edge {
         while let Ok(input) = self.incoming.try_recv() {
             self.hear(input);
         }
+        // Before anything is drafted, which may take long: what came meanwhile was not heard.
+        self.look_for_silence();
         let begun = self.begun;
         let busy = self.drafting.step(pool, &mut || begun.elapsed().as_micros() as u64);
         let now_us = self.now_us();
         self.drafting.tick(now_us);
-        for machine in 0..self.verifiers.len() {
-            if self.verifiers[machine].asked_since.is_some_and(|since| since.elapsed() > SILENT) {
-                self.down(machine, &format!("nothing was heard for {} seconds", SILENT.as_secs()), now_us);
-            }
-        }
         for (machine, verifier) in self.verifiers.iter_mut().enumerate() {
             if verifier.down_since.is_some_and(|since| since.elapsed() > GIVEN_UP) {
                 verifier.down_since = None;
@@ -281,6 +278,15 @@ impl Edge {
                     }
                     Err(why) => self.down(machine, &why, now_us),
                 }
+            }
+        }
+    }
+
+    fn look_for_silence(&mut self) {
+        let now_us = self.now_us();
+        for machine in 0..self.verifiers.len() {
+            if self.verifiers[machine].asked_since.is_some_and(|since| since.elapsed() > SILENT) {
+                self.down(machine, &format!("nothing was heard for {} seconds", SILENT.as_secs()), now_us);
             }
         }
     }

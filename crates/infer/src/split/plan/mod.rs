@@ -26,7 +26,7 @@ mod ring;
 mod search;
 mod standby;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 mod why;
 mod words;
 

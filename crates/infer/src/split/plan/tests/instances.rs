@@ -3,7 +3,7 @@
 use crate::split::plan::*;
 use littoral_wire::pipeline::Activations;
 
-pub(super) struct Draw(u64);
+pub(in crate::split) struct Draw(u64);
 
 impl Draw {
     pub fn new(seed: u64) -> Self {
@@ -48,7 +48,7 @@ pub(super) fn model(draw: &mut Draw, layers: usize, shape: Shape) -> ModelCost {
 }
 
 /// Layers of 10 MB and 20 Mflop, ends of nothing, vectors of 4 kB: times that can be reckoned by hand.
-pub(super) fn even_model(layers: usize) -> ModelCost {
+pub(in crate::split) fn even_model(layers: usize) -> ModelCost {
     let layer =
         LayerCost { weight_bytes: 10_000_000, kv_bytes: 0, window: 0, flops: 20_000_000, flops_per_position: 0 };
     ModelCost {
@@ -87,7 +87,7 @@ pub(super) fn fleet(draw: &mut Draw, devices: usize, layers: usize, hosts: bool)
 }
 
 /// 36 streams go in batches of nine sizes; their contexts are shorter, so that as many layers find a place as of six.
-pub(super) fn demand(draw: &mut Draw, objective: Objective) -> Demand {
+pub(in crate::split) fn demand(draw: &mut Draw, objective: Objective) -> Demand {
     let (streams, context) = [(1, 600), (2, 600), (4, 600), (6, 600), (36, 100)][draw.below(5) as usize];
     Demand {
         objective,

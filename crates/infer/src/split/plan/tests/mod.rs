@@ -1,6 +1,6 @@
 //! The planner against all plans there are, on instances small enough to write them all down.
 
-mod instances;
+pub(in crate::split) mod instances;
 mod many_devices;
 mod model;
 mod optimum;
