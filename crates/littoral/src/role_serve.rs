@@ -54,14 +54,18 @@ pub fn args(table: &toml::Table, dir: &Path, base: &Path, tethered: bool) -> Res
             }
         }
     }
-    words.push("--".into());
-    words.extend(model);
+    // What `serve` would fetch where none is named is for people who try it.
+    let model =
+        model.ok_or_else(|| Failure::usage("[serve]", "`model`, a file or the name of one that is here", "none"))?;
+    words.extend(["--".into(), model]);
     let command = serve_cmd::Args::augment_args(Command::new("serve"));
     let read = command.try_get_matches_from(words).and_then(|found| serve_cmd::Args::from_arg_matches(&found));
     read.map_err(|e| {
+        // What is missing stands in lines of their own below the first; usage and hints come behind an empty one.
         let said = e.to_string();
-        let first = said.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
-        Failure::usage("[serve]", "the flags of `littoral serve`, and `model`", first)
+        let lines: Vec<&str> = said.lines().map(str::trim).take_while(|line| !line.is_empty()).collect();
+        let what = lines.join(" ");
+        Failure::usage("[serve]", "the flags of `littoral serve`, and `model`", what.trim_start_matches("error: "))
     })
 }
 
@@ -116,9 +120,12 @@ mod tests {
         for part in ["model: Some(\"m.gguf\")", "parallel: 3", "[\"a\", \"-b\"]", "open: true", "dir: Some(\"own\")"] {
             assert!(args.contains(part), "{part} in {args}");
         }
-        let error = read("nonsense = 1").unwrap_err();
+        let error = read("model = \"m\"\nnonsense = 1").unwrap_err();
         assert!(error.contains("[serve]") && error.contains("--nonsense"), "{error}");
-        assert!(read("parallel = 0").unwrap_err().contains("parallel"));
+        assert!(read("model = \"m\"\nparallel = 0").unwrap_err().contains("parallel"));
+        let error = read("model = \"m\"\nverify = \"127.0.0.1:7600\"").unwrap_err();
+        assert!(error.contains("--allow <KEY>") && error.lines().count() == 1, "{error}");
+        assert!(read("open = true").unwrap_err().contains("`model`"));
         assert!(read("dir = \"x\"").unwrap_err().contains("the role has itself"));
         assert!(read("model = { a = 1 }").unwrap_err().contains("a text, a number"));
     }

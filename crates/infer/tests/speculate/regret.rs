@@ -120,12 +120,14 @@ fn grid(acceptance: Acceptance) -> Vec<Case> {
 fn the_controller_is_hardly_slower_than_the_best_fixed_choice() {
     let slow_pass = (3, 60, 500);
     type Point = (Acceptance, f64, u64, (u64, u64, u64));
-    let points: [Point; 7] = [
+    let points: [Point; 8] = [
         (even, 0.3, 50, (8, 30, 1_000)),
         (even, 0.5, 0, (8, 30, 1_000)),
         (even, 0.95, 200, (8, 30, 1_000)),
         (even, 0.7, 0, slow_pass),
         (passages, 0.9, 10, slow_pass),
+        // Drafts are worth little on the whole, and much in every other passage.
+        (passages, 0.3, 100, (8, 30, 1_000)),
         (regimes, 0.3, 22, (8, 30, 1_000)),
         (regimes, 0.95, 50, (20, 40, 4_000)),
     ];

@@ -50,7 +50,7 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<Report, Failure> {
     crate::input::start_log("warn");
     let pool = Pool::new(args.threads.into());
-    let ground = Ground::new(&args.model, args.threads.into())?;
+    let ground = Ground::new(&args.model, args.threads.into(), false)?;
     let model = Arc::new(llm::load(&ground.model, &pool)?);
     let (vocabulary, layers) = (model.stage.config().vocabulary, model.stage.config().layers);
     let mut whole = Engine::new(model, CacheType::F16, Limits::default())?;
@@ -67,6 +67,10 @@ pub fn run(args: &Args) -> Result<Report, Failure> {
         let (mut ideal, mut split, mut hops, mut same) = (Vec::new(), Vec::new(), Vec::new(), true);
         let mut stage_ms: Vec<f64> = Vec::new();
         let (mut first, mut ideal_first, mut many, mut ideal_many) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        // The first words wait for pages of the model that nobody has touched.
+        for of in [&mut Here(&mut whole) as &mut dyn Steps, &mut chain] {
+            write(of, vec![request(vocabulary, 1, 16)], &pool)?;
+        }
         for _ in 0..args.repeats {
             let one = || request(vocabulary, PROMPT, args.tokens as usize);
             let alone = write(&mut Here(&mut whole), vec![one()], &pool)?;
@@ -195,7 +199,7 @@ impl Steps for Chain {
 }
 
 /// The answers to some requests at once.
-fn write(of: &mut impl Steps, requests: Vec<Request>, pool: &Pool) -> Result<Vec<Written>, Failure> {
+fn write(of: &mut dyn Steps, requests: Vec<Request>, pool: &Pool) -> Result<Vec<Written>, Failure> {
     let begun = Instant::now();
     let mut written = Vec::new();
     for request in requests {

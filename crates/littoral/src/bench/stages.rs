@@ -73,6 +73,8 @@ pub struct Ground {
     pub model: PathBuf,
     pub head: Identity,
     threads: usize,
+    /// Stages pack what they may be given when another is lost, for a while after they were started.
+    standby: bool,
 }
 
 impl Drop for Ground {
@@ -82,13 +84,13 @@ impl Drop for Ground {
 }
 
 impl Ground {
-    pub fn new(model: &Path, threads: usize) -> Result<Self, Failure> {
+    pub fn new(model: &Path, threads: usize, standby: bool) -> Result<Self, Failure> {
         let dir = std::env::temp_dir().join(format!("littoral-stages-{}", std::process::id()));
         fs::create_dir_all(&dir).map_err(|e| broken(&e))?;
         let head = crate::stage::identity(&dir.join("head"))?;
         let model = crate::named::here(model)?.path;
         let model = fs::canonicalize(model).map_err(|e| broken(&e))?;
-        Ok(Self { dir, model, head, threads })
+        Ok(Self { dir, model, head, threads, standby })
     }
 
     /// Starts stage number `n` behind a line that takes `rtt_ms` both ways. Must run inside a runtime.
@@ -114,6 +116,7 @@ impl Ground {
             .arg(self.dir.join(format!("stage-{n}")))
             .args(["--allow", &self.head.id().to_string(), "--threads", &self.threads.to_string(), "--model"])
             .arg(&self.model)
+            .args(if self.standby { &[][..] } else { &["--standby-mb", "0"] })
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(fs::File::create(self.dir.join(format!("stage-{n}.log"))).map_err(|e| broken(&e))?)

@@ -53,7 +53,7 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<Report, Failure> {
     crate::input::start_log("warn");
     let pool = Pool::new(args.threads.into());
-    let ground = Ground::new(&args.model, args.threads.into())?;
+    let ground = Ground::new(&args.model, args.threads.into(), true)?;
     talk("writing the text on one machine");
     let expected = alone(&ground, args.tokens as usize, &pool)?;
     let mut draws = Draws(args.seed);

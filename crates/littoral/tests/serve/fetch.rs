@@ -315,3 +315,45 @@ async fn what_arrived_is_not_asked_for_again_and_what_is_corrupt_is_asked_of_ano
     assert!(!matches!(link.receiver.recv().await, Ok(Some(_))));
     stage.until(&format!("{} gets no layers from here", Identity::from_secret(&[77; 32]).id()));
 }
+
+/// Layers of 3.3 MB, and room for one of them: the head is told that this machine can never have both, and is not asked again.
+#[tokio::test]
+async fn a_folder_that_is_too_small_is_said_once() {
+    let folder = Folder::new();
+    let dir = folder.write("empty", "").parent().unwrap().to_owned();
+    let (head, allow) = (Head::new(), key_in(&dir.join("head"), KEY[0]));
+    let mut command = binary();
+    command.args(["--json", "stage", "--listen", "127.0.0.1:0", "--allow", &allow, "--threads", "1"]);
+    let stage = Process::start(command.args(["--standby-mb", "4", "--dir"]).arg(dir.join("one")));
+    let mut link = head.hello(&stage.address(), Vec::new()).await;
+    assert_eq!(has(&mut link).await, (0, None));
+    let mut supply = head.dial(&stage.address(), Pipeline::Supply {}).await;
+    head.which(&mut supply, 0).await;
+    for _ in 0..head.chunks(0) {
+        let chunk = wanted(&mut supply).await;
+        say(&mut supply, head.chunk(0, chunk)).await;
+    }
+    assert_eq!(has(&mut link).await, (1, None));
+    head.which(&mut supply, 1).await;
+    let Pipeline::Cannot { reason } = hear(&mut link).await else { panic!("that it cannot") };
+    assert!(reason.starts_with("layer 1: a tile of ") && reason.ends_with("a greater --standby-mb"), "{}", &*reason);
+}
+
+/// It waits for chunks, and is told to end.
+#[tokio::test]
+async fn a_stage_that_fetches_ends_without_a_word_too_many() {
+    let folder = Folder::new();
+    let dir = folder.write("empty", "").parent().unwrap().to_owned();
+    let (head, allow) = (Head::new(), key_in(&dir.join("head"), KEY[0]));
+    let mut stage = Process::stage(&dir, "one", "127.0.0.1:0", &allow);
+    let mut link = head.hello(&stage.address(), Vec::new()).await;
+    assert_eq!(has(&mut link).await, (0, None));
+    let mut supply = head.dial(&stage.address(), Pipeline::Supply {}).await;
+    head.which(&mut supply, 0).await;
+    wanted(&mut supply).await;
+    let id = stage.child.id().to_string();
+    assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+    assert!(stage.child.wait().unwrap().success());
+    let said: Vec<String> = stage.log.iter().collect();
+    assert!(!said.iter().any(|line| line.contains("panicked")), "{said:#?}");
+}

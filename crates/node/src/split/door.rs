@@ -20,6 +20,8 @@ const FETCHES_MAX: usize = 64;
 /// Links of heads, and of stages that join, that wait.
 const HEADS_WAIT_MAX: usize = 16;
 const JOINS_WAIT_MAX: usize = 64;
+/// Of so many that were sent away it is known why.
+const SENT_AWAY_MAX: usize = 256;
 
 /// How far it is, for beats.
 #[derive(Default)]
@@ -38,9 +40,6 @@ pub(super) struct Door {
     /// Why whom was sent away last: those who come again and again are told of once.
     sent_away: Mutex<BTreeMap<NodeId, String>>,
 }
-
-/// Of so many that were sent away it is known why.
-const SENT_AWAY_MAX: usize = 256;
 
 impl Door {
     pub fn new(settings: Arc<Settings>, progress: Arc<Progress>, inputs: mpsc::Sender<Input>) -> Self {
@@ -134,8 +133,6 @@ async fn answer_beats(greeted: Greeted, progress: Arc<Progress>) {
 mod tests {
     use super::*;
     use crate::transport::memory::pair;
-    use littoral_wire::NodeId;
-    use std::collections::BTreeMap;
 
     fn door() -> (Door, mpsc::Receiver<Input>) {
         let (inputs, incoming) = mpsc::channel();

@@ -18,6 +18,7 @@ use littoral_wire::pipeline::{Get, Neighbour};
 use littoral_wire::{Manifest, NodeId, ObjectId, Pipeline, Wire};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
@@ -50,7 +51,28 @@ pub(super) struct Told {
     pub head: NodeId,
     pub model: [u8; 32],
     pub layers: BTreeSet<usize>,
-    pub why: Option<String>,
+    pub why: Option<Lack>,
+}
+
+/// Why a layer is not here.
+#[derive(Debug)]
+pub(super) enum Lack {
+    /// It did not come; it is asked for again.
+    NotYet(String),
+    /// All that is wanted can never be here at once.
+    Never(String),
+}
+
+impl From<String> for Lack {
+    fn from(why: String) -> Self {
+        Self::NotYet(why)
+    }
+}
+
+impl From<TilesError> for Lack {
+    fn from(why: TilesError) -> Self {
+        Self::NotYet(why.to_string())
+    }
 }
 
 /// Layers of one model that are here.
@@ -84,11 +106,21 @@ struct Slot {
     came: Notify,
 }
 
+/// What the thread is to do.
+#[derive(Clone, Default)]
+enum Todo {
+    #[default]
+    Nothing,
+    Fetch(Order),
+    End,
+}
+
 /// The thread that fetches; it ends with this.
 pub(super) struct Fetcher {
-    orders: watch::Sender<Option<Order>>,
+    todo: watch::Sender<Todo>,
     slot: Arc<Slot>,
     held: Arc<Mutex<Held>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Fetcher {
@@ -98,30 +130,43 @@ impl Fetcher {
         transport: Arc<dyn Transport>,
         told: impl Fn(Told) + Send + 'static,
     ) -> std::io::Result<Self> {
-        let (orders, mut ordered) = watch::channel(None::<Order>);
+        let (todo, mut told_to) = watch::channel(Todo::Nothing);
         let (slot, held) = (Arc::<Slot>::default(), Arc::<Mutex<Held>>::default());
         let mut fetching =
             Fetching { standby, transport, told: Box::new(told), slot: slot.clone(), supply: None, held: held.clone() };
         let runtime = tokio::runtime::Handle::current();
-        std::thread::Builder::new().name("fetch".into()).spawn(move || {
+        let thread = std::thread::Builder::new().name("fetch".into()).spawn(move || {
             runtime.block_on(async {
-                while ordered.changed().await.is_ok() {
+                while told_to.changed().await.is_ok() {
                     loop {
-                        let Some(order) = ordered.borrow_and_update().clone() else { break };
+                        let order = match told_to.borrow_and_update().clone() {
+                            Todo::Fetch(order) => order,
+                            Todo::Nothing => break,
+                            Todo::End => return,
+                        };
                         tokio::select! {
                             () = fetching.fulfil(&order) => break,
-                            changed = ordered.changed() => if changed.is_err() { return },
+                            changed = told_to.changed() => if changed.is_err() { return },
                         }
                     }
                 }
             });
         })?;
-        Ok(Self { orders, slot, held })
+        Ok(Self { todo, slot, held, thread: Mutex::new(Some(thread)) })
     }
 
     /// Instead of whatever was wanted before.
     pub fn order(&self, order: Order) {
-        let _ = self.orders.send(Some(order));
+        let _ = self.todo.send(Todo::Fetch(order));
+    }
+
+    /// Waits for the thread's end: while the runtime ends it must not wait for anything of it.
+    pub async fn end(&self) {
+        let _ = self.todo.send(Todo::End);
+        let thread = lock(&self.thread).take();
+        if let Some(thread) = thread {
+            let _ = tokio::task::spawn_blocking(move || thread.join()).await;
+        }
     }
 
     /// A link over which its head answers. An older one that nobody used is hung up.
@@ -161,7 +206,8 @@ impl Fetching {
     async fn fulfil(&mut self, order: &Order) {
         let count: usize = order.get.layers.iter().map(|part| part.end.saturating_sub(part.start) as usize).sum();
         if count > LAYERS_MAX {
-            return self.tell(order, Some(format!("at most {LAYERS_MAX} layers expected, got {count}")));
+            let why = format!("at most {LAYERS_MAX} layers expected, got {count}");
+            return self.tell(order, Some(Lack::Never(why)));
         }
         let wanted: Vec<usize> =
             order.get.layers.iter().flat_map(|part| part.start as usize..part.end as usize).collect();
@@ -179,10 +225,15 @@ impl Fetching {
             let came = loop {
                 match self.layer(order, *layer).await {
                     Ok(came) => break came,
-                    Err(why) => {
+                    Err(Lack::Never(why)) => {
+                        let why = format!("layer {layer}: {why}");
+                        tracing::warn!("what the head wants cannot be here: {why}");
+                        return self.tell(order, Some(Lack::Never(why)));
+                    }
+                    Err(Lack::NotYet(why)) => {
                         if again == AGAIN {
                             tracing::warn!("layer {layer} does not come, and is asked for again and again: {why}");
-                            self.tell(order, Some(format!("layer {layer}: {why}")));
+                            self.tell(order, Some(Lack::NotYet(format!("layer {layer}: {why}"))));
                         }
                         tokio::time::sleep(again).await;
                         again = (2 * again).min(AGAIN_MAX);
@@ -202,7 +253,7 @@ impl Fetching {
         tracing::info!("{} layers fetched: {mb:.1} MB in {took_s:.1} s", lacking.len());
     }
 
-    fn tell(&self, order: &Order, why: Option<String>) {
+    fn tell(&self, order: &Order, why: Option<Lack>) {
         let layers = lock(&self.held).pinned.keys().copied().collect();
         (self.told)(Told { head: order.head, model: order.get.model, layers, why });
     }
@@ -224,14 +275,14 @@ impl Fetching {
     }
 
     /// One layer, from whoever has it.
-    async fn layer(&mut self, order: &Order, layer: usize) -> Result<Came, String> {
+    async fn layer(&mut self, order: &Order, layer: usize) -> Result<Came, Lack> {
         let standby = self.standby.clone();
         let tiles = standby.tiles();
         let mut link = self.supply(order.head).await?;
         let manifest = which(&mut link, order.get.model, layer).await?;
         let mut head = Some(link);
-        let arrival = tiles.begin(&manifest).map_err(|e| e.to_string())?;
-        let mut missing = arrival.missing().map_err(|e| e.to_string())?;
+        let arrival = tiles.begin(&manifest).map_err(|why| self.lack(why))?;
+        let mut missing = arrival.missing()?;
         let mut came = Came { chunks: manifest.chunks(), fetched: missing.len() as u32, ..Came::default() };
         came.bytes = missing.iter().map(|chunk| manifest.chunk_bytes(*chunk) as u64).sum();
         let mut keep = |chunk: u32, bytes: &[u8]| arrival.keep(chunk, bytes);
@@ -254,19 +305,31 @@ impl Fetching {
                 Ok(_) => {}
                 Err(why) => refused.push(format!("{name}: {why}")),
             }
-            missing = arrival.missing().map_err(|e| e.to_string())?;
+            missing = arrival.missing()?;
         }
         // Nothing more is waited for on it.
         self.supply = head;
         let refused = refused.join("; ");
         if !missing.is_empty() {
-            return Err(refused);
+            return Err(refused.into());
         }
         if !refused.is_empty() {
             tracing::warn!("layer {layer} came from another machine: {refused}");
         }
-        self.keep(order, layer, manifest.id()).map_err(|e| e.to_string())?;
+        self.keep(order, layer, manifest.id())?;
         Ok(came)
+    }
+
+    /// A folder in which only wanted layers are, and which is full all the same, is too small.
+    fn lack(&self, why: TilesError) -> Lack {
+        match &why {
+            TilesError::Full { bytes, bytes_max, .. } => {
+                let wanted: u64 = lock(&self.held).pinned.values().map(|tile| tile.len() as u64).sum();
+                let hint = format!("{why}: start this machine with a greater --standby-mb");
+                if wanted + bytes > *bytes_max { Lack::Never(hint) } else { why.into() }
+            }
+            _ => why.into(),
+        }
     }
 
     /// The tile must be what the head said that it is.

@@ -4,7 +4,7 @@
 //! when the head goes.
 
 use super::door::{Door, Progress};
-use super::fetch::{Fetcher, Order, Told};
+use super::fetch::{Fetcher, Lack, Order, Told};
 use super::packed::Stamp;
 use super::rates::Rates;
 use super::standby::Standby;
@@ -122,7 +122,7 @@ pub async fn run(
         dialled: 0,
         lender: Lender::new(settings.log_bytes_max),
         files: Files { settings: settings.clone(), stamps: stamps(&settings), fetcher: fetcher.clone(), open: None },
-        fetcher,
+        fetcher: fetcher.clone(),
         begun: Instant::now(),
         at: at.unwrap_or_default(),
     };
@@ -131,6 +131,9 @@ pub async fn run(
     let accepting = tokio::spawn(door.accept(transport.clone()));
     stop.await;
     accepting.abort();
+    if let Some(fetcher) = fetcher {
+        fetcher.end().await;
+    }
     transport.close().await;
     Ok(())
 }
@@ -316,7 +319,11 @@ impl Layers {
                 }
             }
             Input::Fetch(greeted, place) => self.answer(greeted, place),
-            Input::Fetched(Told { head, model, layers, why }) => self.lender.fetched(head, model, &layers, why),
+            Input::Fetched(Told { head, model, layers, why }) => match why {
+                Some(Lack::Never(why)) => self.lender.cannot_fetch(head, why),
+                Some(Lack::NotYet(why)) => self.lender.fetched(head, model, &layers, Some(why)),
+                None => self.lender.fetched(head, model, &layers, None),
+            },
         }
     }
 
