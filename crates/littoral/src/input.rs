@@ -24,7 +24,7 @@ pub fn text(path: &Path, bytes_max: u64) -> Result<String, Failure> {
 
 /// `90s`, `15m`, `1h`, `7d`, in milliseconds.
 pub fn duration_ms(text: &str) -> Result<u64, String> {
-    let expected = || "a number and a unit: 90s, 15m, 1h, 7d".to_owned();
+    let expected = || "a number above 0 and a unit expected: 500ms, 90s, 15m, 1h, 7d".to_owned();
     let at = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(expected)?;
     let (number, unit) = text.split_at(at);
     let unit_ms: u64 = match unit {

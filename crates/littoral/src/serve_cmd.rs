@@ -397,6 +397,10 @@ async fn chain(
         }
     };
     let (ends, bytes) = llm::load_ends(path, pool)?;
+    let layers = ends.stage.config().layers;
+    if let Some(own) = args.head_layers.filter(|own| *own > layers) {
+        return Err(Failure::usage("--head-layers", format!("at most the model's {layers}"), own));
+    }
     if !is_exact(args.activations) {
         let mut load = |range| Model::load_layers(&bytes, range, pool);
         let found = certify(&ends, &mut load, args.activations, args.stages.len(), pool);

@@ -328,8 +328,8 @@ impl Membership {
             return None;
         }
         let (first, last, layers) = (nobodys.start, nobodys.end - 1, head.engine().model().stage.config().layers);
-        let incapable = self.holdings.incapable();
-        let away = self.settings.machines.len().saturating_sub(self.usable(now_us).len() + incapable);
+        let (usable, incapable) = (self.usable(now_us).len(), self.holdings.incapable());
+        let away = self.settings.machines.len().saturating_sub(usable + incapable);
         let incapable = match incapable {
             0 => String::new(),
             some => format!("{some} can get none, "),
@@ -338,9 +338,12 @@ impl Membership {
             0 => String::new(),
             some => format!("{some} still fetch their layers, "),
         };
+        let rest = match usable {
+            0 => "and this one has no room for them",
+            _ => "and those that are here have no room for more",
+        };
         Some(Decision::Fail(format!(
-            "layers {first} to {last} of {layers} have had no machine for {} s: {away} of {} machines are away, {incapable}{fetching}and \
-             those that are here have no room for more",
+            "layers {first} to {last} of {layers} have had no machine for {} s: {away} of {} machines are away, {incapable}{fetching}{rest}",
             waited_us / 1_000_000,
             self.settings.machines.len(),
         )))

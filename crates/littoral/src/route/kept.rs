@@ -50,14 +50,14 @@ pub fn answers(
     }
     if !missing.is_empty() {
         // That it can be written is known before anybody is asked.
-        keep.map(Pending::at).transpose()?;
+        keep.map(Pending::private).transpose()?;
         let answerer = Answerer::load(path, pool)?;
         for chunk in missing.chunks(CHUNK) {
             for ((at, _), answered) in chunk.iter().zip(answerer.ask(chunk, tokens_max, pool)?) {
                 kept.insert(keys[*at].clone(), answered);
             }
             if let Some(keep) = keep {
-                Pending::at(keep)?.write(json(&kept, keep)?)?;
+                Pending::private(keep)?.write(json(&kept, keep)?)?;
             }
             done += chunk.len();
             talk(done);

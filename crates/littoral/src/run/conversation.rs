@@ -108,7 +108,7 @@ impl Conversation {
         }
         let mut text = serde_json::to_string_pretty(&self.messages).unwrap_or_default();
         text.push('\n');
-        Pending::at(path)?.write(text)
+        Pending::private(path)?.write(text)
     }
 
     /// Takes the messages of a file for what was said.

@@ -81,7 +81,7 @@ fn a_person_reads_it() {
     assert_eq!((code, stderr.as_str()), (0, ""));
     for part in [
         "tiny: 2 layers over 2 of 3 devices, 1 stream of 100 positions\n",
-        "a split for memory: a alone needs 1.77 MB and may use 1.75 MB; with it solo were faster: 1.023x\n",
+        "a split for memory: a alone needs 1.77 MB and may use 1.75 MB; with enough, solo would be faster: 1.023x\n",
         "a       ends, 1 (0)  1.75 of 1.75 MB  63.56 ms  1.26 ms\n",
         "one stream     8.9 tok/s (112.03 ms a token)\n",
         "b: in: a token takes 112.0 ms with it and 158.0 ms without (1.41x)\n",

@@ -13,6 +13,8 @@ use serde::Deserialize;
 pub const FLEET_SAMPLE_TOML: &str = include_str!("fleet.toml");
 /// Of a name, also of a host's.
 const NAME_BYTES_MAX: usize = 64;
+/// Where one device is the fleet, and nothing is sent.
+const ALONE: Link = Link { rtt_s: 0.0, bytes_per_s: 1e8 };
 /// Each pair once.
 const LINKS_MAX: usize = DEVICES_MAX * (DEVICES_MAX - 1) / 2;
 
@@ -20,7 +22,8 @@ const LINKS_MAX: usize = DEVICES_MAX * (DEVICES_MAX - 1) / 2;
 #[serde(deny_unknown_fields)]
 pub struct FleetFile {
     head: Option<String>,
-    network: LinkText,
+    /// One device needs none.
+    network: Option<LinkText>,
     device: Vec<DeviceText>,
     #[serde(default)]
     link: Vec<PairText>,
@@ -97,7 +100,7 @@ impl FleetFile {
         };
         let (devices, mut text) = (fleet.devices(), String::new());
         let mut pairs = (0..devices.len()).flat_map(|to| (0..to).map(move |from| (from, to))).peekable();
-        let usual = pairs.peek().map_or(Link { rtt_s: 0.0, bytes_per_s: 1e8 }, |(from, to)| fleet.link(*from, *to));
+        let usual = pairs.peek().map_or(ALONE, |(from, to)| fleet.link(*from, *to));
         // A String takes all.
         let _ = write!(text, "head = {}\n\n[network]\n{}", quoted(&devices[fleet.head()].name), rates(usual));
         for device in devices {
@@ -142,7 +145,14 @@ impl FleetFile {
             Some(name) => index(name).ok_or_else(|| (top(), "head", known(), format!("{name:?}")))?,
         };
         let network = Place { header: "[network]", nth: 0, table: "network".to_owned() };
-        let usual = link(network, self.network)?;
+        let usual = match self.network {
+            Some(network_text) => link(network, network_text)?,
+            None if count == 1 => ALONE,
+            None => {
+                let expected = format!("a table [network] with rtt_ms and mbit_per_s between {count} devices");
+                return Err((top(), "network", expected, "none".to_owned()));
+            }
+        };
         let mut links = Vec::new();
         for (nth, pair) in self.link.iter().enumerate() {
             let place = || Place { header: "[[link]]", nth, table: format!("link {}", nth + 1) };
@@ -339,5 +349,8 @@ mod tests {
         assert_eq!(FleetFile::parse(&text(65), "f").unwrap_err().got, "65");
         assert!(FleetFile::parse(&text(0), "f").is_err());
         assert_eq!(FleetFile::parse(&format!("device = []\n{}", text(0)), "f").unwrap_err().got, "0");
+        let without = |devices| text(devices).split_once("[[").map(|(_, tables)| format!("[[{tables}")).unwrap();
+        assert_eq!(FleetFile::parse(&without(1), "f").unwrap().devices().len(), 1);
+        assert_eq!(FleetFile::parse(&without(2), "f").unwrap_err().field, "network");
     }
 }

@@ -76,7 +76,7 @@ impl Why<'_> {
                 let than = if solo.tok_s > best { "faster" } else { "slower" };
                 let times = ratio((solo.tok_s / best).max(best / solo.tok_s));
                 format!(
-                    "a split for memory: {head} alone needs {needed} and may use {has}; with it solo were {than}: {times}"
+                    "a split for memory: {head} alone needs {needed} and may use {has}; with enough, solo would be {than}: {times}"
                 )
             }
         }

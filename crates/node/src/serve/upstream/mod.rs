@@ -4,8 +4,10 @@
 //! this server answers by itself meanwhile. One that names a time to be asked again (`pause`) is not asked before, and one that
 //! says nothing for too long is given up.
 //!
-//! What comes of it is bounded by what was asked: `events` cuts streams apart, `passing` passes whole answers on.
+//! What comes of it is bounded by what was asked: `begun` looks at how an answer begins, `events` cuts streams apart, `passing`
+//! passes whole answers on.
 
+mod begun;
 pub mod events;
 pub mod list;
 mod passing;
@@ -15,10 +17,11 @@ use super::ask::Kind;
 use super::keys::Key;
 use crate::models::tls;
 use axum::body::Bytes;
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
+use begun::{Begun, NotSent, begun, judged};
 use futures_util::StreamExt;
-use futures_util::stream::{self, BoxStream};
+use futures_util::stream::BoxStream;
 use list::{List, Problem};
 use littoral_wire::bounded::printable;
 use passing::Passing;
@@ -89,18 +92,6 @@ pub enum Drafts {
     Off(String),
     /// `chats`: its template writes chats as this machine's model does; else why only completions are drafted.
     On { chats: Result<(), String> },
-}
-
-/// Why there is no answer.
-enum NotSent {
-    Connection(String),
-    /// Nothing came for so long.
-    Silent(Duration),
-    /// It wants to be left alone.
-    Busy(String),
-    /// It will be so for others.
-    Server(String),
-    Request(String),
 }
 
 /// What may be shown of what was given as a URL: nothing before an @ and nothing behind a ?.
@@ -382,49 +373,6 @@ impl Upstream {
         self.set_up(false);
         why
     }
-}
-
-fn judged(response: reqwest::Response) -> Result<reqwest::Response, NotSent> {
-    match response.status() {
-        // Of the server, or of us: so it will be for others.
-        status @ (StatusCode::UNAUTHORIZED
-        | StatusCode::PAYMENT_REQUIRED
-        | StatusCode::FORBIDDEN
-        | StatusCode::BAD_GATEWAY
-        | StatusCode::GATEWAY_TIMEOUT) => Err(NotSent::Server(status.to_string())),
-        // Of this request, perhaps.
-        status @ (StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED | StatusCode::REQUEST_TIMEOUT) => {
-            Err(NotSent::Request(status.to_string()))
-        }
-        status if status.is_server_error() || status.is_redirection() => Err(NotSent::Request(status.to_string())),
-        _ => Ok(response),
-    }
-}
-
-/// An answer that has begun to come.
-struct Begun {
-    status: StatusCode,
-    headers: HeaderMap,
-    events: bool,
-    pieces: BoxStream<'static, reqwest::Result<Bytes>>,
-}
-
-/// Of a stream also the first piece: until then somebody else may answer.
-async fn begun(mut response: reqwest::Response, patience: Duration) -> Result<Begun, NotSent> {
-    let (status, headers) = (response.status(), response.headers().clone());
-    let media = headers.get(header::CONTENT_TYPE);
-    let events = media.is_some_and(|media| media.as_bytes().starts_with(b"text/event-stream"));
-    if !events {
-        return Ok(Begun { status, headers, events, pieces: response.bytes_stream().boxed() });
-    }
-    let first = match tokio::time::timeout(patience, response.chunk()).await {
-        Ok(Ok(Some(first))) => first,
-        Ok(Ok(None)) => return Err(NotSent::Request("its stream ended before it began".into())),
-        Ok(Err(why)) => return Err(NotSent::Connection(innermost(&why))),
-        Err(_) => return Err(NotSent::Silent(patience)),
-    };
-    let pieces = stream::once(async { Ok(first) }).chain(response.bytes_stream()).boxed();
-    Ok(Begun { status, headers, events, pieces })
 }
 
 fn is_this_machine(host: &str) -> bool {

@@ -2,9 +2,9 @@
 
 use axum::http::{HeaderMap, header};
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
-/// Where it does not say how long, or names a date.
+/// Where it does not say how long.
 const UNSAID: Duration = Duration::from_secs(5);
 /// However long it says.
 const LONGEST: Duration = Duration::from_secs(600);
@@ -41,10 +41,17 @@ impl Pause {
     }
 }
 
-/// How long it wants to be left alone (`Retry-After`, RFC 9110, 10.2.3), 0 to 10 minutes.
+/// How long it wants to be left alone (`Retry-After`, RFC 9110, 10.2.3: seconds, or a date), 0 to 10 minutes.
 pub fn wanted(headers: &HeaderMap) -> Duration {
-    let said = headers.get(header::RETRY_AFTER).and_then(|value| value.to_str().ok()?.trim().parse().ok());
-    said.map_or(UNSAID, Duration::from_secs).min(LONGEST)
+    let said = headers.get(header::RETRY_AFTER).and_then(|value| value.to_str().ok());
+    said.and_then(|said| length(said.trim())).unwrap_or(UNSAID).min(LONGEST)
+}
+
+fn length(said: &str) -> Option<Duration> {
+    let seconds = || said.parse().ok().map(Duration::from_secs);
+    // A date that is over, or another clock's, is none to wait for.
+    let date = || Some(httpdate::parse_http_date(said).ok()?.duration_since(SystemTime::now()).unwrap_or_default());
+    seconds().or_else(date)
 }
 
 #[cfg(test)]
@@ -58,7 +65,9 @@ mod tests {
             wanted(&HeaderMap::from_iter([(header::RETRY_AFTER, HeaderValue::from_static(value))])).as_secs()
         };
         assert_eq!(["0", "7", " 90 ", "86400"].map(of), [0, 7, 90, 600]);
-        assert_eq!(["-1", "soon", "Fri, 31 Dec 1999 23:59:59 GMT", "99999999999999999999"].map(of), [5; 4]);
+        assert_eq!(["-1", "soon", "99999999999999999999"].map(of), [5; 3]);
+        // Of dates only what no clock can change.
+        assert_eq!(["Fri, 31 Dec 1999 23:59:59 GMT", "Fri, 31 Dec 9999 23:59:59 GMT"].map(of), [0, 600]);
         assert_eq!(wanted(&HeaderMap::new()).as_secs(), 5);
     }
 

@@ -78,7 +78,7 @@ fn memory_is_why() {
     assert_eq!(
         said(&devices[..2], 0.001, Objective::Latency),
         [
-            "a split for memory: a alone needs 1.10 GB and may use 800 MB; with it solo were faster: 1.37x",
+            "a split for memory: a alone needs 1.10 GB and may use 800 MB; with enough, solo would be faster: 1.37x",
             "in: it serves, with both ends and 6 of 10 layers",
             "in: the model does not fit on a alone: 1.10 GB of 800 MB",
         ]
