@@ -82,7 +82,7 @@ pub fn run(args: &Args, prompts: &[&Prompt]) -> Result<Far, Failure> {
     let mut whole = Engine::new(big.clone(), CacheType::F16, Limits { kept_bytes_max: 0, ..Limits::default() })?;
     let mut expected = Vec::new();
     for prompt in prompts {
-        let request = request(&big, prompt, args.tokens as usize)?;
+        let request = request(&big, prompt, args.tokens.unwrap_or(64) as usize)?;
         expected.push((request.clone(), write_plain(&mut whole, request, &pool)?.ids));
     }
     drop((whole, big));

@@ -55,6 +55,14 @@ pub enum TransportError {
     NoWay { address: Address, quic: Box<TransportError>, tcp: Box<TransportError> },
 }
 
+/// What a socket says of its end. TLS's word for a cut is a page's address.
+pub(super) fn of_socket(error: &std::io::Error) -> String {
+    match error.kind() {
+        std::io::ErrorKind::UnexpectedEof => "the end of the stream".to_owned(),
+        _ => error.to_string(),
+    }
+}
+
 impl TransportError {
     /// Whether this is the refusal of a server that holds another key: trying again will not help.
     pub fn is_wrong_peer(&self) -> bool {

@@ -14,6 +14,7 @@
 //!
 //! Not here: encryption, retries, a queue. A writer that cannot write makes the caller wait.
 
+use super::error::of_socket;
 use super::{Result, TransportError};
 use bytes::{Buf, BufMut, Bytes};
 use std::{io, sync::Arc};
@@ -134,7 +135,7 @@ impl<W: AsyncWrite + Unpin> FrameWriter<W> {
     }
 
     fn lost(&self, error: io::Error) -> TransportError {
-        TransportError::Lost { at: self.at.to_string(), expected: "a peer that takes bytes", got: error.to_string() }
+        TransportError::Lost { at: self.at.to_string(), expected: "a peer that takes bytes", got: of_socket(&error) }
     }
 }
 
@@ -207,7 +208,7 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
                     match self.reader.read_buf(&mut (&mut *frame).limit(room)).await {
                         Ok(0) => return Err(self.failed("the end of the stream".into())),
                         Ok(_) => {}
-                        Err(error) => return Err(self.failed(error.to_string())),
+                        Err(error) => return Err(self.failed(of_socket(&error))),
                     }
                 }
             }
@@ -254,7 +255,7 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         match self.reader.read_buf(&mut (&mut self.buffer).limit(room)).await {
             Ok(0) => Err(self.failed("the end of the stream".into())),
             Ok(_) => Ok(()),
-            Err(error) => Err(self.failed(error.to_string())),
+            Err(error) => Err(self.failed(of_socket(&error))),
         }
     }
 

@@ -9,6 +9,7 @@
 //! one of those: a receiver must not stop reading for that long.
 
 use super::backlog::Backlog;
+use super::error::of_socket;
 use super::frame::{FrameReader, FrameWriter};
 use super::read_ahead::ReadAhead;
 use super::tls::{Tls, key_of};
@@ -130,7 +131,7 @@ impl TcpTransport {
             Some(&got) if got != address.id => {
                 TransportError::WrongPeer { kind: KIND, at: at.clone(), expected: address.id, got: SeenKey::Known(got) }
             }
-            _ => broken(error.to_string()),
+            _ => broken(of_socket(&error)),
         })?;
         connection(TlsStream::Client(stream), counters, &at)
     }
@@ -166,7 +167,7 @@ impl Transport for TcpTransport {
 async fn answer(acceptor: TlsAcceptor, socket: TcpStream, from: SocketAddr, limit_ms: u64) -> Result<Connection> {
     let at = from.to_string();
     let broken =
-        |error: std::io::Error| TransportError::Handshake { kind: KIND, at: at.clone(), got: error.to_string() };
+        |error: std::io::Error| TransportError::Handshake { kind: KIND, at: at.clone(), got: of_socket(&error) };
     let late = |_| TransportError::Timeout { what: "handshake", kind: KIND, at: at.clone(), limit_ms };
     prepare(&socket).map_err(broken)?;
     let counters = Arc::new(Counters::default());
