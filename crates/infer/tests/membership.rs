@@ -42,7 +42,8 @@ impl World {
             machines: machines.clone(),
             head_layers: HeadLayers::Just(0),
             head_room,
-            bounds: Bounds::default(),
+            // Before a pass that does not come back is late.
+            bounds: Bounds { holding_max_us: 10 * SECOND, ..Bounds::default() },
         });
         machines.iter().for_each(|id| membership.up(&mut head, *id, "here:1".into(), room, 0));
         Self { head, membership, pool }
@@ -124,6 +125,57 @@ fn machines_that_no_layer_is_left_for_are_no_reason_to_place_anew() {
     assert_eq!(world.decide(SECOND), None);
 }
 
+/// Texts are written all the time, one after another.
+#[test]
+fn a_machine_that_came_is_taken_in_although_somebody_is_always_answered() {
+    let request = Request {
+        prompt: vec![1, 2, 3],
+        max_tokens: 30,
+        sampling: SamplingParams::default(),
+        constraint: None,
+        top_logprobs: None,
+        ignore_end: true,
+    };
+    // Between two texts; and all the same, if one has no end.
+    for ends in [true, false] {
+        let mut world = World::new(2, 9, 9);
+        world.membership.down(&mut world.head, node(2), 0);
+        assert_eq!(world.placed(5 * SECOND), [1]);
+        let first = world.head.engine_mut().submit(request.clone()).unwrap();
+        let pool = Pool::new(1);
+        assert!(world.head.pump(&pool, &mut || 0));
+        let running = world.head.engine().running();
+        world.membership.up(&mut world.head, node(2), "here:1".into(), 9, 6 * SECOND);
+        assert_eq!(world.decide(6 * SECOND), None);
+        assert_eq!(world.decide(10 * SECOND), None);
+        assert_eq!(world.decide(11 * SECOND), Some(Decision::Hold(true)));
+        world.head.engine_mut().hold(true);
+        world.head.engine_mut().submit(request.clone()).unwrap();
+        assert_eq!((world.decide(12 * SECOND), world.head.engine().running()), (None, running));
+        let at_us = if ends {
+            world.head.engine_mut().cancel(first);
+            13 * SECOND
+        } else {
+            assert_eq!(world.decide(20 * SECOND), None);
+            21 * SECOND
+        };
+        assert_eq!(world.placed(at_us), [1, 2]);
+        assert!(world.head.pump(&pool, &mut || 0), "nobody waits any more");
+        assert_eq!(world.decide(at_us + SECOND), None);
+    }
+    // Who leaves again is not waited for.
+    let mut world = World::new(2, 9, 9);
+    world.membership.down(&mut world.head, node(2), 0);
+    assert_eq!(world.placed(5 * SECOND), [1]);
+    world.head.engine_mut().submit(request).unwrap();
+    assert!(world.head.pump(&Pool::new(1), &mut || 0));
+    world.membership.up(&mut world.head, node(2), "here:1".into(), 9, 6 * SECOND);
+    assert_eq!(world.decide(6 * SECOND), None);
+    assert_eq!(world.decide(11 * SECOND), Some(Decision::Hold(true)));
+    world.membership.down(&mut world.head, node(2), 12 * SECOND);
+    assert_eq!(world.decide(12 * SECOND), Some(Decision::Hold(false)));
+}
+
 #[test]
 fn requests_for_layers_that_nobody_can_have_fail_after_half_a_minute() {
     let mut world = World::new(2, 1, 2);
@@ -176,6 +228,7 @@ fn a_machine_without_the_file_fetches_its_layers_and_joins_between_requests() {
     world.hear(node(3), has(2, 3), SECOND);
     assert_eq!((world.decide(SECOND), world.membership.holdings().progress(node(3))), (None, Some((1, 2))));
     let id = world.head.engine_mut().submit(tiny::request(3, 20, 20)).unwrap();
+    assert!(world.head.pump(&Pool::new(1), &mut || SECOND));
     world.hear(node(3), has(2, 4), 2 * SECOND);
     assert_eq!(world.decide(2 * SECOND), None, "while somebody is answered");
     world.head.engine_mut().cancel(id);

@@ -268,3 +268,53 @@ fn only_what_was_lost_is_computed_again() {
     }
     assert_eq!(texts.into_values().next().unwrap(), expected);
 }
+
+/// A machine that got layers while nobody was answered kept what it had sent before for itself: it must not take that for what
+/// the next one lacks.
+#[test]
+fn a_loss_in_an_answer_is_made_good_after_one_between_answers() {
+    let mut world = World::new(1, Limits::default(), LOG, 4);
+    let link = |machine: Option<u8>, at: &[usize]| Link {
+        machine: machine.map(node),
+        ranges: at.windows(2).map(|pair| pair[0]..pair[1]).collect(),
+    };
+    let lose = |world: &mut World, n: u8, chain: Vec<Link>| {
+        world.workers.remove(&node(n));
+        world.wires.retain(|(from, to), _| *from != Some(node(n)) && *to != Some(node(n)));
+        world.head.down(node(n));
+        world.place(chain);
+        for _ in 0..200 {
+            world.turn();
+        }
+        assert!(world.head.running(), "without {n}");
+    };
+    world.place(vec![link(None, &[]), link(Some(1), &[0, 2]), link(Some(2), &[2, 4]), link(Some(3), &[4, 6])]);
+    let mut texts = Texts::new();
+    world.head.engine_mut().submit(request(3, 40, 8)).unwrap();
+    while !world.head.engine().idle() {
+        world.turn();
+        hear(world.head.engine_mut().events(), &mut texts);
+    }
+    lose(&mut world, 2, vec![link(None, &[]), link(Some(1), &[0, 2, 4]), link(Some(3), &[4, 6])]);
+    let again = request(5, 30, 20);
+    world.head.engine_mut().submit(again.clone()).unwrap();
+    while world.head.engine().states().all(|(_, positions)| positions < 35) {
+        world.turn();
+        hear(world.head.engine_mut().events(), &mut texts);
+    }
+    let states: Vec<_> = world.head.engine().states().collect();
+    lose(&mut world, 3, vec![link(None, &[]), link(Some(1), &[0, 2, 4]), link(Some(4), &[4, 6])]);
+    assert!(
+        world
+            .head
+            .engine()
+            .states()
+            .all(|state| states.iter().any(|before| before.0 == state.0 && before.1 <= state.1))
+    );
+    while !world.head.engine().idle() {
+        world.turn();
+        hear(world.head.engine_mut().events(), &mut texts);
+    }
+    hear(world.head.engine_mut().events(), &mut texts);
+    assert_eq!(texts[&SequenceId(1)], alone(&tiny::model(LAYERS as u32), again));
+}

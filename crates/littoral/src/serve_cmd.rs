@@ -412,11 +412,13 @@ async fn chain(
         }
         output::talk(&format!("not exact: {found}"));
     }
-    let mut limits = Limits { running_max: settings.room.running_max, ..Limits::default() };
-    // As many drafts of others as fit into a message beside the rest.
+    // Pieces of prompts, and drafts of others, as they fit into a message.
     let most = Head::tokens_max(ends.stage.config().width, args.activations);
-    let rest = most.saturating_sub(2 * limits.prompt_tokens_per_pass) / limits.running_max.max(1);
-    limits.proposed_max = rest.saturating_sub(1).min(limits.proposed_max);
+    let with = |running_max| Limits { running_max, ..Limits::default() }.within(most);
+    let limits = with(settings.room.running_max).ok_or_else(|| {
+        let least = (1..settings.room.running_max).rev().find(|fewer| with(*fewer).is_some()).unwrap_or_default();
+        Failure::usage("--parallel", format!("at most {least} for vectors of this width"), settings.room.running_max)
+    })?;
     let engine = Engine::new(Arc::new(ends), settings.cache_type, limits)?;
     let settings = chain::Settings {
         machines: args.stages.clone(),

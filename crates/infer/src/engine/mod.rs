@@ -95,6 +95,7 @@ pub struct Engine {
     next_pass: u64,
     events: Vec<Event>,
     prompts: Vec<PromptToken>,
+    holding: bool,
 }
 
 impl Engine {
@@ -121,6 +122,7 @@ impl Engine {
             next_pass: 0,
             events: Vec::new(),
             prompts: Vec::new(),
+            holding: false,
         })
     }
 
@@ -268,6 +270,11 @@ impl Engine {
         self.waiting.len()
     }
 
+    /// Until this is said again, otherwise, requests wait although there is a place.
+    pub fn hold(&mut self, hold: bool) {
+        self.holding = hold;
+    }
+
     pub fn idle(&self) -> bool {
         self.running() == 0 && self.waiting.is_empty()
     }
@@ -308,8 +315,7 @@ impl Engine {
 
     /// Tokens that one pass may have.
     pub fn tokens_max(&self) -> usize {
-        self.limits.prompt_tokens_per_pass.max(1).div_ceil(4) * 5
-            + self.limits.running_max * (1 + self.limits.proposed_max)
+        self.limits.tokens_max()
     }
 
     /// Passes that are on their way.
@@ -439,7 +445,7 @@ impl Engine {
     }
 
     fn admit(&mut self) {
-        while self.running() < self.limits.running_max {
+        while !self.holding && self.running() < self.limits.running_max {
             let Some((id, request)) = self.waiting.pop_front() else { return };
             let (request, pace, told) = match request {
                 Waiting::Text(request, pace, told) => (request, pace, told),

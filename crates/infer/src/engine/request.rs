@@ -48,6 +48,24 @@ pub struct Limits {
     pub kept_bytes_max: usize,
 }
 
+impl Limits {
+    /// Tokens that one pass may have: prompts, a quarter as many of texts that become vectors, and what is written and tried.
+    pub fn tokens_max(&self) -> usize {
+        self.prompt_tokens_per_pass.max(1).div_ceil(4) * 5 + self.running_max * (1 + self.proposed_max)
+    }
+
+    /// The same sequences with shorter pieces of prompts and fewer proposals, so that a pass has at most so many tokens. `None`: there
+    /// is no room for the sequences.
+    pub fn within(self, tokens: usize) -> Option<Self> {
+        // Half for prompts, in fours as they are counted.
+        let prompt = (tokens / 10 * 4).clamp(4, self.prompt_tokens_per_pass.max(4));
+        let rest = tokens.checked_sub(prompt.div_ceil(4) * 5)?;
+        let each = rest / self.running_max.max(1);
+        let proposed_max = each.checked_sub(1)?.min(self.proposed_max);
+        Some(Self { prompt_tokens_per_pass: prompt.min(self.prompt_tokens_per_pass), proposed_max, ..self })
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self {
@@ -177,4 +195,26 @@ pub(super) fn check(request: &Request, model: &Model) -> Result<(), Refused> {
         return Err(Refused::Context { context, expected: context - 1, got: request.prompt.len() });
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Limits;
+
+    #[test]
+    fn passes_fit_into_what_there_is_room_for() {
+        let within = |tokens, running_max| Limits { running_max, ..Limits::default() }.within(tokens);
+        // Vectors of 896, 5,120, 8,192 and 16,384 elements as f32 in 4 MiB.
+        for (tokens, prompt, proposed) in [(1_170, 128, 64), (204, 80, 7), (128, 48, 4), (64, 24, 1)] {
+            let limits = within(tokens, 12).unwrap();
+            assert_eq!((limits.prompt_tokens_per_pass, limits.proposed_max), (prompt, proposed), "{tokens}");
+        }
+        for tokens in 0..400 {
+            for running in [1, 12, 100] {
+                let limits = within(tokens, running);
+                assert!(limits.is_none_or(|limits| limits.tokens_max() <= tokens && limits.running_max == running));
+                assert!(limits.is_some() || tokens < 10 + 2 * running, "{tokens}, {running}");
+            }
+        }
+    }
 }

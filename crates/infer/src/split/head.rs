@@ -227,6 +227,7 @@ impl Head {
         }
         assert!(at == layers && chain.first().is_some_and(|link| link.machine.is_none()), "{chain:?}");
         self.fail();
+        self.engine.hold(false);
         self.epoch += 1;
         self.placed_at_us = now_us;
         let before = std::mem::replace(&mut self.chain, chain);
@@ -448,8 +449,10 @@ impl Head {
         if now_us.saturating_sub(*left_us) < self.pace.patience_us(tokens) {
             return None;
         }
-        let machines = self.chain.iter().filter_map(|link| link.machine);
-        machines.into_iter().find(|machine| done.get(machine).is_none_or(|done| *done <= *number))
+        let machines = || self.chain.iter().filter_map(|link| link.machine);
+        let waits = machines().find(|machine| done.get(machine).is_none_or(|done| *done <= *number));
+        // All have run it, and it is not here: it is stuck on its way back.
+        waits.or_else(|| machines().next_back())
     }
 
     /// What a pass was for the last measurements: microseconds of each machine of the chain, and of all hops together, for

@@ -7,12 +7,13 @@ use super::log::Log;
 use crate::pass::{Pass, PassError, Piece, Runner, Slot, Tokens};
 use littoral_model::lm::{CacheType, Stage, StateError, Wanted};
 use littoral_tensor::pool::Pool;
+use littoral_wire::pipeline::VECTORS_BYTES_MAX;
 use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// Tokens that are heard again in one pass.
-pub const AGAIN_TOKENS: usize = 128;
+/// Tokens that are heard again in one pass, at most; fewer where a message has no room for them.
+const AGAIN_TOKENS: usize = 128;
 
 struct Segment {
     stage: Arc<Stage>,
@@ -101,11 +102,13 @@ impl Holder {
         for Segment { stage, runner } in &mut self.segments {
             vectors = runner.run(stage, pass, Tokens::Vectors(&vectors), pool)?.to_vec();
         }
-        // Else it waits to be told what came before.
-        if self.log_layer == self.end() {
-            self.log.prepare(pass);
-            self.put(pass, &vectors);
+        if self.log_layer != self.end() {
+            // It was kept for ranges of its own. Since passes run they have what they need, and nobody wants it again.
+            self.log = self.log.emptied();
+            self.log_layer = self.end();
         }
+        self.log.prepare(pass);
+        self.put(pass, &vectors);
         Ok(vectors)
     }
 
@@ -147,8 +150,9 @@ impl Holder {
         let mut passes = Vec::new();
         for (slot, positions) in states {
             let (known, width) = (self.log.first(*slot, *positions), self.log.width());
-            for (index, vectors) in known.chunks(AGAIN_TOKENS * width).enumerate() {
-                let (start, tokens) = (index * AGAIN_TOKENS, vectors.len() / width);
+            let at_once = AGAIN_TOKENS.min(VECTORS_BYTES_MAX / (size_of::<f32>() * width.max(1))).max(1);
+            for (index, vectors) in known.chunks(at_once * width).enumerate() {
+                let (start, tokens) = (index * at_once, vectors.len() / width);
                 let piece = Piece { slot: *slot, start, tokens, wanted: Wanted::None };
                 passes.push((Pass { pieces: vec![piece], ..Pass::default() }, vectors.to_vec()));
             }

@@ -29,6 +29,11 @@ pub struct Bounds {
     pub shunned_us: u64,
     /// While layers are nobody's for want of room, requests wait so long and fail then.
     pub unplaced_max_us: u64,
+    /// A machine that came while texts are written is taken in between two of them. If there is no such moment for so long, new
+    /// requests wait for one,
+    pub taking_in_us: u64,
+    /// and after so long it is taken in all the same: texts are read again where that is needed.
+    pub holding_max_us: u64,
 }
 
 impl Default for Bounds {
@@ -40,6 +45,8 @@ impl Default for Bounds {
             silent_us: 750_000,
             shunned_us: 60 * second,
             unplaced_max_us: 30 * second,
+            taking_in_us: 5 * second,
+            holding_max_us: 30 * second,
         }
     }
 }
@@ -63,6 +70,8 @@ pub enum Decision {
     Get { machine: NodeId, layers: Vec<Range<usize>>, sources: Vec<NodeId> },
     /// These get the layers: [`Head::place`].
     Place(Vec<Link>),
+    /// Requests that wait are to wait on, or not any more: [`Engine::hold`](crate::engine::Engine::hold).
+    Hold(bool),
     /// Nobody can have some layers: [`Head::fail_requests`] for this reason.
     Fail(String),
 }
@@ -86,6 +95,17 @@ struct Here {
     beats: bool,
 }
 
+/// Somebody is to be taken in while texts are written.
+#[derive(Default)]
+struct TakingIn {
+    since_us: Option<u64>,
+    looked_at_us: u64,
+    holding: bool,
+}
+
+/// While texts are written it is looked so often whether somebody is to be taken in.
+const LOOKS_US: u64 = 250_000;
+
 pub struct Membership {
     settings: Settings,
     /// `None`: layers are spread evenly.
@@ -98,6 +118,7 @@ pub struct Membership {
     /// Since when the present placement is under way, or none is possible.
     forming_since_us: Option<u64>,
     unplaced_since_us: Option<u64>,
+    taking_in: TakingIn,
     lost: Option<(NodeId, u64, u64)>,
     survived: Vec<Survived>,
 }
@@ -113,6 +134,7 @@ impl Membership {
             shunned: BTreeMap::new(),
             forming_since_us: None,
             unplaced_since_us: None,
+            taking_in: TakingIn::default(),
             lost: None,
             survived: Vec::new(),
         }
@@ -263,9 +285,7 @@ impl Membership {
         if head.running() {
             self.forming_since_us = None;
             self.note_recovery(head);
-            // Who came, or came back, is taken in between requests.
-            let chain = if head.engine().idle() { self.better(head, now_us)? } else { return None };
-            return Some(self.place(chain, now_us));
+            return self.take_in(head, now_us);
         }
         if !head.broken() {
             return self.late_to_form(head, now_us);
@@ -275,6 +295,38 @@ impl Membership {
             Ok(chain) => Some(self.place(chain, now_us)),
             Err(nobodys) => self.unplaced(head, nobodys, now_us),
         }
+    }
+
+    /// Who came, or came back, is taken in between requests.
+    fn take_in(&mut self, head: &Head, now_us: u64) -> Option<Decision> {
+        if head.engine().running() == 0 {
+            return match self.better(head, now_us) {
+                Some(chain) => Some(self.place(chain, now_us)),
+                None => self.hold(false),
+            };
+        }
+        if now_us.saturating_sub(self.taking_in.looked_at_us) < LOOKS_US {
+            return None;
+        }
+        self.taking_in.looked_at_us = now_us;
+        let now = machines(head.chain());
+        // Where only layers would move nobody waits for it.
+        let Some(chain) = self.better(head, now_us).filter(|chain| !machines(chain).is_subset(&now)) else {
+            self.taking_in.since_us = None;
+            return self.hold(false);
+        };
+        let waited_us = now_us.saturating_sub(*self.taking_in.since_us.get_or_insert(now_us));
+        let Bounds { taking_in_us, holding_max_us, .. } = self.settings.bounds;
+        match waited_us {
+            waited_us if waited_us >= taking_in_us + holding_max_us => Some(self.place(chain, now_us)),
+            waited_us if waited_us >= taking_in_us => self.hold(true),
+            _ => None,
+        }
+    }
+
+    fn hold(&mut self, hold: bool) -> Option<Decision> {
+        let before = std::mem::replace(&mut self.taking_in.holding, hold);
+        (before != hold).then_some(Decision::Hold(hold))
     }
 
     /// Another placement than the one that runs: as it should be, if machines have their layers; until then one that takes somebody
@@ -306,6 +358,7 @@ impl Membership {
 
     fn place(&mut self, chain: Vec<Link>, now_us: u64) -> Decision {
         self.done.clear();
+        self.taking_in = TakingIn { looked_at_us: now_us, ..TakingIn::default() };
         self.forming_since_us = Some(now_us);
         self.unplaced_since_us = None;
         Decision::Place(chain)

@@ -40,6 +40,12 @@ impl Pace {
         self.seen.push_back(Seen { tokens, round_us, times_us: times_us.to_vec() });
     }
 
+    /// What the last pass took, with the head's part of it.
+    pub fn last_us(&self) -> Option<u64> {
+        let last = self.seen.back()?;
+        Some(last.round_us + last.times_us.first().map_or(0, |own| u64::from(*own)))
+    }
+
     /// A pass of so many tokens that is away longer than this is late, judged by those of half as many or more: what one token
     /// takes says nothing of a prompt.
     ///
@@ -81,6 +87,7 @@ mod tests {
         assert_eq!(pace.patience_us(128), UNKNOWN_US);
         (0..4).for_each(|_| pace.heard(128, 900_000, &[300_000, 500_000]));
         assert_eq!(pace.patience_us(100), PATIENCE_US + TIMES * 900_000);
+        assert_eq!(pace.last_us(), Some(1_200_000));
         assert_eq!(pace.few(), Some((vec![10_000, 15_000], 15_000)));
     }
 }

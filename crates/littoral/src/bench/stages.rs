@@ -5,6 +5,7 @@ use crate::llm;
 use crate::output::Failure;
 use littoral_infer::engine::{Engine, Event, Limits, Request};
 use littoral_infer::sample::SamplingParams;
+use littoral_infer::split::head::Head;
 use littoral_model::lm::CacheType;
 use littoral_node::split::chain::{self, Chain, HeadLayers};
 use littoral_node::transport::Address;
@@ -130,7 +131,9 @@ impl Ground {
     pub fn chain(&self, machines: Vec<Address>, head_layers: HeadLayers, pool: &Pool) -> Result<Chain, Failure> {
         let digest = llm::digest(&self.model)?;
         let (ends, bytes) = llm::load_ends(&self.model, pool)?;
+        let most = Head::tokens_max(ends.stage.config().width, Activations::F32);
         let limits = Limits { proposed_max: 0, ..Limits::default() };
+        let limits = limits.within(most).unwrap_or(limits);
         let engine = Engine::new(Arc::new(ends), CacheType::F16, limits)?;
         let settings = chain::Settings {
             machines,

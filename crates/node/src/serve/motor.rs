@@ -10,7 +10,7 @@ use littoral_infer::route::decide::Link;
 use littoral_infer::speculate::drafting::Far;
 use littoral_infer::speculate::pair::Pair;
 use littoral_tensor::pool::Pool;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 pub enum Motor {
     Engine(Box<Engine>),
@@ -91,6 +91,14 @@ impl Motor {
             Self::Engine(_) | Self::Pair(..) => None,
             Self::Chain(chain) => Some(Waker::Chain(chain.waker())),
             Self::Edge(edge) => Some(Waker::Edge(edge.waker())),
+        }
+    }
+
+    /// What the last pass took, where that is not a step: several passes of a chain are on their way at a time.
+    pub fn pass_time(&self) -> Option<Duration> {
+        match self {
+            Self::Chain(chain) => chain.head().pace().last_us().map(Duration::from_micros),
+            Self::Engine(_) | Self::Pair(..) | Self::Edge(_) => None,
         }
     }
 

@@ -299,7 +299,8 @@ impl<'m> Desk<'m> {
             let begun = Instant::now();
             match self.motor.step(pool) {
                 Ok(Step { events, idle }) => {
-                    self.drafters.after(&events, begun.elapsed());
+                    let took = self.motor.pass_time().unwrap_or_else(|| begun.elapsed());
+                    self.drafters.after(&events, took);
                     for token in self.motor.engine_mut().prompts() {
                         if let Some(open) = self.open.get(&token.sequence) {
                             let _ = open.reader.send(Said::Prompt { choice: open.choice, token });

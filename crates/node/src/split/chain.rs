@@ -373,6 +373,7 @@ impl Chain {
                     // While layers were loaded here nobody was heard: that is to be made up for before somebody is called silent.
                     break;
                 }
+                Decision::Hold(hold) => self.head.engine_mut().hold(hold),
                 Decision::Fail(why) => {
                     tracing::warn!("{why}");
                     self.failed.extend(self.head.fail_requests(&why));

@@ -101,6 +101,7 @@ impl HeadHost {
                     }
                 }
                 Decision::Place(chain) => now = self.place(chain, now, net),
+                Decision::Hold(hold) => self.head.engine_mut().hold(hold),
                 Decision::Fail(why) => self.failed.extend(self.head.fail_requests(&why)),
             }
         }
