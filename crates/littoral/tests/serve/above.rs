@@ -201,6 +201,12 @@ fn what_is_local_only_never_leaves() {
                 "local-only: its text",
             ),
             (COMPLETION, "sk-any", json!({"prompt": ids, "temperature": 0}), prompt_of_ids),
+            (
+                CHAT,
+                "sk-any",
+                greedy("It says: {\"who\": \"the pat\\u0069ent\\nAda Quill\"}."),
+                "local-only: its text matches",
+            ),
             // As JSON in a text, its letters written otherwise.
             (CHAT, "sk-any", greedy("{\"who\": \"the pat\\u0069ent\\nAda Quill\"}"), "local-only: its text matches"),
         ];

@@ -244,3 +244,38 @@ fn a_stream_without_its_end_ends_with_an_error() {
     assert!(last.contains("shutting_down"), "{last}");
     assert_eq!(edge.end(), Some(0));
 }
+
+/// A portal's page before the network, a proxy's empty answer: none of it is passed on as an answer.
+#[test]
+fn what_is_no_answer_is_none_whatever_its_status_says() {
+    let (_folder, dir) = models();
+    let large = serve(&dir, "large.gguf", &[]);
+    let say = |status: &str, media: &str, body: &str| {
+        Act::Say(status.into(), format!("content-type: {media}\r\n"), body.into())
+    };
+    let (front, switch) = switched(large.at, move |state, path, _| match (state, path) {
+        (1, CHAT) => say("200 OK", "text/html", "<html>log in</html>"),
+        (2, CHAT) => say("200 OK", "application/json", ""),
+        (3, CHAT) => say("200 OK", "application/json", "{\"choices\": [{\"message\""),
+        (4, CHAT) => say("204 No Content", "application/json", ""),
+        (5, CHAT) => say("200 OK", "application/json", "{}"),
+        (6, CHAT) => Act::events("data: [DONE]\n\n"),
+        _ => Act::Pass,
+    });
+    let (edge, _) = below(&dir, "near.gguf", front.at, &["--upstream-drafts", "off"]);
+    let streamed = with(drawn(), json!({"stream": true}));
+    for (state, body) in
+        [(1, drawn()), (1, streamed.clone()), (2, drawn()), (3, drawn()), (4, drawn()), (5, streamed), (6, drawn())]
+    {
+        switch.store(0, SeqCst);
+        until("the server above is not asked", || by(&post(edge.at, CHAT, &drawn())).0 == "upstream");
+        switch.store(state, SeqCst);
+        let reply = post(edge.at, CHAT, &body);
+        let (who, why) = by(&reply);
+        assert!(
+            reply.status == 200 && who == "here" && why.contains("expected"),
+            "{state}: {who}, {why}: {}",
+            reply.body
+        );
+    }
+}

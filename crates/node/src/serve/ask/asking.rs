@@ -1,6 +1,7 @@
 //! What a request says of itself to a router: may it leave, and what was asked last.
 
 use super::Kind;
+use super::escapes::without_escapes;
 use crate::serve::keys::Key;
 use crate::serve::routed::Asking;
 use littoral_infer::model::Model;
@@ -22,8 +23,8 @@ pub enum Above {
     Server,
 }
 
-/// All that is text in the body is looked at: names of fields, numbers, what is JSON in a text, token ids as the text that they
-/// are. What cannot be looked at counts as found.
+/// All that is text in the body is looked at: names of fields, numbers, what is JSON in a text, or in a part of one, token ids as
+/// the text that they are. What cannot be looked at counts as found.
 pub fn asking(
     kind: Kind,
     fields: &Map<String, Value>,
@@ -65,8 +66,11 @@ impl Texts<'_> {
             Value::Number(number) => self.found.push(number.to_string()),
             Value::Array(items) if items.iter().any(Value::is_number) => self.of_numbers(items, depth),
             Value::Array(items) => {
-                // Parts of one message are one text.
-                self.found.push(items.iter().filter_map(|part| part["text"].as_str()).collect());
+                // Parts of one message are one text, which some put together with line breaks and some without.
+                let parts: Vec<&str> = items.iter().filter_map(|part| part["text"].as_str()).collect();
+                if parts.len() > 1 {
+                    self.found.extend([parts.concat(), parts.join("\n")]);
+                }
                 items.iter().for_each(|item| self.of(item, depth));
             }
             Value::Object(fields) => self.of_object(fields, depth),
@@ -84,6 +88,12 @@ impl Texts<'_> {
             self.of(&inner, depth - 1);
         }
         self.found.push(text.to_owned());
+        let mut plain = without_escapes(text);
+        for _ in 0..DEPTH_MAX {
+            let Some(now) = plain else { break };
+            plain = without_escapes(&now);
+            self.found.push(now);
+        }
     }
 
     fn of_object(&mut self, fields: &Map<String, Value>, depth: usize) {
@@ -101,7 +111,14 @@ impl Texts<'_> {
                 self.marked = true;
             }
             self.found.push(name.clone());
-            self.of(value, depth);
+            match value {
+                // Tokens that are to be said, or not.
+                Value::Object(biases) if letters.eq_ignore_ascii_case("logitbias") && !biases.is_empty() => {
+                    let ids: Vec<Value> = biases.keys().filter_map(|id| Some(id.parse::<u64>().ok()?.into())).collect();
+                    self.of_numbers(&ids, depth);
+                }
+                value => self.of(value, depth),
+            }
         }
     }
 

@@ -2,6 +2,7 @@
 
 pub(super) mod asking;
 mod embeddings;
+mod escapes;
 pub(super) mod fields;
 mod form;
 mod messages;

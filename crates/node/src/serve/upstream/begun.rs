@@ -1,11 +1,16 @@
 //! How an answer begins: until its first piece is here somebody else may still answer.
 
-use super::innermost;
+use super::{innermost, shown};
 use axum::body::Bytes;
 use axum::http::{HeaderMap, StatusCode, header};
 use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
+use serde::de::IgnoredAny;
+use std::collections::BTreeMap;
 use std::time::Duration;
+
+/// Of an answer that does not stream.
+const WHOLE_BYTES_MAX: usize = 16 << 20;
 
 /// Why there is no answer.
 pub enum NotSent {
@@ -45,20 +50,42 @@ pub struct Begun {
     pub pieces: BoxStream<'static, reqwest::Result<Bytes>>,
 }
 
-/// Of a stream also the first piece: until then somebody else may answer.
-pub async fn begun(mut response: reqwest::Response, patience: Duration) -> Result<Begun, NotSent> {
+/// Of a stream also the first piece, and of a whole answer all of it: until then somebody else may answer. What is neither, or not
+/// what was asked for, is no answer, whatever its status says.
+pub async fn begun(mut response: reqwest::Response, streams: bool, patience: Duration) -> Result<Begun, NotSent> {
     let (status, headers) = (response.status(), response.headers().clone());
-    let media = headers.get(header::CONTENT_TYPE);
-    let events = media.is_some_and(|media| media.as_bytes().starts_with(b"text/event-stream"));
-    if !events {
+    let media = headers.get(header::CONTENT_TYPE).and_then(|media| media.to_str().ok()).unwrap_or_default();
+    let events = media.starts_with("text/event-stream");
+    if !events && !status.is_success() {
         return Ok(Begun { status, headers, events, pieces: response.bytes_stream().boxed() });
     }
-    let first = match tokio::time::timeout(patience, response.chunk()).await {
-        Ok(Ok(Some(first))) => first,
-        Ok(Ok(None)) => return Err(NotSent::Request("its stream ended before it began".into())),
-        Ok(Err(why)) => return Err(NotSent::Connection(innermost(&why))),
-        Err(_) => return Err(NotSent::Silent(patience)),
-    };
-    let pieces = stream::once(async { Ok(first) }).chain(response.bytes_stream()).boxed();
-    Ok(Begun { status, headers, events, pieces })
+    if events != streams {
+        let (expected, media) = (if streams { "a stream" } else { "a whole answer" }, shown(media));
+        return Err(NotSent::Request(format!("{expected} expected, got `{media}`")));
+    }
+    if events {
+        let first = next(&mut response, patience).await?;
+        let first = first.ok_or_else(|| NotSent::Request("its stream ended before it began".into()))?;
+        let pieces = stream::once(async { Ok(first) }).chain(response.bytes_stream()).boxed();
+        return Ok(Begun { status, headers, events, pieces });
+    }
+    let mut whole = Vec::new();
+    while let Some(piece) = next(&mut response, patience).await? {
+        if whole.len() + piece.len() > WHOLE_BYTES_MAX {
+            return Err(NotSent::Request(format!("an answer of at most {WHOLE_BYTES_MAX} bytes expected")));
+        }
+        whole.extend_from_slice(&piece);
+    }
+    if serde_json::from_slice::<BTreeMap<String, IgnoredAny>>(&whole).is_err() {
+        return Err(NotSent::Request("an answer as JSON expected, got something else or a part of one".into()));
+    }
+    Ok(Begun { status, headers, events, pieces: stream::once(async { Ok(whole.into()) }).boxed() })
+}
+
+async fn next(response: &mut reqwest::Response, patience: Duration) -> Result<Option<Bytes>, NotSent> {
+    match tokio::time::timeout(patience, response.chunk()).await {
+        Ok(Ok(piece)) => Ok(piece),
+        Ok(Err(why)) => Err(NotSent::Connection(innermost(&why))),
+        Err(_) => Err(NotSent::Silent(patience)),
+    }
 }

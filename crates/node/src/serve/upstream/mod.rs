@@ -320,7 +320,7 @@ impl Upstream {
         let mut cut = self.cut.subscribe();
         let begun = async {
             let response = self.sent(kind.path(), body, patience).await?;
-            begun(response, patience).await
+            begun(response, streams, patience).await
         };
         let begun = tokio::select! {
             begun = begun => begun,
