@@ -1,6 +1,8 @@
 //! What comes in beside flags: the environment, files, durations, signals.
 
 use crate::output::Failure;
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 /// The default of `--dir`.
@@ -15,11 +17,14 @@ pub fn dir_or_environment(dir: Option<PathBuf>) -> Option<PathBuf> {
 pub fn text(path: &Path, bytes_max: u64) -> Result<String, Failure> {
     let refused =
         |expected: &str, got: String| Failure::new("the file was not read", path.display().to_string(), expected, got);
-    let bytes = std::fs::metadata(path).map_err(|e| refused("a readable file", e.to_string()))?.len();
-    if bytes > bytes_max {
-        return Err(refused(&format!("at most {bytes_max} bytes"), format!("{bytes} bytes")));
+    let file = File::open(path).map_err(|e| refused("a readable file", e.to_string()))?;
+    let mut text = String::new();
+    // One that is no plain file does not say how long it is.
+    file.take(bytes_max + 1).read_to_string(&mut text).map_err(|e| refused("a text in UTF-8", e.to_string()))?;
+    if text.len() as u64 > bytes_max {
+        return Err(refused(&format!("at most {bytes_max} bytes"), "more".into()));
     }
-    std::fs::read_to_string(path).map_err(|e| refused("a text in UTF-8", e.to_string()))
+    Ok(text)
 }
 
 /// `90s`, `15m`, `1h`, `7d`, in milliseconds.

@@ -86,6 +86,7 @@ impl fmt::Display for Why {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Marked => write!(f, "the request is marked local-only"),
+            Self::Key { pattern } if pattern.is_empty() => write!(f, "its API key is local-only"),
             Self::Key { pattern } => write!(f, "its API key is local-only (`{}`)", on_one_line(pattern)),
             Self::Text { pattern } => write!(f, "its text matches the local-only policy (`{}`)", on_one_line(pattern)),
             Self::Unsearchable { what } => write!(f, "it has {what}, in which a policy cannot look for words"),

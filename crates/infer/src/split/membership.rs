@@ -275,7 +275,7 @@ impl Membership {
             return Some(Decision::GiveUp { machines: vec![machine], why: "it is far slower than it was" });
         }
         let first = head.epoch() == 0;
-        let all = self.usable(now_us).len() == self.settings.machines.len();
+        let all = self.usable(now_us).len() + self.holdings.incapable() == self.settings.machines.len();
         if first && !all && now_us < self.settings.bounds.gathering_us {
             return None;
         }

@@ -2,18 +2,19 @@
 //!
 //! The head is here with its part of the layers, the others are processes of their own; all use the same processors, which they
 //! take turns on. So the *ideal* of one stream is the speed of one process: the same weights are read once for each token,
-//! and nothing is gained but memory. The two are measured in turns. *Predicted*: what `littoral plan` reckons for these layers on
-//! devices that share a host, from the speed of one process and the shortest beat of each machine. *Hop*: what of a token's way round is no machine's
-//! computation, over the number of hops; a hop has the vectors encrypted, sent over loopback through a forwarder, and
-//! decrypted.
+//! and nothing is gained but memory. The two are measured in turns. *Predicted*: what `littoral plan
+//! --stage` reckons for these layers, from what it measures of all processes before anything is written. *Hop*: what of a token's
+//! way round is no machine's computation, over the number of hops; a hop has the vectors encrypted, sent over loopback through a
+//! forwarder, and decrypted.
 
 use super::stages::{Ground, Written, broken, form, request};
 use super::{Report, median};
+use crate::live::Live;
 use crate::llm;
 use crate::output::{Failure, talk};
 use littoral_infer::engine::{Engine, Event, Limits, Request};
-use littoral_infer::split::plan::{self, Demand, Device, Fleet, Link, ModelCost, Objective, RATE_MAX, Recovery};
-use littoral_model::lm::{self, CacheType};
+use littoral_infer::split::plan::{self, Demand, Fleet, Objective, Recovery};
+use littoral_model::lm::CacheType;
 use littoral_node::split::chain::{Chain, HeadLayers};
 use littoral_tensor::pool::Pool;
 use littoral_wire::pipeline::Activations;
@@ -59,7 +60,10 @@ pub fn run(args: &Args) -> Result<Report, Failure> {
         for n in 1..args.stages.into() {
             stages.push(ground.start(n, args.rtt_ms).await?);
         }
-        let machines = stages.iter().map(|stage| stage.address.clone()).collect();
+        let machines: Vec<_> = stages.iter().map(|stage| stage.address.clone()).collect();
+        // As `plan --stage` does; before anybody computes for somebody else.
+        let digest = llm::digest(&ground.model)?;
+        let fleet = Live::measure(&ground.model, digest, &ground.head, &machines, &pool).await?.fleet()?;
         let mut chain = ground.chain(machines, HeadLayers::Even, &pool)?;
         form(&mut chain, args.stages.into(), &pool)?;
         // As the stages do, which are there by now: all take turns on the same processors.
@@ -97,7 +101,7 @@ pub fn run(args: &Args) -> Result<Report, Failure> {
             return Err(broken(&"the text of one process was expected, the chain wrote another"));
         }
         let (decode, ideal, hop_ms) = (median(&split), median(&ideal), median(&hops));
-        let predicted = predicted(&ground, &chain, ideal)?;
+        let predicted = predicted(&ground, &chain, &fleet)?;
         let numbers = json!({
             "stages": args.stages,
             "predicted_tok_s": predicted,
@@ -131,30 +135,11 @@ pub fn run(args: &Args) -> Result<Report, Failure> {
     })
 }
 
-/// Tokens per second of this chain, if one process writes so many.
-fn predicted(ground: &Ground, chain: &Chain, alone_tok_s: f64) -> Result<f64, Failure> {
-    let bytes = llm::map(&ground.model)?;
-    let gguf = llm::header(&ground.model, &bytes)?;
-    let refused = |e: lm::LoadError| llm::refused(&ground.model, &e.into());
-    let model = ModelCost::of(&gguf, &lm::config(&gguf).map_err(refused)?, CacheType::F16).map_err(refused)?;
-    let weights = model.layers.iter().map(|layer| layer.weight_bytes).sum::<u64>() + model.output_bytes;
-    let device = |name: String| Device {
-        name,
-        memory_bytes: 1 << 40,
-        read_bytes_per_s: weights as f64 * alone_tok_s,
-        overhead_s: 0.0,
-        prefill_flops_per_s: RATE_MAX,
-        disk_free_bytes: 0,
-        disk_read_bytes_per_s: RATE_MAX,
-        host: Some("here".into()),
-    };
-    let links = chain.head().chain();
-    let devices = (0..links.len()).map(|n| device(n.to_string())).collect();
-    let round_trips = links.iter().filter_map(|link| chain.round_trip(link.machine?)).map(|time| time.as_secs_f64());
-    let rtt_s = median(&round_trips.collect::<Vec<_>>());
-    let fleet = Fleet::new(devices, 0, Link { rtt_s, bytes_per_s: RATE_MAX }, &[]).map_err(|e| broken(&e))?;
+/// Tokens per second of this chain, as the planner reckons for these devices.
+fn predicted(ground: &Ground, chain: &Chain, fleet: &Fleet) -> Result<f64, Failure> {
+    let (model, _) = crate::plan::cost(&ground.model, CacheType::F16)?;
     let (mut stages, mut at) = (Vec::new(), 0);
-    for (device, link) in links.iter().enumerate() {
+    for (device, link) in chain.head().chain().iter().enumerate() {
         let end = link.ranges.last().map_or(at, |range| range.end);
         stages.push(plan::Stage { device, layers: at..end });
         at = end;
@@ -167,7 +152,7 @@ fn predicted(ground: &Ground, chain: &Chain, alone_tok_s: f64) -> Result<f64, Fa
         activations: Activations::F32,
         recovery: Recovery::default(),
     };
-    plan::predict(&model, &fleet, &demand, &stages).map(|token_s| 1.0 / token_s).map_err(|e| broken(&e))
+    plan::predict(&model, fleet, &demand, &stages).map(|token_s| 1.0 / token_s).map_err(|e| broken(&e))
 }
 
 /// What can be stepped.

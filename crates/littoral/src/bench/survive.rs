@@ -4,6 +4,8 @@
 //! be lost. In each run 200 tokens are written greedily, and at a random moment one stage is killed (SIGKILL) or its cable is
 //! pulled: what is sent to it is lost without a word. The text is compared with that of one machine. *Pause*: the longest
 //! time between two tokens. Then the stage comes back, and is taken in before the next run.
+//!
+//! `--fault none` is the other side of it: nobody is lost while every processor is kept busy, and nobody may be called lost.
 
 use super::draws::Draws;
 use super::stages::{Ground, StageProcess, Written, broken, form, request};
@@ -17,6 +19,7 @@ use littoral_tensor::pool::Pool;
 use serde_json::json;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Instant;
 
 const PROMPT: usize = 64;
@@ -27,6 +30,8 @@ enum Fault {
     Kill,
     /// Packets are lost, and nobody says so.
     Silent,
+    /// Nothing happens, but that all processors are busy.
+    None,
 }
 
 #[derive(clap::Args, Debug)]
@@ -64,6 +69,7 @@ pub fn run(args: &Args) -> Result<Report, Failure> {
         }
         let machines = stages.iter().map(|stage| stage.address.clone()).collect();
         let mut chain = ground.chain(machines, HeadLayers::Just(0), &pool)?;
+        let _busy = (args.fault == Fault::None).then(Busy::all);
         let (mut identical, mut pauses, mut survived, mut usual) = (0, Vec::new(), Vec::new(), Vec::new());
         for run in 0..args.runs {
             form(&mut chain, stages.len() + 1, &pool)?;
@@ -76,10 +82,13 @@ pub fn run(args: &Args) -> Result<Report, Failure> {
             pauses.push(written.longest_pause_s());
             usual.push(written.tok_s());
             let told = chain.survived();
+            let what = match args.fault {
+                Fault::None => "nobody lost".to_owned(),
+                Fault::Kill | Fault::Silent => format!("stage {} lost at token {at}", victim + 1),
+            };
             talk(&format!(
-                "run {}: stage {} lost at token {at}: {}, pause {:.3} s{}",
+                "run {}: {what}: {}, pause {:.3} s{}",
                 run + 1,
-                victim + 1,
                 if same { "the same text" } else { "ANOTHER TEXT" },
                 written.longest_pause_s(),
                 told.iter().map(shown).collect::<String>(),
@@ -88,6 +97,7 @@ pub fn run(args: &Args) -> Result<Report, Failure> {
             match args.fault {
                 Fault::Kill => ground.again(&mut stages[victim]).await?,
                 Fault::Silent => stages[victim].set_cable(true),
+                Fault::None => {}
             }
         }
         let report = report(args, identical, &pauses, &survived, &usual)?;
@@ -97,8 +107,35 @@ pub fn run(args: &Args) -> Result<Report, Failure> {
                 args.runs
             )));
         }
+        if args.fault == Fault::None && !survived.is_empty() {
+            return Err(broken(&format!("nobody was lost, and {} were called so", survived.len())));
+        }
         Ok(report)
     })
+}
+
+/// A thread for each processor that does nothing but take its time, until this is dropped.
+struct Busy(Arc<AtomicBool>);
+
+impl Busy {
+    fn all() -> Self {
+        let goes_on = Arc::new(AtomicBool::new(true));
+        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
+            let goes_on = goes_on.clone();
+            std::thread::spawn(move || {
+                while goes_on.load(Relaxed) {
+                    std::hint::spin_loop();
+                }
+            });
+        }
+        Self(goes_on)
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.store(false, Relaxed);
+    }
 }
 
 fn shown(survived: &Survived) -> String {
@@ -160,6 +197,7 @@ fn one(chain: &mut Chain, victim: &mut StageProcess, args: &Args, at: usize, poo
             match args.fault {
                 Fault::Kill => victim.kill(),
                 Fault::Silent => victim.set_cable(false),
+                Fault::None => {}
             }
         }
     }

@@ -9,6 +9,8 @@ const AGAIN: Duration = Duration::from_millis(250);
 /// A link that is down sooner was not wanted over there; then it waits longer each time, up to the second.
 const SHORT: Duration = Duration::from_secs(1);
 const AGAIN_MAX: Duration = Duration::from_secs(8);
+/// One that is not there may come back any time.
+const AWAY_MAX: Duration = Duration::from_secs(1);
 
 /// Dials until the task is aborted. `connect` makes the link with that number, tells whoever has it, and returns what ends when
 /// the link is down; or why there is none, which is told once.
@@ -30,6 +32,7 @@ where
                     tracing::info!("{address}: {why}");
                 }
                 told = true;
+                again = (again * 2).min(AWAY_MAX.max(again));
             }
         }
         tokio::time::sleep(again).await;

@@ -128,14 +128,14 @@ impl Keys {
                 let (field, value) = word.split_once('=').unwrap_or((word, ""));
                 let per_minute = || match value.parse() {
                     Ok(number @ 1..=PER_MINUTE_MAX) => Ok(Some(Mutex::new(Allowance::new(number)))),
-                    _ => Err(wrong("a whole number from 1 to 1000000000", value)),
+                    _ => Err(wrong("a whole number from 1 to 1000000000", "something else")),
                 };
                 match field {
                     "name" if !value.is_empty() => key.name = Some(value.to_owned()),
                     "local-only" if value.is_empty() => key.local_only = true,
                     "requests-per-minute" => key.requests = per_minute()?,
                     "tokens-per-minute" => key.tokens = per_minute()?,
-                    // Not the word itself: it may be a second key.
+                    // Not the word itself, nor a value: it may be a second key.
                     _ => {
                         let expected =
                             "name=WORD, local-only, requests-per-minute=N or tokens-per-minute=N behind a key";

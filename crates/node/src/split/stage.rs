@@ -123,6 +123,7 @@ pub async fn run(
         lender: Lender::new(settings.log_bytes_max),
         files: Files { settings: settings.clone(), stamps: stamps(&settings), fetcher: fetcher.clone(), open: None },
         fetcher: fetcher.clone(),
+        sent_away: None,
         begun: Instant::now(),
         at: at.unwrap_or_default(),
     };
@@ -250,6 +251,8 @@ struct Layers {
     lender: Lender,
     files: Files,
     fetcher: Option<Arc<Fetcher>>,
+    /// The last head that was not let in.
+    sent_away: Option<NodeId>,
     begun: Instant,
     at: String,
 }
@@ -278,7 +281,18 @@ impl Layers {
     fn hear(&mut self, input: Input) {
         match input {
             Input::Head { number, link, place: _place } => {
-                tracing::info!("head {} is here", link.peer);
+                let peer = link.peer;
+                match self.lender.head().filter(|head| *head != peer) {
+                    None => {
+                        self.sent_away = None;
+                        tracing::info!("head {peer} is here");
+                    }
+                    // It comes again and again; that is told once.
+                    Some(head) if self.sent_away.replace(peer) != Some(peer) => {
+                        tracing::info!("head {peer} is sent away: {head} has this machine");
+                    }
+                    Some(_) => {}
+                }
                 self.lender.head_up(number, link.peer, self.offer());
                 link.listen();
                 self.links.insert(number, link);
@@ -368,7 +382,8 @@ impl Layers {
     fn perform(&mut self, act: Act) {
         match act {
             Act::Tell { link, said } => {
-                if let Pipeline::Refused { epoch, reason } = &said {
+                // Before any epoch a head was sent away.
+                if let Pipeline::Refused { epoch: epoch @ 1.., reason } = &said {
                     tracing::warn!("epoch {epoch}: {reason}");
                 }
                 // A link that is down says so itself.

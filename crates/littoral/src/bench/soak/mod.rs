@@ -7,7 +7,7 @@
 //! *Wrong*: a text that is not the one that was expected. What the large model wrote must be the beginning of its own text, and
 //! all of it if it wrote all; what is local-only, or was asked while nobody was above, must be the small one's. Texts to compare
 //! with are asked for before anybody is killed. *Broken*: a reply without its end. *Leaks*: files and memory of the device, the
-//! medians of the first and the last third of the time.
+//! medians of the first and the last third of the time; in a run of some minutes more than a little is an error.
 
 mod client;
 mod machines;
@@ -28,6 +28,11 @@ use std::time::{Duration, Instant};
 /// How long a machine stays away.
 const AWAY: Duration = Duration::from_secs(1);
 const LOOK: Duration = Duration::from_secs(2);
+/// Five minutes of looks, and how much more than at first is a leak then.
+const LEAK_SAMPLES: usize = 150;
+const FILES_MORE: f64 = 8.0;
+const MEMORY_TIMES: f64 = 1.05;
+const MEMORY_MORE_MB: f64 = 16.0;
 
 #[derive(clap::Args, Debug)]
 pub struct Args {
@@ -208,6 +213,12 @@ fn report(args: &Args, counted: &Counted, kills: u64, samples: &[Sample]) -> Res
         return Err(super::broken("an answer")(&format!(
             "{wrong} wrong and {broken} broken of {requests}; the first: {fault}"
         )));
+    }
+    // What fills up at first, caches and states that are kept, is full by then.
+    let leaks = files[1] > files[0] + FILES_MORE || own[1] > own[0] * MEMORY_TIMES + MEMORY_MORE_MB;
+    if samples.len() >= LEAK_SAMPLES && leaks {
+        let got = format!("{files:?} files and {own:?} MB, where no more were expected at the end than at first");
+        return Err(super::broken("the device")(&got));
     }
     let row = |what: &str, value: String| [what.to_owned(), value];
     let rows = vec![

@@ -208,7 +208,11 @@ impl Upstream {
         let request = self.with_key(self.client.get(self.at("models")).timeout(LOOKS));
         let response = request.send().await.map_err(|e| innermost(&e))?;
         if !response.status().is_success() {
-            return Err(format!("models: {}", response.status()));
+            let hint = match response.status() {
+                StatusCode::NOT_FOUND if !self.base.path().ends_with("/v1/") => ", and the URL does not end with /v1",
+                _ => "",
+            };
+            return Err(format!("models: {}{hint}", response.status()));
         }
         let list: List = json_of(response, LIST_BYTES_MAX).await.map_err(|why| format!("models: {why}"))?;
         let model = self.model.as_deref().or_else(|| list.data.first()?.id.as_deref());
