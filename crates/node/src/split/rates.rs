@@ -1,7 +1,7 @@
 //! How fast this machine is at a model's layers: some are loaded and timed, with the kernels that serve.
 //!
-//! - *Reading*: one token after the other goes through as many layers as hold [`READ_BYTES`] of weights, more than caches keep,
-//!   or through all. Its median time is that of their bytes; what a layer takes beside reading is in the rate.
+//! - *Reading*: one token after the other goes through as many layers as hold more weights than caches keep ([`read_bytes`]), or
+//!   through all. Its median time is that of their bytes; what a layer takes beside reading is in the rate.
 //! - *Prefill*: [`PREFILL_TOKENS`] go through one layer at once.
 //!
 //! Where there is no file of the model a matrix of eight-bit weights stands for its layers.
@@ -16,8 +16,9 @@ use littoral_tensor::quant::{Instructions, Kind, Matrix, MatrixError, Panels, mu
 use std::time::{Duration, Instant};
 use thiserror::Error;
 
-/// Weights that one token reads.
+/// Weights that one token reads, where caches are small or nobody tells; and however large they are.
 const READ_BYTES: u64 = 128 << 20;
+const READ_BYTES_MAX: u64 = 1 << 30;
 /// Of the memory that is free, the measurement takes at most this part.
 const PART_OF_MEMORY: u64 = 4;
 const PREFILL_TOKENS: usize = 64;
@@ -57,7 +58,8 @@ impl Rates {
         let gguf = Gguf::parse(file).map_err(ModelError::from)?;
         let config = lm::config(&gguf).map_err(ModelError::from)?;
         let cost = ModelCost::of(&gguf, &config, CacheType::F16).map_err(ModelError::from)?;
-        let most = if memory_bytes == 0 { READ_BYTES } else { READ_BYTES.min(memory_bytes / PART_OF_MEMORY) };
+        let most = read_bytes();
+        let most = if memory_bytes == 0 { most } else { most.min(memory_bytes / PART_OF_MEMORY) };
         let (mut count, mut bytes) = (0, 0);
         // One is always timed.
         while count < cost.layers.len() && (count == 0 || bytes + cost.layers[count].weight_bytes <= most) {
@@ -83,7 +85,7 @@ impl Rates {
     pub fn of_matrix(memory_bytes: u64, pool: &Pool) -> Result<Self, RatesError> {
         let kind = Kind::Q8_0;
         let row_bytes = kind.row_bytes(COLUMNS).unwrap_or(COLUMNS) as u64;
-        let most = if memory_bytes == 0 { READ_BYTES } else { READ_BYTES.min(memory_bytes / PART_OF_MEMORY / 2) };
+        let most = if memory_bytes == 0 { READ_BYTES } else { read_bytes().min(memory_bytes / PART_OF_MEMORY / 2) };
         let rows = (most / row_bytes).max(16) as usize;
         let matrix = Matrix::pack(kind, rows, COLUMNS, &vec![1; rows * row_bytes as usize], pool)?;
         let few =
@@ -105,6 +107,27 @@ impl Rates {
             timed_bytes: 0,
         })
     }
+}
+
+/// Twice what the largest cache holds: of the last read little is left in it then. Some machines' hold a small model.
+fn read_bytes() -> u64 {
+    let folder = "/sys/devices/system/cpu/cpu0/cache";
+    let sizes = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let sizes = sizes.filter_map(|cache| cache_bytes(&std::fs::read_to_string(cache.path().join("size")).ok()?));
+    (2 * sizes.max().unwrap_or_default()).clamp(READ_BYTES, READ_BYTES_MAX)
+}
+
+/// As Linux writes it: `32K`, `491520K`.
+fn cache_bytes(size: &str) -> Option<u64> {
+    let (number, unit) = size.trim().split_at_checked(size.trim().len().checked_sub(1)?)?;
+    let unit = match unit {
+        "K" => 1 << 10,
+        "M" => 1 << 20,
+        "G" => 1 << 30,
+        _ => return None,
+    };
+    // More than that nobody has.
+    number.parse::<u64>().ok().filter(|number| *number < 1 << 30)?.checked_mul(unit)
 }
 
 /// Layers, and a sequence that goes through them.
@@ -161,6 +184,14 @@ mod tests {
         let rates = Rates::of_matrix(8 << 20, &Pool::new(1)).unwrap();
         assert!(rates.read_bytes_per_s > 0 && rates.prefill_flops_per_s > 0, "{rates:?}");
         assert_eq!(rates.timed_bytes, 0);
+    }
+
+    #[test]
+    fn sizes_of_caches_as_linux_writes_them() {
+        let sizes = ["32K\n", "491520K", "2M", "", "K", "12", "-1K", "99999999999G"].map(cache_bytes);
+        let expected = [Some(32_768), Some(480 << 20), Some(2 << 20), None, None, None, None, None];
+        assert_eq!(sizes, expected);
+        assert!((READ_BYTES..=READ_BYTES_MAX).contains(&read_bytes()));
     }
 
     #[test]
