@@ -209,7 +209,7 @@ impl VerifierHost {
         if net.bug != Some(Bug::KeepsSessions) {
             self.sessions.expire(&mut self.engine, begun.saturating_sub(SILENT_US));
         }
-        self.sessions.before(&mut self.engine);
+        self.sessions.before(&mut self.engine, begun);
         let passes = self.engine.planned();
         let events = self.engine.step(&net.pool);
         let ran = self.engine.planned() > passes;
