@@ -84,6 +84,11 @@ impl Sessions {
         self.of.len()
     }
 
+    /// Sessions whose answers have not ended: those, and those that are set aside.
+    pub fn unended(&self) -> usize {
+        self.open.values().filter(|session| !matches!(session.stand, Stand::Over)).count()
+    }
+
     /// Of all sessions that have ended.
     pub fn counted(&self) -> Counted {
         self.counted
