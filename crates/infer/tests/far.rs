@@ -231,7 +231,7 @@ impl World {
         self.there.clear();
         self.back.clear();
         self.drafting.set_verifier(verifier);
-        self.drafting.moved(verifier - 1, verifier, self.now_us);
+        self.drafting.moved(verifier - 1, verifier, None, self.now_us);
     }
 }
 
