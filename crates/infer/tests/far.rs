@@ -103,7 +103,8 @@ impl World {
                 self.back.push_back((now + self.delay_us, told.to_bytes()));
             }
         }
-        self.sessions.before(&mut self.big);
+        self.sessions.linked(EDGE, now);
+        self.sessions.before(&mut self.big, now);
         let events = self.big.step(&self.pool);
         for (_, told) in self.sessions.after(&events, 1_000) {
             self.back.push_back((now + self.delay_us, told.to_bytes()));
@@ -230,7 +231,7 @@ impl World {
         self.there.clear();
         self.back.clear();
         self.drafting.set_verifier(verifier);
-        self.drafting.moved(verifier - 1, verifier, self.now_us);
+        self.drafting.moved(verifier - 1, verifier, None, self.now_us);
     }
 }
 
@@ -369,7 +370,7 @@ fn sessions_that_stream_stay_while_there_is_a_link_and_those_that_wait_do_not() 
                 sessions.linked(EDGE, now_us);
             }
             sessions.expire(&mut engine, now_us.saturating_sub(SILENT_US));
-            sessions.before(&mut engine);
+            sessions.before(&mut engine, now_us);
             for (_, told) in sessions.after(&engine.step(&pool), 10_000_000) {
                 let Speculation::Commit { tokens, .. } = told else { panic!("{told:?}") };
                 got.extend(tokens.iter().map(|token| token.id));
@@ -438,4 +439,195 @@ fn a_verifier_that_takes_over_does_not_end_what_was_longer() {
     }
     let (text, why) = &texts[&id];
     assert_eq!((text.len(), why), (40, &Some(Finish::Length)));
+}
+
+/// What an edge opens and says, and the verifier in virtual time, with clients of its own beside.
+struct Places {
+    engine: Engine,
+    sessions: Sessions,
+    now_us: u64,
+    linked: bool,
+    pool: Pool,
+    /// Tokens of each session, and of each answer that is not a drafter's.
+    told: BTreeMap<u64, Vec<u32>>,
+    own: Texts,
+}
+
+impl Places {
+    fn new(limits: Limits) -> Self {
+        let engine = Engine::new(model(3), CacheType::F16, limits).unwrap();
+        let sessions = Sessions::new(&engine);
+        let (told, own) = (BTreeMap::new(), Texts::new());
+        Self { engine, sessions, now_us: 0, linked: true, pool: Pool::new(1), told, own }
+    }
+
+    fn say(&mut self, said: Speculation) -> Vec<Speculation> {
+        self.sessions.hear(&mut self.engine, EDGE, said, self.now_us)
+    }
+
+    fn open(&mut self, session: u64, request: &Request) -> Vec<Speculation> {
+        let asked = asked::tell(request, asked::tokeniser_digest(self.engine.model())).unwrap();
+        self.say(Speculation::Open { session, request: asked })
+    }
+
+    /// The next tokens of an answer of which so many were told.
+    fn round(&mut self, session: u64, number: u32, tokens: &[u32], want: Want) {
+        let told = self.told.get(&session).cloned().unwrap_or_default();
+        let at = told.len() as u32;
+        let (tokens, digest) = (List::new(tokens.to_vec()).unwrap(), Digest::of(&told));
+        let distributions = None;
+        self.say(Speculation::Round {
+            session,
+            number,
+            epoch: 0,
+            commit: at,
+            start: at,
+            digest,
+            tokens,
+            distributions,
+            want,
+        });
+    }
+
+    fn turn(&mut self, us: u64) {
+        self.now_us += us;
+        if self.linked {
+            self.sessions.linked(EDGE, self.now_us);
+        }
+        self.sessions.expire(&mut self.engine, self.now_us.saturating_sub(120_000_000));
+        self.sessions.before(&mut self.engine, self.now_us);
+        let events = self.engine.step(&self.pool);
+        for (_, told) in self.sessions.after(&events, 1_000) {
+            let Speculation::Commit { session, start, tokens, .. } = told else { panic!("{told:?}") };
+            let all = self.told.entry(session).or_default();
+            assert_eq!(all.len(), start as usize);
+            all.extend(tokens.iter().map(|token| token.id));
+        }
+        for event in events {
+            let own = match &event {
+                Event::Started { sequence, .. } => !self.sessions.has(*sequence),
+                Event::Token { sequence, .. } | Event::Finished { sequence, .. } => self.own.contains_key(sequence),
+                Event::Tried { .. } | Event::Embedded { .. } => false,
+            };
+            if own {
+                hear(vec![event], &mut self.own);
+            }
+        }
+    }
+}
+
+fn ids(text: &[(u32, Option<f32>)]) -> Vec<u32> {
+    text.iter().map(|(id, _)| *id).collect()
+}
+
+/// As many answers as there are places were in flight when the drafter died: somebody else is answered at once. Over a new link the
+/// drafter goes on where it was, in the same text, whether its states were kept or are read again.
+#[test]
+fn a_drafter_that_is_gone_keeps_no_place_and_goes_on_when_it_is_back() {
+    for kept_bytes_max in [0, 1 << 20] {
+        let mut places = Places::new(Limits { running_max: 3, kept_bytes_max, ..Limits::default() });
+        let requests: Vec<Request> = (0..3).map(|seed| request(seed, 20, 40)).collect();
+        let expected: Vec<Vec<u32>> = requests.iter().map(|one| ids(&alone(&model(3), one.clone()).0)).collect();
+        for (session, request) in (0..).zip(&requests) {
+            assert_eq!(places.open(session, request), [Speculation::Opened { session }]);
+            // The first token of the second answer is drafted well, of the third ill.
+            let drafted = [vec![], expected[1][..4].to_vec(), vec![expected[2][0] ^ 1]];
+            let want = if session == 0 { Want::Stream } else { Want::Wait };
+            places.round(session, 1, &drafted[session as usize], want);
+        }
+        (0..12).for_each(|_| places.turn(1_000));
+        assert_eq!((places.told[&1].len(), places.told[&2].len()), (5, 1));
+        assert_eq!((places.sessions.running(), places.engine.running()), (3, 3));
+        places.linked = false;
+        let client = places.engine.submit(request(5, 30, 10)).unwrap();
+        let begun_us = places.now_us;
+        while places.own.get(&client).is_none_or(|(_, why)| why.is_none()) {
+            places.turn(1_000);
+            assert!(places.now_us < begun_us + 20_000, "{:?}", places.own);
+        }
+        assert_eq!(places.own[&client], alone(&model(3), request(5, 30, 10)));
+        assert_eq!((places.sessions.running(), places.engine.running()), (0, 0));
+        // A minute later it is back, and says where it stands.
+        places.turn(60_000_000);
+        places.linked = true;
+        for session in 0..3 {
+            let told = places.told[&session].clone();
+            let said = Speculation::Resume { session, commit: told.len() as u32, digest: Digest::of(&told) };
+            assert!(matches!(&places.say(said)[..], [Speculation::Commit { tokens, .. }] if tokens.is_empty()));
+            places.round(session, 2, &[], Want::Stream);
+        }
+        (0..100).for_each(|_| places.turn(1_000));
+        assert_eq!(places.told.values().cloned().collect::<Vec<_>>(), expected, "{kept_bytes_max} bytes are kept");
+    }
+}
+
+/// Who has a link and says nothing loses its place only to somebody who waits, and has it again with its next round.
+#[test]
+fn a_drafter_that_says_nothing_makes_room_for_those_who_wait() {
+    let mut places = Places::new(Limits { running_max: 1, ..Limits::default() });
+    let asked = request(3, 20, 40);
+    let expected = ids(&alone(&model(3), asked.clone()).0);
+    places.open(7, &asked);
+    places.round(7, 1, &expected[..4], Want::Wait);
+    (0..5).for_each(|_| places.turn(1_000));
+    (0..30).for_each(|_| places.turn(1_000_000));
+    assert_eq!((places.told[&7].len(), places.sessions.running()), (5, 1));
+    let client = places.engine.submit(request(5, 30, 10)).unwrap();
+    (0..20).for_each(|_| places.turn(1_000));
+    assert!(places.own[&client].1.is_some() && places.sessions.running() == 0);
+    places.round(7, 2, &expected[5..9], Want::Wait);
+    (0..5).for_each(|_| places.turn(1_000));
+    assert_eq!((&places.told[&7][..], places.sessions.running()), (&expected[..10], 1));
+}
+
+/// More answers at once than one machine may have, and more than may wait here: they are refused, and those before go on.
+#[test]
+fn what_is_too_much_is_refused_and_nothing_that_is_written_is_dropped() {
+    let limits = Limits { running_max: 2, waiting_max: 128, ..Limits::default() };
+    let mut places = Places::new(limits);
+    let reason = |said: Vec<Speculation>| match &said[..] {
+        [Speculation::Opened { .. }] => String::new(),
+        [Speculation::Refused { reason, .. }] => reason.to_string(),
+        other => panic!("{other:?}"),
+    };
+    for session in 0..64 {
+        assert_eq!(reason(places.open(session, &request(1, 3, 3))), "");
+        places.turn(1_000);
+    }
+    assert!(reason(places.open(64, &request(1, 3, 3))).contains("at most 64 answers"));
+    places.say(Speculation::Close { session: 5 });
+    assert_eq!(reason(places.open(64, &request(1, 3, 3))), "");
+    // It died, and begins anew: what it left behind goes.
+    places.linked = false;
+    places.turn(1_000_000);
+    places.linked = true;
+    places.turn(5_000_000);
+    assert!(reason(places.open(65, &request(1, 3, 3))).contains("at most 64 answers"));
+    places.turn(5_000_000);
+    assert_eq!(reason(places.open(65, &request(1, 3, 3))), "");
+    // Drafters leave half of the places to wait in to others.
+    let mut crowd = Places::new(Limits { running_max: 1, waiting_max: 8, ..Limits::default() });
+    let told: Vec<String> = (0..6).map(|session| reason(crowd.open(session, &request(1, 3, 3)))).collect();
+    assert!(told[..4].iter().all(String::is_empty) && told[4..].iter().all(|told| told.contains("wait")), "{told:?}");
+    assert_eq!(crowd.engine.waiting_room(), 4);
+}
+
+/// Ends are told again to who asks, those of the last answers: what goes is the oldest, whoever's it is.
+#[test]
+fn the_oldest_ends_are_forgotten_first() {
+    let mut places = Places::new(Limits::default());
+    // Numbers of sessions are drawn, so their order says nothing.
+    let sessions: Vec<u64> = (0..300u64).map(|at| at.wrapping_mul(0x9e37_79b9_7f4a_7c15)).collect();
+    for session in &sessions {
+        places.open(*session, &request(1, 3, 1));
+        places.round(*session, 1, &[], Want::Stream);
+        (0..3).for_each(|_| places.turn(1_000));
+    }
+    let known = |places: &mut Places, session: u64| {
+        let told = places.say(Speculation::Resume { session, commit: 0, digest: Digest::EMPTY });
+        !matches!(told[..], [Speculation::Gone { .. }])
+    };
+    let known: Vec<bool> = sessions.iter().map(|session| known(&mut places, *session)).collect();
+    assert_eq!(known.iter().position(|known| *known), Some(44));
+    assert!(known[44..].iter().all(|known| *known));
 }

@@ -30,7 +30,7 @@ use embedding::{Embedding, Slots};
 use kept::{Begun, Kept};
 use littoral_model::lm::{CacheType, StateError};
 use littoral_tensor::pool::Pool;
-use request::{check, check_texts};
+use request::{check, check_answer, check_texts};
 use sequence::Sequence;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -40,8 +40,14 @@ const FREED_MAX: usize = 1_024;
 
 /// What waits for a place.
 enum Waiting {
-    /// And its pace, and what is to be told of its prompt.
-    Text(Request, usize, Option<usize>),
+    /// What of its answer is written already, what may follow, its pace, and what is to be told of its prompt.
+    Text {
+        request: Box<Request>,
+        answer: Vec<u32>,
+        proposal: (usize, Vec<u32>),
+        pace: usize,
+        told: Option<usize>,
+    },
     Vectors(Vec<Vec<u32>>, Pooling),
 }
 
@@ -140,8 +146,19 @@ impl Engine {
     /// # Errors
     /// It can never be answered, or too many wait.
     pub fn submit(&mut self, request: Request) -> Result<SequenceId, Refused> {
+        self.resubmit(request, Vec::new())
+    }
+
+    /// Takes a request in of whose answer these tokens are written: they are read after its prompt, and what follows is what
+    /// would have followed them. Not for one with a constraint.
+    ///
+    /// # Errors
+    /// As [`submit`](Self::submit), or the answer has no room for one more token.
+    pub fn resubmit(&mut self, request: Request, answer: Vec<u32>) -> Result<SequenceId, Refused> {
         self.check(&request)?;
-        self.wait(Waiting::Text(request, usize::MAX, None))
+        check_answer(&request, &answer, &self.model)?;
+        let request = Box::new(request);
+        self.wait(Waiting::Text { request, answer, proposal: (0, Vec::new()), pace: usize::MAX, told: None })
     }
 
     /// Can these texts become vectors?
@@ -174,6 +191,34 @@ impl Engine {
         Ok(id)
     }
 
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// Requests that may still come and wait.
+    pub fn waiting_room(&self) -> usize {
+        self.limits.waiting_max.saturating_sub(self.waiting.len())
+    }
+
+    /// Its place is for others now. What was asked is returned, for [`resubmit`](Self::resubmit).
+    pub fn set_aside(&mut self, id: SequenceId) -> Option<Request> {
+        let running = self.running.iter().find(|sequence| sequence.id == id).map(|sequence| sequence.request.clone());
+        let waiting = || {
+            self.waiting.iter().find_map(|(waiting, what)| match what {
+                Waiting::Text { request, .. } if *waiting == id => Some((**request).clone()),
+                _ => None,
+            })
+        };
+        let request = running.or_else(waiting)?;
+        self.cancel(id);
+        Some(request)
+    }
+
+    /// It has a place and has read its text, and writes nothing before it is told to.
+    pub fn is_held(&self, id: SequenceId) -> bool {
+        self.running.iter().any(|sequence| sequence.id == id && !sequence.ready())
+    }
+
     /// Nobody wants the rest of it. Says nothing more of it.
     pub fn cancel(&mut self, id: SequenceId) {
         self.waiting.retain(|(waiting, _)| *waiting != id);
@@ -186,22 +231,29 @@ impl Engine {
         }
     }
 
-    /// These may be the next tokens of a sequence whose answer has `at` tokens: they are tried in its next pass. What is
+    /// These may be the next tokens of a sequence whose answer has `at` tokens: they are tried in its next pass that writes. What is
     /// not of the vocabulary or beyond what it may write is left out; all is, if the answer has another length.
     pub fn propose(&mut self, id: SequenceId, at: usize, tokens: &[u32]) {
-        let (vocabulary, context) = (self.model.stage.config().vocabulary, self.model.context());
-        let Some(sequence) = self.running.iter_mut().find(|sequence| sequence.id == id) else { return };
-        if sequence.answer.len() != at {
+        let running = self.running.iter_mut().find(|sequence| sequence.id == id);
+        let running = running.map(|sequence| (&sequence.request, sequence.answer.len(), &mut sequence.proposal));
+        let waiting = self.waiting.iter_mut().find_map(|(waiting, what)| match what {
+            Waiting::Text { request, answer, proposal, .. } if *waiting == id => {
+                Some((&**request, answer.len(), proposal))
+            }
+            _ => None,
+        });
+        let Some((request, written, proposal)) = running.or(waiting).filter(|(_, written, _)| *written == at) else {
             return;
-        }
+        };
         // One token is written after the last that is tried.
-        let room = sequence.request.max_tokens.min(context - sequence.request.prompt.len());
+        let room = request.max_tokens.min(self.model.context() - request.prompt.len());
+        let vocabulary = self.model.stage.config().vocabulary;
         let tokens = tokens
             .iter()
             .take(self.limits.proposed_max)
-            .take(room.saturating_sub(at + 1))
+            .take(room.saturating_sub(written + 1))
             .take_while(|id| (**id as usize) < vocabulary);
-        sequence.proposal = (at, tokens.copied().collect());
+        *proposal = (at, tokens.copied().collect());
     }
 
     /// A sequence writes while its answer is shorter than `tokens`; at first as long as it may.
@@ -210,7 +262,7 @@ impl Engine {
             sequence.pace = tokens;
         }
         let waiting = self.waiting.iter_mut().find(|(waiting, _)| *waiting == id);
-        if let Some((_, Waiting::Text(_, pace, _))) = waiting {
+        if let Some((_, Waiting::Text { pace, .. })) = waiting {
             *pace = tokens;
         }
     }
@@ -219,7 +271,7 @@ impl Engine {
     /// prompt is read as a whole then.
     pub fn tell_prompt(&mut self, id: SequenceId, top_logprobs: usize) {
         let waiting = self.waiting.iter_mut().find(|(waiting, _)| *waiting == id);
-        if let Some((_, Waiting::Text(_, _, told))) = waiting {
+        if let Some((_, Waiting::Text { told, .. })) = waiting {
             *told = Some(top_logprobs);
         }
     }
@@ -248,7 +300,7 @@ impl Engine {
         let running = self.running.iter_mut().find(|sequence| sequence.id == id);
         let running = running.map(|sequence| (&mut sequence.request, &mut sequence.pace));
         let waiting = self.waiting.iter_mut().find_map(|(waiting, what)| match what {
-            Waiting::Text(request, pace, _) if *waiting == id => Some((request, pace)),
+            Waiting::Text { request, pace, .. } if *waiting == id => Some((&mut **request, pace)),
             _ => None,
         });
         if let Some((request, pace)) = running.or(waiting) {
@@ -447,25 +499,27 @@ impl Engine {
     fn admit(&mut self) {
         while !self.holding && self.running() < self.limits.running_max {
             let Some((id, request)) = self.waiting.pop_front() else { return };
-            let (request, pace, told) = match request {
-                Waiting::Text(request, pace, told) => (request, pace, told),
+            let (request, answer, proposal, pace, told) = match request {
+                Waiting::Text { request, answer, proposal, pace, told } => (request, answer, proposal, pace, told),
                 Waiting::Vectors(texts, pooling) => {
                     self.events.push(Event::Started { sequence: id, reused: 0 });
                     self.embedding.push(Embedding::new(id, texts, pooling));
                     continue;
                 }
             };
-            let sampler = match Sampler::new(request.sampling.clone()) {
+            let mut sampler = match Sampler::new(request.sampling.clone()) {
                 Ok(sampler) => sampler,
                 Err(why) => {
                     self.events.push(Event::Finished { sequence: id, why: Finish::Failed(why.to_string()) });
                     continue;
                 }
             };
-            // The last token of a prompt is always read: its logits are what the answer begins with.
+            sampler.seek(answer.len() as u64);
+            // The last token is always read: what follows is made of its logits.
             let slot = self.slots.take();
-            let reusable = if told.is_some() { &[] } else { &request.prompt[..request.prompt.len() - 1] };
-            let begun = self.kept.take(reusable, slot);
+            let mut read = if told.is_some() { Vec::new() } else { [&request.prompt[..], &answer].concat() };
+            read.pop();
+            let begun = self.kept.take(&read, slot);
             let Begun { slot, positions, fork } = begun.unwrap_or(Begun { slot, positions: 0, fork: None });
             self.forks.extend(fork);
             self.events.push(Event::Started { sequence: id, reused: positions });
@@ -473,15 +527,15 @@ impl Engine {
                 id,
                 slot,
                 sampler,
-                answer: Vec::new(),
+                proposal,
+                answer,
                 sent: positions,
                 seen: positions,
                 begun: fork.is_none(),
-                proposal: (0, Vec::new()),
                 trying: Vec::new(),
                 pace,
                 told: told.map(|top| (top, 0)),
-                request,
+                request: *request,
             });
         }
     }

@@ -197,6 +197,20 @@ pub(super) fn check(request: &Request, model: &Model) -> Result<(), Refused> {
     Ok(())
 }
 
+/// Can the answer go on after these tokens?
+pub(super) fn check_answer(request: &Request, answer: &[u32], model: &Model) -> Result<(), Refused> {
+    let refuse = |expected: String, got: String| Err(Refused::Field { field: "answer", expected, got });
+    let vocabulary = model.stage.config().vocabulary;
+    let room = request.max_tokens.min(model.context() - request.prompt.len());
+    if answer.len() >= room {
+        return refuse(format!("fewer than {room} tokens"), answer.len().to_string());
+    }
+    match answer.iter().find(|id| **id as usize >= vocabulary) {
+        Some(id) => refuse(format!("token ids below {vocabulary}"), id.to_string()),
+        None => Ok(()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::Limits;

@@ -82,6 +82,20 @@ impl Controller {
         controller
     }
 
+    /// For the rest of the same answer by another machine: what this one learnt of the text and of drafting, and what that one did
+    /// of its link and of its passes.
+    pub fn over_the_link_of(&self, other: &Self) -> Self {
+        let controller = Self {
+            pass: other.pass.clone(),
+            round_trip: other.round_trip,
+            stream: other.stream,
+            worthless: 0,
+            ..self.clone()
+        };
+        let mode = if self.pinned { self.mode } else { controller.best().0 };
+        Self { mode, ..controller }
+    }
+
     /// Measures, and always goes this way.
     pub fn pinned_to(self, mode: Mode) -> Self {
         Self { mode, pinned: true, ..self }
@@ -93,6 +107,11 @@ impl Controller {
 
     pub fn mode(&self) -> Mode {
         self.mode
+    }
+
+    /// Does the verifier look at drafts while it streams? Ours do.
+    pub fn drafts_along(&self) -> bool {
+        self.stream.is_none()
     }
 
     /// As measured.
@@ -230,6 +249,26 @@ mod tests {
         let better = after(bad.next_answer(), 256, |token| token % 10 != 0);
         assert!(matches!(better.mode(), Mode::Along { .. }), "{:?}", better.mode());
         assert!(matches!(Controller::new(costs).mode(), Mode::Along { .. }));
+    }
+
+    /// What a text taught goes along to another machine, what a link taught does not.
+    #[test]
+    fn another_machine_has_another_link_and_the_same_text() {
+        let near = Controller::new(Costs { round_trip_s: 0.001, ..Costs::GUESS });
+        let mut far = Controller::new(Costs { round_trip_s: 0.3, ..Costs::GUESS });
+        for _ in 0..200 {
+            far.hear_token(Some(true));
+            far.hear_draft(1, 5_000);
+            far.hear_pass(0, 90_000);
+        }
+        far.decide();
+        let moved = far.over_the_link_of(&near);
+        let (got, expected) = (moved.costs(), near.costs());
+        assert_eq!((got.round_trip_s, got.verify), (expected.round_trip_s, expected.verify));
+        assert_eq!((moved.acceptance(), got.draft_s), (far.acceptance(), far.costs().draft_s));
+        assert!(moved.acceptance() > 0.95 && moved.mode() != Mode::Stream, "{:?}", moved.mode());
+        let pinned = far.pinned_to(Mode::Stream).over_the_link_of(&near);
+        assert!(pinned.is_pinned() && pinned.mode() == Mode::Stream);
     }
 
     /// Drafts for a verifier that does not look at them while it streams are made ahead or in rounds.

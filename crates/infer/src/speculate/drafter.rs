@@ -13,6 +13,7 @@
 
 use super::answer::Answer;
 use super::controller::Controller;
+use super::round_trips::RoundTrips;
 use littoral_wire::Speculation;
 use littoral_wire::bounded::List;
 use littoral_wire::message::Reason;
@@ -124,8 +125,7 @@ pub struct Drafter {
     passes: u64,
     deadline_us: Option<u64>,
     tries: u32,
-    /// When what is awaited was sent, for the round trip; none if it cannot be told apart.
-    sent_us: Option<u64>,
+    trips: RoundTrips,
     /// A gap before this position was asked about.
     resumed_at: Option<usize>,
     /// Of a verifier that took over from another: how far it has followed.
@@ -141,6 +141,9 @@ struct Behind {
     chosen: usize,
     shown: usize,
 }
+
+/// Passes that take longer say nothing of a link.
+const LONG_PASS_S: f64 = 0.25;
 
 /// How far ahead of what it has chosen a verifier is shown the answer: no more than it keeps.
 const SHOWN_MAX: usize = 896;
@@ -167,11 +170,12 @@ impl Drafter {
             passes: 0,
             deadline_us: None,
             tries: 0,
-            sent_us: Some(now_us),
+            trips: RoundTrips::default(),
             resumed_at: None,
             behind: None,
             passes_before: 0,
         };
+        drafter.trips.opening(now_us);
         let mut output = Output { send: vec![drafter.open()], ..Output::default() };
         drafter.go_on(now_us, &mut output);
         (drafter, output)
@@ -308,7 +312,7 @@ impl Drafter {
             Speculation::Commit { epoch, start, tokens, finished, passes, pass_us, tried, .. } => {
                 self.opened = true;
                 self.passes = self.passes.max(u64::from(passes));
-                self.hear_pass(now_us, pass_us, tried);
+                self.hear_pass(now_us, start as usize, pass_us, tried);
                 let chosen = start as usize + tokens.len();
                 // What it skips, it may have chosen otherwise.
                 let next = |behind: &Behind| start as usize <= behind.chosen && behind.chosen < chosen;
@@ -319,7 +323,9 @@ impl Drafter {
                 if epoch > self.epoch {
                     // What is under way is dead by now, whatever it says.
                     (self.epoch, self.sent, self.asked) = (epoch, 0, None);
+                    self.trips.forget();
                 }
+                self.ask_where_it_stands(now_us, &mut output);
             }
             // A drafter's own words, and one that is of no session.
             Speculation::Model { .. }
@@ -333,24 +339,42 @@ impl Drafter {
     }
 
     fn hear_opened(&mut self, now_us: u64) {
-        // Only the first: a later one may answer any of several.
-        if let (false, Some(sent_us), Policy::Learning(controller)) = (self.opened, self.sent_us, &mut self.policy) {
-            controller.hear_round_trip(now_us.saturating_sub(sent_us));
-        }
-        (self.opened, self.sent_us) = (true, None);
+        let took_us = self.trips.opened(now_us);
+        self.hear_round_trip(took_us);
+        self.opened = true;
     }
 
-    /// What a commit says of the pass that made it.
-    fn hear_pass(&mut self, now_us: u64, pass_us: u32, tried: u8) {
-        let Policy::Learning(controller) = &mut self.policy else { return };
-        if pass_us > 0 {
+    fn hear_round_trip(&mut self, took_us: Option<u64>) {
+        if let (Policy::Learning(controller), Some(took_us)) = (&mut self.policy, took_us) {
+            controller.hear_round_trip(took_us);
+        }
+    }
+
+    /// What a commit says of the pass that made it, and of the way here.
+    fn hear_pass(&mut self, now_us: u64, start: usize, pass_us: u32, tried: u8) {
+        let took_us = match (tried, pass_us) {
+            // No pass made it: it was asked for.
+            (0, 0) => self.trips.stands(now_us),
+            // A token of a stream answers nothing.
+            (0, _) => None,
+            (tried, pass_us) => self.trips.verdict(now_us, start + usize::from(tried), u64::from(pass_us)),
+        };
+        self.hear_round_trip(took_us);
+        if let (Policy::Learning(controller), 1..) = (&mut self.policy, pass_us) {
             controller.hear_pass(usize::from(tried), u64::from(pass_us));
         }
-        // A verdict over a round is an answer to it; a token of a stream answers nothing.
-        if tried > 0
-            && let Some(sent_us) = self.sent_us.take()
-        {
-            controller.hear_round_trip(now_us.saturating_sub(sent_us).saturating_sub(u64::from(pass_us)));
+    }
+
+    /// A stream tells nothing of the way here, which may become another: now and then it is asked what is answered between two
+    /// passes. Not where a pass takes so long that the answer would be a measure of passes.
+    fn ask_where_it_stands(&mut self, now_us: u64, output: &mut Output) {
+        let Policy::Learning(controller) = &self.policy else { return };
+        // Of a server that is not ours somebody nearer tells where it stands.
+        let streams = controller.mode() == Mode::Stream && controller.drafts_along();
+        let streams = streams && self.asked == Some(Want::Stream) && self.behind.is_none();
+        let ends = self.over.is_some() || self.resumed_at == Some(self.answer.len());
+        if streams && !ends && controller.costs().verify.fixed_s < LONG_PASS_S && self.trips.asks(now_us) {
+            output.send.push(self.resume());
         }
     }
 
@@ -410,6 +434,7 @@ impl Drafter {
     /// Drafts do not hold from this position of the answer on.
     fn take_back(&mut self, position: usize) {
         self.drafts.clear();
+        self.trips.forget();
         self.sent = 0;
         self.revision += 1;
         self.stands = self.stands.min(position);
@@ -424,7 +449,8 @@ impl Drafter {
 
     /// Another verifier of the same model goes on with the answer, over there in a session of this number. It chooses what is
     /// committed again before it goes on; if it chooses otherwise, that is [`Over::Contradicted`], and nothing of it was given out.
-    pub fn moved(&mut self, session: u64, now_us: u64) -> Output {
+    /// `learnt`: what is known of its link.
+    pub fn moved(&mut self, session: u64, learnt: Option<&Controller>, now_us: u64) -> Output {
         let mut output = Output::default();
         if self.over.is_some() {
             return output;
@@ -432,7 +458,11 @@ impl Drafter {
         (self.session, self.opened, self.epoch, self.rounds, self.tries) = (session, false, 0, 0, 0);
         (self.passes_before, self.passes) = (self.passes(), 0);
         self.behind = (self.answer.len() > 0).then_some(Behind { chosen: 0, shown: 0 });
+        if let (Policy::Learning(controller), Some(learnt)) = (&mut self.policy, learnt) {
+            **controller = controller.over_the_link_of(learnt);
+        }
         self.say_again(now_us, &mut output);
+        self.trips.opening(now_us);
         output
     }
 
@@ -472,7 +502,8 @@ impl Drafter {
     }
 
     fn say_again(&mut self, now_us: u64, output: &mut Output) {
-        (self.sent, self.asked, self.sent_us, self.resumed_at, self.deadline_us) = (0, None, None, None, None);
+        (self.sent, self.asked, self.resumed_at, self.deadline_us) = (0, None, None, None);
+        self.trips.again(now_us, self.end());
         self.barren = None;
         if let Some(behind) = &mut self.behind {
             behind.shown = behind.chosen;
@@ -489,26 +520,25 @@ impl Drafter {
         let barren = self.barren == Some(self.end()) || self.draftable() == 0;
         match self.mode() {
             _ if self.behind.is_some() => self.show(output),
-            Mode::Stream => self.ask_stream(output),
+            Mode::Stream => self.ask_stream(now_us, output),
             Mode::Rounds { .. } if self.sent > 0 => {}
             Mode::Rounds { tokens } => {
                 let tokens = tokens.min(self.draftable()).clamp(1, ROUND_TOKENS_MAX);
                 if self.drafts.len() >= tokens || (barren && !self.drafts.is_empty()) {
-                    self.sent_us = Some(now_us);
-                    self.send_round(tokens.min(self.drafts.len()), Want::Wait, output);
+                    self.send_round(now_us, tokens.min(self.drafts.len()), Want::Wait, output);
                 } else if barren {
-                    self.ask_stream(output);
+                    self.ask_stream(now_us, output);
                 }
             }
             Mode::Ahead { block, ahead } => {
-                self.send_blocks(block, ahead, barren, Want::Wait, output);
+                self.send_blocks(now_us, (block, ahead), barren, Want::Wait, output);
                 if barren && self.drafts.is_empty() {
-                    self.ask_stream(output);
+                    self.ask_stream(now_us, output);
                 }
             }
             Mode::Along { block, ahead } => {
-                self.send_blocks(block, ahead, barren, Want::Stream, output);
-                self.ask_stream(output);
+                self.send_blocks(now_us, (block, ahead), barren, Want::Stream, output);
+                self.ask_stream(now_us, output);
             }
         }
         let awaited = !self.opened || self.behind.is_some() || self.sent > 0 || self.asked == Some(Want::Stream);
@@ -540,25 +570,32 @@ impl Drafter {
     }
 
     /// Whole blocks; what is left goes out as it is if no more may be drafted for now.
-    fn send_blocks(&mut self, block: usize, ahead: usize, barren: bool, want: Want, output: &mut Output) {
+    fn send_blocks(
+        &mut self,
+        now_us: u64,
+        (block, ahead): (usize, usize),
+        barren: bool,
+        want: Want,
+        output: &mut Output,
+    ) {
         let block = block.clamp(1, ROUND_TOKENS_MAX);
         let most = ahead.min(self.draftable()).max(1);
         while self.drafts.len() - self.sent >= block {
-            self.send_round(block, want, output);
+            self.send_round(now_us, block, want, output);
         }
         if self.drafts.len() > self.sent && (barren || self.drafts.len() >= most) {
-            self.send_round((self.drafts.len() - self.sent).min(block), want, output);
+            self.send_round(now_us, (self.drafts.len() - self.sent).min(block), want, output);
         }
     }
 
-    fn ask_stream(&mut self, output: &mut Output) {
+    fn ask_stream(&mut self, now_us: u64, output: &mut Output) {
         if self.asked != Some(Want::Stream) {
-            self.send_round(0, Want::Stream, output);
+            self.send_round(now_us, 0, Want::Stream, output);
         }
     }
 
     /// The next `count` drafts that were not sent yet.
-    fn send_round(&mut self, count: usize, want: Want, output: &mut Output) {
+    fn send_round(&mut self, now_us: u64, count: usize, want: Want, output: &mut Output) {
         let before = self.drafts.iter().take(self.sent);
         let digest = before.fold(self.answer.digest(), |digest: Digest, draft| digest.then(draft.id));
         let drafts = self.drafts.iter().skip(self.sent).take(count);
@@ -578,6 +615,9 @@ impl Drafter {
             distributions: declared.map(|declared| List::new(declared).unwrap_or_default()),
             want,
         });
+        if count > 0 {
+            self.trips.round(now_us, self.answer.len() + self.sent);
+        }
         self.sent += count;
         self.asked = Some(want);
     }

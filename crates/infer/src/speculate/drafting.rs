@@ -8,6 +8,7 @@
 //! rest is the small model's ([`Drafting::far`] says how many tokens were whose).
 
 use super::asked;
+use super::controller::Controller;
 use super::drafter::{Drafted, Drafter, Output, Over, Patience, Policy, Work};
 use crate::engine::{Engine, Event, Finish, Refused, Request, SequenceId};
 use littoral_tensor::pool::Pool;
@@ -114,15 +115,15 @@ impl Drafting {
         self.verifier = verifier;
     }
 
-    /// A verifier is lost: another, of the same large model, goes on with its answers.
-    pub fn moved(&mut self, from: usize, to: usize, now_us: u64) {
+    /// A verifier is lost: another, of the same large model, goes on with its answers. `learnt`: what is known of its link.
+    pub fn moved(&mut self, from: usize, to: usize, learnt: Option<&Controller>, now_us: u64) {
         for id in self.of(from) {
             let number = self.next;
             self.next = self.next.wrapping_add(1);
             let Some(session) = self.sessions.get_mut(&id) else { continue };
             session.number = number;
             session.verifiers.push((to, session.drafter.answer().len()));
-            let output = session.drafter.moved(number, now_us);
+            let output = session.drafter.moved(number, learnt, now_us);
             self.take(id, output);
         }
     }
@@ -189,7 +190,7 @@ impl Drafting {
     }
 
     /// What the drafter of a session has learnt, for the next answer.
-    pub fn learnt(&self, session: u64) -> Option<&super::controller::Controller> {
+    pub fn learnt(&self, session: u64) -> Option<&Controller> {
         self.sessions.values().find(|open| open.number == session)?.drafter.controller()
     }
 

@@ -9,7 +9,7 @@
 //!   engine here verifies by that rule yet, and sessions that ask for it are refused;
 //! - [`lookup`]: drafts from the text itself, without a model;
 //! - [`rate`]: what a way of drafting yields per second, as formulas;
-//! - [`runs`], [`costs`]: what the formulas need, measured;
+//! - [`runs`], [`costs`], `round_trips`: what the formulas need, measured;
 //! - [`controller`]: streams, drafts in rounds, or drafts ahead, whichever is fastest over this link; [`turns`]: how many to
 //!   draft where both models share one machine; [`both`]: the same with lookup beside the model;
 //! - [`pair`]: a large and a small model on one machine, over their engines;
@@ -33,6 +33,7 @@ pub mod echoed;
 pub mod lookup;
 pub mod pair;
 pub mod rate;
+mod round_trips;
 pub mod runs;
 pub mod sessions;
 pub mod turns;

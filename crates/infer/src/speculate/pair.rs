@@ -212,6 +212,13 @@ impl Pair {
         for (id, twin) in &mut self.twins {
             let plan = std::mem::replace(&mut twin.plan, Plan { source: Source::Model, count: 0 });
             let draft_s = std::mem::take(&mut twin.draft_s);
+            let wrote = |event: &&Event| matches!(event, Event::Token { sequence, .. } if sequence == id);
+            let tokens = events.iter().filter(wrote).count() as u64;
+            let ended = events.iter().any(|event| matches!(event, Event::Finished { sequence, .. } if sequence == id));
+            // The pass had nothing of it, or only read.
+            if tokens == 0 && !ended {
+                continue;
+            }
             let tried = events.iter().find_map(|event| match event {
                 Event::Tried { sequence, proposed, accepted } if sequence == id => Some((*proposed, *accepted)),
                 _ => None,
@@ -221,7 +228,7 @@ impl Pair {
                 twin.both.hear(plan.source, proposed, accepted, draft_s, took_s / writing.max(1) as f64);
             }
             self.counted.passes += 1;
-            self.counted.tokens += 1 + accepted as u64;
+            self.counted.tokens += tokens;
             self.counted.drafted += proposed as u64;
             self.counted.accepted += accepted as u64;
         }

@@ -34,7 +34,7 @@ proptest! {
         let models = Models {
             seed, acceptance: |_, alpha| alpha, alpha, end_at, draft_us, pass_us: 30_000, pass_token_us: 1_000,
         };
-        let link = Link { round_trip_us, lost, doubled, jitter_us, breaks_us };
+        let link = Link { round_trip_us, lost, doubled, jitter_us, breaks_us, becomes: None };
         let run = run(&models, link, policy(kind, tokens, ahead));
         prop_assert_eq!(&run.text, &models.text(120));
         let ending = if run.text.len() == 120 { Ending::Length } else { Ending::End };

@@ -1,7 +1,8 @@
 //! A drafter and a verifier under a virtual clock: models that are functions, a link that may lose, double, overtake and break.
 
 use littoral_infer::sample::Noise;
-use littoral_infer::speculate::costs::Affine;
+use littoral_infer::speculate::controller::Controller;
+use littoral_infer::speculate::costs::{Affine, Costs};
 use littoral_infer::speculate::drafter::{Drafted, Drafter, Output, Over, Patience, Policy, Work};
 use littoral_infer::speculate::verifier::{Counted, Pass, Verifier};
 use littoral_wire::bounded::List;
@@ -62,6 +63,8 @@ pub struct Link {
     pub jitter_us: u64,
     /// A thousandth of messages break the link: all under way are lost, and it is back after so long.
     pub breaks_us: Option<u64>,
+    /// From then on it has another round trip.
+    pub becomes: Option<(u64, u64)>,
 }
 
 enum Event {
@@ -124,6 +127,8 @@ pub struct Run {
     pub counted: Counted,
     /// As the drafter knows.
     pub passes: u64,
+    /// As it measured.
+    pub costs: Option<Costs>,
 }
 
 pub fn request(max_tokens: usize) -> Request {
@@ -185,7 +190,8 @@ impl World {
             world.happen(event);
         }
         let (over, text, counted) = (world.drafter.over().cloned(), world.reader, world.verifier.map(|v| v.counted()));
-        Run { text, came_us: world.came_us, over, counted: counted.unwrap_or_default(), passes: world.drafter.passes() }
+        let (passes, costs) = (world.drafter.passes(), world.drafter.controller().map(Controller::costs));
+        Run { text, came_us: world.came_us, over, counted: counted.unwrap_or_default(), passes, costs }
     }
 
     fn chance(&mut self, of_thousand: u64) -> bool {
@@ -209,7 +215,9 @@ impl World {
         let times = if self.chance(self.link.doubled) { 2 } else { 1 };
         for _ in 0..times {
             let jitter_us = (self.die() * self.link.jitter_us as f64) as u64;
-            let at_us = self.now_us + self.link.round_trip_us / 2 + jitter_us;
+            let becomes = self.link.becomes.filter(|(from_us, _)| *from_us <= self.now_us);
+            let round_trip_us = becomes.map_or(self.link.round_trip_us, |(_, round_trip_us)| round_trip_us);
+            let at_us = self.now_us + round_trip_us / 2 + jitter_us;
             let (bytes, line) = (message.to_bytes(), self.line);
             self.at(at_us, if up { Event::ToVerifier(bytes, line) } else { Event::ToDrafter(bytes, line) });
         }

@@ -176,7 +176,6 @@ fn one_link(
                 one.same &= same;
             }
         }
-        let acceptance = learnt["controller"].acceptance();
         let (mut best, mut own) = (0.0f64, 0.0);
         let mut line = format!("{} at {rtt_ms} ms:", prompt.name);
         for Measured { name, way, tok_s, passes, tokens, predicted, same } in &measured {
@@ -192,7 +191,7 @@ fn one_link(
                     "rtt_ms": rtt_ms,
                     "mode": name,
                     "tok_s": tok_s,
-                    "acceptance": acceptance,
+                    "acceptance": acceptance(*way, &learnt[name]),
                     "cloud_passes_per_token": *passes as f64 / (*tokens).max(1) as f64,
                     "predicted_tok_s": predicted,
                     "identical": same,
@@ -207,6 +206,14 @@ fn one_link(
     far.rows
         .push([format!("{rtt_ms} ms: the controller behind the best fixed way"), format!("{:.1} %", 100.0 * regret)]);
     Ok(())
+}
+
+/// What a way found of its own drafts; one that makes none has none that held.
+fn acceptance(way: Way, learnt: &Controller) -> f64 {
+    match way {
+        Way::Fixed(Mode::Stream) => 0.0,
+        Way::Fixed(_) | Way::Controller => learnt.acceptance(),
+    }
 }
 
 fn write(edge: &mut Edge, request: Request, pool: &Pool) -> Result<(Written, u64), Failure> {

@@ -206,3 +206,39 @@ fn a_machine_that_was_not_let_in_answers_by_itself() {
     let body = body("Who is there?", 0.0);
     assert_eq!(written(&edge, &body, || {}), written(&small, &body, || {}));
 }
+
+/// Killed with as many answers in flight as the large model's machine writes at once, each minutes long: its places are for others
+/// at once.
+#[test]
+fn an_edge_that_is_killed_leaves_its_places_to_others() {
+    let folder = Folder::new();
+    // Some milliseconds a token.
+    let dir = folder.write("large.gguf", tiny::gguf_sized(Some(tiny::TEMPLATE), 7, 4, 60_000));
+    let dir = dir.parent().unwrap().to_owned();
+    folder.write("small.gguf", tiny::gguf_of(Some(tiny::TEMPLATE), 8));
+    let edge_key = key_in(&dir.join("edge"), 29);
+    let own = dir.join("cloud");
+    let args = ["--verify", "127.0.0.1:0", "--allow", &edge_key, "--name", "tiny", "--dir", own.to_str().unwrap()];
+    let args = [&args[..], &["--threads", "1", "--parallel", "2"]].concat();
+    let large = Server::of(Folder::new(), &dir.join("large.gguf"), &args);
+    let own = dir.join("edge");
+    let args = ["--upstream", large.ready["verifies"].as_str().unwrap(), "--name", "tiny"];
+    let args = [&args[..], &["--dir", own.to_str().unwrap(), "--threads", "1"]].concat();
+    let mut edge = Server::of(folder, &dir.join("small.gguf"), &args);
+    let long = |said: &str| with(body(said, 0.0), json!({"max_tokens": 50_000}));
+    let short = with(body("Who is there?", 0.0), json!({"max_tokens": 8}));
+    let expected = written(&large, &short, || {});
+    let begun = std::time::Instant::now();
+    while written(&edge, &short, || {}) != expected {
+        assert!(begun.elapsed().as_secs() < 60, "the large model does not answer");
+    }
+    let mut streams =
+        ["What does the sea say?", "What does the wind say?"].map(|said| stream(edge.at, CHAT, &long(said)));
+    for stream in &mut streams {
+        (0..5).for_each(|_| drop(stream.event()));
+    }
+    edge.kill();
+    let begun = std::time::Instant::now();
+    assert_eq!(written(&large, &short, || {}), expected);
+    assert!(begun.elapsed().as_secs() < 10, "{:?}", begun.elapsed());
+}

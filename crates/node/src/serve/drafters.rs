@@ -69,7 +69,7 @@ impl Drafters {
             let (now_us, silent_us) = (self.begun.elapsed().as_micros() as u64, SILENT.as_micros() as u64);
             self.links.keys().for_each(|peer| self.sessions.linked(*peer, now_us));
             self.sessions.expire(engine, now_us.saturating_sub(silent_us));
-            self.sessions.before(engine);
+            self.sessions.before(engine, now_us);
         }
     }
 

@@ -392,7 +392,9 @@ impl<'m> Desk<'m> {
     }
 
     fn admit(&mut self) {
-        while self.open.len() < self.room.running_max {
+        // The engine may have no room for one more, with machines that draft: then those in the line wait there, and who comes
+        // when that is full is told to come again.
+        while self.open.len() < self.room.running_max && self.motor.engine().waiting_room() > 0 {
             let Some(Waiting { asked, asking, placing, choice, reader, at }) = self.line.pop() else { return };
             let mut open = Open {
                 words: None,
@@ -443,7 +445,7 @@ impl<'m> Desk<'m> {
             Ok(id) => {
                 self.open.insert(id, open);
             }
-            // It was checked before, so this is our fault.
+            // It was checked before, and there was room, so this is our fault.
             Err(why) => {
                 self.metrics.ended(Outcome::Failed, 1);
                 let (choice, why) = (open.choice, End::Failed(why.to_string()));

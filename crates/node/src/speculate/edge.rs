@@ -106,7 +106,8 @@ pub struct Edge {
     inputs: mpsc::Sender<Input>,
     incoming: mpsc::Receiver<Input>,
     verifiers: Vec<Verifier>,
-    learnt: Controller,
+    /// Of answers by each verifier, whose links and machines differ.
+    learnt: Vec<Controller>,
     policies: Policies,
     begun: Instant,
     _dialling: Vec<tokio::task::JoinHandle<()>>,
@@ -138,13 +139,12 @@ impl Edge {
 
     fn of(small: Engine, first: u64, verifiers: usize) -> Self {
         let (inputs, incoming) = mpsc::channel();
-        let verifiers = (0..verifiers).map(|_| Verifier::default()).collect();
         Self {
             drafting: Drafting::new(small, first, Patience::default()),
             inputs,
             incoming,
-            verifiers,
-            learnt: Controller::new(Costs::GUESS),
+            verifiers: (0..verifiers).map(|_| Verifier::default()).collect(),
+            learnt: vec![Controller::new(Costs::GUESS); verifiers.max(1)],
             policies: Box::new(|learnt| Policy::Learning(Box::new(learnt.next_answer()))),
             begun: Instant::now(),
             _dialling: Vec::new(),
@@ -178,8 +178,9 @@ impl Edge {
         self.verifiers[self.linked()?].model
     }
 
+    /// What answers taught of the machine that verifies new ones, or of the nearest while none is there.
     pub fn learnt(&self) -> &Controller {
-        &self.learnt
+        &self.learnt[self.linked().unwrap_or(0)]
     }
 
     fn now_us(&self) -> u64 {
@@ -189,7 +190,8 @@ impl Edge {
     /// Takes a request in. What must stay here does; so does what the far machine cannot be asked, or while it is not there.
     pub fn submit(&mut self, request: Request, local_only: bool) -> Result<SequenceId, Refused> {
         let here = local_only || request.constraint.is_some() || self.linked().is_none();
-        let place = if here { Place::Here } else { Place::Far((self.policies)(&self.learnt)) };
+        let learnt = &self.learnt[self.linked().unwrap_or(0)];
+        let place = if here { Place::Here } else { Place::Far((self.policies)(learnt)) };
         let now_us = self.now_us();
         let id = self.drafting.submit(request, place, now_us);
         self.send();
@@ -254,7 +256,9 @@ impl Edge {
                     tracing::info!("{} verifies", link.peer);
                     link.listen();
                 }
-                self.learnt = learnt.map_or_else(|| self.learnt.clone(), |learnt| *learnt);
+                if let Some(learnt) = learnt {
+                    self.learnt[machine] = *learnt;
+                }
                 self.verifiers[machine] = Verifier { link: Some((number, line)), ..Verifier::default() };
                 self.drafting.reconnected_to(machine, now_us);
                 self.arrange(now_us);
@@ -272,7 +276,7 @@ impl Edge {
                         if let Speculation::Commit { session, .. } = &said
                             && let Some(learnt) = self.drafting.learnt(*session)
                         {
-                            self.learnt = learnt.clone();
+                            self.learnt[machine] = learnt.clone();
                         }
                         self.drafting.hear_from(machine, said, now_us);
                     }
@@ -303,7 +307,7 @@ impl Edge {
         self.drafting.set_verifier(here);
         for (machine, verifier) in self.verifiers.iter_mut().enumerate() {
             if verifier.down_since.take().is_some() {
-                self.drafting.moved(machine, here, now_us);
+                self.drafting.moved(machine, here, Some(&self.learnt[here]), now_us);
             }
         }
     }
