@@ -6,9 +6,10 @@
 use crate::peer::{self, Link, greet};
 use crate::transport::{Address, Transport};
 use littoral_infer::engine::{Engine, Event, Refused, Request, SequenceId};
+use littoral_infer::route::decide;
 use littoral_infer::speculate::controller::Controller;
 use littoral_infer::speculate::costs::Costs;
-use littoral_infer::speculate::drafter::{Patience, Policy};
+use littoral_infer::speculate::drafter::{Mode, Patience, Policy};
 use littoral_infer::speculate::drafting::{Drafting, Far, Place};
 use littoral_tensor::pool::Pool;
 use littoral_wire::Speculation;
@@ -101,13 +102,27 @@ impl Waker {
 /// How answers of the far machine are made.
 pub type Policies = Box<dyn FnMut(&Controller) -> Policy + Send>;
 
+/// Who writes an answer, and how.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// The small model, here.
+    Here,
+    /// The far one, drafted for as is fastest by what is measured, now and while it is written.
+    Fastest,
+    /// The far one, always drafted for.
+    Drafted,
+    /// The far one, without drafts.
+    Alone,
+}
+
 pub struct Edge {
     drafting: Drafting,
     inputs: mpsc::Sender<Input>,
     incoming: mpsc::Receiver<Input>,
     verifiers: Vec<Verifier>,
     learnt: Controller,
-    policies: Policies,
+    /// Somebody else's than what is measured.
+    policies: Option<Policies>,
     begun: Instant,
     _dialling: Vec<tokio::task::JoinHandle<()>>,
 }
@@ -145,15 +160,22 @@ impl Edge {
             incoming,
             verifiers,
             learnt: Controller::new(Costs::GUESS),
-            policies: Box::new(|learnt| Policy::Learning(Box::new(learnt.next_answer()))),
+            policies: None,
             begun: Instant::now(),
             _dialling: Vec::new(),
         }
     }
 
-    /// How the next answers are made; for measurements.
+    /// How the next answers that are drafted for are, whatever is measured.
     pub fn set_policies(&mut self, policies: Policies) {
-        self.policies = policies;
+        self.policies = Some(policies);
+    }
+
+    /// What drafting the next answer would be worth; `None`: nobody verifies it.
+    pub fn drafting(&self) -> Option<decide::Drafting> {
+        self.linked()?;
+        let measured = decide::Drafting::of(&self.learnt);
+        Some(decide::Drafting { pays: measured.pays || self.policies.is_some(), ..measured })
     }
 
     pub fn waker(&self) -> Waker {
@@ -187,13 +209,25 @@ impl Edge {
     }
 
     /// Takes a request in. What must stay here does; so does what the far machine cannot be asked, or while it is not there.
-    pub fn submit(&mut self, request: Request, local_only: bool) -> Result<SequenceId, Refused> {
-        let here = local_only || request.constraint.is_some() || self.linked().is_none();
-        let place = if here { Place::Here } else { Place::Far((self.policies)(&self.learnt)) };
+    pub fn submit(&mut self, request: Request, way: Way) -> Result<SequenceId, Refused> {
+        let here = way == Way::Here || request.constraint.is_some() || self.linked().is_none();
+        let place = if here { Place::Here } else { Place::Far(self.policy(way)) };
         let now_us = self.now_us();
         let id = self.drafting.submit(request, place, now_us);
         self.send();
         id
+    }
+
+    fn policy(&mut self, way: Way) -> Policy {
+        let learnt = self.learnt.next_answer();
+        let learning = match (way, &mut self.policies) {
+            // What its passes and the link cost is still learnt.
+            (Way::Alone, _) => learnt.pinned_to(Mode::Stream),
+            (_, Some(policies)) => return policies(&self.learnt),
+            (Way::Drafted, None) => learnt.always_drafting(),
+            (Way::Fastest | Way::Here, None) => learnt,
+        };
+        Policy::Learning(Box::new(learning))
     }
 
     pub fn submit_texts(&mut self, texts: Vec<Vec<u32>>) -> Result<SequenceId, Refused> {
