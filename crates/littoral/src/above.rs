@@ -4,6 +4,7 @@ use crate::input;
 use crate::output::Failure;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use littoral_infer::route::budget::Budget;
+use littoral_infer::route::calibrate::Calibration;
 use littoral_infer::route::decide::Prices;
 use littoral_infer::route::drift::Watch;
 use littoral_infer::route::features::When;
@@ -66,6 +67,20 @@ pub struct AboveArgs {
     /// as when the router was calibrated.
     #[arg(long, value_name = "SHARE", requires = "router", default_value_t = 0.02, value_parser = share)]
     router_audit: f64,
+    /// What a token costs that this machine writes, in any unit; what counts is how the three prices compare. An answer is this
+    /// machine's or the larger model's by its score, but where the larger model's costs less, all that may leave goes there.
+    #[arg(long, value_name = "COST", requires = "upstream", default_value_t = 0.0, value_parser = price)]
+    price: f64,
+    /// What a token costs that the larger model writes alone.
+    #[arg(long, value_name = "COST", requires = "upstream", default_value_t = 1.0, value_parser = price)]
+    upstream_price: f64,
+    /// What a token of the larger model costs where this machine drafts; by default as much. If it costs less it is always drafted,
+    /// if more never; if as much, where that is faster.
+    #[arg(long, value_name = "COST", requires = "upstream", value_parser = price)]
+    drafted_price: Option<f64>,
+    /// What this machine may keep goes to the larger model all the same if it would wait longer than so long for a place here.
+    #[arg(long, value_name = "TIME", requires = "router", default_value = "10s", value_parser = input::duration_ms)]
+    router_wait: u64,
     /// What must not leave this machine: a TOML file with `words` and `keys`, lists of patterns.
     #[arg(long, value_name = "FILE")]
     local_only: Option<PathBuf>,
@@ -145,7 +160,12 @@ fn share(text: &str) -> Result<f64, String> {
     share.ok_or_else(|| "a number of 0 to 1 expected".into())
 }
 
-fn when() -> impl TypedValueParser<Value = When> {
+fn price(text: &str) -> Result<f64, String> {
+    let price = text.parse().ok().filter(|price| (0.0..=1e12).contains(price));
+    price.ok_or_else(|| "a number of 0 to 1e12 expected".into())
+}
+
+pub fn when() -> impl TypedValueParser<Value = When> {
     let of = |name: String| if name == "before" { When::Before } else { When::After };
     PossibleValuesParser::new(["before", "after"]).map(of)
 }
@@ -188,8 +208,11 @@ impl AboveArgs {
         };
         let names =
             serve::Names { here: self.tier.clone(), above: self.upstream.iter().enumerate().map(named).collect() };
+        let cloud = self.upstream_price;
+        let prices = Prices { edge: self.price, drafted: self.drafted_price.unwrap_or(cloud), cloud };
         let Some(path) = &self.router else {
-            return Ok(serve::Above { policy, upstream, names, ..serve::Above::default() });
+            let routing = Routing::new(None, None, None, prices);
+            return Ok(serve::Above { policy, routing, upstream, names, ..serve::Above::default() });
         };
         let saved = router(path, model)?;
         let budget = self.upstream_share.map(|share| Budget::new(share, WINDOW)).transpose();
@@ -197,8 +220,8 @@ impl AboveArgs {
         let scores = saved.router(self.router_when).calibration.as_ref().map(|known| &known.scores[..]);
         let budget = budget.map(|budget| budget.after(scores.unwrap_or_default()));
         let kept = path.with_extension("watch.json");
-        let watch = watch(&kept)?;
         let router = saved.router(self.router_when).clone();
+        let watch = watch(&kept, router.calibration.as_ref())?;
         if let (None, None, Some(why)) = (&router.calibration, &budget, &router.nothing) {
             return Err(Failure::new(
                 "nothing is served",
@@ -207,13 +230,15 @@ impl AboveArgs {
                 why,
             )
             .hint(
-                "give --upstream-share, or calibrate with more examples; the other --router-when may have a promise",
+                "give --upstream-share, or calibrate with more examples; the other --router-when may have a promise, and unless \
+                 `route calibrate --when` said otherwise it is no weaker for being chosen now",
             ));
         }
         let large = blake3::Hash::from_hex(&saved.large.blake3);
         let large = large
             .map_err(|e| Failure::new("the router was not read", path.display().to_string(), "`large.blake3`", e))?;
-        let routing = Routing::new(Some(router), watch, budget, Prices::default()).of_model(*large.as_bytes());
+        let routing = Routing::new(Some(router), watch, budget, prices).of_model(*large.as_bytes());
+        let routing = routing.waiting_at_most(self.router_wait as f64);
         let audited = if saved.exact_answers { 0.0 } else { self.router_audit };
         let routing = routing.auditing(u64::from_le_bytes(keys::random()?), audited);
         Ok(serve::Above { policy, routing, upstream, watch: Some(kept), names, ..serve::Above::default() })
@@ -261,14 +286,55 @@ fn router(path: &Path, model: &Path) -> Result<Saved, Failure> {
     Ok(saved)
 }
 
-/// As an earlier run left it. One that cannot be read is a reason to stop: with it a promise may have been taken back.
-fn watch(path: &Path) -> Result<Option<Watch>, Failure> {
+/// As an earlier run left it over this calibration. One that cannot be read, or that no server wrote, is a reason to stop: with it a
+/// promise may have been taken back.
+fn watch(path: &Path, calibration: Option<&Calibration>) -> Result<Option<Watch>, Failure> {
     if !path.exists() {
         return Ok(None);
     }
-    let text = input::text(path, WATCH_BYTES_MAX)?;
-    serde_json::from_str(&text).map(Some).map_err(|e| {
-        Failure::new("the router's watch was not read", path.display().to_string(), "as a server wrote it", e)
+    let wrong = |expected: &str, got: &dyn std::fmt::Display| {
+        Failure::new("the router's watch was not read", path.display().to_string(), expected, got)
             .hint("a new calibration needs none: remove the file then")
-    })
+    };
+    let text = input::text(path, WATCH_BYTES_MAX)?;
+    let watch: Watch = serde_json::from_str(&text).map_err(|e| wrong("as a server wrote it", &e))?;
+    // Of another calibration it says nothing; this one begins with a new watch.
+    let Some(calibration) = calibration.filter(|calibration| watch.is_of(calibration)) else { return Ok(None) };
+    watch.check(calibration).map_err(|e| wrong("a watch over this calibration", &e))?;
+    Ok(Some(watch))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use littoral_infer::route::calibrate::{Labelled, calibrate};
+    use littoral_infer::route::drift::Watching;
+
+    #[test]
+    fn a_watch_that_no_server_wrote_is_refused() {
+        let calibration = |worse: u32| {
+            let one = |at: u32| Labelled { score: f64::from(at) / 200.0, worse: at < worse };
+            calibrate(&(0..200).map(one).collect::<Vec<_>>(), &[0.5], 0.1, 0.1).expect("a promise")
+        };
+        let (own, mut other) = (calibration(10), calibration(10));
+        other.scores[0] += 0.001;
+        let path = std::env::temp_dir().join(format!("littoral-above-{}.watch.json", std::process::id()));
+        let of = |text: &str, calibration| {
+            std::fs::write(&path, text).expect("a file");
+            watch(&path, calibration).map_err(|failure| failure.to_string())
+        };
+        let mut written = Watch::new(&own, Watching::default());
+        written.saw(0.5);
+        let text = serde_json::to_string(&written).expect("JSON");
+        assert_eq!(of(&text, Some(&own)), Ok(Some(written)));
+        // A new calibration has a new watch.
+        assert_eq!([of(&text, Some(&other)), of(&text, None)], [Ok(None), Ok(None)]);
+        // One that would never look again.
+        let never = text.replace("\"block\":200", "\"block\":1000000");
+        assert_ne!(never, text);
+        let refused = of(&never, Some(&own)).expect_err("no watch");
+        assert!(refused.contains("the watch, block: 1 to 1024 scores expected, got 1000000"), "{refused}");
+        assert!(of("{", Some(&own)).is_err());
+        std::fs::remove_file(&path).expect("its end");
+    }
 }

@@ -4,20 +4,21 @@
 //!
 //! 1. the **rule**: local-only stays here, whatever the rest says;
 //! 2. the **link**: without one the small model answers;
-//! 3. the **budget** binds whatever a price says: what the large model may not be asked stays;
-//! 4. the **risk**: what the calibration keeps may stay, and of what may be done the cheapest is; what stays for the budget
-//!    alone has no promise;
+//! 3. the **budget** binds whatever a price or the load says: what the large model may not be asked stays;
+//! 4. the **risk**: what the calibration keeps may stay, if it need not wait too long for that and is not dearer than the
+//!    large model's; what stays for the budget alone has no promise;
 //! 5. all else goes to the large model; with the small one's drafts where those are cheaper, or as cheap and faster
-//!    ([`break_even`](super::break_even)). Drafts change no token, so quality is no question there.
+//!    ([`Drafting`]). Drafts change no token, so quality is no question there.
 //!
 //! A **cascade** needs the whole answer for its score. So it is decided twice: first without a score, which says "answer here
 //! and ask again", then with it.
 
-use super::break_even::Drafting;
 use super::calibrate::Calibration;
 use super::drift::{Watch, Withdrawn};
 use super::features::When;
 use super::rule::{Rule, Why};
+use crate::speculate::controller::Controller;
+use crate::speculate::drafter::Mode;
 use std::fmt;
 
 /// What the calibration allows now.
@@ -52,14 +53,76 @@ impl Promise {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Link {
     pub up: bool,
-    pub round_trip_ms: f64,
-    /// What a pass waits for its turn there.
-    pub queue_ms: f64,
     /// BLAKE3 of the large model's file, where that is told.
     pub model: Option<[u8; 32]>,
+    /// `None`: the small model cannot draft this answer.
+    pub drafting: Option<Drafting>,
 }
 
-/// What a request costs at each place, in any one unit.
+/// What drafts over a link are worth, as whoever drafts has measured it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Drafting {
+    pub round_trip_ms: f64,
+    /// By what is known of acceptance and times, some way of drafting is as fast as the large model's own stream, or faster.
+    pub pays: bool,
+}
+
+impl Drafting {
+    /// A controller's own choice for the next answer. With the costs as they are that is to ask whether the round trip is below
+    /// the one at which its best way of drafting breaks even with a stream.
+    pub fn of(learnt: &Controller) -> Self {
+        Self { round_trip_ms: learnt.costs().round_trip_s * 1e3, pays: learnt.next_answer().mode() != Mode::Stream }
+    }
+}
+
+/// How the large model is asked.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Drafts {
+    /// The small model drafts, since a drafted answer costs less.
+    Cheaper,
+    /// It drafts, and whoever drafts goes on measuring.
+    Faster,
+    /// Drafts cost the same and gain nothing, as far as is known.
+    Slower {
+        round_trip_ms: f64,
+    },
+    /// A drafted answer costs more.
+    Dearer,
+    Impossible,
+}
+
+impl Drafts {
+    fn of(case: &Case) -> Self {
+        let Prices { drafted, cloud, .. } = case.prices;
+        match case.link.drafting {
+            None => Self::Impossible,
+            Some(_) if drafted < cloud => Self::Cheaper,
+            Some(_) if drafted > cloud => Self::Dearer,
+            Some(Drafting { pays: true, .. }) => Self::Faster,
+            Some(Drafting { round_trip_ms, .. }) => Self::Slower { round_trip_ms },
+        }
+    }
+
+    fn place(self) -> Place {
+        match self {
+            Self::Cheaper | Self::Faster => Place::EdgeDraftsCloudVerifies,
+            Self::Slower { .. } | Self::Dearer | Self::Impossible => Place::Cloud,
+        }
+    }
+}
+
+impl fmt::Display for Drafts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cheaper | Self::Faster => write!(f, "drafted here, verified there"),
+            Self::Slower { round_trip_ms } => write!(f, "drafts gain nothing at a round trip of {round_trip_ms:.0} ms"),
+            Self::Dearer => write!(f, "drafts cost more"),
+            Self::Impossible => write!(f, "not drafted"),
+        }
+    }
+}
+
+/// What a token of an answer costs, by who writes it and in any one unit.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Prices {
     pub edge: f64,
@@ -87,10 +150,24 @@ pub struct Case {
     pub budget: Option<f64>,
     pub link: Link,
     pub prices: Prices,
-    /// `None`: the two models cannot draft for one another, or nothing is measured yet.
-    pub drafting: Option<Drafting>,
+    pub load: Load,
     /// The request was drawn for an audit ([`drawn_for_audit`](super::drift::drawn_for_audit)).
     pub audit: bool,
+}
+
+/// How busy the edge is.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Load {
+    /// Until it begins with a request that comes now; 0 for one that it has begun.
+    pub wait_ms: f64,
+    /// A request that it may keep, but that would wait longer, goes to the large model; `None`: it waits.
+    pub wait_max_ms: Option<f64>,
+}
+
+impl Load {
+    fn is_too_much(&self) -> bool {
+        self.wait_max_ms.is_some_and(|most_ms| self.wait_ms > most_ms)
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,6 +182,8 @@ pub enum Place {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Decision {
     pub place: Place,
+    /// `None`: the large model is not asked.
+    pub drafts: Option<Drafts>,
     /// The small model answers, and its answer has yet to be scored: decide again with the score before it is given out.
     pub cascade: bool,
     /// The calibration's promise covers this answer.
@@ -125,9 +204,11 @@ pub enum Reason {
         alpha: f64,
         delta: f64,
     },
-    /// Could be kept, but asking the large model costs less.
-    CheaperAway {
-        score: f64,
+    /// Asking the large model costs less than answering.
+    CheaperAway,
+    /// Whatever its score, it would wait too long here.
+    Busy {
+        wait_ms: f64,
     },
     BudgetSpent {
         score: f64,
@@ -158,7 +239,8 @@ impl fmt::Display for Reason {
                 percent(*alpha),
                 percent(1.0 - delta)
             ),
-            Self::CheaperAway { score } => write!(f, "score {score:.3} would do, but the cloud costs less"),
+            Self::CheaperAway => write!(f, "the cloud costs less than the edge"),
+            Self::Busy { wait_ms } => write!(f, "the edge would begin with it in about {:.1} s", wait_ms / 1e3),
             Self::BudgetSpent { score, threshold } => {
                 write!(
                     f,
@@ -180,26 +262,35 @@ fn percent(part: f64) -> f64 {
 }
 
 pub fn decide(case: &Case) -> Decision {
-    let edge = |reason| Decision { place: Place::Edge, cascade: false, promised: false, audit: false, reason };
+    let edge =
+        |reason| Decision { place: Place::Edge, drafts: None, cascade: false, promised: false, audit: false, reason };
     if let Rule::LocalOnly(why) = &case.rule {
         return edge(Reason::LocalOnly(why.clone()));
     }
     if !case.link.up {
         return edge(Reason::CloudDown);
     }
-    let away = |reason| Decision { place: away(case), ..edge(reason) };
+    let drafts = Drafts::of(case);
+    let away = |reason| Decision { place: drafts.place(), drafts: Some(drafts), ..edge(reason) };
     let score = case.score.filter(|score| !score.is_nan());
     let useful = matches!(case.promise, Promise::InForce { .. }) || case.budget.is_some();
+    let spent = case.budget.zip(score).filter(|(threshold, score)| score >= threshold);
+    // Within a budget only who has a score: it says who goes first.
+    let may_go = case.budget.is_none() || (score.is_some() && spent.is_none());
+    if may_go && useful && case.load.is_too_much() {
+        return away(Reason::Busy { wait_ms: case.load.wait_ms });
+    }
+    let Prices { edge: here, drafted, cloud } = case.prices;
+    let there = if drafts.place() == Place::Cloud { cloud } else { drafted };
+    if may_go && there < here {
+        return away(Reason::CheaperAway);
+    }
     if useful && case.when == When::After && case.score.is_none() {
         return Decision { cascade: true, ..edge(Reason::NotScoredYet) };
     }
-    let spent = case.budget.zip(score).filter(|(threshold, score)| score >= threshold);
     if let (Promise::InForce { threshold, alpha, delta }, Some(score)) = (&case.promise, score)
         && score >= *threshold
     {
-        if spent.is_none() && away_costs(case) < case.prices.edge {
-            return away(Reason::CheaperAway { score });
-        }
         let kept = Reason::Kept { score, threshold: *threshold, alpha: *alpha, delta: *delta };
         return Decision { promised: true, audit: case.audit && case.budget != Some(f64::NEG_INFINITY), ..edge(kept) };
     }
@@ -215,30 +306,12 @@ pub fn decide(case: &Case) -> Decision {
     })
 }
 
-/// How the large model is asked: at the lower price, and of equal prices the faster way.
-fn away(case: &Case) -> Place {
-    let Prices { drafted, cloud, .. } = case.prices;
-    let Some(drafting) = case.drafting else { return Place::Cloud };
-    // Each round waits for its turn; a stream waits once.
-    let wait_ms = case.link.round_trip_ms + case.link.queue_ms;
-    let faster = drafting.break_even_ms().is_some_and(|most_ms| wait_ms < most_ms);
-    if drafted < cloud || (drafted == cloud && faster) { Place::EdgeDraftsCloudVerifies } else { Place::Cloud }
-}
-
-fn away_costs(case: &Case) -> f64 {
-    match away(case) {
-        Place::EdgeDraftsCloudVerifies => case.prices.drafted,
-        _ => case.prices.cloud,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const DRAFTING: Drafting =
-        Drafting { acceptance: 0.8, draft_ms: 8.0, step_ms: 30.0, verify_ms: 30.0, verify_per_draft_ms: 1.0 };
+    const LINK: Link = Link { up: true, model: None, drafting: Some(Drafting { round_trip_ms: 20.0, pays: true }) };
 
     fn case(score: f64) -> Case {
         Case {
@@ -247,9 +320,9 @@ mod tests {
             score: Some(score),
             promise: Promise::InForce { threshold: 0.7, alpha: 0.1, delta: 0.1 },
             budget: None,
-            link: Link { up: true, round_trip_ms: 20.0, queue_ms: 0.0, model: None },
+            link: LINK,
             prices: Prices::default(),
-            drafting: Some(DRAFTING),
+            load: Load::default(),
             audit: true,
         }
     }
@@ -266,21 +339,56 @@ mod tests {
         assert_eq!(said(&case(0.7)), (Place::Edge, kept.into()));
         let unsure = |place| (place, "score 0.699, below 0.700".to_owned());
         assert_eq!(said(&case(0.699)), unsure(Place::EdgeDraftsCloudVerifies));
-        // R* is 36 ms there.
-        let far = Case { link: Link { up: true, round_trip_ms: 30.0, queue_ms: 10.0, model: None }, ..case(0.699) };
+        let drafts = |case: &Case| decide(case).drafts;
+        let far = Link { drafting: Some(Drafting { round_trip_ms: 40.0, pays: false }), ..LINK };
+        let far = Case { link: far, ..case(0.699) };
         assert_eq!(said(&far), unsure(Place::Cloud));
+        assert_eq!(drafts(&far), Some(Drafts::Slower { round_trip_ms: 40.0 }));
         let thrifty = Case { prices: Prices { drafted: 0.5, ..Prices::default() }, ..far };
         assert_eq!(said(&thrifty), unsure(Place::EdgeDraftsCloudVerifies));
-        assert_eq!(said(&Case { drafting: None, ..case(0.699) }), unsure(Place::Cloud));
+        assert_eq!(drafts(&thrifty), Some(Drafts::Cheaper));
+        let dear = Case { prices: Prices { drafted: 1.5, ..Prices::default() }, ..case(0.699) };
+        assert_eq!((said(&dear), drafts(&dear)), (unsure(Place::Cloud), Some(Drafts::Dearer)));
+        assert_eq!(said(&Case { link: Link { drafting: None, ..LINK }, ..case(0.699) }), unsure(Place::Cloud));
+        assert_eq!(drafts(&case(0.7)), None);
         let spent = said(&Case { budget: Some(0.4), ..case(0.5) });
         assert_eq!(spent.0, Place::Edge);
         assert!(spent.1.ends_with("nothing is promised"), "{}", spent.1);
         let battery = Case { prices: Prices { edge: 2.0, drafted: 3.0, cloud: 1.0 }, ..case(0.9) };
-        assert_eq!(said(&battery), (Place::Cloud, "score 0.900 would do, but the cloud costs less".into()));
-        let spent = decide(&Case { budget: Some(0.9), ..battery });
+        assert_eq!(said(&battery), (Place::Cloud, "the cloud costs less than the edge".into()));
+        let spent = decide(&Case { budget: Some(0.9), ..battery.clone() });
         assert_eq!((spent.place, spent.promised), (Place::Edge, true));
+        // Drafted it costs more than here, alone less: but it is the drafted one that would be asked for.
+        let other = Case { prices: Prices { edge: 2.0, drafted: 1.0, cloud: 3.0 }, ..battery };
+        assert_eq!(said(&other).0, Place::EdgeDraftsCloudVerifies);
+        assert_eq!(said(&Case { link: Link { drafting: None, ..LINK }, ..other }).0, Place::Edge);
         let none = "no calibration: the edge promises nothing".to_owned();
-        assert_eq!(said(&Case { promise: Promise::None, drafting: None, ..case(0.9) }), (Place::Cloud, none));
+        let case = Case { promise: Promise::None, link: Link { drafting: None, ..LINK }, ..case(0.9) };
+        assert_eq!(said(&case), (Place::Cloud, none));
+    }
+
+    #[test]
+    fn who_would_wait_too_long_goes_if_it_may() {
+        let busy = Load { wait_ms: 12_300.0, wait_max_ms: Some(5_000.0) };
+        let waits = Case { load: busy, ..case(0.9) };
+        let away = (Place::EdgeDraftsCloudVerifies, "the edge would begin with it in about 12.3 s".to_owned());
+        assert_eq!(said(&waits), away);
+        // Before it is known how sure the edge is, too.
+        assert_eq!(said(&Case { when: When::After, score: None, ..waits.clone() }), away);
+        for load in [Load { wait_ms: 5_000.0, ..busy }, Load { wait_max_ms: None, ..busy }] {
+            assert_eq!(said(&Case { load, ..waits.clone() }).0, Place::Edge);
+        }
+        // Not against a rule, a link that is down, or a budget.
+        let rule = Rule::LocalOnly(Why::Marked);
+        let down = Link { up: false, ..LINK };
+        for case in [
+            Case { rule, ..waits.clone() },
+            Case { link: down, ..waits.clone() },
+            Case { budget: Some(0.9), ..waits.clone() },
+        ] {
+            assert_eq!(said(&case).0, Place::Edge);
+        }
+        assert_eq!(said(&Case { budget: Some(0.95), ..waits }), away);
     }
 
     #[test]
@@ -316,10 +424,10 @@ mod tests {
         fn cases()(
             rule in rules(), up in proptest::bool::ANY, after in proptest::bool::ANY, audit in proptest::bool::ANY,
             score in proptest::option::of(any()), budget in proptest::option::of(any()), promise in 0..3, threshold in any(),
-            times in proptest::array::uniform5(any()), prices in proptest::array::uniform3(any()),
-            drafts in proptest::bool::ANY,
+            times in proptest::array::uniform3(any()), prices in proptest::array::uniform3(any()),
+            drafts in proptest::option::of(proptest::bool::ANY), patient in proptest::bool::ANY,
         ) -> Case {
-            let [acceptance, draft_ms, step_ms, verify_ms, verify_per_draft_ms] = times;
+            let [round_trip_ms, wait_ms, wait_max_ms] = times;
             let scores = Withdrawn::Scores { distance: 0.5, limit: 0.2, level: 0.01 };
             Case {
                 rule,
@@ -328,9 +436,9 @@ mod tests {
                 promise: [Promise::InForce { threshold, alpha: 0.1, delta: 0.1 }, Promise::None, Promise::Withdrawn(scores)]
                     [promise as usize].clone(),
                 budget,
-                link: Link { up, round_trip_ms: draft_ms, queue_ms: step_ms, model: None },
+                link: Link { up, model: None, drafting: drafts.map(|pays| Drafting { round_trip_ms, pays }) },
                 prices: Prices { edge: prices[0], drafted: prices[1], cloud: prices[2] },
-                drafting: drafts.then_some(Drafting { acceptance, draft_ms, step_ms, verify_ms, verify_per_draft_ms }),
+                load: Load { wait_ms, wait_max_ms: (!patient).then_some(wait_max_ms) },
                 audit,
             }
         }
@@ -360,8 +468,9 @@ mod tests {
             // Decided once and for all, as soon as there is a score.
             prop_assert!(!decision.cascade || (case.score.is_none() && case.when == When::After));
             if place == Place::EdgeDraftsCloudVerifies {
-                prop_assert!(case.drafting.is_some());
+                prop_assert!(case.link.drafting.is_some());
             }
+            prop_assert_eq!(decision.drafts.map(Drafts::place).unwrap_or(Place::Edge), place);
             let reason = decision.reason.to_string();
             prop_assert!(!reason.contains(|c: char| c.is_control() || "\u{2028}\u{202e}".contains(c)), "{reason:?}");
             prop_assert_eq!(&decide(&case).place, &place);

@@ -150,6 +150,11 @@ impl Watch {
         self.score_looks + self.audits / AUDITS_PER_LOOK
     }
 
+    /// Scores since the last look at them.
+    pub fn seen(&self) -> usize {
+        self.block.len()
+    }
+
     /// Audits that it has heard of.
     pub fn audits(&self) -> u64 {
         self.audits

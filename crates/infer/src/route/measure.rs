@@ -84,6 +84,15 @@ impl Curve {
     }
 }
 
+/// PGR of the router that keeps what has this score or a greater one, and the share of requests that it sends to the large model.
+pub fn pgr(outcomes: &[Outcome], threshold: f64) -> Result<(f64, f64), MeasureError> {
+    let Curve { small, large, .. } = Curve::new(outcomes)?;
+    let n = outcomes.len() as f64;
+    let sent = |outcome: &&Outcome| outcome.score < threshold;
+    let gained: f64 = outcomes.iter().filter(sent).map(|o| o.large - o.small).sum();
+    Ok((gained / n / (large - small), outcomes.iter().filter(sent).count() as f64 / n))
+}
+
 /// APGRs of routers by chance, `draws` of them, for the same requests.
 pub fn random_apgrs(outcomes: &[Outcome], draws: u32, seed: u64) -> Result<Vec<f64>, MeasureError> {
     let one = |draw: u32| {
@@ -123,6 +132,9 @@ mod tests {
         assert_eq!(curve.apgr(), 0.25 * (0.25 + 0.5 + 0.75 + 1.0));
         assert_eq!([curve.cpt(0.5), curve.cpt(0.75), curve.cpt(1.0)], [Some(0.25), Some(0.625), Some(0.75)]);
         assert_eq!([curve.cpt(0.0), curve.cpt(1.01)], [Some(0.0), None]);
+        let outcomes = outcomes(&[(0.9, 1, 1), (0.1, 0, 1), (0.5, 0, 1), (0.3, 0, 0)]);
+        let of = |threshold| pgr(&outcomes, threshold);
+        assert_eq!([of(0.0), of(0.3), of(0.6), of(2.0)], [(0.0, 0.0), (0.5, 0.25), (1.0, 0.75), (1.0, 1.0)].map(Ok));
     }
 
     #[test]

@@ -11,7 +11,6 @@
 
 pub mod answer;
 pub mod bound;
-pub mod break_even;
 pub mod budget;
 pub mod calibrate;
 pub mod decide;

@@ -4,7 +4,7 @@
 //! the decision, the small model begins: [`Routing::scored`] decides once it has seen enough of it.
 
 use super::budget::Budget;
-use super::decide::{Case, Decision, Link, Place, Prices, Promise, Reason, decide};
+use super::decide::{Case, Decision, Link, Load, Place, Prices, Promise, Reason, decide};
 use super::drift::{Watch, Watching, drawn_for_audit};
 use super::features::{Seen, When};
 use super::rule::Rule;
@@ -45,6 +45,8 @@ pub struct Routing {
     large: Option<[u8; 32]>,
     budget: Option<Budget>,
     prices: Prices,
+    /// What the edge may keep waits for it so long at most.
+    wait_max_ms: Option<f64>,
     audits: Audits,
     /// Requests that have no score, so far.
     unscored: u64,
@@ -61,7 +63,12 @@ impl Routing {
             let watch = router.calibration.as_ref().map(kept);
             (router, watch)
         };
-        Self { router: router.map(watched), large: None, audits: Audits::default(), unscored: 0, budget, prices }
+        Self { router: router.map(watched), budget, prices, ..Self::default() }
+    }
+
+    /// What would wait longer for a place here goes to the large model, if it may: it is tried no more than it is answered.
+    pub fn waiting_at_most(self, wait_max_ms: f64) -> Self {
+        Self { wait_max_ms: Some(wait_max_ms), ..self }
     }
 
     /// The router's promise is of this large model only (BLAKE3 of its file), where the machine above says what it has.
@@ -91,14 +98,17 @@ impl Routing {
         self.budget.is_some()
     }
 
-    pub fn first(&mut self, coming: &Coming, link: Link) -> First {
+    /// `wait_ms`: until the small model would begin with it.
+    pub fn first(&mut self, coming: &Coming, link: Link, wait_ms: f64) -> First {
         let local = coming.rule != Rule::Free;
         if let Some(what) = coming.unaskable.filter(|_| !local && link.up) {
             let reason = Reason::Unaskable(what);
             let place = Place::Edge;
-            return First::Decided(Decision { place, cascade: false, promised: false, audit: false, reason });
+            let (drafts, cascade, promised, audit) = (None, false, false, false);
+            return First::Decided(Decision { place, drafts, cascade, promised, audit, reason });
         }
-        let case = self.case(coming.rule.clone(), link, None);
+        let load = Load { wait_ms, wait_max_ms: self.wait_max_ms };
+        let case = Case { load, ..self.case(coming.rule.clone(), link, None) };
         let useful = matches!(case.promise, Promise::InForce { .. }) || self.budget.is_some();
         if local || !link.up || !coming.scorable || !useful {
             // Without a score nothing is waited for. What cannot have one counts as the least sure, so that nobody gets around
@@ -107,7 +117,17 @@ impl Routing {
             let score = if counted { self.least() } else { None };
             return First::Decided(decide(&Case { when: When::Before, score, ..case }));
         }
-        First::Try(case.when)
+        // What goes whatever its score is not tried.
+        let score = self.behind_all();
+        let decision = decide(&Case { when: When::Before, score, ..case.clone() });
+        match decision.reason {
+            Reason::CheaperAway if self.budget.is_none() => First::Decided(decision),
+            Reason::Busy { .. } => {
+                self.least();
+                First::Decided(decision)
+            }
+            _ => First::Try(case.when),
+        }
     }
 
     /// The small model was heard: its first token, or all of its answer.
@@ -139,11 +159,15 @@ impl Routing {
     /// With a budget, a place behind all scores, and by chance among others without one: else many of those would stand in each
     /// other's way, and in that of all.
     fn least(&mut self) -> Option<f64> {
-        let budget = self.budget.as_mut()?;
+        let score = self.behind_all()?;
         self.unscored += 1;
-        let score = -Noise::new(self.audits.seed, self.unscored).uniform(1);
-        budget.saw(score);
+        self.budget.as_mut()?.saw(score);
         Some(score)
+    }
+
+    /// The next such place.
+    fn behind_all(&self) -> Option<f64> {
+        self.budget.as_ref().map(|_| -Noise::new(self.audits.seed, self.unscored + 1).uniform(1))
     }
 
     fn case(&self, rule: Rule, link: Link, score: Option<f64>) -> Case {
@@ -161,8 +185,7 @@ impl Routing {
             budget: self.budget.as_ref().map(Budget::threshold),
             link,
             prices: self.prices,
-            // Whether drafts are of use is measured and decided while the large model answers.
-            drafting: None,
+            load: Load::default(),
             audit: false,
         }
     }
@@ -171,12 +194,15 @@ impl Routing {
 #[cfg(test)]
 mod tests {
     use super::super::calibrate::{Labelled, calibrate};
+    use super::super::decide::{Drafting, Drafts};
     use super::super::features::names;
     use super::super::rule::Why;
     use super::super::score::{Example, Scorer};
     use super::*;
+    use crate::speculate::controller::Controller;
+    use crate::speculate::costs::Costs;
 
-    const UP: Link = Link { up: true, round_trip_ms: 10.0, queue_ms: 0.0, model: None };
+    const UP: Link = Link { up: true, model: None, drafting: None };
     const COMING: Coming = Coming { rule: Rule::Free, unaskable: None, scorable: true };
 
     /// Long prompts are hard for it: 800 examples, of which those above 60 characters are worse.
@@ -207,26 +233,26 @@ mod tests {
     #[test]
     fn without_a_router_all_that_may_leave_does() {
         let mut routing = Routing::default();
-        assert_eq!(place(routing.first(&COMING, UP)).0, Place::Cloud);
+        assert_eq!(place(routing.first(&COMING, UP, 0.0)).0, Place::Cloud);
         let local = Coming { rule: Rule::LocalOnly(Why::Marked), ..COMING };
         assert_eq!(
-            place(routing.first(&local, UP)),
+            place(routing.first(&local, UP, 0.0)),
             (Place::Edge, "local-only: the request is marked local-only".into())
         );
         let down = Link { up: false, ..UP };
-        assert_eq!(place(routing.first(&COMING, down)).0, Place::Edge);
+        assert_eq!(place(routing.first(&COMING, down, 0.0)).0, Place::Edge);
         let formed = Coming { unaskable: Some("a form of the answer"), ..COMING };
         let said = "the large model cannot be asked for a form of the answer: the edge answers";
-        assert_eq!(place(routing.first(&formed, UP)), (Place::Edge, said.into()));
+        assert_eq!(place(routing.first(&formed, UP, 0.0)), (Place::Edge, said.into()));
     }
 
     #[test]
     fn a_score_is_asked_for_where_it_decides() {
         for when in [When::Before, When::After] {
             let mut routing = Routing::new(Some(router(when)), None, None, Prices::default());
-            assert_eq!(routing.first(&COMING, UP), First::Try(when));
+            assert_eq!(routing.first(&COMING, UP, 0.0), First::Try(when));
             let several = Coming { scorable: false, ..COMING };
-            assert_eq!(place(routing.first(&several, UP)), (Place::Cloud, "the edge has no score for it".into()));
+            assert_eq!(place(routing.first(&several, UP, 0.0)), (Place::Cloud, "the edge has no score for it".into()));
             let (short, long) = ("x".repeat(20), "x".repeat(100));
             let seen = |prompt| Seen { prompt, answer: "", tokens: &[] };
             let kept = routing.scored(&seen(&short), &Rule::Free, UP);
@@ -244,7 +270,7 @@ mod tests {
         for _ in 0..400 {
             routing.scored(&Seen { prompt: &long, answer: "", tokens: &[] }, &Rule::Free, UP);
         }
-        let (place_, why) = place(routing.first(&COMING, UP));
+        let (place_, why) = place(routing.first(&COMING, UP, 0.0));
         assert!(place_ == Place::Cloud && why.starts_with("the calibration is withdrawn"), "{why}");
         let watch = routing.watch().cloned();
         let again = Routing::new(Some(router.clone()), watch.clone(), None, Prices::default());
@@ -261,8 +287,8 @@ mod tests {
         let mut routing = Routing::new(Some(router(When::Before)), None, None, Prices::default()).of_model([1; 32]);
         let (other, same) = (Link { model: Some([2; 32]), ..UP }, Link { model: Some([1; 32]), ..UP });
         let said = "the calibration is of another large model: the edge promises nothing";
-        assert_eq!(place(routing.first(&COMING, other)), (Place::Cloud, said.into()));
-        assert_eq!(routing.first(&COMING, same), First::Try(When::Before));
+        assert_eq!(place(routing.first(&COMING, other, 0.0)), (Place::Cloud, said.into()));
+        assert_eq!(routing.first(&COMING, same, 0.0), First::Try(When::Before));
     }
 
     /// A quarter of what is kept is asked of both; too many worse ones take the promise back.
@@ -276,8 +302,62 @@ mod tests {
         // 10, and three standard deviations of 2.7.
         assert!((2..=18).contains(&drawn), "{drawn}");
         (0..10).for_each(|_| routing.audited(true));
-        let (_, why) = place(routing.first(&COMING, UP));
+        let (_, why) = place(routing.first(&COMING, UP, 0.0));
         assert!(why.contains("10 of 10 audited answers were worse"), "{why}");
+    }
+
+    /// Who would wait too long is not tried; prices decide before anything is. A budget binds both.
+    #[test]
+    fn load_and_prices_decide_before_a_try() {
+        let new =
+            |budget, prices| Routing::new(Some(router(When::After)), None, budget, prices).waiting_at_most(2_000.0);
+        let mut routing = new(None, Prices::default());
+        assert_eq!(routing.first(&COMING, UP, 2_000.0), First::Try(When::After));
+        let away = (Place::Cloud, "the edge would begin with it in about 2.5 s".to_owned());
+        assert_eq!(place(routing.first(&COMING, UP, 2_500.0)), away);
+        let local = Coming { rule: Rule::LocalOnly(Why::Marked), ..COMING };
+        assert_eq!(place(routing.first(&local, UP, 2_500.0)).0, Place::Edge);
+        let dear = Prices { edge: 2.0, ..Prices::default() };
+        let said = "the cloud costs less than the edge".to_owned();
+        assert_eq!(place(new(None, dear).first(&COMING, UP, 0.0)), (Place::Cloud, said.clone()));
+        // They go before all of the window; what may not is tried, however long it waits.
+        let scores: Vec<f64> = (0..50).map(|at| f64::from(at) / 50.0).collect();
+        let budget = || Budget::new(0.2, 50).ok().map(|budget| budget.after(&scores));
+        let mut routing = new(budget(), Prices::default());
+        let firsts: Vec<First> = (0..40).map(|_| routing.first(&COMING, UP, 2_500.0)).collect();
+        let tried = firsts.iter().filter(|first| **first == First::Try(When::After)).count();
+        assert!(tried >= 10 && matches!(&firsts[0], First::Decided(d) if d.place == Place::Cloud), "{tried}");
+        // Within a budget the least sure ones go, however cheap the cloud is: a score is needed.
+        let mut routing = new(budget(), dear);
+        assert_eq!(routing.first(&COMING, UP, 0.0), First::Try(When::After));
+        let (short, long) = ("x".repeat(20), "x".repeat(100));
+        let mut scored = |prompt| routing.scored(&Seen { prompt, answer: "", tokens: &[] }, &Rule::Free, UP);
+        assert_eq!(scored(&short).place, Place::Edge);
+        let gone = scored(&long);
+        assert_eq!((gone.place, gone.reason.to_string()), (Place::Cloud, said));
+    }
+
+    /// What a controller has learnt of a link decides whether the small model drafts for the large one.
+    #[test]
+    fn drafts_are_made_while_the_round_trip_allows() {
+        let mut routing = Routing::default();
+        let mut over = |round_trip_s, holds: fn(u32) -> bool| {
+            let mut learnt = Controller::new(Costs { round_trip_s, ..Costs::GUESS });
+            for token in 0..200 {
+                learnt.hear_token(Some(holds(token)));
+                learnt.decide();
+            }
+            let drafting = Some(Drafting::of(&learnt));
+            match routing.first(&COMING, Link { drafting, ..UP }, 0.0) {
+                First::Decided(decision) => (decision.place, decision.drafts),
+                First::Try(when) => panic!("tried {when:?}"),
+            }
+        };
+        let drafted = (Place::EdgeDraftsCloudVerifies, Some(Drafts::Faster));
+        assert_eq!(over(0.02, |token| token % 10 != 0), drafted);
+        assert_eq!(over(0.2, |token| token % 10 != 0), drafted);
+        let alone = over(0.2, |token| token % 10 == 0);
+        assert_eq!(alone, (Place::Cloud, Some(Drafts::Slower { round_trip_ms: 200.0 })));
     }
 
     /// A third of the traffic may leave: after a window as many do, the least sure ones.
@@ -287,7 +367,7 @@ mod tests {
         router.calibration = None;
         let budget = Budget::new(0.33, 100).expect("a budget");
         let mut routing = Routing::new(Some(router), None, Some(budget), Prices::default());
-        assert_eq!(routing.first(&COMING, UP), First::Try(When::Before));
+        assert_eq!(routing.first(&COMING, UP, 0.0), First::Try(When::Before));
         let mut away = 0;
         for at in 0..400u64 {
             let prompt = "x".repeat(10 + (Noise::new(9, at).uniform(0) * 100.0) as usize);
@@ -300,11 +380,11 @@ mod tests {
         let several = Coming { scorable: false, ..COMING };
         let mut gone = 0;
         for at in 0..400 {
-            gone += u64::from(at >= 100 && place(routing.first(&several, UP)).0 == Place::Cloud);
+            gone += u64::from(at >= 100 && place(routing.first(&several, UP, 0.0)).0 == Place::Cloud);
         }
         // As many of them as of any: 99, and three standard deviations of 16, those of a threshold from 100 scores included.
         assert!((51..=147).contains(&gone), "{gone}");
         let mut none = Routing::new(None, None, Budget::new(0.0, 100).ok(), Prices::default());
-        assert_eq!(place(none.first(&several, UP)).0, Place::Edge);
+        assert_eq!(place(none.first(&several, UP, 0.0)).0, Place::Edge);
     }
 }

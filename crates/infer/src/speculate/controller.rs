@@ -96,6 +96,12 @@ impl Controller {
         Self { mode, ..controller }
     }
 
+    /// Measures, and drafts whatever a stream promises: the best of the ways to draft.
+    pub fn always_drafting(self) -> Self {
+        let (mode, _) = self.best_beside(0.0);
+        self.pinned_to(mode)
+    }
+
     /// Measures, and always goes this way.
     pub fn pinned_to(self, mode: Mode) -> Self {
         Self { mode, pinned: true, ..self }
@@ -194,6 +200,11 @@ impl Controller {
     }
 
     fn best(&self) -> (Mode, f64) {
+        self.best_beside(self.predicted(Mode::Stream))
+    }
+
+    /// Beside a stream that promises so much.
+    fn best_beside(&self, stream: f64) -> (Mode, f64) {
         let (survival, costs) = (Survival::of(&self.runs), self.costs());
         let along = BLOCKS_ALONG.map(|block| Mode::Along { block, ahead: ahead(block, &costs) });
         let along = if self.stream.is_none() { &along[..] } else { &[] };
@@ -208,7 +219,7 @@ impl Controller {
             let shortest = promised.into_iter().find(|(_, promised)| *promised >= most * AS_GOOD);
             shortest.filter(|(_, promised)| *promised > best.1 * part).unwrap_or(best)
         };
-        let best = (Mode::Stream, self.promise(Mode::Stream, &survival, &costs));
+        let best = (Mode::Stream, stream);
         let best = better(best, along, worth);
         let enough = if matches!(best.0, Mode::Along { .. }) { FEWER_PASSES } else { 1.0 };
         let best = better(best, &ahead, enough);
@@ -246,6 +257,8 @@ mod tests {
         };
         let bad = after(Controller::new(costs), 64, |token| token % 20 == 0);
         assert_eq!((bad.mode(), bad.next_answer().mode()), (Mode::Stream, Mode::Stream));
+        let drafting = bad.next_answer().always_drafting();
+        assert!(drafting.is_pinned() && drafting.mode() != Mode::Stream, "{:?}", drafting.mode());
         let better = after(bad.next_answer(), 256, |token| token % 10 != 0);
         assert!(matches!(better.mode(), Mode::Along { .. }), "{:?}", better.mode());
         assert!(matches!(Controller::new(costs).mode(), Mode::Along { .. }));

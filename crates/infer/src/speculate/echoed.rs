@@ -8,7 +8,7 @@
 //! A question is of a text, and its answer too. So several may be asked at once, and answers may come in any order: what does not
 //! go on from where the answer is by then is of no use, and nothing else.
 //!
-//! Not here: how it is asked (`node::serve::drafted`).
+//! Not here: how it is asked (`node::serve::echo`).
 
 use littoral_wire::speculation::Ending;
 

@@ -12,7 +12,7 @@ use littoral_infer::speculate::controller::{self, Controller};
 use littoral_infer::speculate::costs::Costs;
 use littoral_infer::speculate::drafter::{Mode, Policy};
 use littoral_model::lm::CacheType;
-use littoral_node::speculate::edge::Edge;
+use littoral_node::speculate::edge::{self, Edge};
 use littoral_node::transport::forwarder::Forwarder;
 use littoral_node::transport::shaper::Shape;
 use littoral_node::transport::{Address, TcpOptions, TcpTransport};
@@ -218,7 +218,7 @@ fn acceptance(way: Way, learnt: &Controller) -> f64 {
 
 fn write(edge: &mut Edge, request: Request, pool: &Pool) -> Result<(Written, u64), Failure> {
     let (begun, mut written) = (Instant::now(), Written::default());
-    let id = edge.submit(request, false).map_err(|e| broken(&e))?;
+    let id = edge.submit(request, edge::Way::Fastest).map_err(|e| broken(&e))?;
     while !written.hear(begun, edge.step(pool))? {}
     let far =
         edge.far(id).ok_or_else(|| broken(&"an answer of the large model was expected, the small one wrote it"))?;

@@ -2,7 +2,9 @@
 //!
 //! Both models answer every prompt here, greedily. The small one's answer is worse where the large one's is right and it is
 //! not. Two routers are learnt from the same examples, one that decides before an answer and one that decides after it; each
-//! has a promise of its own.
+//! has a promise of its own, at δ/2. So both promises hold at once with a probability of 1 - δ, and whoever looks at both and
+//! takes the one that keeps more, or the one that could be promised at all, has what δ says. Who knows before which it is to be
+//! (`--when`) has the whole of δ for that one.
 
 use super::kept::{answers, json as json_text, said};
 use super::label::{Judged, share};
@@ -37,9 +39,12 @@ pub struct Args {
     /// The greatest share of worse answers among those that the small model gives alone.
     #[arg(long, default_value_t = 0.1, value_parser = super::part)]
     alpha: f64,
-    /// The probability that this promise is wrong.
+    /// The probability that what is promised is wrong: of both routers together, half of it each, or of the one of --when.
     #[arg(long, default_value_t = 0.1, value_parser = super::part)]
     delta: f64,
+    /// Calibrate this router only, with the whole of delta: `before` an answer or `after` it. Which one is chosen beforehand.
+    #[arg(long, value_name = "WHEN", value_parser = crate::above::when())]
+    when: Option<When>,
     /// Tokens of an answer at most.
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=8192))]
     max_tokens: u32,
@@ -111,6 +116,7 @@ pub fn run(args: &Args, json: bool) -> Result<(), Failure> {
         "worse": share(&judged, Judged::worse),
         "alpha": args.alpha,
         "delta": args.delta,
+        "delta_each": delta_each(args),
         "before": before.numbers,
         "after": after.numbers,
         "file": args.output.display().to_string(),
@@ -143,15 +149,27 @@ pub fn run(args: &Args, json: bool) -> Result<(), Failure> {
         ));
     }
     if !(before.promised || after.promised) {
-        output::talk("warning: neither router may keep anything; its score can still keep to a budget");
+        output::talk("warning: nothing may be kept; a score can still keep to a budget");
     }
     Ok(())
 }
 
+/// Of one router's promise.
+fn delta_each(args: &Args) -> f64 {
+    if args.when.is_some() { args.delta } else { args.delta / 2.0 }
+}
+
 fn told(args: &Args, when: When, examples: &[Example]) -> Result<Told, Failure> {
-    let learnt = learn(when, examples, args.alpha, args.delta, args.seed)
+    let delta = delta_each(args);
+    let learnt = learn(when, examples, args.alpha, delta, args.seed)
         .map_err(|e| Failure::new("nothing is calibrated", "the prompts", "enough for a score", e))?;
     let scorer = learnt.scorer;
+    if args.when.is_some_and(|only| only != when) {
+        let line = "nothing is promised: --when was the other one".to_owned();
+        let numbers = json!({"nothing": line, "examples_needed": null});
+        let router = Router { scorer, calibration: None, nothing: Some(line.clone()) };
+        return Ok(Told { router, numbers, line, promised: false });
+    }
     Ok(match learnt.calibration {
         Ok(found) => {
             let Calibration { threshold, kept_share, kept, kept_worse, examples, upper_bound, .. } = found;
@@ -163,7 +181,7 @@ fn told(args: &Args, when: When, examples: &[Example]) -> Result<Told, Failure> 
                 "keeps {:.1} % ({kept} of {examples}, {kept_worse} worse) from a score of {threshold:.3} on: at most {upper_bound:.3} \
                  are worse, with {} % confidence",
                 100.0 * kept_share,
-                (100.0 * (1.0 - args.delta) * 1e6).round() / 1e6
+                (100.0 * (1.0 - delta) * 1e6).round() / 1e6
             );
             let router = Router { scorer, calibration: Some(found), nothing: None };
             Told { router, numbers, line, promised: true }

@@ -20,18 +20,18 @@ use std::time::Instant;
 const SECRET: &str = "the patient Ada Quill";
 
 /// Two models of one vocabulary in a folder: large.gguf and small.gguf.
-fn models() -> (Folder, PathBuf) {
+pub fn models() -> (Folder, PathBuf) {
     let folder = Folder::new();
     let dir = folder.write("large.gguf", tiny::gguf(true)).parent().unwrap().to_owned();
     folder.write("small.gguf", tiny::gguf_of(Some(tiny::TEMPLATE), 8));
     (folder, dir)
 }
 
-fn serve(dir: &Path, model: &str, args: &[&str]) -> Server {
+pub fn serve(dir: &Path, model: &str, args: &[&str]) -> Server {
     Server::of(Folder::new(), &dir.join(model), &[&["--name", "tiny", "--threads", "1"], args].concat())
 }
 
-fn until(what: &str, mut so: impl FnMut() -> bool) {
+pub fn until(what: &str, mut so: impl FnMut() -> bool) {
     let begun = Instant::now();
     while !so() {
         assert!(begun.elapsed().as_secs() < 60, "{what}");
@@ -40,20 +40,20 @@ fn until(what: &str, mut so: impl FnMut() -> bool) {
 }
 
 /// Deterministic, and as long as asked.
-fn asked(said: &str) -> Value {
+pub fn asked(said: &str) -> Value {
     with(chat(said), json!({"temperature": 0, "logit_bias": {"257": -100}}))
 }
 
 /// An answer that is drafted here, where somebody above verifies it.
-fn greedy(said: &str) -> Value {
+pub fn greedy(said: &str) -> Value {
     with(chat(said), json!({"temperature": 0}))
 }
 
-fn by(reply: &Reply) -> (&str, &str) {
+pub fn by(reply: &Reply) -> (&str, &str) {
     (reply.header("x-littoral-by").unwrap(), reply.header("x-littoral-why").unwrap_or_default())
 }
 
-fn said(at: SocketAddr, body: &Value) -> String {
+pub fn said(at: SocketAddr, body: &Value) -> String {
     text(&answer(at, CHAT, body), 0).to_owned()
 }
 
@@ -62,7 +62,7 @@ fn contains(bytes: &[u8], text: &str) -> bool {
 }
 
 /// A router for which short prompts are easy and long ones hard.
-fn router(dir: &Path) -> PathBuf {
+pub fn router(dir: &Path) -> PathBuf {
     let router = |when| {
         let example = |at: usize| {
             let length = 5.0 + (at % 200) as f64;
@@ -287,7 +287,7 @@ fn a_router_decides_by_its_score() {
             until("the server above is not asked", || by(&post(edge.at, CHAT, &long)).0 == "upstream");
             let reply = post(edge.at, CHAT, &long);
             let why = by(&reply).1;
-            assert!(why.starts_with("score 0.") && why.ends_with(", below 0.700"), "{why}");
+            assert!(why.starts_with("score 0.") && why.contains(", below 0.700"), "{why}");
             assert_eq!(text(&reply.json(), 0), said(large.at, &long));
             let reply = post(edge.at, CHAT, &short);
             let (who, why) = by(&reply);
@@ -301,7 +301,7 @@ fn a_router_decides_by_its_score() {
             assert_eq!(of_edge["choices"], of_small["choices"]);
             // Of several answers none is scored: nobody could say which.
             let several = post(edge.at, CHAT, &with(short.clone(), json!({"n": 2})));
-            assert_eq!(by(&several), ("upstream", "the edge has no score for it"));
+            assert!(by(&several).0 == "upstream" && by(&several).1.starts_with("the edge has no score for it"));
         }
     }
     let other = dir.join("large.gguf");
@@ -360,7 +360,7 @@ fn audits_and_another_large_model_take_the_promise_back() {
     let edge = serve(&dir, "small.gguf", &args);
     until("the machine above is not asked", || by(&post(edge.at, CHAT, &short)).0 == "upstream");
     let why = by(&post(edge.at, CHAT, &short)).1.to_owned();
-    assert_eq!(why, "the calibration is of another large model: the edge promises nothing");
+    assert!(why.starts_with("the calibration is of another large model: the edge promises nothing"), "{why}");
 }
 
 /// One that breaks off in the middle of an event: what was whole is passed on, then an error, and that is the end.

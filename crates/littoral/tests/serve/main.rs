@@ -5,6 +5,7 @@
 mod above;
 mod ask;
 mod client;
+mod costs;
 mod crowd;
 mod echo;
 mod embeddings;

@@ -90,7 +90,7 @@ impl Audit {
     async fn own(&self, served: &Served, only: Only) -> Result<String, String> {
         let asking = Asking { kind: self.kind, only: Some(only), ..Asking::here(None) };
         let said = served.writer.ask(OURS, vec![self.asked.clone()], asking).await;
-        whole(said.map_err(|why| format!("{why:?}"))?, only).await
+        whole(said.map_err(|_| "it was not taken in".to_owned())?, only).await
     }
 
     async fn server(&self, served: &Served, mut fields: Map<String, Value>) -> Result<String, String> {
@@ -105,7 +105,8 @@ impl Audit {
             Asked::Vectors { .. } => 0,
         };
         let bytes_max = ANSWER_BYTES + TOKEN_BYTES * tokens;
-        let said: Answer = upstream.say(self.kind.path(), &Value::Object(fields), bytes_max, PATIENCE).await?;
+        let said = upstream.say(self.kind.path(), &Value::Object(fields), bytes_max, PATIENCE).await;
+        let said: Answer = said.map_err(|why| why.to_string())?;
         let choice = said.choices.into_iter().next();
         let text = choice.and_then(|choice| choice.message.and_then(|message| message.content).or(choice.text));
         text.ok_or_else(|| "the server above gave no text".into())
@@ -123,7 +124,8 @@ async fn whole(mut said: UnboundedReceiver<Said>, only: Only) -> Result<String, 
                 let other = only == Only::Upstream && here;
                 return if other { Err("the machine above did not write all of it".into()) } else { Ok(text) };
             }
-            Said::Ended { why, .. } => return Err(format!("{why:?}")),
+            // Why may be told in words of the request.
+            Said::Ended { .. } => return Err("an answer came to no end of its own".into()),
             Said::Placed { .. } | Said::Away { .. } | Said::Started { .. } | Said::Vector { .. } => {}
             Said::Prompt { .. } => {}
         }

@@ -29,6 +29,20 @@ impl<T> Line<T> {
         }
     }
 
+    /// Items that come before one that this client would push now, if nobody else comes.
+    pub fn before(&self, client: Client) -> usize {
+        let own = self.clients.iter().position(|(other, _)| *other == client);
+        let turns = own.map_or(0, |at| self.clients[at].1.len());
+        let of = |(at, (_, items)): (usize, &(Client, VecDeque<T>))| match own {
+            Some(own) if at == own => turns,
+            // Whose turn comes first has one more before it.
+            Some(own) if at < own => items.len().min(turns + 1),
+            Some(_) => items.len().min(turns),
+            None => 1,
+        };
+        self.clients.iter().enumerate().map(of).sum()
+    }
+
     pub fn pop(&mut self) -> Option<T> {
         let (client, mut items) = self.clients.pop_front()?;
         let item = items.pop_front();
@@ -63,5 +77,20 @@ mod tests {
         let order: Vec<&str> = std::iter::from_fn(|| line.pop()).collect();
         assert_eq!(order, ["a1", "b1", "c1", "a3", "b2"]);
         assert_eq!(line.len(), 0);
+    }
+
+    /// As many as do come before it.
+    #[test]
+    fn a_place_in_the_line() {
+        for clients in ["", "a", "aaab", "abbbc", "bbacca", "abcabcaab", "cccab", "baaaa"] {
+            for own in *b"abcd" {
+                let mut line = Line::new();
+                clients.bytes().for_each(|client| line.push([client; 32], "another"));
+                let before = line.before([own; 32]);
+                line.push([own; 32], "its own");
+                let come = std::iter::from_fn(|| line.pop()).take_while(|item| *item != "its own");
+                assert_eq!(before, come.count(), "{clients} {own}");
+            }
+        }
     }
 }

@@ -21,6 +21,7 @@ mod echo;
 mod hosts;
 mod keys;
 mod line;
+mod load;
 mod metrics;
 mod motor;
 mod refusal;
@@ -233,6 +234,8 @@ impl Server {
             served.upstream.iter().for_each(|upstream| upstream.cut());
             let _ = tokio::time::timeout(FAREWELL, served.busy.closed()).await;
         }
+        // What is known of the traffic outlives the server.
+        let _ = tokio::time::timeout(FAREWELL, served.writer.keep()).await;
         let _ = close.send(true);
         // Whoever is still connected then has had time enough.
         let _ = tokio::time::timeout(FAREWELL, serving.join_next()).await;

@@ -3,7 +3,7 @@
 //! They differ in where a request goes and in how a step is made; what happens to a request is told in the same events.
 
 use super::writer::{By, Share};
-use crate::speculate::edge::{self, Edge};
+use crate::speculate::edge::{self, Edge, Way};
 use crate::split::chain::{self, Chain};
 use littoral_infer::engine::{Engine, Event, Refused, Request, SequenceId};
 use littoral_infer::route::decide::Link;
@@ -111,8 +111,7 @@ impl Motor {
     pub fn link(&self) -> Option<Link> {
         match self {
             Self::Edge(edge) => {
-                let round_trip_ms = edge.learnt().costs().round_trip_s * 1e3;
-                Some(Link { up: edge.linked().is_some(), round_trip_ms, queue_ms: 0.0, model: edge.model() })
+                Some(Link { up: edge.linked().is_some(), model: edge.model(), drafting: edge.drafting() })
             }
             Self::Engine(_) | Self::Pair(..) | Self::Chain(_) => None,
         }
@@ -160,13 +159,13 @@ impl Motor {
         self.share(id, written).parts.last().map_or(By::Here, |(by, _)| *by)
     }
 
-    /// `by`: only a motor with a link to a machine above can ask it.
-    pub fn submit(&mut self, request: Request, by: By) -> Result<SequenceId, Refused> {
+    /// `way`: only a motor with a link to a machine above can ask it.
+    pub fn submit(&mut self, request: Request, way: Way) -> Result<SequenceId, Refused> {
         match self {
             Self::Engine(engine) => engine.submit(request),
             Self::Pair(pair, _) => pair.engine_mut().submit(request),
             Self::Chain(chain) => chain.engine_mut().submit(request),
-            Self::Edge(edge) => edge.submit(request, by == By::Here),
+            Self::Edge(edge) => edge.submit(request, way),
         }
     }
 

@@ -7,14 +7,18 @@ use super::keys::Key;
 use super::trial::Trial;
 use super::upstream::{Drafts, Upstream};
 use super::writer::Asked;
+use crate::speculate::edge::Way;
 use littoral_infer::engine::Request;
-use littoral_infer::route::decide::{Decision, Link, Place};
+use littoral_infer::route::decide::{Decision, Drafts as Drafted, Link, Place};
 use littoral_infer::route::drift::Watch;
 use littoral_infer::route::features::When;
 use littoral_infer::route::routing::{Coming, First, Routing};
 use littoral_infer::route::rule::Rule;
 use littoral_infer::sample::SamplingParams;
-use std::path::PathBuf;
+use std::fs;
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// What is known of a request beside what is to be written.
@@ -44,7 +48,7 @@ impl Only {
     pub fn placed(self) -> Placed {
         match self {
             Self::Here => Placed::Here(String::new()),
-            Self::Upstream => Placed::Upstream(String::new()),
+            Self::Upstream => Placed::Upstream(String::new(), Way::Fastest),
         }
     }
 }
@@ -62,7 +66,7 @@ impl Asking {
 pub enum Placed {
     Here(String),
     /// The machine above, over the writer's own link.
-    Upstream(String),
+    Upstream(String, Way),
     /// The server above, which is asked by whoever took the request.
     Away(String),
 }
@@ -82,6 +86,9 @@ pub struct Routed {
     kept: Option<(PathBuf, Option<Watch>)>,
 }
 
+/// Scores that a watch has heard and a kill may make it forget.
+const SCORES_UNWRITTEN: usize = 20;
+
 impl Routed {
     /// `kept`: a file for the watch over the calibration.
     pub fn new(routing: Routing, upstream: Option<Arc<Upstream>>, kept: Option<PathBuf>) -> Self {
@@ -89,15 +96,20 @@ impl Routed {
         Self { routing, upstream, kept }
     }
 
-    fn link(&self, asking_refused: bool, motor: Option<Link>) -> Link {
-        let link = match &self.upstream {
-            Some(upstream) => Link { up: upstream.up(), round_trip_ms: 0.0, queue_ms: 0.0, model: None },
-            None => motor.unwrap_or(Link { up: false, round_trip_ms: 0.0, queue_ms: 0.0, model: None }),
-        };
-        Link { up: link.up && !asking_refused, ..link }
+    /// `drafted`: the server above verifies drafts of this answer.
+    fn link(&self, motor: Option<Link>, drafted: bool) -> Link {
+        const DOWN: Link = Link { up: false, model: None, drafting: None };
+        match &self.upstream {
+            Some(upstream) => {
+                let drafting = motor.filter(|_| drafted).and_then(|link| link.drafting);
+                Link { up: upstream.up(), model: None, drafting }
+            }
+            None => motor.unwrap_or(DOWN),
+        }
     }
 
-    pub fn first(&mut self, asking: &Asking, asked: &[Asked], motor: Option<Link>) -> Placing {
+    /// `wait_ms`: until the model here would begin with it.
+    pub fn first(&mut self, asking: &Asking, asked: &[Asked], motor: Option<Link>, wait_ms: f64) -> Placing {
         let (mut scorable, mut unaskable) = (asked.len() == 1, None);
         for one in asked {
             match one {
@@ -114,25 +126,23 @@ impl Routed {
             }
         }
         let coming = Coming { rule: asking.rule.clone(), unaskable, scorable };
-        let link = self.link(asking.refused, motor);
-        match self.routing.first(&coming, link) {
-            First::Decided(decision) => {
-                let drafted = matches!(asked, [Asked::Text { request, prompt_logprobs: None, .. }] if greedy(request));
-                Placing::Decided(self.placed(&decision, drafted && self.drafts(asking.kind, motor)))
-            }
+        let drafted = matches!(asked, [Asked::Text { request, prompt_logprobs: None, .. }] if greedy(request));
+        let link = self.link(motor, drafted && self.drafts(asking.kind, motor));
+        let link = Link { up: link.up && !asking.refused, ..link };
+        match self.routing.first(&coming, link, wait_ms) {
+            First::Decided(decision) => Placing::Decided(self.placed(&decision)),
             First::Try(when) => Placing::Try(when),
         }
     }
 
     /// The small model was heard. True: both are to be asked.
     pub fn tried(&mut self, trial: &Trial, motor: Option<Link>) -> (Placed, bool) {
-        let link = self.link(false, motor);
+        let link = self.link(motor, greedy(&trial.asked_for().0) && self.drafts(trial.kind, motor));
         let decision = match trial.seen() {
             Some(seen) => self.routing.scored(&seen, &trial.rule, link),
             None => self.routing.unscored(&trial.rule, link),
         };
-        let drafted = greedy(&trial.asked_for().0) && self.drafts(trial.kind, motor);
-        (self.placed(&decision, drafted), decision.audit)
+        (self.placed(&decision), decision.audit)
     }
 
     /// Both models were asked.
@@ -147,27 +157,47 @@ impl Routed {
         may && motor.is_some_and(|link| link.up)
     }
 
-    fn placed(&self, decision: &Decision, drafted: bool) -> Placed {
+    fn placed(&self, decision: &Decision) -> Placed {
         let why = decision.reason.to_string();
-        match (decision.place, &self.upstream) {
-            (Place::Edge, _) => Placed::Here(why),
-            (_, None) => Placed::Upstream(why),
-            (_, Some(_)) if drafted => Placed::Upstream(format!("{why}; drafted here, verified there")),
-            (_, Some(_)) => Placed::Away(why),
+        let (Place::EdgeDraftsCloudVerifies | Place::Cloud, Some(drafts)) = (decision.place, decision.drafts) else {
+            return Placed::Here(why);
+        };
+        let server = self.upstream.is_some();
+        match drafts {
+            Drafted::Impossible if server => Placed::Away(why),
+            Drafted::Impossible => Placed::Upstream(why, Way::Alone),
+            Drafted::Dearer if server => Placed::Away(format!("{why}; {drafts}")),
+            Drafted::Dearer => Placed::Upstream(format!("{why}; {drafts}"), Way::Alone),
+            Drafted::Cheaper => Placed::Upstream(format!("{why}; {drafts}"), Way::Drafted),
+            // What is measured shows as the answer is written when that changes. A server's answers come over the writer's own link
+            // then too, which is to be told.
+            Drafted::Slower { .. } if server => Placed::Upstream(format!("{why}; {}", Drafted::Faster), Way::Fastest),
+            Drafted::Faster | Drafted::Slower { .. } => Placed::Upstream(format!("{why}; {drafts}"), Way::Fastest),
         }
     }
 
-    /// Writes the watch down, if it has looked since, or heard of an audit.
+    /// Writes the watch down, if it has looked since, or heard of an audit or of some scores.
     pub fn keep(&mut self) {
-        let Some((path, before)) = &mut self.kept else { return };
-        let now = self.routing.watch();
-        let looks =
-            |watch: Option<&Watch>| watch.map(|watch| (watch.looks(), watch.audits(), watch.withdrawn().is_some()));
-        if looks(now) == looks(before.as_ref()) {
-            return;
+        let Some((_, before)) = &self.kept else { return };
+        let told = |watch: &Watch| (watch.looks(), watch.audits(), watch.withdrawn().is_some());
+        let due = match (self.routing.watch(), before) {
+            (None, _) => false,
+            (Some(now), None) => told(now) != (0, 0, false) || now.seen() >= SCORES_UNWRITTEN,
+            (Some(now), Some(before)) => {
+                told(now) != told(before) || now.seen().abs_diff(before.seen()) >= SCORES_UNWRITTEN
+            }
+        };
+        if due {
+            self.keep_all();
         }
-        let Some(watch) = now else { return };
-        if let Some(why) = watch.withdrawn() {
+    }
+
+    /// The same, if anything has changed: nothing comes after it.
+    pub fn keep_all(&mut self) {
+        let Some((path, before)) = &mut self.kept else { return };
+        let Some(watch) = self.routing.watch().filter(|watch| Some(*watch) != before.as_ref()) else { return };
+        let withdrawn = |watch: &Watch| watch.withdrawn().is_some();
+        if let Some(why) = watch.withdrawn().filter(|_| !before.as_ref().is_some_and(withdrawn)) {
             tracing::warn!("the calibration is withdrawn: {why}");
         }
         match write(path, watch) {
@@ -188,9 +218,154 @@ fn greedy(request: &Request) -> bool {
     *temperature == 0.0 && plain && free && !request.ignore_end
 }
 
-/// As a whole or not at all.
-fn write(path: &std::path::Path, watch: &Watch) -> std::io::Result<()> {
+/// As a whole or not at all, whatever happens to this machine meanwhile: a server does not start over half a watch.
+fn write(path: &Path, watch: &Watch) -> io::Result<()> {
     let beside = path.with_extension("new");
-    std::fs::write(&beside, serde_json::to_vec(watch)?)?;
-    std::fs::rename(&beside, path)
+    // One that was left behind may be open to others.
+    match fs::remove_file(&beside) {
+        Err(why) if why.kind() != io::ErrorKind::NotFound => return Err(why),
+        _ => {}
+    }
+    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside)?;
+    file.write_all(&serde_json::to_vec(watch)?)?;
+    file.sync_all()?;
+    fs::rename(&beside, path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use littoral_infer::route::calibrate::{Labelled, calibrate};
+    use littoral_infer::route::decide::{Drafting, Prices};
+    use littoral_infer::route::features::{Seen, names};
+    use littoral_infer::route::saved::Router;
+    use littoral_infer::route::score::{Example, Scorer};
+    use littoral_infer::sample::stop::StopStrings;
+    use std::os::unix::fs::PermissionsExt;
+
+    /// All that it has seen is good enough.
+    fn router() -> Router {
+        let when = When::Before;
+        let example = |at: u32| Example { features: vec![f64::from(at % 7); names(when).len()], worse: at == 0 };
+        let examples: Vec<Example> = (0..300).map(example).collect();
+        let scorer = Scorer::fit(when, &examples).expect("a fit");
+        let labelled: Vec<Labelled> =
+            examples.iter().map(|e| Labelled { score: scorer.score(&e.features), worse: e.worse }).collect();
+        let calibration = calibrate(&labelled, &[0.0], 0.1, 0.1).expect("a promise");
+        Router { scorer, calibration: Some(calibration), nothing: None }
+    }
+
+    fn request(temperature: f32) -> Vec<Asked> {
+        let sampling = SamplingParams { temperature, ..SamplingParams::default() };
+        let request = Request {
+            prompt: vec![1],
+            max_tokens: 4,
+            sampling,
+            constraint: None,
+            top_logprobs: None,
+            ignore_end: false,
+        };
+        vec![Asked::Text {
+            request: Box::new(request),
+            stop: StopStrings::new(Vec::new()).expect("none"),
+            prompt_logprobs: None,
+        }]
+    }
+
+    fn asking() -> Asking {
+        Asking { only: None, ..Asking::here(None) }
+    }
+
+    fn link(pays: bool) -> Option<Link> {
+        Some(Link { up: true, model: None, drafting: Some(Drafting { round_trip_ms: 50.0, pays }) })
+    }
+
+    #[test]
+    fn what_drafts_cost_and_gain_is_how_the_machine_above_is_asked() {
+        let placed = |drafted, pays| {
+            let prices = Prices { drafted, ..Prices::default() };
+            let mut routed = Routed::new(Routing::new(None, None, None, prices), None, None);
+            match routed.first(&asking(), &request(1.0), link(pays), 0.0) {
+                Placing::Decided(Placed::Upstream(why, way)) => {
+                    (why.rsplit_once("; ").map(|(_, how)| how.to_owned()).unwrap_or_default(), way)
+                }
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(placed(1.0, true), ("drafted here, verified there".into(), Way::Fastest));
+        assert_eq!(placed(1.0, false), ("drafts gain nothing at a round trip of 50 ms".into(), Way::Fastest));
+        assert_eq!(placed(0.5, false), ("drafted here, verified there".into(), Way::Drafted));
+        assert_eq!(placed(1.5, true), ("drafts cost more".into(), Way::Alone));
+    }
+
+    #[test]
+    fn a_server_above_that_verifies_is_asked_for_whole_answers_where_drafts_cost_more() {
+        let upstream = |prices| {
+            let silence = std::time::Duration::from_secs(1);
+            let upstream = Upstream::new("http://127.0.0.1:9/v1", None, None, false, silence).expect("a URL");
+            upstream.set_up(true);
+            upstream.set_drafts(Drafts::On { chats: Ok(()) });
+            Routed::new(Routing::new(None, None, None, prices), Some(Arc::new(upstream)), None)
+        };
+        let mut dear = upstream(Prices { drafted: 1.5, ..Prices::default() });
+        let why = "no calibration: the edge promises nothing".to_owned();
+        let away = Placing::Decided(Placed::Away(format!("{why}; drafts cost more")));
+        assert_eq!(dear.first(&asking(), &request(0.0), link(true), 0.0), away);
+        let mut equal = upstream(Prices::default());
+        let drafted = Placed::Upstream(format!("{why}; drafted here, verified there"), Way::Fastest);
+        assert_eq!(equal.first(&asking(), &request(0.0), link(false), 0.0), Placing::Decided(drafted));
+        // Answers that have more than one text are not drafted for it.
+        assert_eq!(equal.first(&asking(), &request(1.0), link(true), 0.0), Placing::Decided(Placed::Away(why)));
+    }
+
+    #[test]
+    fn the_wait_here_decides_before_a_try() {
+        let new = || Routing::new(Some(router()), None, None, Prices::default()).waiting_at_most(1_000.0);
+        let mut routed = Routed::new(new(), None, None);
+        assert_eq!(routed.first(&asking(), &request(0.0), link(true), 900.0), Placing::Try(When::Before));
+        let said = "the edge would begin with it in about 1.6 s; drafted here, verified there".into();
+        let away = Placing::Decided(Placed::Upstream(said, Way::Fastest));
+        assert_eq!(routed.first(&asking(), &request(0.0), link(true), 1_600.0), away);
+    }
+
+    /// After so many scores, at the end, and for nobody else to read.
+    #[test]
+    fn a_watch_is_written_down_before_it_has_looked() {
+        let path = std::env::temp_dir().join(format!("littoral-watch-{}.watch.json", std::process::id()));
+        let _ = fs::remove_file(&path);
+        let left = path.with_extension("new");
+        fs::write(&left, "left behind").expect("a file");
+        let router = router();
+        let new = |watch| {
+            let routing = Routing::new(Some(router.clone()), watch, None, Prices::default());
+            Routed::new(routing, None, Some(path.clone()))
+        };
+        let read = || {
+            let watch: Watch = serde_json::from_slice(&fs::read(&path).expect("a watch")).expect("JSON");
+            assert_eq!(watch.check(router.calibration.as_ref().expect("one")), Ok(()));
+            watch
+        };
+        let saw = |routed: &mut Routed, scores: usize| {
+            for _ in 0..scores {
+                let seen = Seen { prompt: "Hm?", answer: "", tokens: &[] };
+                routed.routing.scored(&seen, &Rule::Free, routed.link(link(true), false));
+                routed.keep();
+            }
+        };
+        let mut routed = new(None);
+        saw(&mut routed, SCORES_UNWRITTEN - 1);
+        assert!(!path.exists());
+        saw(&mut routed, 2);
+        assert_eq!(read().seen(), SCORES_UNWRITTEN);
+        assert_eq!(fs::metadata(&path).expect("a file").permissions().mode() & 0o777, 0o600);
+        assert!(!left.exists());
+        routed.keep_all();
+        assert_eq!(read().seen(), SCORES_UNWRITTEN + 1);
+        // The next server goes on from there.
+        let mut again = new(Some(read()));
+        saw(&mut again, 3);
+        again.keep_all();
+        assert_eq!(read().seen(), SCORES_UNWRITTEN + 4);
+        fs::remove_file(&path).expect("its end");
+    }
 }

@@ -6,11 +6,13 @@
 use super::drafters::Drafters;
 use super::keys::Key;
 use super::line::{Client, Line};
+use super::load::Load;
 use super::metrics::{Metrics, Outcome};
 use super::motor::{Motor, Step, Waker};
 use super::routed::{Asking, Placed, Placing, Routed};
 use super::trial::Trial;
 use super::words::{Piece, Token, Words};
+use crate::speculate::edge::Way;
 use crate::speculate::verify::FromDrafter;
 use littoral_infer::engine::{Event, Finish, PromptToken, Refused, Request, SequenceId};
 use littoral_infer::route::decide::Reason;
@@ -139,6 +141,8 @@ enum Input {
     Audited {
         worse: bool,
     },
+    /// What is to outlive the server is to be written down.
+    Keep(oneshot::Sender<()>),
 }
 
 /// How others reach the thread.
@@ -183,6 +187,7 @@ impl Writer {
                 room,
                 metrics,
                 line: Line::new(),
+                load: Load::default(),
                 open: HashMap::new(),
                 cut: cutting,
             }
@@ -222,6 +227,15 @@ impl Writer {
         let _ = self.inputs.send(Input::Audited { worse });
     }
 
+    /// Writes down what is to outlive the server.
+    pub async fn keep(&self) {
+        let (kept, told) = oneshot::channel();
+        if self.inputs.send(Input::Keep(kept)).is_ok() {
+            self.waker.iter().for_each(Waker::wake);
+            let _ = told.await;
+        }
+    }
+
     /// Ends all answers where they are.
     pub fn cut(&self) {
         self.cut.store(true, SeqCst);
@@ -254,6 +268,8 @@ struct Open<'m> {
     written: usize,
     /// Who wrote the last token.
     by: By,
+    /// When it got its place.
+    since: Instant,
     /// When the last token came, or at first the order.
     last: Instant,
 }
@@ -266,6 +282,7 @@ struct Desk<'m> {
     room: Room,
     metrics: Arc<Metrics>,
     line: Line<Waiting>,
+    load: Load,
     open: HashMap<SequenceId, Open<'m>>,
     cut: Arc<AtomicBool>,
 }
@@ -314,6 +331,7 @@ impl<'m> Desk<'m> {
                 }
                 Err(why) => {
                     tracing::error!("{why}");
+                    self.routed.iter_mut().for_each(Routed::keep_all);
                     return self.end_all(&End::Failed(why));
                 }
             }
@@ -326,15 +344,19 @@ impl<'m> Desk<'m> {
             Input::Order(order) => self.take(order),
             Input::Drafter(said) => self.drafters.hear(said, &mut self.motor),
             Input::Audited { worse } => self.routed.iter_mut().for_each(|routed| routed.audited(worse)),
+            Input::Keep(kept) => {
+                self.routed.iter_mut().for_each(Routed::keep_all);
+                let _ = kept.send(());
+            }
         }
     }
 
     fn take(&mut self, order: Order) {
         let Order { client, asked, asking, reader, taken, at } = order;
-        let link = self.motor.link();
+        let (link, wait_ms) = (self.motor.link(), self.wait_ms(client));
         let placing = match (&mut self.routed, asking.only) {
             (Some(_), Some(only)) => Placing::Decided(only.placed()),
-            (Some(routed), None) => routed.first(&asking, &asked, link),
+            (Some(routed), None) => routed.first(&asking, &asked, link, wait_ms),
             (None, _) => Placing::Decided(Placed::Here(String::new())),
         };
         if let Placing::Decided(Placed::Away(why)) = placing {
@@ -352,6 +374,13 @@ impl<'m> Desk<'m> {
                 Ok(())
             }
         });
+    }
+
+    /// Until one more answer for this client would get its place.
+    fn wait_ms(&self, client: Client) -> f64 {
+        let places = self.room.running_max;
+        let least = self.open.values().map(|open| open.since.elapsed()).min().unwrap_or_default();
+        self.load.wait_ms(self.line.before(client), places.saturating_sub(self.open.len()), places, least)
     }
 
     fn check(&self, asked: &[Asked]) -> Result<(), Refused> {
@@ -379,11 +408,12 @@ impl<'m> Desk<'m> {
 
     fn forget_those_who_left(&mut self) {
         let mut gone = self.line.retain(|waiting| !waiting.reader.is_closed());
-        let motor = &mut self.motor;
+        let (motor, load) = (&mut self.motor, &mut self.load);
         self.open.retain(|id, open| {
             let left = open.reader.is_closed();
             if left {
                 motor.cancel(*id);
+                load.heard(open.since.elapsed());
                 gone += 1;
             }
             !left
@@ -406,6 +436,7 @@ impl<'m> Desk<'m> {
                 trial: None,
                 written: 0,
                 by: By::Here,
+                since: Instant::now(),
                 last: at,
             };
             let mut told = None;
@@ -419,12 +450,12 @@ impl<'m> Desk<'m> {
                             let trial = Trial::new(when, asking, request, stop, self.tokeniser);
                             let request = trial.asked();
                             open.trial = Some(Box::new(trial));
-                            self.motor.submit(request, By::Here)
+                            self.motor.submit(request, Way::Here)
                         }
                         Placing::Decided(placed) => {
                             open.words = Some(Words::new(self.tokeniser, stop));
-                            let by = open.place(placed, self.motor.linked(), false);
-                            self.motor.submit(request, by)
+                            let way = open.place(placed, self.motor.linked(), false);
+                            self.motor.submit(request, way)
                         }
                     }
                 }
@@ -471,18 +502,19 @@ impl<'m> Desk<'m> {
                 open.words = Some(Words::new(self.tokeniser, stop));
                 trial.heard().into_iter().for_each(|event| self.tell(event));
             }
-            Placed::Upstream(_) => {
+            Placed::Upstream(..) => {
                 let Some(mut open) = self.open.remove(&sequence) else { return };
                 self.motor.cancel(sequence);
                 let (request, stop) = trial.asked_for();
                 open.words = Some(Words::new(self.tokeniser, stop));
-                let by = open.place(placed, link, false);
-                let submitted = self.motor.submit(request, by);
+                let way = open.place(placed, link, false);
+                let submitted = self.motor.submit(request, way);
                 self.opened(submitted, open);
             }
             Placed::Away(why) => {
                 self.motor.cancel(sequence);
                 if let Some(open) = self.open.remove(&sequence) {
+                    self.load.heard(open.since.elapsed());
                     let _ = open.reader.send(Said::Away { why });
                 }
             }
@@ -557,6 +589,7 @@ impl<'m> Desk<'m> {
 
     fn end(&mut self, sequence: SequenceId, why: End) {
         let Some(open) = self.open.remove(&sequence) else { return };
+        self.load.heard(open.since.elapsed());
         let share = self.motor.share(sequence, open.written as u64);
         self.motor.forget(sequence);
         self.metrics.shared(&share);
@@ -586,14 +619,14 @@ impl<'m> Desk<'m> {
 
 impl Open<'_> {
     /// Tells its reader who writes; what is to go to the machine above stays here if its link is gone by now.
-    fn place(&mut self, placed: Placed, link: Option<usize>, audit: bool) -> By {
-        let (by, why) = match (placed, link) {
-            (Placed::Upstream(why), Some(machine)) => (By::Upstream(machine), why),
-            (Placed::Upstream(_), None) => (By::Here, Reason::CloudDown.to_string()),
-            (Placed::Here(why) | Placed::Away(why), _) => (By::Here, why),
+    fn place(&mut self, placed: Placed, link: Option<usize>, audit: bool) -> Way {
+        let (by, way, why) = match (placed, link) {
+            (Placed::Upstream(why, way), Some(machine)) => (By::Upstream(machine), way, why),
+            (Placed::Upstream(..), None) => (By::Here, Way::Here, Reason::CloudDown.to_string()),
+            (Placed::Here(why) | Placed::Away(why), _) => (By::Here, Way::Here, why),
         };
         let _ = self.reader.send(Said::Placed { by, why, audit });
-        by
+        way
     }
 
     fn say(&self, piece: Piece) {

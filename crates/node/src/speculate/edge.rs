@@ -6,9 +6,10 @@
 use crate::peer::{self, Link, greet};
 use crate::transport::{Address, Transport};
 use littoral_infer::engine::{Engine, Event, Refused, Request, SequenceId};
+use littoral_infer::route::decide;
 use littoral_infer::speculate::controller::Controller;
 use littoral_infer::speculate::costs::Costs;
-use littoral_infer::speculate::drafter::{Patience, Policy};
+use littoral_infer::speculate::drafter::{Mode, Patience, Policy};
 use littoral_infer::speculate::drafting::{Drafting, Far, Place};
 use littoral_tensor::pool::Pool;
 use littoral_wire::Speculation;
@@ -101,6 +102,19 @@ impl Waker {
 /// How answers of the far machine are made.
 pub type Policies = Box<dyn FnMut(&Controller) -> Policy + Send>;
 
+/// Who writes an answer, and how.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// The small model, here.
+    Here,
+    /// The far one, drafted for as is fastest by what is measured, now and while it is written.
+    Fastest,
+    /// The far one, always drafted for.
+    Drafted,
+    /// The far one, without drafts.
+    Alone,
+}
+
 pub struct Edge {
     drafting: Drafting,
     inputs: mpsc::Sender<Input>,
@@ -108,7 +122,8 @@ pub struct Edge {
     verifiers: Vec<Verifier>,
     /// Of answers by each verifier, whose links and machines differ.
     learnt: Vec<Controller>,
-    policies: Policies,
+    /// Somebody else's than what is measured.
+    policies: Option<Policies>,
     begun: Instant,
     _dialling: Vec<tokio::task::JoinHandle<()>>,
 }
@@ -145,15 +160,22 @@ impl Edge {
             incoming,
             verifiers: (0..verifiers).map(|_| Verifier::default()).collect(),
             learnt: vec![Controller::new(Costs::GUESS); verifiers.max(1)],
-            policies: Box::new(|learnt| Policy::Learning(Box::new(learnt.next_answer()))),
+            policies: None,
             begun: Instant::now(),
             _dialling: Vec::new(),
         }
     }
 
-    /// How the next answers are made; for measurements.
+    /// How the next answers that are drafted for are, whatever is measured.
     pub fn set_policies(&mut self, policies: Policies) {
-        self.policies = policies;
+        self.policies = Some(policies);
+    }
+
+    /// What drafting the next answer would be worth; `None`: nobody verifies it.
+    pub fn drafting(&self) -> Option<decide::Drafting> {
+        self.linked()?;
+        let measured = decide::Drafting::of(self.learnt());
+        Some(decide::Drafting { pays: measured.pays || self.policies.is_some(), ..measured })
     }
 
     pub fn waker(&self) -> Waker {
@@ -188,14 +210,26 @@ impl Edge {
     }
 
     /// Takes a request in. What must stay here does; so does what the far machine cannot be asked, or while it is not there.
-    pub fn submit(&mut self, request: Request, local_only: bool) -> Result<SequenceId, Refused> {
-        let here = local_only || request.constraint.is_some() || self.linked().is_none();
-        let learnt = &self.learnt[self.linked().unwrap_or(0)];
-        let place = if here { Place::Here } else { Place::Far((self.policies)(learnt)) };
+    pub fn submit(&mut self, request: Request, way: Way) -> Result<SequenceId, Refused> {
+        let here = way == Way::Here || request.constraint.is_some() || self.linked().is_none();
+        let place = if here { Place::Here } else { Place::Far(self.policy(way)) };
         let now_us = self.now_us();
         let id = self.drafting.submit(request, place, now_us);
         self.send();
         id
+    }
+
+    fn policy(&mut self, way: Way) -> Policy {
+        let learnt = &self.learnt[self.linked().unwrap_or(0)];
+        let next = learnt.next_answer();
+        let learning = match (way, &mut self.policies) {
+            // What its passes and the link cost is still learnt.
+            (Way::Alone, _) => next.pinned_to(Mode::Stream),
+            (_, Some(policies)) => return policies(learnt),
+            (Way::Drafted, None) => next.always_drafting(),
+            (Way::Fastest | Way::Here, None) => next,
+        };
+        Policy::Learning(Box::new(learning))
     }
 
     pub fn submit_texts(&mut self, texts: Vec<Vec<u32>>) -> Result<SequenceId, Refused> {

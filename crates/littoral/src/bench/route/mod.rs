@@ -2,21 +2,23 @@
 //!
 //! The labelled set is made here, from a seed: tasks with exact answers ([`tasks`]), which both models answer greedily. An
 //! answer of the small model is *worse* where the large one's is right and its own is not. Then, [`RESAMPLES`] times, the set
-//! is split by chance into two halves ([`trial`]): one half learns and calibrates, exactly as `littoral route calibrate`
-//! does, and the other judges. No prompt is in both.
+//! is split by chance into two halves ([`trial`]): one half learns and calibrates, exactly as `littoral route calibrate --when`
+//! does for the one router, and the other judges. No prompt is in both.
 //!
 //! **APGR** is the mean over the splits, each measured on its test half. Its rival is a router by chance on the same test
 //! halves, one for each split: `apgr_random_low` and `apgr_random_high` are the 2.5 % and the 97.5 % quantile of those.
+//! **PGR** is that of the calibrated router itself: it keeps what its promise covers and sends the rest, `pgr_large_share`, to the
+//! large model. It is the mean over the splits that promise something.
 //!
 //! **Violations.** The promise is: with a probability of at least 1 - δ over the calibrating half, the *true* share of worse
-//! answers among kept ones is at most α. The truth is not known; a test half of some hundred kept answers shows a share
-//! that is off by some per cent by chance alone. To count a split whenever the share in the test half is above α would count that
-//! chance, of which nothing was promised: for a threshold whose true share is exactly α, which keeps the promise, it is above in one
-//! half of all test halves. So a split is a **violation** when its test half *refutes* the promise: the exact lower bound
-//! (Clopper-Pearson, at level [`VERDICT`]) of the share of worse answers is above α. That happens with a probability of at
-//! most δ + [`VERDICT`], while a calibration that were simply wrong would be refuted again and again. Beside it are told
+//! answers among kept ones is at most α. A split that promises something is a **violation** where the share in its test half is
+//! above α, by however little. That counts more than the promise is about: the truth is not known, and a test half of some
+//! hundred kept answers shows a share that is off by some per cent by chance alone; for a threshold whose true share is exactly α,
+//! which keeps the promise, it is above in one half of all test halves. So two other counts are beside it:
 //!
-//! - `above_alpha`: splits whose share in the test half is above α by however little, chance included;
+//! - `refuted`: splits whose test half *refutes* the promise: the exact lower bound (Clopper-Pearson, at level [`VERDICT`]) of the
+//!   share of worse answers is above α. That happens with a probability of at most δ + [`VERDICT`], while a calibration that
+//!   were simply wrong would be refuted again and again;
 //! - `above_alpha_in_all`: splits whose share is above α in both halves together, without what the score was fitted to. With
 //!   the set as the population, from which the calibrating half is a sample, this share *is* the truth, and δ bounds it without
 //!   any slack; but it is not disjoint from what calibrated.
@@ -152,7 +154,9 @@ struct Summary {
     measured: usize,
     promised: usize,
     violations: usize,
-    above_alpha: usize,
+    refuted: usize,
+    pgr: f64,
+    pgr_large_share: f64,
     above_alpha_in_all: usize,
     kept_share: f64,
     kept_worse: f64,
@@ -173,8 +177,10 @@ impl Summary {
             cpt_80: mean(measured.iter().filter_map(|measured| measured.cpt_80).collect()),
             measured: measured.len(),
             promised: promised.len(),
-            violations: count(|promised| promised.refuted),
-            above_alpha: count(|promised| promised.above),
+            violations: count(|promised| promised.violated),
+            refuted: count(|promised| promised.refuted),
+            pgr: mean(promised.iter().filter_map(|promised| Some(promised.pgr?.0)).collect()),
+            pgr_large_share: mean(promised.iter().filter_map(|promised| Some(promised.pgr?.1)).collect()),
             above_alpha_in_all: count(|promised| promised.above_in_all),
             // A split without a promise keeps nothing.
             kept_share: promised.iter().map(|p| p.kept_share).sum::<f64>() / trials.len().max(1) as f64,
@@ -190,8 +196,11 @@ impl Summary {
             "cpt_50": self.cpt_50,
             "cpt_80": self.cpt_80,
             "measured": self.measured,
+            // Of no split there is no mean.
+            "pgr": (self.promised > 0).then_some(self.pgr),
+            "pgr_large_share": (self.promised > 0).then_some(self.pgr_large_share),
             "violations": self.violations,
-            "above_alpha": self.above_alpha,
+            "refuted": self.refuted,
             "above_alpha_in_all": self.above_alpha_in_all,
             "promised": self.promised,
             "kept_share": self.kept_share,
@@ -199,7 +208,7 @@ impl Summary {
         })
     }
 
-    fn rows(&self, name: &str) -> [[String; 2]; 4] {
+    fn rows(&self, name: &str) -> [[String; 2]; 5] {
         let [low, high] = self.random;
         [
             [format!("{name}: APGR"), format!("{:.3}; by chance {low:.3} to {high:.3}", self.apgr)],
@@ -217,10 +226,17 @@ impl Summary {
                 ),
             ],
             [
-                "  violations of the bound".into(),
+                "  PGR where something is kept".into(),
+                match self.promised {
+                    0 => "nothing is".into(),
+                    _ => format!("{:.3}, {:.2} asked of the large one", self.pgr, self.pgr_large_share),
+                },
+            ],
+            [
+                "  violations: share above alpha in the test half".into(),
                 format!(
-                    "{} of {RESAMPLES}; share above alpha in the test half {}, in both halves {}",
-                    self.violations, self.above_alpha, self.above_alpha_in_all
+                    "{} of {RESAMPLES}; refuted {}; above alpha in both halves together {}",
+                    self.violations, self.refuted, self.above_alpha_in_all
                 ),
             ],
         ]

@@ -3,7 +3,7 @@
 use super::answer::{self, Answer};
 use super::way::{self, Way};
 use crate::serve::ask::Kind as Asked;
-use crate::serve::upstream::{Upstream, shown};
+use crate::serve::upstream::{Unanswered, Upstream, shown};
 use futures_util::StreamExt;
 use littoral_infer::model::Model;
 use littoral_infer::speculate::controller::Controller;
@@ -113,7 +113,9 @@ pub async fn look_again(upstream: &Upstream, model: &Model, found: &Found) -> Re
 }
 
 async fn asked(upstream: &Upstream, question: &serde_json::Value, bytes_max: usize) -> Result<Answer, String> {
-    upstream.say("completions", question, bytes_max, upstream.silence_max(0)).await
+    // It is asked about a text of ours: its words may be told.
+    let said = upstream.say("completions", question, bytes_max, upstream.silence_max(0)).await;
+    said.map_err(Unanswered::in_its_words)
 }
 
 /// A text, and tokens from all over the vocabulary that are texts by themselves.
@@ -174,13 +176,13 @@ async fn measure(upstream: &Upstream, model: &Model, way: Way, who: Who, ids: &[
     }
     let body = way::writing(name, ids, WRITTEN, true);
     let patience = upstream.silence_max(0);
-    let pieces = upstream.listen("completions", &body, patience).await?;
+    let pieces = upstream.listen("completions", &body, patience).await.map_err(Unanswered::in_its_words)?;
     let mut events = super::stream::answers(pieces, answer::bytes_max(ids.len(), false));
     let (mut first, mut last, mut count) = (None, Instant::now(), 0);
     loop {
         let event = tokio::time::timeout(patience, events.next()).await.map_err(|_| upstream.silent(patience))?;
         let Some(event) = event else { break };
-        let told = way::streamed(&event?, &model.tokeniser);
+        let told = way::streamed(&event.map_err(Unanswered::in_its_words)?, &model.tokeniser);
         let told = told.map_err(|why| format!("in a stream {why}"))?;
         if !told.written.is_empty() {
             last = Instant::now();
@@ -208,7 +210,8 @@ async fn chats(upstream: &Upstream, model: &Model) -> Result<(), String> {
     let ours = crate::serve::ask::Ask::read(Asked::Chat, body.to_string().as_bytes(), model, &upstream.asked_for());
     let ours = ours.map_err(|_| "this model has no template for chats".to_owned())?.prompt_tokens;
     let bytes_max = answer::bytes_max(ours, false);
-    let said: Answer = upstream.say("chat/completions", &body, bytes_max, upstream.silence_max(0)).await?;
+    let said = upstream.say("chat/completions", &body, bytes_max, upstream.silence_max(0)).await;
+    let said: Answer = said.map_err(Unanswered::in_its_words)?;
     match said.usage.and_then(|usage| usage.prompt_tokens) {
         Some(theirs) if theirs == ours as u64 => Ok(()),
         Some(theirs) => Err(format!("its template makes {theirs} tokens of a short chat, and this model's {ours}")),

@@ -4,7 +4,7 @@ use super::answer::{self, Answer};
 use super::probe::{Found, Who};
 use super::stream::answers;
 use super::way::{self, Way};
-use crate::serve::upstream::Upstream;
+use crate::serve::upstream::{Unanswered, Upstream};
 use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
 use littoral_infer::model::Model;
@@ -73,7 +73,8 @@ impl Server {
         let name = &self.who.asked_for;
         let question = if drafted { self.way.question(name, ids) } else { way::writing(name, ids, 1, false) };
         let (bytes_max, patience) = (answer::bytes_max(ids.len(), drafted), self.patience(ids.len()));
-        let answer = self.by_the_same(self.upstream.say("completions", &question, bytes_max, patience).await?)?;
+        let said = self.upstream.say("completions", &question, bytes_max, patience).await;
+        let answer = self.by_the_same(said.map_err(|why| why.to_string())?)?;
         match drafted {
             true => self.way.told(&answer.choice, ids, from, &self.model.tokeniser),
             false => way::written(&answer.choice, &self.model.tokeniser),
@@ -281,10 +282,10 @@ impl Session {
             let body = way::writing(&server.who.asked_for, &ids, max_tokens, true);
             let pieces = match server.upstream.listen("completions", &body, patience).await {
                 Ok(pieces) => pieces,
-                Err(why) => return stream::once(async { Err(why) }).boxed(),
+                Err(why) => return stream::once(async move { Err(why.to_string()) }).boxed(),
             };
-            let told = move |answer: Result<Answer, String>| {
-                way::streamed(&server.by_the_same(answer?)?, &server.model.tokeniser)
+            let told = move |answer: Result<Answer, Unanswered>| {
+                way::streamed(&server.by_the_same(answer.map_err(|why| why.to_string())?)?, &server.model.tokeniser)
             };
             answers(pieces, answer::bytes_max(ids.len(), false)).map(told).boxed()
         };

@@ -2,7 +2,7 @@
 
 use super::answer::Answer;
 use crate::serve::upstream::events::{Events, data, is_done};
-use crate::serve::upstream::{innermost, shown};
+use crate::serve::upstream::{Unanswered, innermost, shown};
 use axum::body::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
@@ -11,7 +11,7 @@ use futures_util::stream::{self, BoxStream};
 pub fn answers(
     pieces: BoxStream<'static, reqwest::Result<Bytes>>,
     event_bytes_max: usize,
-) -> BoxStream<'static, Result<Answer, String>> {
+) -> BoxStream<'static, Result<Answer, Unanswered>> {
     let begin = Some((pieces, Events::default()));
     let next = move |state: Option<(BoxStream<'static, reqwest::Result<Bytes>>, Events)>| async move {
         let (mut pieces, mut held) = state?;
@@ -35,22 +35,22 @@ pub fn answers(
             match pieces.next().await {
                 None => return None,
                 Some(Ok(piece)) => held.push(&piece),
-                Some(Err(why)) => return Some((Err(innermost(&why)), None)),
+                Some(Err(why)) => return Some((Err(innermost(&why).into()), None)),
             }
         }
     };
     stream::unfold(begin, next).boxed()
 }
 
-fn too_long(bytes_max: usize) -> String {
-    format!("an event of at most {bytes_max} bytes expected")
+fn too_long(bytes_max: usize) -> Unanswered {
+    format!("an event of at most {bytes_max} bytes expected").into()
 }
 
-fn read(said: &[u8]) -> Result<Answer, String> {
-    let answer: Answer =
-        serde_json::from_slice(said).map_err(|why| format!("events as JSON expected: {}", shown(&why.to_string())))?;
+fn read(said: &[u8]) -> Result<Answer, Unanswered> {
+    let answer: Answer = serde_json::from_slice(said)
+        .map_err(|why| Unanswered::with_words("events as JSON expected", shown(&why.to_string())))?;
     match answer.error {
-        Some(error) => Err(shown(&error.message.unwrap_or_else(|| "an error".into()))),
+        Some(error) => Err(Unanswered::with_words("an error", shown(&error.message.unwrap_or_default()))),
         None => Ok(answer),
     }
 }
@@ -62,7 +62,8 @@ mod tests {
     async fn heard(pieces: &[&str], bytes_max: usize) -> Vec<Result<Option<String>, String>> {
         let pieces: Vec<_> = pieces.iter().map(|piece| Ok(Bytes::from(piece.to_string()))).collect();
         let answers = answers(stream::iter(pieces).boxed(), bytes_max);
-        answers.map(|answer| answer.map(|answer| answer.choice.text)).collect().await
+        let told = |answer: Answer| answer.choice.text;
+        answers.map(|answer| answer.map(told).map_err(Unanswered::in_its_words)).collect().await
     }
 
     #[tokio::test]
@@ -77,6 +78,6 @@ mod tests {
         // It is not waited for.
         assert_eq!(heard(&[&long[..60], &long[60..110]], 100).await, [refused]);
         let error = "data: {\"error\": {\"message\": \"no room\"}}\n\n";
-        assert_eq!(heard(&[error, &event("a")], 100).await, [Err("no room".into())]);
+        assert_eq!(heard(&[error, &event("a")], 100).await, [Err("an error: no room".into())]);
     }
 }

@@ -12,6 +12,7 @@ pub mod events;
 pub mod list;
 mod passing;
 mod pause;
+mod unanswered;
 
 use super::ask::Kind;
 use super::keys::Key;
@@ -35,6 +36,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use thiserror::Error;
 use tokio::sync::watch;
+pub use unanswered::Unanswered;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// A whole answer may take so many times as long as a stream may be silent.
@@ -177,7 +179,7 @@ impl Upstream {
         self.cut.send_replace(true);
     }
 
-    fn set_up(&self, up: bool) {
+    pub fn set_up(&self, up: bool) {
         self.up.send_if_modified(|before| std::mem::replace(before, up) != up);
     }
 
@@ -214,7 +216,8 @@ impl Upstream {
             };
             return Err(format!("models: {}{hint}", response.status()));
         }
-        let list: List = json_of(response, LIST_BYTES_MAX).await.map_err(|why| format!("models: {why}"))?;
+        let list: List =
+            json_of(response, LIST_BYTES_MAX).await.map_err(|why| format!("models: {}", why.in_its_words()))?;
         let model = self.model.as_deref().or_else(|| list.data.first()?.id.as_deref());
         let model = model.ok_or("models: at least one with an `id` expected")?.to_owned();
         let listed = list.data.iter().find(|entry| entry.id.as_ref() == Some(&model));
@@ -251,17 +254,17 @@ impl Upstream {
     /// Asks it something of its own accord, and waits so long for all of the answer.
     ///
     /// # Errors
-    /// It did not answer, or says that it cannot: in its words.
+    /// It did not answer, or says that it cannot.
     pub async fn say<T: DeserializeOwned>(
         &self,
         path: &str,
         body: &Value,
         bytes_max: usize,
         patience: Duration,
-    ) -> Result<T, String> {
+    ) -> Result<T, Unanswered> {
         let body = body.to_string();
         let said = async { json_of(self.taken(path, body, patience).await?, bytes_max).await };
-        tokio::time::timeout(patience, said).await.unwrap_or_else(|_| Err(self.silent(patience)))
+        tokio::time::timeout(patience, said).await.unwrap_or_else(|_| Err(self.silent(patience).into()))
     }
 
     /// The same, as it comes; it may be silent for so long.
@@ -270,11 +273,11 @@ impl Upstream {
         path: &str,
         body: &Value,
         patience: Duration,
-    ) -> Result<BoxStream<'static, reqwest::Result<Bytes>>, String> {
+    ) -> Result<BoxStream<'static, reqwest::Result<Bytes>>, Unanswered> {
         Ok(self.taken(path, body.to_string(), patience).await?.bytes_stream().boxed())
     }
 
-    async fn taken(&self, path: &str, body: String, patience: Duration) -> Result<reqwest::Response, String> {
+    async fn taken(&self, path: &str, body: String, patience: Duration) -> Result<reqwest::Response, Unanswered> {
         // What it refuses to us it may still do for others.
         let response = self.sent(path, body, patience).await.map_err(|why| self.not_sent(why, false))?;
         let status = response.status();
@@ -282,8 +285,8 @@ impl Upstream {
             return Ok(response);
         }
         let said = tokio::time::timeout(patience, json_of::<Problem>(response, PROBLEM_BYTES_MAX)).await;
-        let said = said.unwrap_or_else(|_| Err(self.silent(patience))).unwrap_or_default();
-        Err(format!("{status}: {}", shown(&said.words())))
+        let said = said.unwrap_or_else(|_| Err(self.silent(patience).into())).unwrap_or_default();
+        Err(Unanswered::with_words(status.to_string(), shown(&said.words())))
     }
 
     /// It has said nothing for so long: why there is no answer. It is left alone for a while.
@@ -385,8 +388,8 @@ fn is_this_machine(host: &str) -> bool {
 }
 
 /// Of one that is no longer than that, read into what is expected of it, and nothing else of it is kept.
-async fn json_of<T: DeserializeOwned>(mut response: reqwest::Response, bytes_max: usize) -> Result<T, String> {
-    let too_long = || format!("an answer of at most {bytes_max} bytes expected");
+async fn json_of<T: DeserializeOwned>(mut response: reqwest::Response, bytes_max: usize) -> Result<T, Unanswered> {
+    let too_long = || Unanswered::from(format!("an answer of at most {bytes_max} bytes expected"));
     if response.content_length().is_some_and(|bytes| bytes > bytes_max as u64) {
         return Err(too_long());
     }
@@ -397,7 +400,8 @@ async fn json_of<T: DeserializeOwned>(mut response: reqwest::Response, bytes_max
         }
         bytes.extend_from_slice(&chunk);
     }
-    serde_json::from_slice(&bytes).map_err(|why| format!("an answer as JSON expected: {}", shown(&why.to_string())))
+    serde_json::from_slice(&bytes)
+        .map_err(|why| Unanswered::with_words("an answer as JSON expected", shown(&why.to_string())))
 }
 
 /// Another's words, in one short line.
