@@ -34,10 +34,23 @@ struct Session {
     room: usize,
     /// Who verifies it, and who did: from which token of the answer on.
     verifiers: Vec<(usize, usize)>,
+    /// How long its answer was when its verifier had forgotten it, and how often that was so.
+    forgotten: (usize, u32),
     work: Option<(Work, u64)>,
 }
 
+/// An answer of which nothing more came is begun anew so often.
+const BEGUN_ANEW_MAX: u32 = 3;
+
 impl Session {
+    /// Its verifier does not know it, as one that was started again: may it be begun anew over there?
+    fn may_begin_anew(&mut self) -> bool {
+        let tokens = self.drafter.answer().len();
+        let times = if self.forgotten.0 == tokens { self.forgotten.1 } else { 0 };
+        self.forgotten = (tokens, times + 1);
+        times < BEGUN_ANEW_MAX
+    }
+
     fn verifier(&self) -> usize {
         self.verifiers.last().map_or(0, |(verifier, _)| *verifier)
     }
@@ -158,7 +171,7 @@ impl Drafting {
         self.next = self.next.wrapping_add(1);
         let (drafter, output) = Drafter::new(number, told, policy, self.patience, now_us);
         let verifiers = vec![(self.verifier, 0)];
-        self.sessions.insert(id, Session { drafter, number, room, verifiers, work: None });
+        self.sessions.insert(id, Session { drafter, number, room, verifiers, forgotten: (0, 0), work: None });
         self.events.push(Event::Started { sequence: id, reused: 0 });
         self.take(id, output);
         Ok(id)
@@ -220,6 +233,13 @@ impl Drafting {
         if let Some(token) = foreign {
             let why = format!("token ids below {vocabulary} expected from the verifier, got {}", token.id);
             return self.end(id, Finish::Failed(why));
+        }
+        // What is committed it chooses again; if it chooses otherwise the small model goes on, as with another verifier.
+        if matches!(said, Speculation::Gone { .. }) && session.may_begin_anew() {
+            session.number = self.next;
+            self.next = self.next.wrapping_add(1);
+            let output = session.drafter.moved(session.number, None, now_us);
+            return self.take(id, output);
         }
         let output = session.drafter.hear(now_us, said);
         self.take(id, output);
@@ -356,7 +376,7 @@ impl Drafting {
     }
 
     fn was_moved(&self, id: SequenceId) -> bool {
-        self.sessions.get(&id).is_some_and(|session| session.verifiers.len() > 1)
+        self.sessions.get(&id).is_some_and(|session| session.verifiers.len() > 1 || session.forgotten.1 > 0)
     }
 
     fn end(&mut self, id: SequenceId, why: Finish) {

@@ -79,6 +79,33 @@ fn the_answer_is_the_large_models_while_it_is_there() {
     drop(large);
 }
 
+/// As a service manager does it: started again at once, it knows nothing of the answer, and goes on with it all the same.
+#[test]
+fn a_verifier_that_is_started_again_goes_on_with_the_answer() {
+    let folder = Folder::new();
+    let dir = folder.write("large.gguf", tiny::gguf(true)).parent().unwrap().to_owned();
+    folder.write("small.gguf", tiny::gguf_of(Some(tiny::TEMPLATE), 8));
+    let edge_key = key_in(&dir.join("edge"), 37);
+    let mut large = verifier(&dir, "cloud", "127.0.0.1:0", &edge_key);
+    let at = large.ready["verifies"].as_str().unwrap().to_owned();
+    let own = dir.join("edge");
+    let args = ["--upstream", &at, "--name", "tiny", "--dir", own.to_str().unwrap(), "--threads", "1"];
+    let edge = Server::of(folder, &dir.join("small.gguf"), &args);
+    let begun = std::time::Instant::now();
+    while written(&edge, &body("Who is there?", 0.0), || {}) != written(&large, &body("Who is there?", 0.0), || {}) {
+        assert!(begun.elapsed().as_secs() < 60, "the large model does not answer");
+    }
+    for temperature in [0.0, 1.0] {
+        let body = body("What does the wind say?", temperature);
+        let of_large = written(&large, &body, || {});
+        let text = written(&edge, &body, || {
+            large.kill();
+            large = verifier(&dir, "cloud", at.split_once('@').unwrap().1, &edge_key);
+        });
+        assert_eq!(text, of_large, "temperature {temperature}");
+    }
+}
+
 /// A device with two machines above, each behind a wire.
 struct Tiers {
     device: Server,

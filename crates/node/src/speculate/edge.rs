@@ -87,6 +87,8 @@ struct Verifier {
     down_since: Option<Instant>,
     /// While nothing was heard since it was asked what is answered at once.
     asked_since: Option<Instant>,
+    /// What was logged of it last: it comes and goes, and it is the same each time.
+    told: Option<String>,
 }
 
 /// Makes an edge look at what it was asked.
@@ -287,13 +289,13 @@ impl Edge {
             Input::Wake => {}
             Input::Up { machine, number, line, learnt } => {
                 if let Line::Machine(link) = &line {
-                    tracing::info!("{} verifies", link.peer);
                     link.listen();
                 }
                 if let Some(learnt) = learnt {
                     self.learnt[machine] = *learnt;
                 }
-                self.verifiers[machine] = Verifier { link: Some((number, line)), ..Verifier::default() };
+                let told = self.verifiers[machine].told.take();
+                self.verifiers[machine] = Verifier { link: Some((number, line)), told, ..Verifier::default() };
                 self.drafting.reconnected_to(machine, now_us);
                 self.arrange(now_us);
             }
@@ -304,8 +306,9 @@ impl Edge {
                 }
                 verifier.asked_since = None;
                 match said {
-                    Ok(Speculation::Model { blake3 }) => verifier.model = Some(blake3),
+                    Ok(Speculation::Model { blake3 }) => self.let_in(machine, blake3),
                     Ok(said) => {
+                        self.note_refusal(machine, &said);
                         // What an answer taught outlives it.
                         if let Speculation::Commit { session, .. } = &said
                             && let Some(learnt) = self.drafting.learnt(*session)
@@ -314,7 +317,7 @@ impl Edge {
                         }
                         self.drafting.hear_from(machine, said, now_us);
                     }
-                    Err(why) => self.down(machine, &why, now_us),
+                    Err(why) => self.down(machine, &why, Instant::now(), now_us),
                 }
             }
         }
@@ -323,15 +326,51 @@ impl Edge {
     fn look_for_silence(&mut self) {
         let now_us = self.now_us();
         for machine in 0..self.verifiers.len() {
-            if self.verifiers[machine].asked_since.is_some_and(|since| since.elapsed() > SILENT) {
-                self.down(machine, &format!("nothing was heard for {} seconds", SILENT.as_secs()), now_us);
+            if let Some(since) = self.verifiers[machine].asked_since.filter(|since| since.elapsed() > SILENT) {
+                let why = format!("nothing was heard for {} seconds", SILENT.as_secs());
+                self.down(machine, &why, since, now_us);
             }
         }
     }
 
-    fn down(&mut self, machine: usize, why: &str, now_us: u64) {
-        tracing::warn!("a machine that verifies is gone: {why}");
-        self.verifiers[machine] = Verifier { down_since: Some(Instant::now()), ..Verifier::default() };
+    /// It says what it has: it has let this machine in.
+    fn let_in(&mut self, machine: usize, blake3: [u8; 32]) {
+        let others = self.verifiers.iter().enumerate().filter(|(other, _)| *other != machine);
+        let differs = others.filter_map(|(_, other)| other.model).any(|other| other != blake3);
+        let verifier = &mut self.verifiers[machine];
+        (verifier.model, verifier.told) = (Some(blake3), None);
+        if let Some((_, Line::Machine(link))) = &verifier.link {
+            tracing::info!("{} verifies", link.peer);
+            if differs {
+                tracing::warn!(
+                    "{} has another model than a machine before it: texts depend on who is there",
+                    link.peer
+                );
+            }
+        }
+    }
+
+    fn note_refusal(&mut self, machine: usize, said: &Speculation) {
+        let verifier = &mut self.verifiers[machine];
+        // What a server says is for who asked.
+        let (Speculation::Refused { reason, .. }, Some((_, Line::Machine(link)))) = (said, &verifier.link) else {
+            return;
+        };
+        let reason = reason.to_string();
+        if verifier.told.as_ref() != Some(&reason) {
+            tracing::warn!("{} does not verify, this machine answers by itself: {}", link.peer, reason.escape_debug());
+            verifier.told = Some(reason);
+        }
+    }
+
+    /// `since`: nothing was heard of it.
+    fn down(&mut self, machine: usize, why: &str, since: Instant, now_us: u64) {
+        let told = self.verifiers[machine].told.take();
+        if told.as_deref() != Some(why) {
+            tracing::warn!("a machine that verifies is gone: {why}");
+        }
+        let told = Some(why.to_owned());
+        self.verifiers[machine] = Verifier { down_since: Some(since), told, ..Verifier::default() };
         self.arrange(now_us);
     }
 

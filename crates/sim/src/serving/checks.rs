@@ -192,7 +192,11 @@ impl Checks {
         let Some(session) = frame.session() else { return };
         let key = (edge, session);
         if let Speculation::Open { request, .. } = frame {
-            self.sessions.entry(key).or_insert((request.sampling.seed, BTreeMap::new()));
+            // Where its verifier had forgotten an answer it is begun anew; what was committed before still stands.
+            let seed = request.sampling.seed;
+            let before = self.sessions.values().filter(|(other, _)| *other == seed).map(|(_, committed)| committed);
+            let before = before.max_by_key(|committed| committed.len()).cloned().unwrap_or_default();
+            self.sessions.entry(key).or_insert((seed, before));
         }
         let Some((seed, committed)) = self.sessions.get_mut(&key) else { return };
         if let Some(asked) = self.asked.get_mut(seed) {

@@ -130,13 +130,13 @@ async fn serve(
                 Some(inbox) => drop(inbox.send(said)),
                 None => {
                     let reason = "the server above is not asked for this answer".into();
-                    port.heard(number, Ok(Speculation::Gone { session, reason }));
+                    port.heard(number, Ok(Speculation::Refused { session, reason }));
                 }
             },
         }
     };
     for session in sessions.into_keys() {
-        port.heard(number, Ok(Speculation::Gone { session, reason: "the server above is gone".into() }));
+        port.heard(number, Ok(Speculation::Refused { session, reason: "the server above is gone".into() }));
     }
     left
 }

@@ -155,7 +155,7 @@ impl Session {
                 Ok(told) => told.into_iter().for_each(&tell),
                 Err(why) => {
                     tracing::warn!("the server above does not go on with an answer: {why}");
-                    return tell(Speculation::Gone { session: self.number, reason: why.into() });
+                    return tell(Speculation::Refused { session: self.number, reason: why.into() });
                 }
             }
         }
