@@ -61,10 +61,10 @@ pub fn run(file: &Path, scenario: &Scenario, seeds: impl Iterator<Item = u64>, j
 }
 
 fn person(outcome: &Outcome, elapsed_s: f64) {
-    let Outcome { seed, virtual_s, requests, tokens, failed, taken_over, local_only, .. } = outcome;
+    let Outcome { seed, virtual_s, requests, tokens, failed, taken_over, local_only, kept, .. } = outcome;
     output::line(&format!(
         "seed {seed} · {:.0} virtual minutes in {elapsed_s:.1} s · {requests} requests, {tokens} tokens, {failed} failed, \
-         {taken_over} ended by the small model, {local_only} that must not leave",
+         {taken_over} ended by the small model, {local_only} that must not leave, {kept} that need not",
         virtual_s / 60.0
     ));
     let Outcome { kills, silences, stops, slowings, cuts, losses_survived, .. } = outcome;

@@ -27,6 +27,7 @@ fn texts_are_those_of_one_machine_whatever_breaks() {
     // Nothing was easy: chains were lost under way, answers were drafted and marked.
     let (survived, saved) = (all(|o| o.losses_survived), all(|o| o.passes_saved));
     assert!(survived >= 20 && saved > 0 && all(|o| o.local_only) >= 10, "{outcomes:#?}");
+    assert!(all(|o| o.kept) >= 10, "{outcomes:#?}");
     assert_eq!(all(|o| o.failed), 0);
 }
 

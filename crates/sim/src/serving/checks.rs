@@ -52,7 +52,8 @@ pub enum Bug {
 /// A request on its way: whose it is, and what is known of its answer.
 pub(super) struct Asked {
     pub request: Request,
-    pub local_only: bool,
+    /// Nothing of it is to leave the edge.
+    pub stays: bool,
     /// What one machine writes.
     expected: Vec<u32>,
     said: Vec<u32>,
@@ -122,7 +123,8 @@ impl Checks {
         let expected = alone(model, &request, &[], &self.pool);
         let seed = request.sampling.seed;
         self.local_only += u64::from(local_only);
-        let asked = Asked { request, local_only, expected, said: Vec::new(), said_at: now, passes: 0, at_edge };
+        let stays = local_only || (at_edge && here);
+        let asked = Asked { request, stays, expected, said: Vec::new(), said_at: now, passes: 0, at_edge };
         self.asked.insert(seed, asked);
     }
 
@@ -203,7 +205,7 @@ impl Checks {
             if let Speculation::Commit { passes, .. } = frame {
                 asked.passes = asked.passes.max(u64::from(*passes));
             }
-            if asked.local_only {
+            if asked.stays {
                 let seed = *seed;
                 self.findings.add(|| format!("request {seed} must not leave: {bytes} bytes of it go over a link"));
             }

@@ -2,6 +2,7 @@
 
 use super::chain::say;
 use super::checks::{self, Bug, Checks};
+use super::routed::{Deciding, Saying};
 use super::world::{AGAIN_US, Input, Net, Node, Purpose, id, node_of};
 use crate::queue::Micros;
 use littoral_infer::engine::{Engine, Event, Request, SequenceId};
@@ -32,6 +33,7 @@ pub(super) struct EdgeHost {
     link: Option<u64>,
     down_since: Option<Micros>,
     learnt: Controller,
+    deciding: Deciding,
     asked: BTreeMap<SequenceId, u64>,
 }
 
@@ -43,6 +45,7 @@ impl EdgeHost {
             link: None,
             down_since: None,
             learnt: Controller::new(Costs::GUESS),
+            deciding: Deciding::new(),
             asked: BTreeMap::new(),
         }
     }
@@ -51,10 +54,13 @@ impl EdgeHost {
         self.link.is_some()
     }
 
-    /// What must stay here does; so does what is asked while the verifier is not there. Others are drafted in one of five ways.
-    pub fn submit(&mut self, node: Node, request: Request, local_only: bool, net: &mut Net) {
-        let marked = local_only && net.bug != Some(Bug::LetsLocalOnlyLeave);
-        let here = marked || self.link.is_none();
+    /// What must stay here does; so does what is asked while the verifier is not there, and what the small model is good enough for.
+    pub fn keeps(&mut self, saying: &Saying, bug: Option<Bug>) -> bool {
+        self.deciding.stays(saying, self.link.is_some(), bug)
+    }
+
+    /// What does not stay here is drafted in one of five ways.
+    pub fn submit(&mut self, node: Node, request: Request, here: bool, net: &mut Net) {
         let seed = request.sampling.seed;
         let policy = || match seed % 5 {
             0 => Policy::Fixed(Mode::Rounds { tokens: 4 }),

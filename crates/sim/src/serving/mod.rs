@@ -20,6 +20,7 @@ mod chain;
 mod checks;
 mod drafts;
 mod report;
+mod routed;
 mod scenario;
 mod tiny;
 mod world;

@@ -13,6 +13,8 @@ pub struct Outcome {
     /// Answers that a verifier began and the small model ended, for the verifier was lost.
     pub taken_over: u64,
     pub local_only: u64,
+    /// Of what might have left, what the small model was good enough for.
+    pub kept: u64,
     /// Faults by kind.
     pub kills: u64,
     pub silences: u64,

@@ -4,6 +4,7 @@ use super::chain::{HeadHost, StageHost};
 use super::checks::{self, Bug, Checks};
 use super::drafts::{EdgeHost, SILENT_US, VerifierHost};
 use super::report::{Outcome, middle_and_most};
+use super::routed::Saying;
 use super::scenario::{Faults, Scenario};
 use super::tiny;
 use crate::queue::{Micros, Queue};
@@ -374,6 +375,7 @@ pub(super) struct World {
     watchers: Vec<Watcher>,
     faults: Stream,
     requests: Stream,
+    kept: u64,
     injected: [u64; KINDS.len()],
     next_request: u64,
     end: Micros,
@@ -437,6 +439,7 @@ impl World {
             hosts,
             faults: Stream::new(seed, "serving faults"),
             requests: Stream::new(seed, "serving requests"),
+            kept: 0,
             injected: [0; KINDS.len()],
             next_request: 0,
             end,
@@ -676,14 +679,16 @@ impl World {
         let local_only = to != HEAD && self.requests.chance(self.net.scenario.local_only);
         let request = checks::request(number, prompt, tokens);
         self.net.note(to, "asked", number);
-        let here = match &self.hosts[to] {
-            Some(Host::Edge(edge)) => local_only || !edge.linked(),
-            _ => false,
-        };
+        let saying = Saying::new(number, prompt, local_only);
+        let (mut here, mut linked, bug) = (false, false, self.net.bug);
+        if let Some(Host::Edge(edge)) = &mut self.hosts[to] {
+            (here, linked) = (edge.keeps(&saying, bug), edge.linked());
+        }
+        self.kept += u64::from(here && linked && !local_only);
         self.net.checks.ask(request.clone(), local_only, to != HEAD, here, now);
         let Some(mut host) = self.hosts[to].take() else { return };
         match &mut host {
-            Host::Edge(edge) => edge.submit(to, request, local_only, &mut self.net),
+            Host::Edge(edge) => edge.submit(to, request, here, &mut self.net),
             Host::Head(head) => head.submit(request),
             Host::Stage(_) | Host::Verifier(_) => {}
         }
@@ -757,6 +762,7 @@ impl World {
             failed: checks.failed,
             taken_over: checks.taken_over,
             local_only: checks.local_only,
+            kept: self.kept,
             kills,
             silences,
             stops,
