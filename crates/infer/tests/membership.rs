@@ -1,8 +1,7 @@
 //! Which machines have layers, decided step by step; the simulator's `serving` scenarios run the same at length.
 
-use littoral_infer::engine::{Engine, Event, Finish, Limits, Request};
+use littoral_infer::engine::{Engine, Event, Finish, Limits};
 use littoral_infer::model::Model;
-use littoral_infer::sample::SamplingParams;
 use littoral_infer::split::head::{Head, Link};
 use littoral_infer::split::membership::{Bounds, Decision, Membership, Settings};
 use littoral_infer::split::place::HeadLayers;
@@ -128,14 +127,7 @@ fn machines_that_no_layer_is_left_for_are_no_reason_to_place_anew() {
 /// Texts are written all the time, one after another.
 #[test]
 fn a_machine_that_came_is_taken_in_although_somebody_is_always_answered() {
-    let request = Request {
-        prompt: vec![1, 2, 3],
-        max_tokens: 30,
-        sampling: SamplingParams::default(),
-        constraint: None,
-        top_logprobs: None,
-        ignore_end: true,
-    };
+    let request = tiny::request(3, 3, 30);
     // Between two texts; and all the same, if one has no end.
     for ends in [true, false] {
         let mut world = World::new(2, 9, 9);
@@ -180,14 +172,7 @@ fn a_machine_that_came_is_taken_in_although_somebody_is_always_answered() {
 fn requests_for_layers_that_nobody_can_have_fail_after_half_a_minute() {
     let mut world = World::new(2, 1, 2);
     assert_eq!(world.placed(0), [1, 2]);
-    let request = Request {
-        prompt: vec![1, 2, 3],
-        max_tokens: 3,
-        sampling: SamplingParams::default(),
-        constraint: None,
-        top_logprobs: None,
-        ignore_end: true,
-    };
+    let request = tiny::request(3, 3, 3);
     world.head.engine_mut().submit(request).unwrap();
     assert!(world.membership.down(&mut world.head, node(2), SECOND));
     assert_eq!(world.decide(SECOND), None);

@@ -45,6 +45,11 @@ fn node(n: u8) -> NodeId {
     NodeId([n; 32])
 }
 
+/// `at`: boundaries of the ranges.
+fn link(machine: Option<u8>, at: &[usize]) -> Link {
+    Link { machine: machine.map(node), ranges: at.windows(2).map(|pair| pair[0]..pair[1]).collect() }
+}
+
 impl World {
     fn new(seed: u64, limits: Limits, log_bytes_max: usize, workers: u8) -> Self {
         let (file, pool) = (tiny::file(LAYERS as u32), Pool::new(1));
@@ -229,11 +234,6 @@ fn a_chain_writes_what_one_machine_writes() {
 #[test]
 fn only_what_was_lost_is_computed_again() {
     let mut world = World::new(1, Limits::default(), LOG, 3);
-    // Boundaries of the ranges.
-    let link = |machine: Option<u8>, at: &[usize]| Link {
-        machine: machine.map(node),
-        ranges: at.windows(2).map(|pair| pair[0]..pair[1]).collect(),
-    };
     world.place(vec![link(None, &[]), link(Some(1), &[0, 2]), link(Some(2), &[2, 4]), link(Some(3), &[4, 6])]);
     let expected = alone(&tiny::model(LAYERS as u32), request(3, 40, 20));
     world.head.engine_mut().submit(request(3, 40, 20)).unwrap();
@@ -274,10 +274,6 @@ fn only_what_was_lost_is_computed_again() {
 #[test]
 fn a_loss_in_an_answer_is_made_good_after_one_between_answers() {
     let mut world = World::new(1, Limits::default(), LOG, 4);
-    let link = |machine: Option<u8>, at: &[usize]| Link {
-        machine: machine.map(node),
-        ranges: at.windows(2).map(|pair| pair[0]..pair[1]).collect(),
-    };
     let lose = |world: &mut World, n: u8, chain: Vec<Link>| {
         world.workers.remove(&node(n));
         world.wires.retain(|(from, to), _| *from != Some(node(n)) && *to != Some(node(n)));

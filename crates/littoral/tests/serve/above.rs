@@ -286,6 +286,7 @@ fn a_router_decides_by_its_score() {
             let edge = serve(&dir, "small.gguf", &[&args[..], &["--dir", own.to_str().unwrap()]].concat());
             until("the server above is not asked", || by(&post(edge.at, CHAT, &long)).0 == "upstream");
             let reply = post(edge.at, CHAT, &long);
+            // A machine of ours is asked in the way that is fastest by what was measured, which stands behind the reason.
             let why = by(&reply).1;
             assert!(why.starts_with("score 0.") && why.contains(", below 0.700"), "{why}");
             assert_eq!(text(&reply.json(), 0), said(large.at, &long));

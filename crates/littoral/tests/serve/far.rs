@@ -7,7 +7,7 @@ use super::server::{Folder, Server, key_in};
 use super::tap::Tap;
 use super::tiny;
 use serde_json::{Value, json};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 const TOKENS: u32 = 600;
 
@@ -41,23 +41,40 @@ fn verifier(dir: &Path, name: &str, listen: &str, allow: &str) -> Server {
     Server::of(Folder::new(), &dir.join("large.gguf"), &args)
 }
 
+/// An edge below a verifier, which is used by now.
+struct Pair {
+    dir: PathBuf,
+    edge_key: String,
+    large: Server,
+    /// Where it verifies.
+    at: String,
+    edge: Server,
+}
+
+impl Pair {
+    fn new(seed: u8) -> Self {
+        let folder = Folder::new();
+        let dir = folder.write("large.gguf", tiny::gguf(true)).parent().unwrap().to_owned();
+        folder.write("small.gguf", tiny::gguf_of(Some(tiny::TEMPLATE), 8));
+        let edge_key = key_in(&dir.join("edge"), seed);
+        let large = verifier(&dir, "cloud", "127.0.0.1:0", &edge_key);
+        let at = large.ready["verifies"].as_str().unwrap().to_owned();
+        let own = dir.join("edge");
+        let args = ["--upstream", &at, "--name", "tiny", "--dir", own.to_str().unwrap(), "--threads", "1"];
+        let edge = Server::of(folder, &dir.join("small.gguf"), &args);
+        // The link comes up in its own time.
+        let (begun, body) = (std::time::Instant::now(), body("Who is there?", 0.0));
+        while written(&edge, &body, || {}) != written(&large, &body, || {}) {
+            assert!(begun.elapsed().as_secs() < 60, "the large model does not answer");
+        }
+        Self { dir, edge_key, large, at, edge }
+    }
+}
+
 #[test]
 fn the_answer_is_the_large_models_while_it_is_there() {
-    let folder = Folder::new();
-    let dir = folder.write("large.gguf", tiny::gguf(true)).parent().unwrap().to_owned();
-    folder.write("small.gguf", tiny::gguf_of(Some(tiny::TEMPLATE), 8));
-    let edge_key = key_in(&dir.join("edge"), 21);
-    let mut large = verifier(&dir, "cloud", "127.0.0.1:0", &edge_key);
-    let at = large.ready["verifies"].as_str().unwrap().to_owned();
-    let own = dir.join("edge");
-    let args = ["--upstream", &at, "--name", "tiny", "--dir", own.to_str().unwrap(), "--threads", "1"];
-    let edge = Server::of(folder, &dir.join("small.gguf"), &args);
+    let Pair { dir, edge_key, mut large, at, edge } = Pair::new(21);
     let small = Server::of(Folder::new(), &dir.join("small.gguf"), &["--name", "tiny", "--threads", "1"]);
-    // The link comes up in its own time.
-    let begun = std::time::Instant::now();
-    while written(&edge, &body("Who is there?", 0.0), || {}) != written(&large, &body("Who is there?", 0.0), || {}) {
-        assert!(begun.elapsed().as_secs() < 60, "the large model does not answer");
-    }
     for temperature in [0.0, 1.0] {
         let body = body("What does the sea say?", temperature);
         assert_eq!(written(&edge, &body, || {}), written(&large, &body, || {}), "temperature {temperature}");
@@ -82,19 +99,7 @@ fn the_answer_is_the_large_models_while_it_is_there() {
 /// As a service manager does it: started again at once, it knows nothing of the answer, and goes on with it all the same.
 #[test]
 fn a_verifier_that_is_started_again_goes_on_with_the_answer() {
-    let folder = Folder::new();
-    let dir = folder.write("large.gguf", tiny::gguf(true)).parent().unwrap().to_owned();
-    folder.write("small.gguf", tiny::gguf_of(Some(tiny::TEMPLATE), 8));
-    let edge_key = key_in(&dir.join("edge"), 37);
-    let mut large = verifier(&dir, "cloud", "127.0.0.1:0", &edge_key);
-    let at = large.ready["verifies"].as_str().unwrap().to_owned();
-    let own = dir.join("edge");
-    let args = ["--upstream", &at, "--name", "tiny", "--dir", own.to_str().unwrap(), "--threads", "1"];
-    let edge = Server::of(folder, &dir.join("small.gguf"), &args);
-    let begun = std::time::Instant::now();
-    while written(&edge, &body("Who is there?", 0.0), || {}) != written(&large, &body("Who is there?", 0.0), || {}) {
-        assert!(begun.elapsed().as_secs() < 60, "the large model does not answer");
-    }
+    let Pair { dir, edge_key, mut large, at, edge } = Pair::new(37);
     for temperature in [0.0, 1.0] {
         let body = body("What does the wind say?", temperature);
         let of_large = written(&large, &body, || {});
