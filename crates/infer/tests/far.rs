@@ -1,13 +1,13 @@
 //! A small model drafts here, a large one verifies there: many answers at once, over links that lose and break.
 
-use littoral_infer::engine::{Engine, Event, Finish, Limits, Request, SequenceId};
+use littoral_infer::engine::{Engine, Event, Finish, Limits, Refused, Request, SequenceId};
 use littoral_infer::model::Model;
 use littoral_infer::sample::SamplingParams;
 use littoral_infer::speculate::asked;
 use littoral_infer::speculate::controller::Controller;
 use littoral_infer::speculate::costs::Costs;
 use littoral_infer::speculate::drafter::{Mode, Patience, Policy};
-use littoral_infer::speculate::drafting::{Drafting, Place};
+use littoral_infer::speculate::drafting::Drafting;
 use littoral_infer::speculate::sessions::Sessions;
 use littoral_model::lm::CacheType;
 use littoral_tensor::pool::Pool;
@@ -57,6 +57,11 @@ fn alone(model: &Arc<Model>, request: Request) -> (Vec<(u32, Option<f32>)>, Opti
 /// Two ends in virtual time, a millisecond a turn, and what is between them.
 struct World {
     drafting: Drafting,
+    small: Engine,
+    /// Turns that a pass of the small model takes, of which several are on their way at a time then.
+    lag: u64,
+    away: VecDeque<(u64, u64, Vec<f32>)>,
+    events: Vec<Event>,
     big: Engine,
     sessions: Sessions,
     there: VecDeque<(u64, Vec<u8>)>,
@@ -70,9 +75,13 @@ const EDGE: NodeId = NodeId([5; 32]);
 
 impl World {
     fn new(big: &Arc<Model>, small: &Arc<Model>, delay_us: u64) -> Self {
-        let big = engine(big);
+        let (big, small) = (engine(big), engine(small));
         Self {
-            drafting: Drafting::new(engine(small), 100, Patience { first_us: 60_000, ..Patience::default() }),
+            drafting: Drafting::new(&small, 100, Patience { first_us: 60_000, ..Patience::default() }),
+            small,
+            lag: 0,
+            away: VecDeque::new(),
+            events: Vec::new(),
             sessions: Sessions::new(&big),
             big,
             there: VecDeque::new(),
@@ -83,13 +92,45 @@ impl World {
         }
     }
 
+    fn submit(&mut self, request: Request, policy: Policy) -> Result<SequenceId, Refused> {
+        self.drafting.submit(&mut self.small, request, policy, 0)
+    }
+
+    fn idle(&self) -> bool {
+        self.drafting.idle() && self.small.idle()
+    }
+
+    fn events(&mut self) -> Vec<Event> {
+        self.events.extend(self.drafting.events());
+        std::mem::take(&mut self.events)
+    }
+
+    /// As one machine does it, or as a chain of several does.
+    fn step_small(&mut self) -> Vec<Event> {
+        if self.lag == 0 {
+            return self.small.step(&self.pool);
+        }
+        while self.away.len() < 3
+            && let Some(planned) = self.small.plan(1)
+        {
+            let vectors = self.small.run(&planned, &self.pool);
+            self.away.push_back((self.now_us + 1_000 * self.lag, planned.number, vectors));
+        }
+        if self.away.front().is_some_and(|(at, ..)| *at <= self.now_us)
+            && let Some((_, number, vectors)) = self.away.pop_front()
+        {
+            self.small.finish(number, &vectors, &self.pool);
+        }
+        self.small.events()
+    }
+
     /// All turns until every answer has its end.
     fn texts(&mut self) -> Texts {
         let mut texts = Texts::new();
-        while !self.drafting.idle() {
+        while !self.idle() {
             assert!(self.now_us < 50_000_000, "no end");
             self.turn(false);
-            hear(self.drafting.events(), &mut texts);
+            hear(self.events(), &mut texts);
         }
         texts
     }
@@ -111,17 +152,21 @@ impl World {
         }
         while self.back.front().is_some_and(|(at, _)| *at <= now) {
             let said = Speculation::from_bytes(&self.back.pop_front().unwrap().1).unwrap();
-            self.drafting.hear(said, now);
+            self.drafting.hear(&mut self.small, said, now);
         }
-        self.drafting.step(&self.pool, &mut || now);
-        self.drafting.tick(now);
+        self.drafting.before(&mut self.small, now);
+        let events = self.step_small();
+        let told = self.drafting.after(&mut self.small, events, now);
+        self.events.extend(told);
+        self.drafting.tick(&mut self.small, now);
+        self.events.extend(self.drafting.events());
         for said in self.drafting.outbox() {
             self.there.push_back((now + self.delay_us, said.to_bytes()));
         }
         if loses {
             self.there.clear();
             self.back.clear();
-            self.drafting.reconnected(now);
+            self.drafting.reconnected(&mut self.small, now);
         }
     }
 }
@@ -145,46 +190,56 @@ fn an_answer_that_is_drafted_here_is_the_one_that_is_written_there() {
     let expected: Vec<_> = requests.iter().map(|request| alone(&big, request.clone())).collect();
     let own = request(7, 30, 25);
     let expected_own = alone(&small, own.clone());
-    for (delay_us, loses_every) in [(0, u64::MAX), (7_000, u64::MAX), (3_000, 17)] {
-        let mut world = World::new(&big, &small, delay_us);
+    let never = u64::MAX;
+    for (delay_us, loses_every, lag) in
+        [(0, never, 0), (7_000, never, 0), (3_000, 17, 0), (2_000, never, 3), (3_000, 17, 5)]
+    {
+        let mut world = World { lag, ..World::new(&big, &small, delay_us) };
         let mut ids = Vec::new();
         for (request, policy) in requests.iter().zip(policies()) {
-            ids.push(world.drafting.submit(request.clone(), Place::Far(policy), 0).unwrap());
+            ids.push(world.submit(request.clone(), policy).unwrap());
         }
-        let here = world.drafting.submit(own.clone(), Place::Here, 0).unwrap();
+        let here = world.small.submit(own.clone()).unwrap();
         let (mut texts, mut turns) = (Texts::new(), 0u64);
-        while !world.drafting.idle() {
+        while !world.idle() {
             turns += 1;
             assert!(turns < 50_000, "no end");
             world.turn(turns.is_multiple_of(loses_every));
-            hear(world.drafting.events(), &mut texts);
+            hear(world.events(), &mut texts);
         }
         for (id, expected) in ids.iter().zip(&expected) {
-            assert_eq!(&texts[id], expected, "{delay_us} us, lost every {loses_every}");
+            assert_eq!(&texts[id], expected, "{delay_us} us, lost every {loses_every}, {lag} turns");
         }
         assert_eq!(texts[&here], expected_own);
     }
 }
 
-/// The verifier is gone for good: the small model goes on from what was committed.
+/// The verifier is gone for good: the small model goes on from what was committed, although its own passes may still be on their
+/// way through several machines.
 #[test]
 fn when_the_verifier_is_lost_the_rest_is_written_here() {
+    for lag in [0, 1, 2, 5] {
+        lost_for_good(lag);
+    }
+}
+
+fn lost_for_good(lag: u64) {
     let (big, small) = (model(3), model(1));
     let request = request(3, 20, 40);
     let (expected, _) = alone(&big, request.clone());
-    let mut world = World::new(&big, &small, 1_000);
+    let mut world = World { lag, ..World::new(&big, &small, 1_000) };
     let policy = Policy::Fixed(Mode::Rounds { tokens: 2 });
-    let id = world.drafting.submit(request.clone(), Place::Far(policy), 0).unwrap();
+    let id = world.submit(request.clone(), policy).unwrap();
     let mut texts = Texts::new();
     while texts.get(&id).is_none_or(|(text, _)| text.len() < 10) {
         world.turn(false);
-        hear(world.drafting.events(), &mut texts);
+        hear(world.events(), &mut texts);
     }
-    while !world.drafting.idle() {
+    while !world.idle() {
         world.there.clear();
         world.back.clear();
         world.turn(false);
-        hear(world.drafting.events(), &mut texts);
+        hear(world.events(), &mut texts);
         assert!(world.now_us < 300_000_000, "no end");
     }
     let (text, why) = &texts[&id];
@@ -213,7 +268,7 @@ fn a_session_with_another_vocabulary_or_an_impossible_request_is_refused() {
     let mut world = World::new(&big, &small, 0);
     let impossible =
         Request { sampling: SamplingParams { top_p: 7.0, ..SamplingParams::default() }, ..request(1, 3, 3) };
-    let refused = world.drafting.submit(impossible, Place::Far(Policy::Fixed(Mode::Stream)), 0).unwrap_err();
+    let refused = world.submit(impossible, Policy::Fixed(Mode::Stream)).unwrap_err();
     assert!(refused.to_string().contains("top_p"), "{refused}");
     let asked = asked::tell(&request(1, 3, 3), [0; 32]).unwrap();
     let said = world.sessions.hear(&mut world.big, EDGE, Speculation::Open { session: 1, request: asked }, 0);
@@ -231,7 +286,7 @@ impl World {
         self.there.clear();
         self.back.clear();
         self.drafting.set_verifier(verifier);
-        self.drafting.moved(verifier - 1, verifier, None, self.now_us);
+        self.drafting.moved(&mut self.small, verifier - 1, verifier, None, self.now_us);
     }
 }
 
@@ -243,17 +298,14 @@ fn another_verifier_goes_on_with_the_same_answer() {
     let expected: Vec<_> = requests.iter().map(|request| alone(&big, request.clone())).collect();
     let mut world = World::new(&big, &small, 2_000);
     let policies = policies().into_iter();
-    let ids: Vec<_> = requests
-        .iter()
-        .zip(policies)
-        .map(|(request, policy)| world.drafting.submit(request.clone(), Place::Far(policy), 0).unwrap())
-        .collect();
+    let ids: Vec<_> =
+        requests.iter().zip(policies).map(|(request, policy)| world.submit(request.clone(), policy).unwrap()).collect();
     let (mut texts, mut turns, mut verifier, mut lost_at) = (Texts::new(), 0u64, 0, u64::MAX);
-    while !world.drafting.idle() {
+    while !world.idle() {
         turns += 1;
         assert!(turns < 50_000, "no end");
         world.turn(turns.is_multiple_of(29));
-        hear(world.drafting.events(), &mut texts);
+        hear(world.events(), &mut texts);
         let longest = texts.values().map(|(text, _)| text.len()).max().unwrap_or(0);
         if verifier == 0 && longest > 60 {
             lost_at = turns;
@@ -283,12 +335,12 @@ fn a_verifier_that_would_have_written_otherwise_does_not_go_on() {
     let (expected, _) = alone(&big, request.clone());
     let mut world = World::new(&big, &small, 1_000);
     let policy = Policy::Fixed(Mode::Rounds { tokens: 2 });
-    let id = world.drafting.submit(request, Place::Far(policy), 0).unwrap();
+    let id = world.submit(request, policy).unwrap();
     let mut texts = Texts::new();
     let mut moved = false;
-    while !world.drafting.idle() {
+    while !world.idle() {
         world.turn(false);
-        hear(world.drafting.events(), &mut texts);
+        hear(world.events(), &mut texts);
         if !moved && texts.get(&id).is_some_and(|(text, _)| text.len() >= 20) {
             world.another(&model(9), 1);
             moved = true;
@@ -310,7 +362,7 @@ fn an_answer_that_is_too_long_for_the_small_model_is_the_large_ones_to_its_end()
     let ids: Vec<SequenceId> = requests
         .iter()
         .zip(policies())
-        .map(|(request, policy)| world.drafting.submit(request.clone(), Place::Far(policy), 0).unwrap())
+        .map(|(request, policy)| world.submit(request.clone(), policy).unwrap())
         .collect();
     let texts = world.texts();
     let mut long = 0;
@@ -330,12 +382,12 @@ fn a_twin_that_has_drafted_all_its_context_still_goes_on_with_the_answer() {
     let mut world = World::new(&model(3), &small, 2_000);
     let request = request(3, 25, 30);
     let policy = Policy::Fixed(Mode::Ahead { block: 2, ahead: 30 });
-    let id = world.drafting.submit(request.clone(), Place::Far(policy), 0).unwrap();
+    let id = world.submit(request.clone(), policy).unwrap();
     for _ in 0..60 {
         world.there.clear();
         world.turn(false);
     }
-    world.drafting.lost(0);
+    world.drafting.lost(&mut world.small, 0);
     let texts = world.texts();
     assert_eq!(texts[&id], alone(&small, request));
     assert_eq!(texts[&id].0.len(), 15);
@@ -389,17 +441,17 @@ fn an_answer_that_is_refused_is_written_here() {
     let mut world = World::new(&big, &small, 1_000);
     let request = request(2, 20, 12);
     let expected = alone(&small, request.clone());
-    let id = world.drafting.submit(request, Place::Far(Policy::Fixed(Mode::Stream)), 0).unwrap();
+    let id = world.submit(request, Policy::Fixed(Mode::Stream)).unwrap();
     let reason = littoral_wire::message::Reason::new("64 requests wait already");
-    world.drafting.hear(Speculation::Refused { session: 100, reason }, 1_000);
+    world.drafting.hear(&mut world.small, Speculation::Refused { session: 100, reason }, 1_000);
     // The other end hears that nobody wants it any more, also if it goes on.
     assert!(world.drafting.outbox().contains(&Speculation::Close { session: 100 }));
-    world.drafting.hear(Speculation::Opened { session: 100 }, 2_000);
+    world.drafting.hear(&mut world.small, Speculation::Opened { session: 100 }, 2_000);
     assert_eq!(world.drafting.outbox(), [Speculation::Close { session: 100 }]);
     let mut texts = Texts::new();
-    while !world.drafting.idle() {
+    while !world.idle() {
         world.turn(false);
-        hear(world.drafting.events(), &mut texts);
+        hear(world.events(), &mut texts);
     }
     assert_eq!(texts[&id], expected);
     assert_eq!(world.drafting.far(id).map(|far| far.tokens), Some(0));
@@ -413,11 +465,11 @@ fn a_verifier_that_takes_over_does_not_end_what_was_longer() {
     let (big, small) = (model(3), model(1));
     let request = request(3, 20, 40);
     let mut world = World::new(&big, &small, 1_000);
-    let id = world.drafting.submit(request, Place::Far(Policy::Fixed(Mode::Stream)), 0).unwrap();
+    let id = world.submit(request, Policy::Fixed(Mode::Stream)).unwrap();
     let mut texts = Texts::new();
     while texts.get(&id).is_none_or(|(text, _)| text.len() < 20) {
         world.turn(false);
-        hear(world.drafting.events(), &mut texts);
+        hear(world.events(), &mut texts);
     }
     world.another(&big, 1);
     let said: Vec<_> = texts[&id].0.iter().take(5).map(|(id, _)| asked::committed(*id, None, &[])).collect();
@@ -432,10 +484,10 @@ fn a_verifier_that_takes_over_does_not_end_what_was_longer() {
         tried: 0,
     };
     let now_us = world.now_us;
-    world.drafting.hear(commit, now_us);
-    while !world.drafting.idle() {
+    world.drafting.hear(&mut world.small, commit, now_us);
+    while !world.idle() {
         world.turn(false);
-        hear(world.drafting.events(), &mut texts);
+        hear(world.events(), &mut texts);
     }
     let (text, why) = &texts[&id];
     assert_eq!((text.len(), why), (40, &Some(Finish::Length)));

@@ -18,7 +18,7 @@ use littoral_infer::split::planned::Planner;
 use littoral_model::lm::CacheType;
 use littoral_node::host::keys;
 use littoral_node::serve::{self, Keys, KeysError, Motor, Room, ServeError, Server, Settings};
-use littoral_node::speculate::edge::Edge;
+use littoral_node::speculate::edge::{Edge, Small};
 use littoral_node::split::chain::{self, Chain, ChainError, HeadLayers};
 use littoral_node::transport::{Address, Identity, NodeId, TcpOptions, TcpTransport, Transport};
 use littoral_tensor::pool::Pool;
@@ -140,9 +140,9 @@ struct FarArgs {
 }
 
 impl Args {
-    /// What verifies, or is drafted for itself, drafts for nobody.
+    /// What is drafted for itself drafts for nobody.
     fn drafts_for_server(&self) -> bool {
-        self.draft.is_none() && self.far.verify.is_none() && self.above.drafts() != Drafts::Off
+        self.draft.is_none() && self.above.drafts() != Drafts::Off
     }
 }
 
@@ -163,7 +163,7 @@ pub fn run(args: Args, json: bool) -> Result<(), Failure> {
         name: String::new(),
         keys,
         open: args.open,
-        hosts: args.hosts,
+        hosts: args.hosts.clone(),
         tls,
         cache_type: args.cache_type,
         room: Room { running_max: args.parallel.into(), waiting_max: args.queue.into() },
@@ -181,27 +181,22 @@ pub fn run(args: Args, json: bool) -> Result<(), Failure> {
     let verifies = args.far.verify.map(|at| Ok::<_, Failure>((at, llm::digest(&named.path)?))).transpose()?;
     crate::input::runtime()?.block_on(async {
         let mut plan = None;
+        let machines = args.above.machines();
+        let alone = machines.is_empty() && !(above.upstream.is_some() && drafts_for_server);
         let motor = match args.chain.stages.is_empty() {
+            true if alone => engine(Arc::new(llm::load(&named.path, &pool)?), args.draft.as_deref(), &pool, &settings)?,
             true => {
                 let model = Arc::new(llm::load(&named.path, &pool)?);
-                match args.above.machines() {
-                    machines if !machines.is_empty() => edge(model, machines, &args.chain, &settings)?,
-                    _ if above.upstream.is_some() && drafts_for_server => {
-                        let small = small_engine(model, &settings)?;
-                        let (mut edge, port) = Edge::below_server(small, u64::from_le_bytes(keys::random()?));
-                        if let Drafts::Rounds(tokens) = args.above.drafts() {
-                            edge.set_policies(Box::new(move |_| Policy::Fixed(Mode::Rounds { tokens })));
-                        }
-                        above.port = Some(port);
-                        Motor::Edge(Box::new(edge))
-                    }
-                    _ => engine(model, args.draft.as_deref(), &pool, &settings)?,
-                }
+                let small = Small::Engine(Box::new(plain_engine(model, &settings)?));
+                edge(small, machines, &args, &mut above)?
             }
             false => {
-                let (motor, made) = chain(&args.chain, &named.path, &pool, &settings).await?;
+                let (chain, made) = chain(&args.chain, &named.path, &pool, &settings).await?;
                 plan = made;
-                motor
+                match alone {
+                    true => Motor::Chain(Box::new(chain)),
+                    false => edge(Small::Chain(Box::new(chain)), machines, &args, &mut above)?,
+                }
             }
         };
         let server = Server::start_with(motor, above, pool, settings).await?;
@@ -240,21 +235,16 @@ pub fn run(args: Args, json: bool) -> Result<(), Failure> {
 /// What cannot be together.
 fn check(args: &Args) -> Result<(), Failure> {
     let machine = !args.above.machines().is_empty();
-    let with = [
-        ("--draft", args.draft.is_some()),
-        ("--stage", !args.chain.stages.is_empty()),
-        ("--verify", args.far.verify.is_some()),
-    ];
-    match with.iter().find(|(_, given)| machine && *given) {
-        Some((flag, _)) => Err(Failure::usage("--upstream KEY@HOST:PORT", format!("no {flag} beside it"), "both")
-            .hint("a machine that drafts for another does that alone; a URL as --upstream goes with all of them")),
-        None => Ok(()),
+    if machine && args.draft.is_some() {
+        return Err(Failure::usage("--upstream KEY@HOST:PORT", "no --draft beside it", "both")
+            .hint("this machine's own model drafts for the one above; a URL as --upstream goes with --draft"));
     }
+    Ok(())
 }
 
 fn engine(model: Arc<Model>, draft: Option<&Path>, pool: &Pool, settings: &Settings) -> Result<Motor, Failure> {
     let limits = Limits { running_max: settings.room.running_max, ..Limits::default() };
-    let engine = Engine::new(model, settings.cache_type, limits)?;
+    let engine = plain_engine(model, settings)?;
     let Some(draft) = draft else { return Ok(Motor::Engine(Box::new(engine))) };
     let small = match draft.as_os_str() == LOOKUP {
         true => None,
@@ -287,20 +277,27 @@ pub fn each_once(flag: &str, machines: &[Address]) -> Result<(), Failure> {
     })
 }
 
-fn small_engine(model: Arc<Model>, settings: &Settings) -> Result<Engine, Failure> {
+fn plain_engine(model: Arc<Model>, settings: &Settings) -> Result<Engine, Failure> {
     let limits = Limits { running_max: settings.room.running_max, ..Limits::default() };
     Ok(Engine::new(model, settings.cache_type, limits)?)
 }
 
-/// Must run inside a runtime.
-fn edge(small: Arc<Model>, upstream: Vec<Address>, args: &ChainArgs, settings: &Settings) -> Result<Motor, Failure> {
-    let identity = own_key(args)?;
-    let hosts: Vec<&str> = upstream.iter().map(|address| address.host.as_str()).collect();
-    output::talk(&format!("for --allow at {}: {}", hosts.join(", "), identity.id()));
-    let small = small_engine(small, settings)?;
-    let transport = Arc::new(TcpTransport::dialler(&identity, TcpOptions::default())?);
+/// What drafts for machines, or for a server. Must run inside a runtime.
+fn edge(small: Small, machines: Vec<Address>, args: &Args, above: &mut serve::Above) -> Result<Motor, Failure> {
     let first = u64::from_le_bytes(keys::random()?);
-    Ok(Motor::Edge(Box::new(Edge::start(small, first, transport, upstream))))
+    if machines.is_empty() {
+        let (mut edge, port) = Edge::below_server(small, first);
+        if let Drafts::Rounds(tokens) = args.above.drafts() {
+            edge.set_policies(Box::new(move |_| Policy::Fixed(Mode::Rounds { tokens })));
+        }
+        above.port = Some(port);
+        return Ok(Motor::Edge(Box::new(edge)));
+    }
+    let identity = own_key(&args.chain)?;
+    let hosts: Vec<&str> = machines.iter().map(|address| address.host.as_str()).collect();
+    output::talk(&format!("for --allow at {}: {}", hosts.join(", "), identity.id()));
+    let transport = Arc::new(TcpTransport::dialler(&identity, TcpOptions::default())?);
+    Ok(Motor::Edge(Box::new(Edge::start(small, first, transport, machines))))
 }
 
 /// Opens the door for drafters; where they find it.
@@ -385,7 +382,7 @@ async fn chain(
     path: &Path,
     pool: &Pool,
     settings: &Settings,
-) -> Result<(Motor, Option<Value>), Failure> {
+) -> Result<(Chain, Option<Value>), Failure> {
     let identity = own_key(args)?;
     output::talk(&format!("stages let this machine in with --allow {}", identity.id()));
     let digest = llm::digest(path)?;
@@ -440,7 +437,7 @@ async fn chain(
     {
         chain.limit_memory(memory_bytes);
     }
-    Ok((Motor::Chain(Box::new(chain)), plan))
+    Ok((chain, plan))
 }
 
 impl From<ChainError> for Failure {

@@ -1,7 +1,9 @@
 //! The drafter's side of many conversations over the engine of a small model.
 //!
 //! Each answer that a far machine verifies has a twin in the small engine: a sequence that follows what is committed, and
-//! writes what is to be drafted. Answers that nobody verifies are sequences of the same engine, so one engine serves both.
+//! writes what is to be drafted. The engine is the host's, and steps as it likes, here or through layers on several machines:
+//! [`Drafting::before`] says what twins are to write, [`Drafting::after`] takes what they wrote out of what happened. All else
+//! that the engine does is none of this one's business: answers of its own, and drafts of others that it verifies.
 //!
 //! There may be several verifiers of one large model, numbered as the host likes: if one is lost in the middle of an answer
 //! another goes on with it ([`Drafting::moved`]), and if there is none the answer's twin does, from what was committed: the
@@ -11,20 +13,11 @@ use super::asked;
 use super::controller::Controller;
 use super::drafter::{Drafted, Drafter, Output, Over, Patience, Policy, Work};
 use crate::engine::{Engine, Event, Finish, Refused, Request, SequenceId};
-use littoral_tensor::pool::Pool;
 use littoral_wire::Speculation;
 use std::collections::BTreeMap;
 
 /// Answers that the large model does not write any more, and of which is remembered what it wrote.
 const ENDED_MAX: usize = 256;
-
-/// Who writes an answer.
-pub enum Place {
-    /// The small model, here.
-    Here,
-    /// The large model, far away; drafts are made as the policy says.
-    Far(Policy),
-}
 
 struct Session {
     drafter: Drafter,
@@ -37,6 +30,8 @@ struct Session {
     /// How long its answer was when its verifier had forgotten it, and how often that was so.
     forgotten: (usize, u32),
     work: Option<(Work, u64)>,
+    /// Why its twin is no more, if it did not come to an end by itself.
+    failed: Option<String>,
 }
 
 /// An answer of which nothing more came is begun anew so often.
@@ -74,10 +69,19 @@ pub struct Far {
     pub parts: Vec<(usize, u64)>,
 }
 
+/// An answer that the small model is to go on with, once no pass over its twin is on its way.
+struct Left {
+    answer: Vec<u32>,
+    max_tokens: usize,
+    ignore_end: bool,
+    top_logprobs: Option<usize>,
+}
+
 pub struct Drafting {
-    small: Engine,
     tokeniser: [u8; 32],
+    vocabulary: usize,
     sessions: BTreeMap<SequenceId, Session>,
+    left: BTreeMap<SequenceId, Left>,
     /// Of answers that have ended, or are the small model's now.
     ended: BTreeMap<SequenceId, Far>,
     /// Numbers of sessions: random from the host, so that they are new after a restart.
@@ -90,12 +94,13 @@ pub struct Drafting {
 }
 
 impl Drafting {
-    /// `first`: the number of the first session, which no earlier one had.
-    pub fn new(small: Engine, first: u64, patience: Patience) -> Self {
+    /// `small`: the engine that all later calls are given. `first`: the number of the first session, which no earlier one had.
+    pub fn new(small: &Engine, first: u64, patience: Patience) -> Self {
         Self {
             tokeniser: asked::tokeniser_digest(small.model()),
-            small,
+            vocabulary: small.model().stage.config().vocabulary,
             sessions: BTreeMap::new(),
+            left: BTreeMap::new(),
             ended: BTreeMap::new(),
             next: first,
             verifier: 0,
@@ -103,14 +108,6 @@ impl Drafting {
             events: Vec::new(),
             patience,
         }
-    }
-
-    pub fn engine(&self) -> &Engine {
-        &self.small
-    }
-
-    pub fn engine_mut(&mut self) -> &mut Engine {
-        &mut self.small
     }
 
     /// What is to be sent, in order, where there is one verifier.
@@ -129,7 +126,7 @@ impl Drafting {
     }
 
     /// A verifier is lost: another, of the same large model, goes on with its answers. `learnt`: what is known of its link.
-    pub fn moved(&mut self, from: usize, to: usize, learnt: Option<&Controller>, now_us: u64) {
+    pub fn moved(&mut self, small: &mut Engine, from: usize, to: usize, learnt: Option<&Controller>, now_us: u64) {
         for id in self.of(from) {
             let number = self.next;
             self.next = self.next.wrapping_add(1);
@@ -137,7 +134,7 @@ impl Drafting {
             session.number = number;
             session.verifiers.push((to, session.drafter.answer().len()));
             let output = session.drafter.moved(number, learnt, now_us);
-            self.take(id, output);
+            self.take(small, id, output);
         }
     }
 
@@ -146,12 +143,17 @@ impl Drafting {
         self.sessions.iter().filter(|(_, session)| session.verifier() == verifier).map(|(id, _)| *id).collect()
     }
 
-    /// Takes a request in.
+    /// Takes a request in that the large model is to answer; drafts are made as the policy says.
     ///
     /// # Errors
     /// As [`Engine::submit`]; far away its form cannot be demanded.
-    pub fn submit(&mut self, request: Request, place: Place, now_us: u64) -> Result<SequenceId, Refused> {
-        let Place::Far(policy) = place else { return self.small.submit(request) };
+    pub fn submit(
+        &mut self,
+        small: &mut Engine,
+        request: Request,
+        policy: Policy,
+        now_us: u64,
+    ) -> Result<SequenceId, Refused> {
         if request.constraint.is_some() {
             let (expected, got) = ("none where another machine writes".into(), "one".into());
             return Err(Refused::Field { field: "constraint", expected, got });
@@ -164,32 +166,34 @@ impl Drafting {
         let told = asked::tell(&request, self.tokeniser).map_err(too_long)?;
         // Its text is for the other one to end.
         let twin = Request { top_logprobs: None, ignore_end: true, max_tokens: usize::MAX, ..request };
-        let room = self.small.model().context().saturating_sub(twin.prompt.len());
-        let id = self.small.submit(twin)?;
-        self.small.pace(id, 0);
+        let room = small.model().context().saturating_sub(twin.prompt.len());
+        let id = small.submit(twin)?;
+        small.pace(id, 0);
         let number = self.next;
         self.next = self.next.wrapping_add(1);
         let (drafter, output) = Drafter::new(number, told, policy, self.patience, now_us);
         let verifiers = vec![(self.verifier, 0)];
-        self.sessions.insert(id, Session { drafter, number, room, verifiers, forgotten: (0, 0), work: None });
+        let forgotten = (0, 0);
+        self.sessions.insert(id, Session { drafter, number, room, verifiers, forgotten, work: None, failed: None });
         self.events.push(Event::Started { sequence: id, reused: 0 });
-        self.take(id, output);
+        self.take(small, id, output);
         Ok(id)
     }
 
-    /// Nobody wants the rest.
-    pub fn cancel(&mut self, id: SequenceId) {
+    /// Nobody wants the rest of an answer, whoever writes it.
+    pub fn cancel(&mut self, small: &mut Engine, id: SequenceId) {
         if let Some(mut session) = self.sessions.remove(&id) {
             let verifier = session.verifier();
             self.outbox.extend(session.drafter.close().send.into_iter().map(|said| (verifier, said)));
         }
         self.ended.remove(&id);
-        self.small.cancel(id);
+        self.left.remove(&id);
+        small.cancel(id);
     }
 
-    /// Answers that wait for the verifier or are written here.
+    /// Does no answer wait for a verifier, or for what it has become here to begin?
     pub fn idle(&self) -> bool {
-        self.sessions.is_empty() && self.small.idle()
+        self.sessions.is_empty() && self.left.is_empty()
     }
 
     /// How an answer that the large model writes, or wrote, stands; `None`: it is the small one's.
@@ -208,13 +212,13 @@ impl Drafting {
     }
 
     /// Something came, where there is one verifier.
-    pub fn hear(&mut self, said: Speculation, now_us: u64) {
-        self.hear_from(self.verifier, said, now_us);
+    pub fn hear(&mut self, small: &mut Engine, said: Speculation, now_us: u64) {
+        self.hear_from(small, self.verifier, said, now_us);
     }
 
     /// Something came from a verifier. What another one has to say of an answer counts for nothing.
-    pub fn hear_from(&mut self, verifier: usize, said: Speculation, now_us: u64) {
-        let vocabulary = self.small.model().stage.config().vocabulary;
+    pub fn hear_from(&mut self, small: &mut Engine, verifier: usize, said: Speculation, now_us: u64) {
+        let vocabulary = self.vocabulary;
         let found = self.sessions.iter_mut().find(|(_, session)| Some(session.number) == said.session());
         let found = found.filter(|(_, session)| session.verifier() == verifier);
         let Some((id, session)) = found else {
@@ -232,34 +236,34 @@ impl Drafting {
         let id = *id;
         if let Some(token) = foreign {
             let why = format!("token ids below {vocabulary} expected from the verifier, got {}", token.id);
-            return self.end(id, Finish::Failed(why));
+            return self.end(small, id, Finish::Failed(why));
         }
         // What is committed it chooses again; if it chooses otherwise the small model goes on, as with another verifier.
         if matches!(said, Speculation::Gone { .. }) && session.may_begin_anew() {
             session.number = self.next;
             self.next = self.next.wrapping_add(1);
             let output = session.drafter.moved(session.number, None, now_us);
-            return self.take(id, output);
+            return self.take(small, id, output);
         }
         let output = session.drafter.hear(now_us, said);
-        self.take(id, output);
+        self.take(small, id, output);
     }
 
     /// A verifier is gone, and nobody waits for it any more.
-    pub fn lost(&mut self, verifier: usize) {
-        self.of(verifier).into_iter().for_each(|id| self.take_over(id));
+    pub fn lost(&mut self, small: &mut Engine, verifier: usize) {
+        self.of(verifier).into_iter().for_each(|id| self.take_over(small, id));
     }
 
     /// There is a new link, where there is one verifier.
-    pub fn reconnected(&mut self, now_us: u64) {
-        self.reconnected_to(self.verifier, now_us);
+    pub fn reconnected(&mut self, small: &mut Engine, now_us: u64) {
+        self.reconnected_to(small, self.verifier, now_us);
     }
 
     /// There is a new link to a verifier.
-    pub fn reconnected_to(&mut self, verifier: usize, now_us: u64) {
+    pub fn reconnected_to(&mut self, small: &mut Engine, verifier: usize, now_us: u64) {
         for id in self.of(verifier) {
             let output = self.sessions.get_mut(&id).map(|session| session.drafter.reconnected(now_us));
-            self.take(id, output.unwrap_or_default());
+            self.take(small, id, output.unwrap_or_default());
         }
     }
 
@@ -268,21 +272,22 @@ impl Drafting {
         self.sessions.values().filter_map(|session| session.drafter.deadline_us()).min()
     }
 
-    pub fn tick(&mut self, now_us: u64) {
+    pub fn tick(&mut self, small: &mut Engine, now_us: u64) {
         for id in self.sessions.keys().copied().collect::<Vec<_>>() {
             let output = self.sessions.get_mut(&id).map(|session| session.drafter.tick(now_us));
-            self.take(id, output.unwrap_or_default());
+            self.take(small, id, output.unwrap_or_default());
         }
     }
 
-    /// One pass of the small model: for drafts, and for answers that are its own. False if there is nothing to do until
-    /// something arrives.
-    pub fn step(&mut self, pool: &Pool, now_us: &mut dyn FnMut() -> u64) -> bool {
-        let begun = now_us();
+    /// Before a pass: what each twin is to write. Twins of which a pass is on its way are left alone: they can be told when it is
+    /// back.
+    pub fn before(&mut self, small: &mut Engine, now_us: u64) {
+        self.settle(small);
         let mut without = Vec::new();
         for (id, session) in &mut self.sessions {
             let work = session.drafter.work();
-            match self.small.runs(*id) {
+            match small.runs(*id) {
+                Some(true) if small.is_away(*id) => continue,
                 Some(true) => {}
                 // It follows once it has a place.
                 Some(false) => continue,
@@ -297,43 +302,55 @@ impl Drafting {
             }
             if work != session.work.map(|(work, _)| work) {
                 // What it has drafted goes along, as far as it is of use.
-                session.work = work.map(|work| (work, begun));
+                session.work = work.map(|work| (work, now_us));
                 if let Some(work) = work {
-                    self.small.rewrite(*id, &session.drafter.answer_from(0)[..work.start]);
-                    self.small.pace(*id, work.start + work.count);
+                    small.rewrite(*id, &session.drafter.answer_from(0)[..work.start]);
+                    small.pace(*id, work.start + work.count);
                 }
             }
         }
-        without.into_iter().for_each(|id| self.barren(id, begun));
-        let Some(planned) = self.small.plan(usize::MAX) else { return false };
-        let vectors = self.small.run(&planned, pool);
-        self.small.finish(planned.number, &vectors, pool);
-        let (of_twins, own): (Vec<Event>, Vec<Event>) =
-            self.small.events().into_iter().partition(|event| self.sessions.contains_key(&sequence_of(event)));
-        self.events.extend(own);
-        self.bring(now_us());
+        without.into_iter().for_each(|id| self.barren(small, id, now_us));
+    }
+
+    /// After a pass, or while some are on their way: takes what happened in the engine. Returns what happened to answers, in its order:
+    /// to those that are verified, and what is not of twins.
+    pub fn after(&mut self, small: &mut Engine, events: Vec<Event>, now_us: u64) -> Vec<Event> {
+        // What was heard of an answer comes before what the small model has gone on with meanwhile.
+        let mut told = self.events();
+        let is_twin = |id| self.sessions.contains_key(&id) || self.left.contains_key(&id);
+        let (of_twins, others): (Vec<Event>, Vec<Event>) =
+            events.into_iter().partition(|event| is_twin(sequence_of(event)));
+        told.extend(others);
+        self.bring(small, now_us);
         for event in of_twins {
-            if let Event::Finished { sequence, .. } = event {
-                self.barren(sequence, now_us());
+            let Event::Finished { sequence, why } = event else { continue };
+            if let Some(Left { .. }) = self.left.remove(&sequence) {
+                self.events.push(Event::Finished { sequence, why });
+                continue;
             }
+            if let (Some(session), Finish::Failed(why)) = (self.sessions.get_mut(&sequence), why) {
+                session.failed = Some(why);
+            }
+            self.barren(small, sequence, now_us);
         }
-        true
+        told.extend(self.events());
+        told
     }
 
     /// Its twin has nothing more to draft, for want of context for instance, and the verifier is told so.
-    fn barren(&mut self, id: SequenceId, now_us: u64) {
+    fn barren(&mut self, small: &mut Engine, id: SequenceId, now_us: u64) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         session.work = None;
         if let Some(work) = session.drafter.work() {
             let output = session.drafter.drafted(now_us, work, Vec::new(), 0);
-            self.take(id, output);
+            self.take(small, id, output);
         }
     }
 
     /// Brings drafters what is drafted.
-    fn bring(&mut self, now_us: u64) {
+    fn bring(&mut self, small: &mut Engine, now_us: u64) {
         let mut done = Vec::new();
-        for (id, _, answer) in self.small.answers() {
+        for (id, _, answer) in small.answers() {
             let Some(Session { work: Some((work, begun)), .. }) = self.sessions.get(&id) else { continue };
             let drafted = answer.get(work.start..).unwrap_or_default();
             if drafted.len() >= work.count {
@@ -345,16 +362,16 @@ impl Drafting {
             session.work = None;
             let drafted = ids.into_iter().map(|id| Drafted { id, declared: None }).collect();
             let output = session.drafter.drafted(now_us, work, drafted, now_us.saturating_sub(begun));
-            self.take(id, output);
+            self.take(small, id, output);
         }
     }
 
-    /// What happened since this was last asked.
+    /// What happened to answers that are verified since this was last asked.
     pub fn events(&mut self) -> Vec<Event> {
         std::mem::take(&mut self.events)
     }
 
-    fn take(&mut self, id: SequenceId, output: Output) {
+    fn take(&mut self, small: &mut Engine, id: SequenceId, output: Output) {
         let Output { send, tokens, over } = output;
         let verifier = self.sessions.get(&id).map_or(self.verifier, Session::verifier);
         self.outbox.extend(send.into_iter().map(|said| (verifier, said)));
@@ -364,13 +381,14 @@ impl Drafting {
         }
         match over {
             None => {}
-            Some(Over::Finished(ending)) => self.end(id, asked::finish(ending)),
-            Some(Over::Lost | Over::Gone(_)) => self.take_over(id),
+            Some(Over::Finished(ending)) => self.end(small, id, asked::finish(ending)),
+            Some(Over::Lost | Over::Gone(_)) => self.take_over(small, id),
             // It has no place for it, or is another than the one before; nothing that it says was given out.
-            Some(Over::Refused(_)) => self.take_over(id),
-            Some(Over::Contradicted(_)) if self.was_moved(id) => self.take_over(id),
+            Some(Over::Refused(_)) => self.take_over(small, id),
+            Some(Over::Contradicted(_)) if self.was_moved(id) => self.take_over(small, id),
             Some(Over::Contradicted(at)) => {
-                self.end(id, Finish::Failed(format!("the verifier took back what it had said at token {at}")));
+                let why = format!("the verifier took back what it had said at token {at}");
+                self.end(small, id, Finish::Failed(why));
             }
         }
     }
@@ -379,39 +397,55 @@ impl Drafting {
         self.sessions.get(&id).is_some_and(|session| session.verifiers.len() > 1 || session.forgotten.1 > 0)
     }
 
-    fn end(&mut self, id: SequenceId, why: Finish) {
+    fn end(&mut self, small: &mut Engine, id: SequenceId, why: Finish) {
         if let Some(session) = self.sessions.remove(&id) {
             self.outbox.push((session.verifier(), Speculation::Close { session: session.number }));
             self.remember(id, session.far());
         }
-        self.small.cancel(id);
+        small.cancel(id);
         self.events.push(Event::Finished { sequence: id, why });
     }
 
     /// The small model writes the rest.
-    fn take_over(&mut self, id: SequenceId) {
+    fn take_over(&mut self, small: &mut Engine, id: SequenceId) {
         let Some(session) = self.sessions.remove(&id) else { return };
         self.outbox.push((session.verifier(), Speculation::Close { session: session.number }));
-        let (answer, far) = (session.drafter.answer(), session.far());
-        let (max_tokens, ignore_end) = (session.drafter.max_tokens(), session.drafter.ignores_end());
-        let top_logprobs = session.drafter.top_logprobs();
-        let why = match self.small.runs(id) {
+        let answer = session.drafter.answer();
+        self.remember(id, session.far());
+        let why = match (small.runs(id), session.failed) {
             _ if answer.len() >= session.room => Some(Finish::Context),
-            Some(true) => None,
+            (Some(true), _) => None,
             // It begins once it has a place.
-            Some(false) if answer.is_empty() => None,
-            Some(false) => Some(Finish::Failed("the verifier is lost, and the small model has no place for it".into())),
+            (Some(false), _) if answer.is_empty() => None,
+            (Some(false), _) => {
+                Some(Finish::Failed("the verifier is lost, and the small model has no place for it".into()))
+            }
+            (None, Some(why)) => Some(Finish::Failed(format!("the verifier is lost, and the model here: {why}"))),
             // Its context has no room for what the large one has written.
-            None => Some(Finish::Context),
+            (None, None) => Some(Finish::Context),
         };
         if let Some(why) = why {
-            self.remember(id, far);
-            self.small.cancel(id);
+            small.cancel(id);
             return self.events.push(Event::Finished { sequence: id, why });
         }
-        self.small.rewrite(id, answer);
-        self.small.release(id, max_tokens, ignore_end, top_logprobs);
-        self.remember(id, far);
+        let left = Left {
+            answer: answer.to_vec(),
+            max_tokens: session.drafter.max_tokens(),
+            ignore_end: session.drafter.ignores_end(),
+            top_logprobs: session.drafter.top_logprobs(),
+        };
+        self.left.insert(id, left);
+        self.settle(small);
+    }
+
+    /// Answers that have become the small model's begin.
+    fn settle(&mut self, small: &mut Engine) {
+        let back: Vec<(SequenceId, Left)> = self.left.extract_if(.., |id, _| !small.is_away(*id)).collect();
+        for (id, left) in back {
+            let Left { answer, max_tokens, ignore_end, top_logprobs } = left;
+            small.rewrite(id, &answer);
+            small.release(id, max_tokens, ignore_end, top_logprobs);
+        }
     }
 
     fn remember(&mut self, id: SequenceId, far: Far) {

@@ -12,7 +12,7 @@ use littoral_infer::speculate::controller::{self, Controller};
 use littoral_infer::speculate::costs::Costs;
 use littoral_infer::speculate::drafter::{Mode, Policy};
 use littoral_model::lm::CacheType;
-use littoral_node::speculate::edge::{self, Edge};
+use littoral_node::speculate::edge::{self, Edge, Small};
 use littoral_node::transport::forwarder::Forwarder;
 use littoral_node::transport::shaper::Shape;
 use littoral_node::transport::{Address, TcpOptions, TcpTransport};
@@ -101,7 +101,7 @@ pub fn run(args: &Args, prompts: &[&Prompt]) -> Result<Far, Failure> {
             let engine = Engine::new(small.clone(), CacheType::F16, limits)?;
             let transport = Arc::new(TcpTransport::dialler(&identity, TcpOptions::default())?);
             let first = u64::from_le_bytes(littoral_node::host::keys::random()?);
-            let mut edge = Edge::start(engine, first, transport, vec![upstream]);
+            let mut edge = Edge::start(Small::Engine(Box::new(engine)), first, transport, vec![upstream]);
             one_link(args, prompts, &expected, *rtt_ms, &mut edge, &pool, &mut far)?;
         }
         Ok(far)
@@ -119,7 +119,7 @@ fn one_link(
 ) -> Result<(), Failure> {
     let begun = Instant::now();
     while edge.linked().is_none() {
-        edge.step(pool);
+        edge.step(pool).map_err(|e| broken(&e))?;
         if begun.elapsed() > PATIENCE {
             return Err(broken(&"a link to the large model was expected, it did not come up"));
         }
@@ -219,7 +219,7 @@ fn acceptance(way: Way, learnt: &Controller) -> f64 {
 fn write(edge: &mut Edge, request: Request, pool: &Pool) -> Result<(Written, u64), Failure> {
     let (begun, mut written) = (Instant::now(), Written::default());
     let id = edge.submit(request, edge::Way::Fastest).map_err(|e| broken(&e))?;
-    while !written.hear(begun, edge.step(pool))? {}
+    while !written.hear(begun, edge.step(pool).map_err(|e| broken(&e))?)? {}
     let far =
         edge.far(id).ok_or_else(|| broken(&"an answer of the large model was expected, the small one wrote it"))?;
     Ok((written, far.passes))

@@ -3,7 +3,7 @@
 //! They differ in where a request goes and in how a step is made; what happens to a request is told in the same events.
 
 use super::writer::{By, Share};
-use crate::speculate::edge::{self, Edge, Way};
+use crate::speculate::edge::{self, Edge, Small, Way};
 use crate::split::chain::{self, Chain};
 use littoral_infer::engine::{Engine, Event, Refused, Request, SequenceId};
 use littoral_infer::route::decide::Link;
@@ -18,7 +18,7 @@ pub enum Motor {
     Pair(Box<Pair>, Instant),
     /// The model's layers are on several machines.
     Chain(Box<Chain>),
-    /// The model is small, and a machine above has a large one.
+    /// A machine above has a larger model than this one, or the same; this one's layers may be on several machines.
     Edge(Box<Edge>),
 }
 
@@ -69,20 +69,29 @@ impl Motor {
         }
     }
 
-    /// Does it write the text that its model would write on one machine?
-    pub fn exact(&self) -> bool {
+    fn chain(&self) -> Option<&Chain> {
         match self {
-            Self::Chain(chain) => chain.exact(),
-            Self::Engine(_) | Self::Pair(..) | Self::Edge(_) => true,
+            Self::Chain(chain) => Some(chain),
+            Self::Edge(edge) => match edge.small() {
+                Small::Chain(chain) => Some(chain),
+                Small::Engine(_) => None,
+            },
+            Self::Engine(_) | Self::Pair(..) => None,
         }
     }
 
-    /// The engine that tries what others draft; those that draft for themselves have none.
+    /// Does it write the text that its model would write on one machine?
+    pub fn exact(&self) -> bool {
+        self.chain().is_none_or(Chain::exact)
+    }
+
+    /// The engine that tries what others draft; one that drafts for itself has none.
     pub fn verifies(&mut self) -> Option<&mut Engine> {
         match self {
             Self::Engine(engine) => Some(engine),
             Self::Chain(chain) => Some(chain.engine_mut()),
-            Self::Pair(..) | Self::Edge(_) => None,
+            Self::Edge(edge) => Some(edge.engine_mut()),
+            Self::Pair(..) => None,
         }
     }
 
@@ -96,10 +105,7 @@ impl Motor {
 
     /// What the last pass took, where that is not a step: several passes of a chain are on their way at a time.
     pub fn pass_time(&self) -> Option<Duration> {
-        match self {
-            Self::Chain(chain) => chain.head().pace().last_us().map(Duration::from_micros),
-            Self::Engine(_) | Self::Pair(..) | Self::Edge(_) => None,
-        }
+        self.chain()?.head().pace().last_us().map(Duration::from_micros)
     }
 
     /// Is it to be stepped although nobody asks for anything?
@@ -202,7 +208,7 @@ impl Motor {
                 Step { idle: events.is_empty() && pair.engine().planned() == before, events }
             }
             Self::Chain(chain) => Step { events: chain.step(pool).map_err(|why| why.to_string())?, idle: false },
-            Self::Edge(edge) => Step { events: edge.step(pool), idle: false },
+            Self::Edge(edge) => Step { events: edge.step(pool).map_err(|why| why.to_string())?, idle: false },
         })
     }
 }

@@ -220,6 +220,7 @@ impl Writer {
     /// Something came from a machine whose drafts are verified here.
     pub fn hear(&self, said: FromDrafter) {
         let _ = self.inputs.send(Input::Drafter(said));
+        self.waker.iter().for_each(Waker::wake);
     }
 
     /// Both models were asked: was the answer of the one here worse?

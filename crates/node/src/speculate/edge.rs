@@ -1,16 +1,19 @@
 //! The near side: a small model here, and links to machines whose large model verifies.
 //!
 //! While a link is up answers are the large model's, drafted here as a controller says; while none is they are the small
-//! model's. Of several machines the first that is there verifies; if it is lost in the middle of an answer the next one goes on. [`Edge::step`] is called by the thread that owns the engine: it drafts, hears, and otherwise waits a little.
+//! model's. Of several machines the first that is there verifies; if it is lost in the middle of an answer the next one goes on.
+//! The small model may be a chain's, and may verify for smaller ones while it drafts: three tiers and more are made of that.
+//! [`Edge::step`] is called by the thread that owns the engine: it hears, drafts, and otherwise waits a little.
 
 use crate::peer::{self, Link, greet};
+use crate::split::chain::{self, Chain, ChainError};
 use crate::transport::{Address, Transport};
 use littoral_infer::engine::{Engine, Event, Refused, Request, SequenceId};
 use littoral_infer::route::decide;
 use littoral_infer::speculate::controller::Controller;
 use littoral_infer::speculate::costs::Costs;
 use littoral_infer::speculate::drafter::{Mode, Patience, Policy};
-use littoral_infer::speculate::drafting::{Drafting, Far, Place};
+use littoral_infer::speculate::drafting::{Drafting, Far};
 use littoral_tensor::pool::Pool;
 use littoral_wire::Speculation;
 use std::sync::Arc;
@@ -26,6 +29,29 @@ const GIVEN_UP: Duration = Duration::from_secs(5);
 const SILENT: Duration = Duration::from_secs(6);
 /// A step returns after this long, so that its caller can look after others.
 const PATIENCE: Duration = Duration::from_millis(20);
+
+/// What has the small model: it answers, drafts, and may verify for others all at once.
+pub enum Small {
+    Engine(Box<Engine>),
+    /// Its layers are on several machines.
+    Chain(Box<Chain>),
+}
+
+impl Small {
+    pub fn engine(&self) -> &Engine {
+        match self {
+            Self::Engine(engine) => engine,
+            Self::Chain(chain) => chain.engine(),
+        }
+    }
+
+    pub fn engine_mut(&mut self) -> &mut Engine {
+        match self {
+            Self::Engine(engine) => engine,
+            Self::Chain(chain) => chain.engine_mut(),
+        }
+    }
+}
 
 enum Input {
     /// `machine`: in the order in which they were given. Links of each are numbered.
@@ -62,8 +88,25 @@ impl Line {
     }
 }
 
+/// To an edge: what came, and a knock where it may be waiting for something else.
+#[derive(Clone)]
+struct Inputs {
+    to: mpsc::Sender<Input>,
+    chain: Option<chain::Waker>,
+}
+
+impl Inputs {
+    /// # Errors
+    /// Nobody listens.
+    fn send(&self, input: Input) -> Result<(), mpsc::SendError<Input>> {
+        self.to.send(input)?;
+        self.chain.iter().for_each(chain::Waker::wake);
+        Ok(())
+    }
+}
+
 /// The other end, where a server is asked instead of a machine of ours.
-pub struct Port(mpsc::Sender<Input>);
+pub struct Port(Inputs);
 
 impl Port {
     /// It can be asked now, and hears of it there. `number`: greater than all before.
@@ -93,7 +136,7 @@ struct Verifier {
 
 /// Makes an edge look at what it was asked.
 #[derive(Clone)]
-pub struct Waker(mpsc::Sender<Input>);
+pub struct Waker(Inputs);
 
 impl Waker {
     pub fn wake(&self) {
@@ -118,8 +161,9 @@ pub enum Way {
 }
 
 pub struct Edge {
+    small: Small,
     drafting: Drafting,
-    inputs: mpsc::Sender<Input>,
+    inputs: Inputs,
     incoming: mpsc::Receiver<Input>,
     verifiers: Vec<Verifier>,
     /// Of answers by each verifier, whose links and machines differ.
@@ -133,7 +177,7 @@ pub struct Edge {
 impl Edge {
     /// Must run inside a runtime, which serves the sockets. `first`: a random number for the first session. `upstream`: machines
     /// with the same large model, the nearest first.
-    pub fn start(small: Engine, first: u64, transport: Arc<dyn Transport>, upstream: Vec<Address>) -> Self {
+    pub fn start(small: Small, first: u64, transport: Arc<dyn Transport>, upstream: Vec<Address>) -> Self {
         let mut edge = Self::of(small, first, upstream.len());
         let inputs = edge.inputs.clone();
         let dial = |(machine, address): (usize, Address)| {
@@ -148,17 +192,22 @@ impl Edge {
     }
 
     /// Below a server that somebody asks for us.
-    pub fn below_server(small: Engine, first: u64) -> (Self, Port) {
+    pub fn below_server(small: Small, first: u64) -> (Self, Port) {
         let edge = Self::of(small, first, 1);
         let port = Port(edge.inputs.clone());
         (edge, port)
     }
 
-    fn of(small: Engine, first: u64, verifiers: usize) -> Self {
-        let (inputs, incoming) = mpsc::channel();
+    fn of(small: Small, first: u64, verifiers: usize) -> Self {
+        let (to, incoming) = mpsc::channel();
+        let chain = match &small {
+            Small::Engine(_) => None,
+            Small::Chain(chain) => Some(chain.waker()),
+        };
         Self {
-            drafting: Drafting::new(small, first, Patience::default()),
-            inputs,
+            drafting: Drafting::new(small.engine(), first, Patience::default()),
+            small,
+            inputs: Inputs { to, chain },
             incoming,
             verifiers: (0..verifiers).map(|_| Verifier::default()).collect(),
             learnt: vec![Controller::new(Costs::GUESS); verifiers.max(1)],
@@ -184,12 +233,16 @@ impl Edge {
         Waker(self.inputs.clone())
     }
 
+    pub fn small(&self) -> &Small {
+        &self.small
+    }
+
     pub fn engine(&self) -> &Engine {
-        self.drafting.engine()
+        self.small.engine()
     }
 
     pub fn engine_mut(&mut self) -> &mut Engine {
-        self.drafting.engine_mut()
+        self.small.engine_mut()
     }
 
     /// The machine that verifies new answers, if one is there.
@@ -214,9 +267,11 @@ impl Edge {
     /// Takes a request in. What must stay here does; so does what the far machine cannot be asked, or while it is not there.
     pub fn submit(&mut self, request: Request, way: Way) -> Result<SequenceId, Refused> {
         let here = way == Way::Here || request.constraint.is_some() || self.linked().is_none();
-        let place = if here { Place::Here } else { Place::Far(self.policy(way)) };
-        let now_us = self.now_us();
-        let id = self.drafting.submit(request, place, now_us);
+        if here {
+            return self.small.engine_mut().submit(request);
+        }
+        let (policy, now_us) = (self.policy(way), self.now_us());
+        let id = self.drafting.submit(self.small.engine_mut(), request, policy, now_us);
         self.send();
         id
     }
@@ -235,11 +290,11 @@ impl Edge {
     }
 
     pub fn submit_texts(&mut self, texts: Vec<Vec<u32>>) -> Result<SequenceId, Refused> {
-        self.drafting.engine_mut().submit_texts(texts)
+        self.small.engine_mut().submit_texts(texts)
     }
 
     pub fn cancel(&mut self, id: SequenceId) {
-        self.drafting.cancel(id);
+        self.drafting.cancel(self.small.engine_mut(), id);
         self.send();
     }
 
@@ -253,34 +308,52 @@ impl Edge {
         self.drafting.forget(id);
     }
 
-    /// Hears what came, drafts what there is to draft, and otherwise waits a little. Returns what was written.
-    pub fn step(&mut self, pool: &Pool) -> Vec<Event> {
+    /// Hears what came, makes a pass of the small model if there is one to make, and otherwise waits a little. Returns what was
+    /// written.
+    ///
+    /// # Errors
+    /// The small model's machines cannot go on.
+    pub fn step(&mut self, pool: &Pool) -> Result<Vec<Event>, ChainError> {
+        let mut woken = false;
         while let Ok(input) = self.incoming.try_recv() {
+            woken |= matches!(input, Input::Wake);
             self.hear(input);
         }
         // Before anything is drafted, which may take long: what came meanwhile was not heard.
         self.look_for_silence();
-        let begun = self.begun;
-        let busy = self.drafting.step(pool, &mut || begun.elapsed().as_micros() as u64);
-        let now_us = self.now_us();
-        self.drafting.tick(now_us);
+        let (begun, now_us) = (self.begun, self.now_us());
+        self.drafting.before(self.small.engine_mut(), now_us);
+        self.send();
+        // A chain waits for what arrives by itself.
+        let (busy, events) = match &mut self.small {
+            Small::Chain(chain) => (true, chain.step(pool)?),
+            Small::Engine(engine) => {
+                let before = engine.planned();
+                let events = engine.step(pool);
+                (engine.planned() > before, events)
+            }
+        };
+        let now_us = begun.elapsed().as_micros() as u64;
+        let mut events = self.drafting.after(self.small.engine_mut(), events, now_us);
+        self.drafting.tick(self.small.engine_mut(), now_us);
         for (machine, verifier) in self.verifiers.iter_mut().enumerate() {
             if verifier.down_since.is_some_and(|since| since.elapsed() > GIVEN_UP) {
                 verifier.down_since = None;
-                self.drafting.lost(machine);
+                self.drafting.lost(self.small.engine_mut(), machine);
             }
         }
         self.send();
-        let events = self.drafting.events();
-        if busy || !events.is_empty() {
-            return events;
+        events.extend(self.drafting.events());
+        // Who woke it may have come too late for what was done before this step.
+        if busy || woken || !events.is_empty() {
+            return Ok(events);
         }
         match self.incoming.recv_timeout(PATIENCE) {
             Ok(input) => self.hear(input),
             Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {}
         }
         self.send();
-        self.drafting.events()
+        Ok(self.drafting.events())
     }
 
     fn hear(&mut self, input: Input) {
@@ -296,7 +369,7 @@ impl Edge {
                 }
                 let told = self.verifiers[machine].told.take();
                 self.verifiers[machine] = Verifier { link: Some((number, line)), told, ..Verifier::default() };
-                self.drafting.reconnected_to(machine, now_us);
+                self.drafting.reconnected_to(self.small.engine_mut(), machine, now_us);
                 self.arrange(now_us);
             }
             Input::Heard { machine, number, said, place: _place } => {
@@ -315,7 +388,7 @@ impl Edge {
                         {
                             self.learnt[machine] = learnt.clone();
                         }
-                        self.drafting.hear_from(machine, said, now_us);
+                        self.drafting.hear_from(self.small.engine_mut(), machine, said, now_us);
                     }
                     Err(why) => self.down(machine, &why, Instant::now(), now_us),
                 }
@@ -380,7 +453,8 @@ impl Edge {
         self.drafting.set_verifier(here);
         for (machine, verifier) in self.verifiers.iter_mut().enumerate() {
             if verifier.down_since.take().is_some() {
-                self.drafting.moved(machine, here, Some(&self.learnt[here]), now_us);
+                let learnt = Some(&self.learnt[here]);
+                self.drafting.moved(self.small.engine_mut(), machine, here, learnt, now_us);
             }
         }
     }
@@ -405,7 +479,7 @@ async fn connect(
     address: &Address,
     machine: usize,
     number: u64,
-    inputs: &mpsc::Sender<Input>,
+    inputs: &Inputs,
 ) -> Result<oneshot::Receiver<()>, String> {
     let greeted = greet::dial(transport, address).await?;
     let (ended, end) = oneshot::channel::<()>();

@@ -259,9 +259,11 @@ impl Chain {
     pub fn step(&mut self, pool: &Pool) -> Result<Vec<Event>, ChainError> {
         // Not what comes meanwhile: there may be no end of that.
         let _ = self.inputs.send(Input::Begun);
+        let mut woken = false;
         while let Ok(input) = self.incoming.try_recv()
             && !matches!(input, Input::Begun)
         {
+            woken |= matches!(input, Input::Wake);
             self.hear(input, pool);
         }
         self.look_after(pool)?;
@@ -270,7 +272,8 @@ impl Chain {
         self.send();
         let mut events = std::mem::take(&mut self.failed);
         events.extend(self.head.events());
-        if !busy && events.is_empty() {
+        // Who woke it may have come too late for what was done before this step.
+        if !busy && !woken && events.is_empty() {
             match self.incoming.recv_timeout(PATIENCE) {
                 Ok(input) => self.hear(input, pool),
                 Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {}

@@ -10,7 +10,7 @@ use littoral_infer::model::Model;
 use littoral_infer::speculate::controller::Controller;
 use littoral_infer::speculate::costs::Costs;
 use littoral_infer::speculate::drafter::{Mode, Patience, Policy};
-use littoral_infer::speculate::drafting::{Drafting, Place};
+use littoral_infer::speculate::drafting::Drafting;
 use littoral_infer::speculate::sessions::Sessions;
 use littoral_model::lm::CacheType;
 use littoral_wire::bounded::List;
@@ -29,6 +29,7 @@ const DEAF_US: u64 = 20_000_000;
 const TICK_US: u64 = 20_000;
 
 pub(super) struct EdgeHost {
+    engine: Engine,
     drafting: Drafting,
     link: Option<u64>,
     down_since: Option<Micros>,
@@ -41,13 +42,18 @@ impl EdgeHost {
     pub fn new(small: &Arc<Model>, first: u64) -> Self {
         let engine = Engine::new(small.clone(), CacheType::F16, checks::limits()).expect("f16 fits any model");
         Self {
-            drafting: Drafting::new(engine, first, Patience::default()),
+            drafting: Drafting::new(&engine, first, Patience::default()),
+            engine,
             link: None,
             down_since: None,
             learnt: Controller::new(Costs::GUESS),
             deciding: Deciding::new(),
             asked: BTreeMap::new(),
         }
+    }
+
+    fn idle(&self) -> bool {
+        self.drafting.idle() && self.engine.idle()
     }
 
     pub fn linked(&self) -> bool {
@@ -69,8 +75,11 @@ impl EdgeHost {
             3 => Policy::Fixed(Mode::Along { block: 2, ahead: 20 }),
             _ => Policy::Learning(Box::new(self.learnt.next_answer())),
         };
-        let place = if here { Place::Here } else { Place::Far(policy()) };
-        if let Ok(sequence) = self.drafting.submit(request, place, net.now()) {
+        let submitted = match here {
+            true => self.engine.submit(request),
+            false => self.drafting.submit(&mut self.engine, request, policy(), net.now()),
+        };
+        if let Ok(sequence) = submitted {
             self.asked.insert(sequence, seed);
         }
         self.send(node, net.now(), net);
@@ -84,23 +93,23 @@ impl EdgeHost {
         while let Some(input) = net.input(node) {
             self.hear(node, input, net);
         }
-        let passes = self.drafting.engine().planned();
+        let passes = self.engine.planned();
         let took = net.cost(node, net.scenario.pass_us + net.scenario.layer_us);
-        let mut asked = 0;
-        let busy = self.drafting.step(&net.pool, &mut || {
-            asked += 1;
-            if asked == 1 { now } else { now + took }
-        });
-        if self.drafting.engine().planned() > passes {
+        self.drafting.before(&mut self.engine, now);
+        let events = self.engine.step(&net.pool);
+        let busy = self.engine.planned() > passes;
+        if busy {
             now += took;
         }
-        self.drafting.tick(now);
+        let mut events = self.drafting.after(&mut self.engine, events, now);
+        self.drafting.tick(&mut self.engine, now);
         if self.down_since.is_some_and(|since| now.saturating_sub(since) > GIVEN_UP_US) {
             self.down_since = None;
-            self.drafting.lost(0);
+            self.drafting.lost(&mut self.engine, 0);
         }
         self.send(node, now, net);
-        for event in self.drafting.events() {
+        events.extend(self.drafting.events());
+        for event in events {
             let (Event::Token { sequence, .. } | Event::Finished { sequence, .. }) = &event else { continue };
             let Some(seed) = self.asked.get(sequence).copied() else { continue };
             let (sequence, over) = (*sequence, matches!(event, Event::Finished { .. }));
@@ -108,7 +117,7 @@ impl EdgeHost {
             say(net, node, seed, &event, far, now);
             let leaves = net.bug == Some(Bug::KeepsSessions) && far.is_some_and(|(tokens, _)| tokens > 3);
             if leaves {
-                self.drafting.cancel(sequence);
+                self.drafting.cancel(&mut self.engine, sequence);
             }
             if over || leaves {
                 self.asked.remove(&sequence);
@@ -117,7 +126,7 @@ impl EdgeHost {
         net.busy(node, now);
         if busy || !net.waits(node) {
             net.plan(node, now);
-        } else if !self.drafting.idle() {
+        } else if !self.idle() {
             net.plan(node, now + TICK_US);
         }
     }
@@ -127,7 +136,7 @@ impl EdgeHost {
         match input {
             Input::Up { conn, .. } => {
                 (self.link, self.down_since) = (Some(conn), None);
-                self.drafting.reconnected(now);
+                self.drafting.reconnected(&mut self.engine, now);
             }
             Input::NotReached { peer, purpose } => net.dial(node, peer, purpose, now + AGAIN_US),
             Input::Heard { conn, bytes } if self.link == Some(conn) => {
@@ -137,7 +146,7 @@ impl EdgeHost {
                 {
                     self.learnt = learnt.clone();
                 }
-                self.drafting.hear(said, now);
+                self.drafting.hear(&mut self.engine, said, now);
             }
             Input::Ended { conn } if self.link == Some(conn) => {
                 (self.link, self.down_since) = (None, Some(now));
@@ -158,8 +167,8 @@ impl EdgeHost {
     }
 
     pub fn finish(&self, node: Node, checks: &mut Checks) {
-        let running = self.drafting.engine().running();
-        if running > 0 || !self.drafting.idle() {
+        let running = self.engine.running();
+        if running > 0 || !self.idle() {
             checks.add(|| format!("edge {node} has {running} answers at the end"));
         }
     }
