@@ -219,21 +219,35 @@ fn an_answer_that_is_drafted_here_is_the_one_that_is_written_there() {
 #[test]
 fn when_the_verifier_is_lost_the_rest_is_written_here() {
     for lag in [0, 1, 2, 5] {
-        lost_for_good(lag);
+        lost_for_good(lag, false);
     }
+    lost_for_good(3, true);
 }
 
-fn lost_for_good(lag: u64) {
+/// `drafting`: it is known at once, while a draft is on its way.
+fn lost_for_good(lag: u64, drafting: bool) {
     let (big, small) = (model(3), model(1));
     let request = request(3, 20, 40);
     let (expected, _) = alone(&big, request.clone());
     let mut world = World { lag, ..World::new(&big, &small, 1_000) };
-    let policy = Policy::Fixed(Mode::Rounds { tokens: 2 });
+    let policy = Policy::Fixed(Mode::Rounds { tokens: 3 });
     let id = world.submit(request.clone(), policy).unwrap();
     let mut texts = Texts::new();
     while texts.get(&id).is_none_or(|(text, _)| text.len() < 10) {
         world.turn(false);
         hear(world.events(), &mut texts);
+    }
+    // Beyond what is committed.
+    let drafts = |world: &World| {
+        let far = world.drafting.far(id).unwrap().tokens as usize;
+        world.small.is_away(id) && world.small.answers().any(|(other, _, text)| other == id && text.len() > far)
+    };
+    while drafting && !drafts(&world) {
+        world.turn(false);
+        hear(world.events(), &mut texts);
+    }
+    if drafting {
+        world.drafting.lost(&mut world.small, 0);
     }
     while !world.idle() {
         world.there.clear();
@@ -287,6 +301,30 @@ impl World {
         self.back.clear();
         self.drafting.set_verifier(verifier);
         self.drafting.moved(&mut self.small, verifier - 1, verifier, None, self.now_us);
+    }
+}
+
+/// It never gets a place, or it stands still in the middle: the large model does not wait for its drafts.
+#[test]
+fn a_small_model_that_drafts_nothing_holds_nobody_up() {
+    let (big, small) = (model(3), model(1));
+    let requests: Vec<Request> = (0..6).map(|i| request(i, 1 + 12 * i as usize, 36)).collect();
+    for stands_at in [0, 40] {
+        let mut world = World::new(&big, &small, 3_000);
+        let submit = |(request, policy): (&Request, Policy)| world.submit(request.clone(), policy).unwrap();
+        let ids: Vec<_> = requests.iter().zip(policies()).map(submit).collect();
+        let (mut texts, mut turns) = (Texts::new(), 0);
+        while !world.drafting.idle() {
+            assert!(turns < 5_000, "no end");
+            // Passes that never come back.
+            world.lag = if turns < stands_at { 0 } else { u64::from(u32::MAX) };
+            world.turn(false);
+            hear(world.events(), &mut texts);
+            turns += 1;
+        }
+        for (id, request) in ids.iter().zip(&requests) {
+            assert_eq!(texts[id], alone(&big, request.clone()), "from turn {stands_at} on");
+        }
     }
 }
 

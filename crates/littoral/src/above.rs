@@ -78,8 +78,8 @@ pub struct AboveArgs {
     /// if more never; if as much, where that is faster.
     #[arg(long, value_name = "COST", requires = "upstream", value_parser = price)]
     drafted_price: Option<f64>,
-    /// What this machine may keep goes to the larger model all the same if it would wait longer than so long for a place here.
-    #[arg(long, value_name = "TIME", requires = "router", default_value = "10s", value_parser = input::duration_ms)]
+    /// What this machine may keep goes to the model above all the same if it would wait longer than so long for a place here.
+    #[arg(long, value_name = "TIME", requires = "upstream", default_value = "10s", value_parser = input::duration_ms)]
     router_wait: u64,
     /// What must not leave this machine: a TOML file with `words` and `keys`, lists of patterns.
     #[arg(long, value_name = "FILE")]
@@ -211,7 +211,7 @@ impl AboveArgs {
         let cloud = self.upstream_price;
         let prices = Prices { edge: self.price, drafted: self.drafted_price.unwrap_or(cloud), cloud };
         let Some(path) = &self.router else {
-            let routing = Routing::new(None, None, None, prices);
+            let routing = Routing::new(None, None, None, prices).waiting_at_most(self.router_wait as f64);
             return Ok(serve::Above { policy, routing, upstream, names, ..serve::Above::default() });
         };
         let saved = router(path, model)?;

@@ -178,10 +178,14 @@ pub fn run(args: Args, json: bool) -> Result<(), Failure> {
     let pool = llm::pool(args.threads.map(usize::from));
     let name = args.name.clone().unwrap_or(named.name);
     settings.name = name.clone();
-    let verifies = args.far.verify.map(|at| Ok::<_, Failure>((at, llm::digest(&named.path)?))).transpose()?;
+    let machines = args.above.machines();
+    let digest = || llm::digest(&named.path);
+    let verifies = args.far.verify.map(|at| Ok::<_, Failure>((at, digest()?))).transpose()?;
+    if !machines.is_empty() {
+        above.routing = above.routing.beside(digest()?);
+    }
     crate::input::runtime()?.block_on(async {
         let mut plan = None;
-        let machines = args.above.machines();
         let alone = machines.is_empty() && !(above.upstream.is_some() && drafts_for_server);
         let motor = match args.chain.stages.is_empty() {
             true if alone => engine(Arc::new(llm::load(&named.path, &pool)?), args.draft.as_deref(), &pool, &settings)?,

@@ -5,9 +5,10 @@
 //! 1. the **rule**: local-only stays here, whatever the rest says;
 //! 2. the **link**: without one the small model answers;
 //! 3. the **budget** binds whatever a price or the load says: what the large model may not be asked stays;
-//! 4. the **risk**: what the calibration keeps may stay, if it need not wait too long for that and is not dearer than the
+//! 4. where the large model is **the one here**, it is asked only if that costs less, or sooner begins;
+//! 5. the **risk**: what the calibration keeps may stay, if it need not wait too long for that and is not dearer than the
 //!    large model's; what stays for the budget alone has no promise;
-//! 5. all else goes to the large model; with the small one's drafts where those are cheaper, or as cheap and faster
+//! 6. all else goes to the large model; with the small one's drafts where those are cheaper, or as cheap and faster
 //!    ([`Drafting`]). Drafts change no token, so quality is no question there.
 //!
 //! A **cascade** needs the whole answer for its score. So it is decided twice: first without a score, which says "answer here
@@ -149,6 +150,8 @@ pub struct Case {
     /// Below it the large model may be asked; `None`: without limit ([`Budget::threshold`](super::budget::Budget)).
     pub budget: Option<f64>,
     pub link: Link,
+    /// The machine above has the model that is here: its answer is no better.
+    pub same: bool,
     pub prices: Prices,
     pub load: Load,
     /// The request was drawn for an audit ([`drawn_for_audit`](super::drift::drawn_for_audit)).
@@ -158,7 +161,7 @@ pub struct Case {
 /// How busy the edge is.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Load {
-    /// Until it begins with a request that comes now; 0 for one that it has begun.
+    /// Until it begins with a request that comes now; 0 for one that it has begun, infinite while some layers have no machine.
     pub wait_ms: f64,
     /// A request that it may keep, but that would wait longer, goes to the large model; `None`: it waits.
     pub wait_max_ms: Option<f64>,
@@ -197,6 +200,8 @@ pub struct Decision {
 pub enum Reason {
     LocalOnly(Why),
     CloudDown,
+    /// The large model is the one here.
+    SameModel,
     NotScoredYet,
     Kept {
         score: f64,
@@ -231,6 +236,7 @@ impl fmt::Display for Reason {
         match self {
             Self::LocalOnly(why) => write!(f, "local-only: {why}"),
             Self::CloudDown => write!(f, "the cloud cannot be reached: the edge answers"),
+            Self::SameModel => write!(f, "the machine above has the same model: the edge answers"),
             Self::NotScoredYet => write!(f, "the edge answers first; its answer is scored before it is given out"),
             Self::Kept { score, threshold, alpha, delta } => write!(
                 f,
@@ -240,6 +246,9 @@ impl fmt::Display for Reason {
                 percent(1.0 - delta)
             ),
             Self::CheaperAway => write!(f, "the cloud costs less than the edge"),
+            Self::Busy { wait_ms } if wait_ms.is_infinite() => {
+                write!(f, "some layers of the edge's model have no machine")
+            }
             Self::Busy { wait_ms } => write!(f, "the edge would begin with it in about {:.1} s", wait_ms / 1e3),
             Self::BudgetSpent { score, threshold } => {
                 write!(
@@ -277,13 +286,16 @@ pub fn decide(case: &Case) -> Decision {
     let spent = case.budget.zip(score).filter(|(threshold, score)| score >= threshold);
     // Within a budget only who has a score: it says who goes first.
     let may_go = case.budget.is_none() || (score.is_some() && spent.is_none());
-    if may_go && useful && case.load.is_too_much() {
+    if may_go && (useful || case.same) && case.load.is_too_much() {
         return away(Reason::Busy { wait_ms: case.load.wait_ms });
     }
     let Prices { edge: here, drafted, cloud } = case.prices;
     let there = if drafts.place() == Place::Cloud { cloud } else { drafted };
     if may_go && there < here {
         return away(Reason::CheaperAway);
+    }
+    if case.same {
+        return edge(Reason::SameModel);
     }
     if useful && case.when == When::After && case.score.is_none() {
         return Decision { cascade: true, ..edge(Reason::NotScoredYet) };
@@ -321,6 +333,7 @@ mod tests {
             promise: Promise::InForce { threshold: 0.7, alpha: 0.1, delta: 0.1 },
             budget: None,
             link: LINK,
+            same: false,
             prices: Prices::default(),
             load: Load::default(),
             audit: true,
@@ -391,6 +404,21 @@ mod tests {
         assert_eq!(said(&Case { budget: Some(0.95), ..waits }), away);
     }
 
+    /// Its answer would be no better. It helps out where this machine is busy, or lacks a part of its model, and where it is cheaper.
+    #[test]
+    fn the_same_model_above_is_asked_where_that_saves_time_or_money() {
+        let none = Case { same: true, promise: Promise::None, score: None, ..case(0.0) };
+        let stays = (Place::Edge, "the machine above has the same model: the edge answers".to_owned());
+        assert_eq!([said(&none), said(&Case { same: true, ..case(0.1) })], [stays.clone(), stays.clone()]);
+        let away = |why: &str| (Place::EdgeDraftsCloudVerifies, why.to_owned());
+        let waits = |wait_ms| Case { load: Load { wait_ms, wait_max_ms: Some(5_000.0) }, ..none.clone() };
+        assert_eq!(said(&waits(5_000.0)), stays);
+        assert_eq!(said(&waits(12_300.0)), away("the edge would begin with it in about 12.3 s"));
+        assert_eq!(said(&waits(f64::INFINITY)), away("some layers of the edge's model have no machine"));
+        let battery = Prices { edge: 2.0, ..Prices::default() };
+        assert_eq!(said(&Case { prices: battery, ..none }), away("the cloud costs less than the edge"));
+    }
+
     #[test]
     fn a_cascade_is_decided_twice() {
         let first = Case { when: When::After, score: None, ..case(0.0) };
@@ -422,7 +450,7 @@ mod tests {
 
     prop_compose! {
         fn cases()(
-            rule in rules(), up in proptest::bool::ANY, after in proptest::bool::ANY, audit in proptest::bool::ANY,
+            rule in rules(), up in proptest::bool::ANY, same in proptest::bool::ANY, after in proptest::bool::ANY, audit in proptest::bool::ANY,
             score in proptest::option::of(any()), budget in proptest::option::of(any()), promise in 0..3, threshold in any(),
             times in proptest::array::uniform3(any()), prices in proptest::array::uniform3(any()),
             drafts in proptest::option::of(proptest::bool::ANY), patient in proptest::bool::ANY,
@@ -437,6 +465,7 @@ mod tests {
                     [promise as usize].clone(),
                 budget,
                 link: Link { up, model: None, drafting: drafts.map(|pays| Drafting { round_trip_ms, pays }) },
+                same,
                 prices: Prices { edge: prices[0], drafted: prices[1], cloud: prices[2] },
                 load: Load { wait_ms, wait_max_ms: (!patient).then_some(wait_max_ms) },
                 audit,

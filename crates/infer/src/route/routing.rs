@@ -43,6 +43,8 @@ pub struct Routing {
     router: Option<(Router, Option<Watch>)>,
     /// BLAKE3 of the large model's file that the router is of; `None`: that is not looked at.
     large: Option<[u8; 32]>,
+    /// BLAKE3 of the file of the model here; `None`: that is not looked at.
+    own: Option<[u8; 32]>,
     budget: Option<Budget>,
     prices: Prices,
     /// What the edge may keep waits for it so long at most.
@@ -74,6 +76,11 @@ impl Routing {
     /// The router's promise is of this large model only (BLAKE3 of its file), where the machine above says what it has.
     pub fn of_model(self, large: [u8; 32]) -> Self {
         Self { large: Some(large), ..self }
+    }
+
+    /// The model here (BLAKE3 of its file): a machine above that has the same one is asked only where that saves time or money.
+    pub fn beside(self, own: [u8; 32]) -> Self {
+        Self { own: Some(own), ..self }
     }
 
     /// So many of the answers that are kept for their score, 0 to 1, are asked of the large model too.
@@ -110,7 +117,7 @@ impl Routing {
         let load = Load { wait_ms, wait_max_ms: self.wait_max_ms };
         let case = Case { load, ..self.case(coming.rule.clone(), link, None) };
         let useful = matches!(case.promise, Promise::InForce { .. }) || self.budget.is_some();
-        if local || !link.up || !coming.scorable || !useful {
+        if local || !link.up || !coming.scorable || !useful || case.same {
             // Without a score nothing is waited for. What cannot have one counts as the least sure, so that nobody gets around
             // a budget.
             let counted = !local && link.up && !coming.scorable;
@@ -184,6 +191,7 @@ impl Routing {
             promise,
             budget: self.budget.as_ref().map(Budget::threshold),
             link,
+            same: self.own.is_some() && link.model == self.own,
             prices: self.prices,
             load: Load::default(),
             audit: false,
@@ -244,6 +252,22 @@ mod tests {
         let formed = Coming { unaskable: Some("a form of the answer"), ..COMING };
         let said = "the large model cannot be asked for a form of the answer: the edge answers";
         assert_eq!(place(routing.first(&formed, UP, 0.0)), (Place::Edge, said.into()));
+    }
+
+    #[test]
+    fn the_model_here_is_as_good_as_the_same_one_above() {
+        let link = |model| Link { model, ..UP };
+        for routing in [Routing::default(), Routing::new(Some(router(When::After)), None, None, Prices::default())] {
+            let mut routing = routing.beside([1; 32]).waiting_at_most(2_000.0);
+            let said = "the machine above has the same model: the edge answers";
+            assert_eq!(place(routing.first(&COMING, link(Some([1; 32])), 0.0)), (Place::Edge, said.into()));
+            assert_eq!(place(routing.first(&COMING, link(Some([1; 32])), 2_001.0)).0, Place::Cloud);
+        }
+        let mut routing = Routing::default().beside([1; 32]).waiting_at_most(2_000.0);
+        assert_eq!(
+            [None, Some([2; 32])].map(|model| place(routing.first(&COMING, link(model), 0.0)).0),
+            [Place::Cloud; 2]
+        );
     }
 
     #[test]

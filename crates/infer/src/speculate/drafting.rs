@@ -19,6 +19,15 @@ use std::collections::BTreeMap;
 /// Answers that the large model does not write any more, and of which is remembered what it wrote.
 const ENDED_MAX: usize = 256;
 
+/// What a twin is to write.
+#[derive(Clone, Copy)]
+struct Given {
+    work: Work,
+    since_us: u64,
+    /// When the twin was told; not while it waits for a place, or a pass of it is on its way.
+    told_us: Option<u64>,
+}
+
 struct Session {
     drafter: Drafter,
     number: u64,
@@ -29,10 +38,14 @@ struct Session {
     verifiers: Vec<(usize, usize)>,
     /// How long its answer was when its verifier had forgotten it, and how often that was so.
     forgotten: (usize, u32),
-    work: Option<(Work, u64)>,
+    given: Option<Given>,
     /// Why its twin is no more, if it did not come to an end by itself.
     failed: Option<String>,
 }
+
+/// Drafts that take longer are none: the small model reads a long prompt, has no place for the answer, or lacks a machine. The
+/// verifier goes on by itself until there are some.
+const LATE_US: u64 = 1_000_000;
 
 /// An answer of which nothing more came is begun anew so often.
 const BEGUN_ANEW_MAX: u32 = 3;
@@ -173,8 +186,8 @@ impl Drafting {
         self.next = self.next.wrapping_add(1);
         let (drafter, output) = Drafter::new(number, told, policy, self.patience, now_us);
         let verifiers = vec![(self.verifier, 0)];
-        let forgotten = (0, 0);
-        self.sessions.insert(id, Session { drafter, number, room, verifiers, forgotten, work: None, failed: None });
+        let session = Session { drafter, number, room, verifiers, forgotten: (0, 0), given: None, failed: None };
+        self.sessions.insert(id, session);
         self.events.push(Event::Started { sequence: id, reused: 0 });
         self.take(small, id, output);
         Ok(id)
@@ -286,27 +299,22 @@ impl Drafting {
         let mut without = Vec::new();
         for (id, session) in &mut self.sessions {
             let work = session.drafter.work();
-            match small.runs(*id) {
-                Some(true) if small.is_away(*id) => continue,
-                Some(true) => {}
-                // It follows once it has a place.
-                Some(false) => continue,
-                None => {
-                    without.push(*id);
-                    continue;
-                }
+            if work != session.given.map(|given| given.work) {
+                session.given = work.map(|work| Given { work, since_us: now_us, told_us: None });
             }
-            if work.is_some_and(|work| work.start + work.count >= session.room) {
-                without.push(*id);
+            let runs = small.runs(*id);
+            let Some(given) = session.given.as_mut().filter(|_| runs.is_some()) else {
+                without.extend(runs.is_none().then_some(*id));
                 continue;
-            }
-            if work != session.work.map(|(work, _)| work) {
+            };
+            let Given { work, since_us, told_us } = *given;
+            if work.start + work.count >= session.room || now_us.saturating_sub(since_us) > LATE_US {
+                without.push(*id);
+            } else if told_us.is_none() && runs == Some(true) && !small.is_away(*id) {
                 // What it has drafted goes along, as far as it is of use.
-                session.work = work.map(|work| (work, now_us));
-                if let Some(work) = work {
-                    small.rewrite(*id, &session.drafter.answer_from(0)[..work.start]);
-                    small.pace(*id, work.start + work.count);
-                }
+                given.told_us = Some(now_us);
+                small.rewrite(*id, &session.drafter.answer_from(0)[..work.start]);
+                small.pace(*id, work.start + work.count);
             }
         }
         without.into_iter().for_each(|id| self.barren(small, id, now_us));
@@ -340,7 +348,7 @@ impl Drafting {
     /// Its twin has nothing more to draft, for want of context for instance, and the verifier is told so.
     fn barren(&mut self, small: &mut Engine, id: SequenceId, now_us: u64) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
-        session.work = None;
+        session.given = None;
         if let Some(work) = session.drafter.work() {
             let output = session.drafter.drafted(now_us, work, Vec::new(), 0);
             self.take(small, id, output);
@@ -351,17 +359,18 @@ impl Drafting {
     fn bring(&mut self, small: &mut Engine, now_us: u64) {
         let mut done = Vec::new();
         for (id, _, answer) in small.answers() {
-            let Some(Session { work: Some((work, begun)), .. }) = self.sessions.get(&id) else { continue };
+            let given = self.sessions.get(&id).and_then(|session| session.given);
+            let Some(Given { work, told_us: Some(told_us), .. }) = given else { continue };
             let drafted = answer.get(work.start..).unwrap_or_default();
             if drafted.len() >= work.count {
-                done.push((id, *work, *begun, drafted[..work.count].to_vec()));
+                done.push((id, work, told_us, drafted[..work.count].to_vec()));
             }
         }
-        for (id, work, begun, ids) in done {
+        for (id, work, told_us, ids) in done {
             let Some(session) = self.sessions.get_mut(&id) else { continue };
-            session.work = None;
+            session.given = None;
             let drafted = ids.into_iter().map(|id| Drafted { id, declared: None }).collect();
-            let output = session.drafter.drafted(now_us, work, drafted, now_us.saturating_sub(begun));
+            let output = session.drafter.drafted(now_us, work, drafted, now_us.saturating_sub(told_us));
             self.take(small, id, output);
         }
     }

@@ -364,6 +364,11 @@ impl Membership {
         Decision::Place(chain)
     }
 
+    /// Are there layers that no machine can have now?
+    pub fn is_unplaced(&self) -> bool {
+        self.unplaced_since_us.is_some()
+    }
+
     fn late_to_form(&mut self, head: &Head, now_us: u64) -> Option<Decision> {
         let since_us = self.forming_since_us?;
         if now_us.saturating_sub(since_us) <= self.settings.bounds.forming_max_us {

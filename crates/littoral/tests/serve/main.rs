@@ -22,6 +22,7 @@ mod server;
 mod stages;
 mod structured;
 mod tap;
+mod tiers;
 mod tiny;
 mod tls;
 mod tools;

@@ -18,7 +18,7 @@ pub struct Stage {
 }
 
 impl Stage {
-    fn start(folder: &Path, name: &str, listen: &str, allow: &str) -> Self {
+    pub fn start(folder: &Path, name: &str, listen: &str, allow: &str) -> Self {
         Self::of(folder, name, listen, allow, &[])
     }
 

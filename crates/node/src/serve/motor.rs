@@ -85,6 +85,11 @@ impl Motor {
         self.chain().is_none_or(Chain::exact)
     }
 
+    /// Is all of its model here, or on machines that are?
+    pub fn is_whole(&self) -> bool {
+        self.chain().is_none_or(Chain::is_whole)
+    }
+
     /// The engine that tries what others draft; one that drafts for itself has none.
     pub fn verifies(&mut self) -> Option<&mut Engine> {
         match self {

@@ -379,6 +379,9 @@ impl<'m> Desk<'m> {
 
     /// Until one more answer for this client would get its place.
     fn wait_ms(&self, client: Client) -> f64 {
+        if !self.motor.is_whole() {
+            return f64::INFINITY;
+        }
         let places = self.room.running_max;
         let least = self.open.values().map(|open| open.since.elapsed()).min().unwrap_or_default();
         self.load.wait_ms(self.line.before(client), places.saturating_sub(self.open.len()), places, least)

@@ -227,6 +227,11 @@ impl Chain {
         self.head.engine_mut()
     }
 
+    /// Does some machine have each layer, or is about to?
+    pub fn is_whole(&self) -> bool {
+        !self.membership.is_unplaced()
+    }
+
     /// Do vectors travel with all their bits?
     pub fn exact(&self) -> bool {
         is_exact(self.head.activations())
