@@ -1,8 +1,9 @@
 //! The other half of a fleet: a language model that answers on its machines.
 //!
 //! One process serves one model. With a small model beside it three tiers serve one person: the device drafts with the small
-//! one; the edge has the large one, split over two processes, and verifies; the cloud has the large one as a whole, and goes
-//! on where the edge is lost. They are the fleet's own machines, by their keys.
+//! one; the edge has the large one, split over two processes, and verifies; the cloud has the large one as a whole, goes on
+//! where the edge is lost, and answers for the edge where that is busy or lacks layers. They are the fleet's own machines, by
+//! their keys.
 
 use super::children::{Children, SERVER_GRACE, Service};
 use super::fleet::{CLOUD, Fleet};
@@ -83,19 +84,20 @@ async fn tiers(large: &Named, small: &Named, fleet: &Fleet, children: &mut Child
     };
 
     let verifies = ["--allow", &device_key];
-    let args = server("cloud", &dir.join(CLOUD), &verifies, &large.path);
+    let args = server("cloud", &dir.join(CLOUD), &[&verifies[..], &["--allow", &edge_key]].concat(), &large.path);
     let cloud = children.serve(service("cloud", "serve", args, BOTH)).await?;
 
     let other = dir.join("chat-stage").display().to_string();
     let args = words(&["--dir", &other, "--name", "edge-2", "--allow", &edge_key, "--model"], &large.path);
     let lends = children.serve(service("stage", "stage", args, STAGE)).await?;
     let lends = part(&lends, "address");
-    let args = server("edge", &edge, &[&verifies[..], &["--place", "even", "--stage", &lends]].concat(), &large.path);
+    let cloud_at = format!("cloud={}", part(&cloud, "verifies"));
+    let split = ["--place", "even", "--stage", &lends, "--upstream", &cloud_at];
+    let args = server("edge", &edge, &[&verifies[..], &split].concat(), &large.path);
     let near = children.serve(service("edge", "serve", args, BOTH)).await?;
 
-    let above = [&near, &cloud].map(|said| part(said, "verifies"));
-    let above = [format!("edge={}", above[0]), format!("cloud={}", above[1])];
-    let args = server("device", &device, &["--upstream", &above[0], "--upstream", &above[1]], &small.path);
+    let edge_at = format!("edge={}", part(&near, "verifies"));
+    let args = server("device", &device, &["--upstream", &edge_at, "--upstream", &cloud_at], &small.path);
     let nearest = children.serve(service("device", "serve", args, HTTP)).await?;
 
     let url = part(&nearest, "url");

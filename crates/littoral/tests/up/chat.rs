@@ -95,6 +95,8 @@ fn three_tiers_serve_one_person() {
     let place = |url: &Value| url.as_str().unwrap().strip_prefix("http://").unwrap().to_owned();
     let (device, cloud) = (place(&served["url"]), place(&served["tiers"]["cloud"]));
     let (text, _) = ask(&cloud);
+    // With the same model above it answers by itself.
+    assert_eq!(ask(&place(&served["tiers"]["edge"])), (text.clone(), "edge".into()));
     let until = |tier: &str| {
         let begin = Instant::now();
         loop {
