@@ -319,7 +319,8 @@ fn a_router_decides_by_its_score() {
 /// the calibration's has no promise from the beginning.
 #[test]
 fn audits_and_another_large_model_take_the_promise_back() {
-    let (_folder, dir) = models();
+    let (folder, dir) = models();
+    folder.write("other.gguf", tiny::gguf_of(Some(tiny::TEMPLATE), 9));
     let route = router(&dir);
     let edge_key = key_in(&dir.join("edge"), 34);
     let (cloud_dir, other_dir, own) = (dir.join("cloud"), dir.join("other"), dir.join("edge"));
@@ -330,7 +331,7 @@ fn audits_and_another_large_model_take_the_promise_back() {
     let serving =
         |model: &str, args: &[String]| serve(&dir, model, &args.iter().map(String::as_str).collect::<Vec<_>>());
     let large = serving("large.gguf", &verify(&cloud_dir));
-    let other = serving("small.gguf", &verify(&other_dir));
+    let other = serving("other.gguf", &verify(&other_dir));
     let short = asked("Hm?");
     let verifies = |server: &Server| server.ready["verifies"].as_str().unwrap().to_owned();
     for upper in [format!("http://{}/v1", large.at), verifies(&large)] {
