@@ -17,10 +17,10 @@ use super::round_trips::RoundTrips;
 use littoral_wire::Speculation;
 use littoral_wire::bounded::List;
 use littoral_wire::message::Reason;
-use littoral_wire::speculation::{
-    COMMIT_TOKENS_MAX, Committed, Declared, Digest, Drafts, Ending, ROUND_TOKENS_MAX, Request, Want,
-};
+use littoral_wire::speculation::{COMMIT_TOKENS_MAX, Committed, Declared, Ending, ROUND_TOKENS_MAX, Request, Want};
 use std::collections::VecDeque;
+
+mod sending;
 
 /// How an answer is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -144,9 +144,6 @@ struct Behind {
 
 /// Passes that take longer say nothing of a link.
 const LONG_PASS_S: f64 = 0.25;
-
-/// How far ahead of what it has chosen a verifier is shown the answer: no more than it keeps.
-const SHOWN_MAX: usize = 896;
 
 impl Drafter {
     /// The first output opens the session. `session` must be new for each answer.
@@ -510,126 +507,6 @@ impl Drafter {
         }
         output.send.push(if self.opened { self.resume() } else { self.open() });
         self.go_on(now_us, output);
-    }
-
-    /// Sends what the mode wants sent, and waits for an answer.
-    fn go_on(&mut self, now_us: u64, output: &mut Output) {
-        if self.over.is_some() {
-            return;
-        }
-        let barren = self.barren == Some(self.end()) || self.draftable() == 0;
-        match self.mode() {
-            _ if self.behind.is_some() => self.show(output),
-            Mode::Stream => self.ask_stream(now_us, output),
-            Mode::Rounds { .. } if self.sent > 0 => {}
-            Mode::Rounds { tokens } => {
-                let tokens = tokens.min(self.draftable()).clamp(1, ROUND_TOKENS_MAX);
-                if self.drafts.len() >= tokens || (barren && !self.drafts.is_empty()) {
-                    self.send_round(now_us, tokens.min(self.drafts.len()), Want::Wait, output);
-                } else if barren {
-                    self.ask_stream(now_us, output);
-                }
-            }
-            Mode::Ahead { block, ahead } => {
-                self.send_blocks(now_us, (block, ahead), barren, Want::Wait, output);
-                if barren && self.drafts.is_empty() {
-                    self.ask_stream(now_us, output);
-                }
-            }
-            Mode::Along { block, ahead } => {
-                self.send_blocks(now_us, (block, ahead), barren, Want::Stream, output);
-                self.ask_stream(now_us, output);
-            }
-        }
-        let awaited = !self.opened || self.behind.is_some() || self.sent > 0 || self.asked == Some(Want::Stream);
-        if awaited && self.deadline_us.is_none() {
-            let patience_us = self.patience.first_us.saturating_mul(1 << self.tries.min(20));
-            self.deadline_us = Some(now_us.saturating_add(patience_us.min(self.patience.most_us)));
-        }
-    }
-
-    /// Shows a new verifier what the one before it chose.
-    fn show(&mut self, output: &mut Output) {
-        while let Some(Behind { chosen, shown }) = self.behind.filter(|_| self.opened) {
-            let end = self.answer.len().min(chosen + SHOWN_MAX).min(shown + ROUND_TOKENS_MAX);
-            let Some(digest) = self.answer.digest_at(shown).filter(|_| shown < end) else { return };
-            self.rounds = self.rounds.saturating_add(1);
-            output.send.push(Speculation::Round {
-                session: self.session,
-                number: self.rounds,
-                epoch: self.epoch,
-                commit: chosen as u32,
-                start: shown as u32,
-                digest,
-                tokens: List::new(self.answer.ids()[shown..end].to_vec()).unwrap_or_default(),
-                distributions: None,
-                want: Want::Wait,
-            });
-            self.behind = Some(Behind { chosen, shown: end });
-        }
-    }
-
-    /// Whole blocks; what is left goes out as it is if no more may be drafted for now.
-    fn send_blocks(
-        &mut self,
-        now_us: u64,
-        (block, ahead): (usize, usize),
-        barren: bool,
-        want: Want,
-        output: &mut Output,
-    ) {
-        let block = block.clamp(1, ROUND_TOKENS_MAX);
-        let most = ahead.min(self.draftable()).max(1);
-        while self.drafts.len() - self.sent >= block {
-            self.send_round(now_us, block, want, output);
-        }
-        if self.drafts.len() > self.sent && (barren || self.drafts.len() >= most) {
-            self.send_round(now_us, (self.drafts.len() - self.sent).min(block), want, output);
-        }
-    }
-
-    fn ask_stream(&mut self, now_us: u64, output: &mut Output) {
-        if self.asked != Some(Want::Stream) {
-            self.send_round(now_us, 0, Want::Stream, output);
-        }
-    }
-
-    /// The next `count` drafts that were not sent yet.
-    fn send_round(&mut self, now_us: u64, count: usize, want: Want, output: &mut Output) {
-        let before = self.drafts.iter().take(self.sent);
-        let digest = before.fold(self.answer.digest(), |digest: Digest, draft| digest.then(draft.id));
-        let drafts = self.drafts.iter().skip(self.sent).take(count);
-        let declared: Option<Vec<Declared>> = match self.request.drafts {
-            Drafts::Ids => None,
-            Drafts::Declared => drafts.clone().map(|draft| draft.declared.clone()).collect(),
-        };
-        self.rounds = self.rounds.saturating_add(1);
-        output.send.push(Speculation::Round {
-            session: self.session,
-            number: self.rounds,
-            epoch: self.epoch,
-            commit: self.answer.len() as u32,
-            start: (self.answer.len() + self.sent) as u32,
-            digest,
-            tokens: List::new(drafts.map(|draft| draft.id).collect()).unwrap_or_default(),
-            distributions: declared.map(|declared| List::new(declared).unwrap_or_default()),
-            want,
-        });
-        if count > 0 {
-            self.trips.round(now_us, self.answer.len() + self.sent);
-        }
-        self.sent += count;
-        self.asked = Some(want);
-    }
-
-    fn open(&self) -> Speculation {
-        Speculation::Open { session: self.session, request: self.request.clone() }
-    }
-
-    fn resume(&self) -> Speculation {
-        let commit = self.behind.map_or(self.answer.len(), |behind| behind.chosen);
-        let digest = self.answer.digest_at(commit).unwrap_or_default();
-        Speculation::Resume { session: self.session, commit: commit as u32, digest }
     }
 
     /// The position after the last draft.

@@ -3,7 +3,7 @@
 use super::super::asked_in_tests::{committed, request};
 use super::*;
 use littoral_wire::bounded::Text;
-use littoral_wire::speculation::Share;
+use littoral_wire::speculation::{Drafts, Share};
 
 fn drafter(drafts: Drafts) -> Drafter {
     let policy = Policy::Fixed(Mode::Rounds { tokens: 2 });
