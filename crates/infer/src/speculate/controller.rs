@@ -4,10 +4,13 @@
 //! drafter drafts along for itself; a plain pass and the round trip are part of every way. So nothing is spent on exploring,
 //! and what can be lost is what is lost before a measure is good enough, or after the text has changed.
 
+use super::both::Source;
 use super::costs::{Costs, Least, Mean, PassTimes};
 use super::drafter::Mode;
+use super::quoting::Matches;
 use super::rate::{Survival, rate_stream};
 use super::runs::Runs;
+use littoral_wire::speculation::ROUND_TOKENS_MAX;
 
 /// Tokens that a round, or a block, may have.
 const LENGTHS: [usize; 12] = [1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24];
@@ -37,8 +40,13 @@ const AHEAD_MAX: usize = 256;
 
 #[derive(Clone)]
 pub struct Controller {
+    /// Of whatever drafted, the model or the text: the way is chosen by these.
     runs: Runs,
     draft: Mean,
+    /// Of the model alone, and of the text: who drafts is chosen by these.
+    model: Runs,
+    model_draft: Mean,
+    matches: Matches,
     pass: PassTimes,
     round_trip: Least,
     /// Of a verifier that does not look at drafts while it streams: a token of its stream, which costs otherwise than a pass over
@@ -64,11 +72,16 @@ impl Controller {
 
     /// For the next answer of the same two models over the same link: costs as they were, the acceptance as a guess.
     pub fn next_answer(&self) -> Self {
-        Self::with(self.costs(), self.runs.fading(LEARNT), self.stream)
+        let controller = Self::with(self.costs(), self.runs.fading(LEARNT), self.stream);
+        let model_draft = Mean::new(self.model_draft.get());
+        Self { model: self.model.fading(LEARNT), model_draft, matches: self.matches.next_answer(), ..controller }
     }
 
     fn with(costs: Costs, runs: Runs, stream: Option<Mean>) -> Self {
         let mut controller = Self {
+            model: runs.clone(),
+            model_draft: Mean::new(costs.draft_s),
+            matches: Matches::default(),
             runs,
             draft: Mean::new(costs.draft_s),
             pass: PassTimes::new(costs.verify),
@@ -125,7 +138,7 @@ impl Controller {
         Costs { draft_s: self.draft.get(), verify: self.pass.fit(), round_trip_s: self.round_trip.get() }
     }
 
-    /// The chance that a drafted token holds.
+    /// The chance that a drafted token holds, whoever drafts.
     pub fn acceptance(&self) -> f64 {
         self.runs.acceptance()
     }
@@ -135,9 +148,16 @@ impl Controller {
         self.promise(mode, &Survival::of(&self.runs), &self.costs())
     }
 
-    /// So many tokens were drafted in so many microseconds.
+    /// The model drafted so many tokens in so many microseconds.
     pub fn hear_draft(&mut self, tokens: usize, took_us: u64) {
-        self.draft.hear(seconds(took_us) / tokens.max(1) as f64);
+        let token_s = seconds(took_us) / tokens.max(1) as f64;
+        self.draft.hear(token_s);
+        self.model_draft.hear(token_s);
+    }
+
+    /// The text drafted, which takes no time.
+    pub fn hear_quoted(&mut self) {
+        self.draft.hear(0.0);
     }
 
     /// A pass looked at so many drafted tokens.
@@ -153,12 +173,56 @@ impl Controller {
         self.round_trip.hear(seconds(took_us));
     }
 
-    /// A token was committed: did the draft for it hold? None: nothing had been drafted there.
+    /// A token was committed: did the model's draft for it hold? None: nothing had been drafted there.
     pub fn hear_token(&mut self, held: Option<bool>) {
         match held {
-            Some(held) => self.runs.hear(held),
-            None => self.runs.pause(),
+            Some(held) => [&mut self.runs, &mut self.model].into_iter().for_each(|runs| runs.hear(held)),
+            None => [&mut self.runs, &mut self.model].into_iter().for_each(Runs::pause),
         }
+    }
+
+    /// A token was committed for which the text had drafted, or, where it is the only one to draft, had nothing to say: that ends
+    /// a run as a refuted draft does.
+    pub fn hear_quote(&mut self, held: bool) {
+        self.runs.hear(held);
+        self.model.pause();
+    }
+
+    /// The text foretold a token by a match of this length, drafted or not: did it come?
+    pub fn hear_match(&mut self, length: usize, held: bool) {
+        self.matches.hear(length, held);
+    }
+
+    /// Does the text, which matches so many of its last tokens, promise more than the model? In the present mode, or, while drafts
+    /// are made for learning only, in the best that drafts.
+    pub fn prefers_text(&self, length: usize) -> bool {
+        let mode = if self.mode == Mode::Stream { self.best_beside(0.0).0 } else { self.mode };
+        let (text, costs) = (self.matches.survival(length), self.costs());
+        let free = Costs { draft_s: 0.0, ..costs };
+        // As far ahead as it is let.
+        let worth = self.worth(mode);
+        let most = (1..=ROUND_TOKENS_MAX).take_while(|&drafted| text.of_first(drafted) >= worth).count();
+        let promised = match mode {
+            Mode::Ahead { block, .. } => text.rate_ahead_upto(block, most.max(block), &free),
+            Mode::Along { block, .. } => text.rate_along_upto(block, most.max(block), &free),
+            _ => self.promise(mode, &text, &free),
+        };
+        let costs = Costs { draft_s: self.model_draft.get(), ..costs };
+        promised > self.promise(mode, &Survival::of(&self.model), &costs)
+    }
+
+    /// Is a token behind drafts of these sources worth the time that the verifier spends on looking at it?
+    pub fn worth_drafting_behind(&self, drafts: &mut dyn Iterator<Item = Source>) -> bool {
+        let chance = drafts.map(|source| match source {
+            Source::Model => self.model.acceptance(),
+            Source::Lookup { length } => self.matches.acceptance(length),
+        });
+        chance.product::<f64>() >= self.worth(self.mode)
+    }
+
+    /// The chance from which on a token is worth being looked at: what that costs against what a token takes.
+    fn worth(&self, mode: Mode) -> f64 {
+        self.costs().verify.per_token_s * self.predicted(mode)
     }
 
     /// Chooses anew.

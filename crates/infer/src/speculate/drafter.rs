@@ -1,7 +1,7 @@
 //! The drafter's end of a conversation.
 //!
-//! It owns no model. [`Drafter::work`] says what to draft next, and the host brings the tokens with [`Drafter::drafted`]; it
-//! passes on what the verifier says with [`Drafter::hear`], and calls [`Drafter::tick`] when [`Drafter::deadline_us`] has come.
+//! It owns no model. [`Drafter::work`] says what to draft next, and the host brings the tokens with [`Drafter::drafted`]; what the
+//! text itself drafts ([`Sources`]) the drafter finds alone. The host passes on what the verifier says with [`Drafter::hear`], and calls [`Drafter::tick`] when [`Drafter::deadline_us`] has come.
 //! Each answers with an [`Output`]: what to send, which tokens are the answer's now, and whether it is over. Times are
 //! microseconds of any clock that never goes back.
 //!
@@ -12,7 +12,10 @@
 //! everything again, less and less often.
 
 use super::answer::Answer;
+use super::both::Source;
 use super::controller::Controller;
+use super::lookup::Lookup;
+use super::quoting::Matches;
 use super::round_trips::RoundTrips;
 use littoral_wire::Speculation;
 use littoral_wire::bounded::List;
@@ -21,6 +24,10 @@ use littoral_wire::speculation::{COMMIT_TOKENS_MAX, Committed, Declared, Ending,
 use std::collections::VecDeque;
 
 mod sending;
+mod sources;
+
+use sources::Draft;
+pub use sources::{Sources, Yield, Yields};
 
 /// How an answer is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,8 +116,15 @@ pub struct Drafter {
     patience: Patience,
     answer: Answer,
     /// Beyond the answer. The first `sent` of them were sent in this epoch.
-    drafts: VecDeque<Drafted>,
+    drafts: VecDeque<Draft>,
     sent: usize,
+    sources: Sources,
+    /// Of the prompt and the answer, if the text drafts; how long matches hold is the controller's to know, if there is one.
+    lookup: Option<Lookup>,
+    matches: Matches,
+    /// The revision and the end of the text at which it was last asked for drafts.
+    quoted_at: Option<(u64, usize)>,
+    yields: Yields,
     epoch: u32,
     /// Rounds sent so far.
     rounds: u32,
@@ -147,8 +161,20 @@ const LONG_PASS_S: f64 = 0.25;
 
 impl Drafter {
     /// The first output opens the session. `session` must be new for each answer.
-    pub fn new(session: u64, request: Request, policy: Policy, patience: Patience, now_us: u64) -> (Self, Output) {
+    pub fn new(
+        session: u64,
+        request: Request,
+        policy: Policy,
+        sources: Sources,
+        patience: Patience,
+        now_us: u64,
+    ) -> (Self, Output) {
         let mut drafter = Self {
+            sources,
+            lookup: (sources != Sources::Model).then(|| Lookup::beside(&request.prompt)),
+            matches: Matches::default(),
+            quoted_at: None,
+            yields: Yields::default(),
             session,
             request,
             policy,
@@ -201,7 +227,7 @@ impl Drafter {
     /// The answer from a position on, committed and drafted.
     pub fn answer_from(&self, position: usize) -> Vec<u32> {
         let committed = self.answer.ids().iter().copied();
-        committed.chain(self.drafts.iter().map(|draft| draft.id)).skip(position).collect()
+        committed.chain(self.drafts.iter().map(|draft| draft.drafted.id)).skip(position).collect()
     }
 
     pub fn over(&self) -> Option<&Over> {
@@ -231,8 +257,17 @@ impl Drafter {
 
     /// What to draft now. The same again until [`drafted`](Self::drafted) or [`hear`](Self::hear) changes it.
     pub fn work(&self) -> Option<Work> {
-        if self.over.is_some() || self.barren == Some(self.end()) {
+        if self.sources == Sources::Lookup || self.barren == Some(self.end()) {
             return None;
+        }
+        let (start, count) = (self.end(), self.wanted());
+        (count > 0).then(|| Work { keep: self.stands.min(start), start, count, revision: self.revision })
+    }
+
+    /// Tokens to draft at the end of the text, a block at most.
+    fn wanted(&self) -> usize {
+        if self.over.is_some() || self.doubtful() {
+            return 0;
         }
         let wanted = match self.mode() {
             Mode::Stream => match &self.policy {
@@ -250,9 +285,7 @@ impl Drafter {
             }
             _ => wanted,
         };
-        let count = wanted.saturating_sub(self.drafts.len()).min(block.max(1));
-        let start = self.end();
-        (count > 0).then(|| Work { keep: self.stands.min(start), start, count, revision: self.revision })
+        wanted.saturating_sub(self.drafts.len()).min(block.max(1))
     }
 
     /// Nothing will come of this work any more: what it goes by was taken back. Bring what there is, so that its time counts.
@@ -263,6 +296,7 @@ impl Drafter {
     /// Tokens that came of a piece of work, and how long that took.
     pub fn drafted(&mut self, now_us: u64, work: Work, tokens: Vec<Drafted>, took_us: u64) -> Output {
         let mut output = Output::default();
+        self.yields.model.drafted += tokens.len() as u64;
         if let (Policy::Learning(controller), false) = (&mut self.policy, tokens.is_empty()) {
             controller.hear_draft(tokens.len(), took_us);
         }
@@ -289,7 +323,10 @@ impl Drafter {
         let shared = end - start;
         let text = self.answer_from(start);
         match tokens.iter().zip(&text).position(|(draft, &own)| draft.id != own) {
-            None => self.drafts.extend(tokens.into_iter().skip(shared)),
+            None => {
+                let new = tokens.into_iter().skip(shared);
+                self.drafts.extend(new.map(|drafted| Draft { drafted, source: Source::Model }));
+            }
             Some(at) => self.take_back(start + at),
         }
     }
@@ -415,13 +452,23 @@ impl Drafter {
     }
 
     fn commit(&mut self, token: Committed, output: &mut Output) {
+        self.follow(token.id);
         let draft = self.drafts.pop_front();
+        let verdict = draft.map(|draft| (draft.source, draft.drafted.id == token.id));
         if let Policy::Learning(controller) = &mut self.policy {
-            controller.hear_token(draft.as_ref().map(|draft| draft.id == token.id));
+            let mute = self.sources == Sources::Lookup && self.barren == Some(self.answer.len());
+            match verdict {
+                Some((Source::Lookup { .. }, held)) => controller.hear_quote(held),
+                None if mute => controller.hear_quote(false),
+                _ => controller.hear_token(verdict.map(|(_, held)| held)),
+            }
         }
-        match draft {
-            Some(draft) if draft.id != token.id => self.take_back(self.answer.len()),
-            Some(_) => self.sent = self.sent.saturating_sub(1),
+        match verdict {
+            Some((_, false)) => self.take_back(self.answer.len()),
+            Some((source, true)) => {
+                self.sent = self.sent.saturating_sub(1);
+                self.yields.of(source).held += 1;
+            }
             None => {}
         }
         self.answer.push(token.id);

@@ -8,7 +8,7 @@ use littoral_wire::speculation::{Drafts, Share};
 fn drafter(drafts: Drafts) -> Drafter {
     let policy = Policy::Fixed(Mode::Rounds { tokens: 2 });
     let patience = Patience { first_us: 10, most_us: 40, tries_max: 3 };
-    Drafter::new(1, request(drafts, 6), policy, patience, 0).0
+    Drafter::new(1, request(drafts, 6), policy, Sources::Model, patience, 0).0
 }
 
 fn commit(start: u32, ids: &[u32]) -> Speculation {

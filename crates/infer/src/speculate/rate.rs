@@ -51,9 +51,14 @@ impl Survival {
     const DEPTH: usize = 256;
 
     pub fn of(runs: &Runs) -> Self {
+        Self::of_each(|depth| runs.acceptance_at(depth))
+    }
+
+    /// Of drafts that hold with such a chance each, if those before it did; the first is 0.
+    pub fn of_each(chance: impl Fn(usize) -> f64) -> Self {
         let mut alive = 1.0;
         Self(std::array::from_fn(|depth| {
-            alive *= runs.acceptance_at(depth);
+            alive *= chance(depth);
             alive
         }))
     }
@@ -63,7 +68,7 @@ impl Survival {
     }
 
     /// The chance that the first `drafted` hold.
-    fn of_first(&self, drafted: usize) -> f64 {
+    pub fn of_first(&self, drafted: usize) -> f64 {
         match drafted.checked_sub(1) {
             None => 1.0,
             Some(last) => self.0.get(last).copied().unwrap_or(0.0),
@@ -85,6 +90,11 @@ impl Survival {
     /// shows one position earlier, and a pass takes all blocks that have come. The news of a refuted token finds the draft model
     /// in the middle of a token, which it drafts to its end.
     pub fn rate_ahead(&self, block: usize, costs: &Costs) -> f64 {
+        self.rate_ahead_upto(block, ROUND_TOKENS_MAX, costs)
+    }
+
+    /// As [`rate_ahead`](Self::rate_ahead), where a pass finds `most` drafts at most, 1 to 64.
+    pub fn rate_ahead_upto(&self, block: usize, most: usize, costs: &Costs) -> f64 {
         let block_s = block as f64 * costs.draft_s.max(1e-9);
         // Of an epoch whose drafts all hold: tokens committed by a pass, and when it ends.
         let (mut reach, mut end_s) = (0, 0.0);
@@ -93,7 +103,7 @@ impl Survival {
             // The blocks that are there, or the first that brings something new.
             let blocks = ((end_s / block_s) as usize).max(reach / block + 1);
             let begin_s = blocks as f64 * block_s;
-            let tried = (blocks * block - reach).min(ROUND_TOKENS_MAX);
+            let tried = (blocks * block - reach).min(most);
             let next_s = begin_s.max(end_s) + costs.verify.at(tried);
             // The epoch gets to this pass if everything so far held.
             epoch_s += self.of_first(reach) * (next_s - end_s);
@@ -104,13 +114,18 @@ impl Survival {
 
     /// As [`rate_ahead`](Self::rate_ahead), with a verifier that chooses a token by itself when no draft for it has come.
     pub fn rate_along(&self, block: usize, costs: &Costs) -> f64 {
+        self.rate_along_upto(block, ROUND_TOKENS_MAX, costs)
+    }
+
+    /// As [`rate_along`](Self::rate_along), where a pass finds `most` drafts at most, 1 to 64.
+    pub fn rate_along_upto(&self, block: usize, most: usize, costs: &Costs) -> f64 {
         let block_s = block as f64 * costs.draft_s.max(1e-9);
         // From the pass that refuted a token: the first block is there after the news has gone back, and the block has come.
         let first_s = costs.round_trip_s + costs.draft_s / 2.0;
         let (mut reach, mut end_s, mut epoch_s) = (0, 0.0f64, 0.0);
         while reach < Self::DEPTH {
             let drafted = ((end_s - first_s).max(0.0) / block_s) as usize * block;
-            let tried = drafted.saturating_sub(reach).min(ROUND_TOKENS_MAX);
+            let tried = drafted.saturating_sub(reach).min(most);
             let pass_s = costs.verify.at(tried);
             epoch_s += self.of_first(reach) * pass_s;
             (reach, end_s) = (reach + tried + 1, end_s + pass_s);

@@ -15,7 +15,8 @@ impl Drafter {
         if self.over.is_some() {
             return;
         }
-        let barren = self.barren == Some(self.end()) || self.draftable() == 0;
+        self.quote();
+        let barren = self.barren == Some(self.end()) || self.draftable() == 0 || self.doubtful();
         match self.mode() {
             _ if self.behind.is_some() => self.show(output),
             Mode::Stream => self.ask_stream(now_us, output),
@@ -95,11 +96,11 @@ impl Drafter {
     /// The next `count` drafts that were not sent yet.
     fn send_round(&mut self, now_us: u64, count: usize, want: Want, output: &mut Output) {
         let before = self.drafts.iter().take(self.sent);
-        let digest = before.fold(self.answer.digest(), |digest: Digest, draft| digest.then(draft.id));
+        let digest = before.fold(self.answer.digest(), |digest: Digest, draft| digest.then(draft.drafted.id));
         let drafts = self.drafts.iter().skip(self.sent).take(count);
         let declared: Option<Vec<Declared>> = match self.request.drafts {
             Drafts::Ids => None,
-            Drafts::Declared => drafts.clone().map(|draft| draft.declared.clone()).collect(),
+            Drafts::Declared => drafts.clone().map(|draft| draft.drafted.declared.clone()).collect(),
         };
         self.rounds = self.rounds.saturating_add(1);
         output.send.push(Speculation::Round {
@@ -109,7 +110,7 @@ impl Drafter {
             commit: self.answer.len() as u32,
             start: (self.answer.len() + self.sent) as u32,
             digest,
-            tokens: List::new(drafts.map(|draft| draft.id).collect()).unwrap_or_default(),
+            tokens: List::new(drafts.map(|draft| draft.drafted.id).collect()).unwrap_or_default(),
             distributions: declared.map(|declared| List::new(declared).unwrap_or_default()),
             want,
         });

@@ -1,0 +1,72 @@
+//! Drafts from the text itself beside a small model's, in virtual time.
+
+use crate::regret::{Case, TOKENS};
+use crate::world::Repeats;
+use littoral_infer::speculate::drafter::Sources;
+
+const SEEDS: u64 = 6;
+
+/// Code, or an answer that quotes: four of five passages of 32 tokens stood there before, but for two tokens in a hundred.
+const QUOTING: Repeats = Repeats { passage: 32, copied: 0.8, broken: 0.02 };
+/// Every other passage, and each tenth token of it is another.
+const MIXED: Repeats = Repeats { passage: 24, copied: 0.5, broken: 0.1 };
+
+fn case(repeats: Option<Repeats>, alpha: f64, round_trip_ms: u64) -> Case {
+    let acceptance = |_, alpha| alpha;
+    Case { acceptance, alpha, round_trip_ms, draft_ms: 8, pass_ms: 30, pass_token_us: 1_000, repeats }
+}
+
+/// Means over seeds: milliseconds and passes for a token, tokens of the model and of the text that were drafted and that held.
+fn of(case: Case, sources: Sources) -> [f64; 6] {
+    let mut sums = [0.0; 6];
+    for seed in 0..SEEDS {
+        let run = case.run(seed, sources, case.learning());
+        let (model, text) = (run.yields.model, run.yields.text);
+        let ms = run.came_us[TOKENS - 1] as f64 * 1e-3;
+        let own = [run.passes, model.drafted, model.held, text.drafted, text.held].map(|count| count as f64);
+        sums[0] += ms / (SEEDS as f64 * TOKENS as f64);
+        sums[1..].iter_mut().zip(own).for_each(|(sum, own)| *sum += own / (SEEDS as f64 * TOKENS as f64));
+    }
+    sums
+}
+
+#[test]
+#[ignore = "prints a table"]
+fn table_of_sources() {
+    println!("text    alpha  rtt sources | ms/token passes | model drafted held | text drafted held");
+    for (name, repeats) in [("fresh", None), ("mixed", Some(MIXED)), ("quoting", Some(QUOTING))] {
+        for alpha in [0.3, 0.6, 0.8, 0.95] {
+            for round_trip_ms in [0, 22, 100] {
+                for sources in [Sources::Model, Sources::Both, Sources::Lookup] {
+                    let [ms, passes, model, model_held, text, text_held] =
+                        of(case(repeats, alpha, round_trip_ms), sources);
+                    println!(
+                        "{name:8} {alpha:4} {round_trip_ms:4} {:6} | {ms:8.2} {passes:6.3} | {model:8.2} {model_held:8.2} | {text:8.2} {text_held:8.2}",
+                        format!("{sources:?}")
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
+#[ignore = "prints a table"]
+fn table_of_regret() {
+    for (name, repeats) in [("fresh", None), ("mixed", Some(MIXED)), ("quoting", Some(QUOTING))] {
+        for alpha in [0.3, 0.6, 0.8, 0.95] {
+            for round_trip_ms in [0, 22, 100, 200] {
+                for (draft_ms, pass_ms, pass_token_us) in [(8, 30, 1_000), (3, 60, 500), (20, 40, 4_000)] {
+                    let case = Case { draft_ms, pass_ms, pass_token_us, ..case(repeats, alpha, round_trip_ms) };
+                    let all = [Sources::Model, Sources::Lookup, Sources::Both];
+                    let (worst, at, whole, best) = case.regret(SEEDS, Sources::Both, &all);
+                    println!(
+                        "{name:8} {alpha:4} {round_trip_ms:4} {draft_ms:3} {pass_ms:3}+{pass_token_us:4} | {:6.1} % {at:4} | {:6.1} % {best:?}",
+                        worst * 100.0,
+                        whole * 100.0
+                    );
+                }
+            }
+        }
+    }
+}
