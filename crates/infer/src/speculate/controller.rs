@@ -4,7 +4,6 @@
 //! drafter drafts along for itself; a plain pass and the round trip are part of every way. So nothing is spent on exploring,
 //! and what can be lost is what is lost before a measure is good enough, or after the text has changed.
 
-use super::both::Source;
 use super::costs::{Costs, Least, Mean, PassTimes};
 use super::drafter::Mode;
 use super::quoting::Matches;
@@ -16,6 +15,8 @@ use littoral_wire::speculation::ROUND_TOKENS_MAX;
 const LENGTHS: [usize; 12] = [1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24];
 /// Tokens of a block that a verifier may get to before the block comes.
 const BLOCKS_ALONG: [usize; 3] = [1, 2, 4];
+/// Tokens that a round from the text may have.
+const QUOTES: [usize; 9] = [1, 2, 4, 8, 12, 16, 24, 40, 64];
 /// Another length must promise so much more than the present one, and streaming so much more than drafting, or the reverse.
 const BETTER: f64 = 1.01;
 const MUCH_BETTER: f64 = 1.03;
@@ -40,12 +41,9 @@ const AHEAD_MAX: usize = 256;
 
 #[derive(Clone)]
 pub struct Controller {
-    /// Of whatever drafted, the model or the text: the way is chosen by these.
+    /// Of the model's drafts. What the text drafts is judged by `matches`.
     runs: Runs,
     draft: Mean,
-    /// Of the model alone, and of the text: who drafts is chosen by these.
-    model: Runs,
-    model_draft: Mean,
     matches: Matches,
     pass: PassTimes,
     round_trip: Least,
@@ -73,17 +71,14 @@ impl Controller {
     /// For the next answer of the same two models over the same link: costs as they were, the acceptance as a guess.
     pub fn next_answer(&self) -> Self {
         let controller = Self::with(self.costs(), self.runs.fading(LEARNT), self.stream);
-        let model_draft = Mean::new(self.model_draft.get());
-        Self { model: self.model.fading(LEARNT), model_draft, matches: self.matches.next_answer(), ..controller }
+        Self { matches: self.matches.next_answer(), ..controller }
     }
 
     fn with(costs: Costs, runs: Runs, stream: Option<Mean>) -> Self {
         let mut controller = Self {
-            model: runs.clone(),
-            model_draft: Mean::new(costs.draft_s),
-            matches: Matches::default(),
             runs,
             draft: Mean::new(costs.draft_s),
+            matches: Matches::default(),
             pass: PassTimes::new(costs.verify),
             round_trip: Least::new(costs.round_trip_s),
             stream,
@@ -138,7 +133,7 @@ impl Controller {
         Costs { draft_s: self.draft.get(), verify: self.pass.fit(), round_trip_s: self.round_trip.get() }
     }
 
-    /// The chance that a drafted token holds, whoever drafts.
+    /// The chance that a token of the model's holds.
     pub fn acceptance(&self) -> f64 {
         self.runs.acceptance()
     }
@@ -150,14 +145,7 @@ impl Controller {
 
     /// The model drafted so many tokens in so many microseconds.
     pub fn hear_draft(&mut self, tokens: usize, took_us: u64) {
-        let token_s = seconds(took_us) / tokens.max(1) as f64;
-        self.draft.hear(token_s);
-        self.model_draft.hear(token_s);
-    }
-
-    /// The text drafted, which takes no time.
-    pub fn hear_quoted(&mut self) {
-        self.draft.hear(0.0);
+        self.draft.hear(seconds(took_us) / tokens.max(1) as f64);
     }
 
     /// A pass looked at so many drafted tokens.
@@ -173,19 +161,12 @@ impl Controller {
         self.round_trip.hear(seconds(took_us));
     }
 
-    /// A token was committed: did the model's draft for it hold? None: nothing had been drafted there.
+    /// A token was committed: did the model's draft for it hold? None: it had drafted nothing there.
     pub fn hear_token(&mut self, held: Option<bool>) {
         match held {
-            Some(held) => [&mut self.runs, &mut self.model].into_iter().for_each(|runs| runs.hear(held)),
-            None => [&mut self.runs, &mut self.model].into_iter().for_each(Runs::pause),
+            Some(held) => self.runs.hear(held),
+            None => self.runs.pause(),
         }
-    }
-
-    /// A token was committed for which the text had drafted, or, where it is the only one to draft, had nothing to say: that ends
-    /// a run as a refuted draft does.
-    pub fn hear_quote(&mut self, held: bool) {
-        self.runs.hear(held);
-        self.model.pause();
     }
 
     /// The text foretold a token by a match of this length, drafted or not: did it come?
@@ -193,36 +174,57 @@ impl Controller {
         self.matches.hear(length, held);
     }
 
-    /// Does the text, which matches so many of its last tokens, promise more than the model? In the present mode, or, while drafts
-    /// are made for learning only, in the best that drafts.
-    pub fn prefers_text(&self, length: usize) -> bool {
-        let mode = if self.mode == Mode::Stream { self.best_beside(0.0).0 } else { self.mode };
-        let (text, costs) = (self.matches.survival(length), self.costs());
-        let free = Costs { draft_s: 0.0, ..costs };
-        // As far ahead as it is let.
-        let worth = self.worth(mode);
-        let most = (1..=ROUND_TOKENS_MAX).take_while(|&drafted| text.of_first(drafted) >= worth).count();
-        let promised = match mode {
-            Mode::Ahead { block, .. } => text.rate_ahead_upto(block, most.max(block), &free),
-            Mode::Along { block, .. } => text.rate_along_upto(block, most.max(block), &free),
-            _ => self.promise(mode, &text, &free),
-        };
-        let costs = Costs { draft_s: self.model_draft.get(), ..costs };
-        promised > self.promise(mode, &Survival::of(&self.model), &costs)
+    pub fn matches(&self) -> &Matches {
+        &self.matches
     }
 
-    /// Is a token behind drafts of these sources worth the time that the verifier spends on looking at it?
-    pub fn worth_drafting_behind(&self, drafts: &mut dyn Iterator<Item = Source>) -> bool {
-        let chance = drafts.map(|source| match source {
-            Source::Model => self.model.acceptance(),
-            Source::Lookup { length } => self.matches.acceptance(length),
+    /// The best way to draft from the text, which matches so many of its last tokens, if that promises more than going on this way.
+    /// `behind`: what is drafted already is under way.
+    pub fn quoting(&self, length: usize, beside: Mode, behind: bool) -> Option<Mode> {
+        let (text, costs) = (self.matches.survival(length), Costs { draft_s: 0.0, ..self.costs() });
+        let promised = self.predicted(beside);
+        // It drafts at once, and as far as a token is worth being looked at.
+        let worth = costs.verify.per_token_s * promised;
+        let block = (1..=ROUND_TOKENS_MAX).take_while(|&drafted| text.of_first(drafted) >= worth).count();
+        if block == 0 {
+            return None;
+        }
+        let rounds = QUOTES.into_iter().filter(|tokens| *tokens <= block).map(|tokens| {
+            let rate = text.rate_rounds(tokens, &costs);
+            (Mode::Rounds { tokens }, rate)
         });
-        chance.product::<f64>() >= self.worth(self.mode)
+        let best = |best: (Mode, f64), way: (Mode, f64)| if way.1 > best.1 * BETTER { way } else { best };
+        let rounds = rounds.fold((Mode::Stream, 0.0), best);
+        let ahead = (Mode::Ahead { block, ahead: AHEAD_MAX }, text.rate_ahead_upto(block, block, &costs));
+        let along = (Mode::Along { block, ahead: AHEAD_MAX }, text.rate_along_upto(block, block, &costs));
+        let along = Some(along).filter(|_| self.drafts_along());
+        let (way, most) = [ahead].into_iter().chain(along).fold(rounds, best);
+        let better = !behind || self.gains(&text, promised) > self.gains_going_on(beside, promised);
+        (better && most > promised * BETTER).then_some(way)
     }
 
-    /// The chance from which on a token is worth being looked at: what that costs against what a token takes.
-    fn worth(&self, mode: Mode) -> f64 {
-        self.costs().verify.per_token_s * self.predicted(mode)
+    /// Tokens that drafts from the text, behind others, bring beyond what the same time brings on average: with passes of the best
+    /// length, each of which brings a token more than it looks at.
+    fn gains(&self, text: &Survival, promised: f64) -> f64 {
+        let verify = self.pass.fit();
+        let passes_s = QUOTES.map(|block| {
+            let passes = (0..Survival::DEPTH).step_by(block + 1).map(|reach| text.of_first(reach)).sum::<f64>();
+            passes * verify.at(block)
+        });
+        text.tokens(Survival::DEPTH) - 1.0 - promised * passes_s.into_iter().fold(f64::INFINITY, f64::min)
+    }
+
+    /// The same of the model where it drafts ahead: a run that is under way has paid for its beginning, and another that ends sooner
+    /// would have to be followed by a new one.
+    fn gains_going_on(&self, beside: Mode, promised: f64) -> f64 {
+        let (Mode::Ahead { .. } | Mode::Along { .. }, costs) = (beside, self.costs()) else { return 0.0 };
+        let tokens = Survival::of(&self.runs).tokens(Survival::DEPTH) - 1.0;
+        tokens * (1.0 - promised * costs.draft_s.max(costs.verify.per_token_s)).max(0.0)
+    }
+
+    /// Is a token behind drafts that all hold with this chance worth the time that the verifier spends on looking at it?
+    pub fn worth_drafting_behind(&self, chance: f64, beside: Mode) -> bool {
+        chance >= self.costs().verify.per_token_s * self.predicted(beside)
     }
 
     /// Chooses anew.

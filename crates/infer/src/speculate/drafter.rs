@@ -124,6 +124,8 @@ pub struct Drafter {
     matches: Matches,
     /// The revision and the end of the text at which it was last asked for drafts.
     quoted_at: Option<(u64, usize)>,
+    /// The text drafts, and this is its way; the model has another.
+    quoting: Option<Mode>,
     yields: Yields,
     epoch: u32,
     /// Rounds sent so far.
@@ -174,6 +176,7 @@ impl Drafter {
             lookup: (sources != Sources::Model).then(|| Lookup::beside(&request.prompt)),
             matches: Matches::default(),
             quoted_at: None,
+            quoting: None,
             yields: Yields::default(),
             session,
             request,
@@ -240,9 +243,16 @@ impl Drafter {
         self.passes_before + self.passes
     }
 
+    /// How the answer is made now.
     pub fn mode(&self) -> Mode {
+        self.quoting.unwrap_or_else(|| self.mode_unquoted())
+    }
+
+    /// Where the text does not draft.
+    fn mode_unquoted(&self) -> Mode {
         match &self.policy {
             Policy::Fixed(mode) => *mode,
+            Policy::Learning(controller) if self.sources == Sources::Lookup && !controller.is_pinned() => Mode::Stream,
             Policy::Learning(controller) => controller.mode(),
         }
     }
@@ -404,7 +414,7 @@ impl Drafter {
     fn ask_where_it_stands(&mut self, now_us: u64, output: &mut Output) {
         let Policy::Learning(controller) = &self.policy else { return };
         // Of a server that is not ours somebody nearer tells where it stands.
-        let streams = controller.mode() == Mode::Stream && controller.drafts_along();
+        let streams = self.mode() == Mode::Stream && controller.drafts_along();
         let streams = streams && self.asked == Some(Want::Stream) && self.behind.is_none();
         let ends = self.over.is_some() || self.resumed_at == Some(self.answer.len());
         if streams && !ends && controller.costs().verify.fixed_s < LONG_PASS_S && self.trips.asks(now_us) {
@@ -456,12 +466,8 @@ impl Drafter {
         let draft = self.drafts.pop_front();
         let verdict = draft.map(|draft| (draft.source, draft.drafted.id == token.id));
         if let Policy::Learning(controller) = &mut self.policy {
-            let mute = self.sources == Sources::Lookup && self.barren == Some(self.answer.len());
-            match verdict {
-                Some((Source::Lookup { .. }, held)) => controller.hear_quote(held),
-                None if mute => controller.hear_quote(false),
-                _ => controller.hear_token(verdict.map(|(_, held)| held)),
-            }
+            let of_model = verdict.filter(|(source, _)| *source == Source::Model);
+            controller.hear_token(of_model.map(|(_, held)| held));
         }
         match verdict {
             Some((_, false)) => self.take_back(self.answer.len()),

@@ -48,7 +48,7 @@ pub struct Survival([f64; Self::DEPTH]);
 
 impl Survival {
     /// Beyond, drafts count as refuted: a text of 0.98 gets there once in 170 times.
-    const DEPTH: usize = 256;
+    pub const DEPTH: usize = 256;
 
     pub fn of(runs: &Runs) -> Self {
         Self::of_each(|depth| runs.acceptance_at(depth))

@@ -15,7 +15,7 @@ impl Drafter {
         if self.over.is_some() {
             return;
         }
-        self.quote();
+        self.quote(now_us, output);
         let barren = self.barren == Some(self.end()) || self.draftable() == 0 || self.doubtful();
         match self.mode() {
             _ if self.behind.is_some() => self.show(output),
@@ -84,6 +84,14 @@ impl Drafter {
         }
         if self.drafts.len() > self.sent && (barren || self.drafts.len() >= most) {
             self.send_round(now_us, (self.drafts.len() - self.sent).min(block), want, output);
+        }
+    }
+
+    /// All that is drafted: what the text drafts is there at once.
+    pub(super) fn send_quotes(&mut self, now_us: u64, output: &mut Output) {
+        let want = if matches!(self.mode(), Mode::Along { .. }) { Want::Stream } else { Want::Wait };
+        while self.drafts.len() > self.sent {
+            self.send_round(now_us, (self.drafts.len() - self.sent).min(ROUND_TOKENS_MAX), want, output);
         }
     }
 

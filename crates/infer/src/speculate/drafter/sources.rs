@@ -1,8 +1,9 @@
 //! Who drafts: a small model, whose tokens the host brings, or the text itself, which is asked here.
 
-use super::{Drafted, Drafter, Mode, Policy};
+use super::{Drafted, Drafter, Mode, Output, Policy};
 use crate::speculate::both::Source;
-use littoral_wire::speculation::{Declared, Drafts, Share};
+use crate::speculate::quoting::Matches;
+use littoral_wire::speculation::{Declared, Drafts, ROUND_TOKENS_MAX, Share};
 
 /// Where drafts may come from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -47,7 +48,7 @@ pub(super) struct Draft {
     pub source: Source,
 }
 
-/// Without a controller to compare promises, the acceptance from which on a match is taken before the model is asked.
+/// Where the way is fixed and no promises are compared, the acceptance from which on a match is taken before the model is asked.
 const QUOTED: f64 = 0.6;
 
 impl Drafter {
@@ -58,39 +59,62 @@ impl Drafter {
 
     /// Lets the text draft, block by block, as long as it promises more than the model and more is wanted. Each end of the text is
     /// asked about once, before the host is: where the model is at work nobody else drafts.
-    pub(super) fn quote(&mut self) {
-        while self.lookup.is_some() && self.wanted() > 0 && self.quoted_at != Some((self.revision, self.end())) {
+    pub(super) fn quote(&mut self, now_us: u64, output: &mut Output) {
+        if self.lookup.is_none() || self.behind.is_some() {
+            return;
+        }
+        if self.quoting.is_some() {
+            self.send_quotes(now_us, output);
+        }
+        while self.wanted() > 0 && self.quoted_at != Some((self.revision, self.end())) {
             self.quoted_at = Some((self.revision, self.end()));
-            let Some(quoted) = self.quoted(self.wanted()) else { break };
-            if let Policy::Learning(controller) = &mut self.policy {
-                controller.hear_quoted();
+            let quoted = self.quoted();
+            if quoted.is_empty() {
+                break;
             }
             self.yields.text.drafted += quoted.len() as u64;
             self.drafts.extend(quoted);
             // The host may be at work on an end that is none any more. What comes of it is another guess, and refutes nothing.
             self.revision += 1;
+            if self.quoting.is_some() {
+                self.send_quotes(now_us, output);
+            }
         }
         if self.sources == Sources::Lookup && self.wanted() > 0 {
             self.barren = Some(self.end());
         }
     }
 
-    /// Up to `count` tokens from the text, if it is the one to draft.
-    fn quoted(&self, count: usize) -> Option<Vec<Draft>> {
+    /// A block from the text, if it is the one to draft.
+    fn quoted(&mut self) -> Vec<Draft> {
         let ahead: Vec<u32> = self.drafts.iter().map(|draft| draft.drafted.id).collect();
-        let found = self.lookup.as_ref()?.propose(&ahead, count)?;
+        let found = self.lookup.as_ref().and_then(|lookup| lookup.propose(&ahead, ROUND_TOKENS_MAX));
+        let length = found.as_ref().map(|found| found.length);
         let preferred = match &self.policy {
-            _ if self.sources == Sources::Lookup => true,
-            Policy::Learning(controller) => controller.prefers_text(found.length),
-            Policy::Fixed(_) => self.matches.acceptance(found.length) >= QUOTED,
+            Policy::Learning(controller) if !controller.is_pinned() => {
+                let (beside, behind) = (self.mode_unquoted(), !self.drafts.is_empty());
+                self.quoting = length.and_then(|length| controller.quoting(length, beside, behind));
+                self.quoting.is_some()
+            }
+            _ => length
+                .is_some_and(|length| self.sources == Sources::Lookup || self.matches().acceptance(length) >= QUOTED),
         };
-        let declares = self.request.drafts == Drafts::Declared;
-        let draft = |(at, id): (usize, u32)| {
+        let (declares, count) = (self.request.drafts == Drafts::Declared, self.wanted());
+        let draft = |length: usize, id: u32| {
             // The text has no doubt: all of it is on one token.
             let declared = declares.then(|| Declared::new(vec![Share { id, less_one: u16::MAX }])).flatten();
-            Draft { drafted: Drafted { id, declared }, source: Source::Lookup { length: found.length + at } }
+            Draft { drafted: Drafted { id, declared }, source: Source::Lookup { length } }
         };
-        preferred.then(|| found.tokens.into_iter().enumerate().map(draft).collect())
+        let tokens = found.filter(|_| preferred).into_iter().flat_map(|found| (found.length..).zip(found.tokens));
+        tokens.take(count).map(|(length, id)| draft(length, id)).collect()
+    }
+
+    /// How long matches hold, as far as is known.
+    fn matches(&self) -> &Matches {
+        match &self.policy {
+            Policy::Learning(controller) => controller.matches(),
+            Policy::Fixed(_) => &self.matches,
+        }
     }
 
     /// The answer goes on with this token: what the text foretold is judged, whether or not it was asked.
@@ -110,7 +134,13 @@ impl Drafter {
         else {
             return false;
         };
-        let mut sources = self.drafts.iter().map(|draft| draft.source);
-        sources.clone().any(|source| source != Source::Model) && !controller.worth_drafting_behind(&mut sources)
+        if self.drafts.iter().all(|draft| draft.source == Source::Model) {
+            return false;
+        }
+        let chances = self.drafts.iter().map(|draft| match draft.source {
+            Source::Model => controller.acceptance(),
+            Source::Lookup { length } => controller.matches().acceptance(length),
+        });
+        !controller.worth_drafting_behind(chances.product(), self.mode_unquoted())
     }
 }
