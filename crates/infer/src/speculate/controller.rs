@@ -9,14 +9,13 @@ use super::drafter::Mode;
 use super::quoting::Matches;
 use super::rate::{Survival, rate_stream};
 use super::runs::Runs;
-use littoral_wire::speculation::ROUND_TOKENS_MAX;
+
+mod quotes;
 
 /// Tokens that a round, or a block, may have.
 const LENGTHS: [usize; 12] = [1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24];
 /// Tokens of a block that a verifier may get to before the block comes.
 const BLOCKS_ALONG: [usize; 3] = [1, 2, 4];
-/// Tokens that a round from the text may have.
-const QUOTES: [usize; 9] = [1, 2, 4, 8, 12, 16, 24, 40, 64];
 /// Another length must promise so much more than the present one, and streaming so much more than drafting, or the reverse.
 const BETTER: f64 = 1.01;
 const MUCH_BETTER: f64 = 1.03;
@@ -45,6 +44,8 @@ pub struct Controller {
     runs: Runs,
     draft: Mean,
     matches: Matches,
+    /// The part of the drafts that is the model's.
+    share: Mean,
     pass: PassTimes,
     round_trip: Least,
     /// Of a verifier that does not look at drafts while it streams: a token of its stream, which costs otherwise than a pass over
@@ -79,6 +80,7 @@ impl Controller {
             runs,
             draft: Mean::new(costs.draft_s),
             matches: Matches::default(),
+            share: Mean::new(1.0),
             pass: PassTimes::new(costs.verify),
             round_trip: Least::new(costs.round_trip_s),
             stream,
@@ -164,67 +166,12 @@ impl Controller {
     /// A token was committed: did the model's draft for it hold? None: it had drafted nothing there.
     pub fn hear_token(&mut self, held: Option<bool>) {
         match held {
-            Some(held) => self.runs.hear(held),
+            Some(held) => {
+                self.runs.hear(held);
+                self.share.hear(1.0);
+            }
             None => self.runs.pause(),
         }
-    }
-
-    /// The text foretold a token by a match of this length, drafted or not: did it come?
-    pub fn hear_match(&mut self, length: usize, held: bool) {
-        self.matches.hear(length, held);
-    }
-
-    pub fn matches(&self) -> &Matches {
-        &self.matches
-    }
-
-    /// The best way to draft from the text, which matches so many of its last tokens, if that promises more than going on this way.
-    /// `behind`: what is drafted already is under way.
-    pub fn quoting(&self, length: usize, beside: Mode, behind: bool) -> Option<Mode> {
-        let (text, costs) = (self.matches.survival(length), Costs { draft_s: 0.0, ..self.costs() });
-        let promised = self.predicted(beside);
-        // It drafts at once, and as far as a token is worth being looked at.
-        let worth = costs.verify.per_token_s * promised;
-        let block = (1..=ROUND_TOKENS_MAX).take_while(|&drafted| text.of_first(drafted) >= worth).count();
-        if block == 0 {
-            return None;
-        }
-        let rounds = QUOTES.into_iter().filter(|tokens| *tokens <= block).map(|tokens| {
-            let rate = text.rate_rounds(tokens, &costs);
-            (Mode::Rounds { tokens }, rate)
-        });
-        let best = |best: (Mode, f64), way: (Mode, f64)| if way.1 > best.1 * BETTER { way } else { best };
-        let rounds = rounds.fold((Mode::Stream, 0.0), best);
-        let ahead = (Mode::Ahead { block, ahead: AHEAD_MAX }, text.rate_ahead_upto(block, block, &costs));
-        let along = (Mode::Along { block, ahead: AHEAD_MAX }, text.rate_along_upto(block, block, &costs));
-        let along = Some(along).filter(|_| self.drafts_along());
-        let (way, most) = [ahead].into_iter().chain(along).fold(rounds, best);
-        let better = !behind || self.gains(&text, promised) > self.gains_going_on(beside, promised);
-        (better && most > promised * BETTER).then_some(way)
-    }
-
-    /// Tokens that drafts from the text, behind others, bring beyond what the same time brings on average: with passes of the best
-    /// length, each of which brings a token more than it looks at.
-    fn gains(&self, text: &Survival, promised: f64) -> f64 {
-        let verify = self.pass.fit();
-        let passes_s = QUOTES.map(|block| {
-            let passes = (0..Survival::DEPTH).step_by(block + 1).map(|reach| text.of_first(reach)).sum::<f64>();
-            passes * verify.at(block)
-        });
-        text.tokens(Survival::DEPTH) - 1.0 - promised * passes_s.into_iter().fold(f64::INFINITY, f64::min)
-    }
-
-    /// The same of the model where it drafts ahead: a run that is under way has paid for its beginning, and another that ends sooner
-    /// would have to be followed by a new one.
-    fn gains_going_on(&self, beside: Mode, promised: f64) -> f64 {
-        let (Mode::Ahead { .. } | Mode::Along { .. }, costs) = (beside, self.costs()) else { return 0.0 };
-        let tokens = Survival::of(&self.runs).tokens(Survival::DEPTH) - 1.0;
-        tokens * (1.0 - promised * costs.draft_s.max(costs.verify.per_token_s)).max(0.0)
-    }
-
-    /// Is a token behind drafts that all hold with this chance worth the time that the verifier spends on looking at it?
-    pub fn worth_drafting_behind(&self, chance: f64, beside: Mode) -> bool {
-        chance >= self.costs().verify.per_token_s * self.predicted(beside)
     }
 
     /// Chooses anew.

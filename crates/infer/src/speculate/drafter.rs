@@ -23,9 +23,11 @@ use littoral_wire::message::Reason;
 use littoral_wire::speculation::{COMMIT_TOKENS_MAX, Committed, Declared, Ending, ROUND_TOKENS_MAX, Request, Want};
 use std::collections::VecDeque;
 
+mod again;
 mod sending;
 mod sources;
 
+use again::Behind;
 use sources::Draft;
 pub use sources::{Sources, Yield, Yields};
 
@@ -150,14 +152,6 @@ pub struct Drafter {
     passes_before: u64,
 }
 
-/// The answer as another verifier made it, which this one chooses again, shown what to try.
-#[derive(Clone, Copy)]
-struct Behind {
-    /// Positions that it has chosen, and positions that it was shown.
-    chosen: usize,
-    shown: usize,
-}
-
 /// Passes that take longer say nothing of a link.
 const LONG_PASS_S: f64 = 0.25;
 
@@ -276,7 +270,7 @@ impl Drafter {
 
     /// Tokens to draft at the end of the text, a block at most.
     fn wanted(&self) -> usize {
-        if self.over.is_some() || self.doubtful() {
+        if self.over.is_some() {
             return 0;
         }
         let wanted = match self.mode() {
@@ -466,8 +460,10 @@ impl Drafter {
         let draft = self.drafts.pop_front();
         let verdict = draft.map(|draft| (draft.source, draft.drafted.id == token.id));
         if let Policy::Learning(controller) = &mut self.policy {
-            let of_model = verdict.filter(|(source, _)| *source == Source::Model);
-            controller.hear_token(of_model.map(|(_, held)| held));
+            match verdict {
+                Some((Source::Lookup { .. }, _)) => controller.hear_quote(),
+                _ => controller.hear_token(verdict.map(|(_, held)| held)),
+            }
         }
         match verdict {
             Some((_, false)) => self.take_back(self.answer.len()),
@@ -497,69 +493,11 @@ impl Drafter {
         self.drafts.clear();
     }
 
-    /// Another verifier of the same model goes on with the answer, over there in a session of this number. It chooses what is
-    /// committed again before it goes on; if it chooses otherwise, that is [`Over::Contradicted`], and nothing of it was given out.
-    /// `learnt`: what is known of its link.
-    pub fn moved(&mut self, session: u64, learnt: Option<&Controller>, now_us: u64) -> Output {
-        let mut output = Output::default();
-        if self.over.is_some() {
-            return output;
-        }
-        (self.session, self.opened, self.epoch, self.rounds, self.tries) = (session, false, 0, 0, 0);
-        (self.passes_before, self.passes) = (self.passes(), 0);
-        self.behind = (self.answer.len() > 0).then_some(Behind { chosen: 0, shown: 0 });
-        if let (Policy::Learning(controller), Some(learnt)) = (&mut self.policy, learnt) {
-            **controller = controller.over_the_link_of(learnt);
-        }
-        self.say_again(now_us, &mut output);
-        self.trips.opening(now_us);
-        output
-    }
-
-    /// A new link to the verifier: says where the answer stands, and everything that may have been lost.
-    pub fn reconnected(&mut self, now_us: u64) -> Output {
-        let mut output = Output::default();
-        if self.over.is_none() {
-            self.say_again(now_us, &mut output);
-        }
-        output
-    }
-
-    /// When [`tick`](Self::tick) is due; none if nothing is awaited.
-    pub fn deadline_us(&self) -> Option<u64> {
-        self.deadline_us
-    }
-
-    /// Has nothing been heard for too long?
-    pub fn tick(&mut self, now_us: u64) -> Output {
-        let mut output = Output::default();
-        if self.over.is_some() || self.deadline_us.is_none_or(|deadline_us| now_us < deadline_us) {
-            return output;
-        }
-        self.tries += 1;
-        match self.tries > self.patience.tries_max {
-            true => self.end_with(Over::Lost, &mut output),
-            false => self.say_again(now_us, &mut output),
-        }
-        output
-    }
-
     /// Nobody wants the rest.
     pub fn close(&mut self) -> Output {
         self.drafts.clear();
         self.deadline_us = None;
         Output { send: vec![Speculation::Close { session: self.session }], ..Output::default() }
-    }
-
-    fn say_again(&mut self, now_us: u64, output: &mut Output) {
-        (self.sent, self.asked, self.resumed_at, self.deadline_us) = (0, None, None, None);
-        self.trips.again(now_us, self.end());
-        self.barren = None;
-        if let Some(behind) = &mut self.behind {
-            behind.shown = behind.chosen;
-        }
-        output.send.push(if self.opened { self.resume() } else { self.open() });
-        self.go_on(now_us, output);
     }
 
     /// The position after the last draft.

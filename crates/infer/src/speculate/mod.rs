@@ -10,7 +10,8 @@
 //! - [`lookup`]: drafts from the text itself, without a model; [`quoting`]: how long those hold;
 //! - [`rate`]: what a way of drafting yields per second, as formulas;
 //! - [`runs`], [`costs`], `round_trips`: what the formulas need, measured;
-//! - [`controller`]: streams, drafts in rounds, or drafts ahead, whichever is fastest over this link; [`turns`]: how many to
+//! - [`controller`]: streams, drafts in rounds, or drafts ahead, whichever is fastest over this link, and the text or the model;
+//!   [`turns`]: how many to
 //!   draft where both models share one machine; [`both`]: the same with lookup beside the model;
 //! - [`pair`]: a large and a small model on one machine, over their engines;
 //! - [`drafter`] and [`verifier`]: the two ends of [`littoral_wire::Speculation`] as machines without a socket or a clock;

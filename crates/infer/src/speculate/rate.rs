@@ -90,11 +90,6 @@ impl Survival {
     /// shows one position earlier, and a pass takes all blocks that have come. The news of a refuted token finds the draft model
     /// in the middle of a token, which it drafts to its end.
     pub fn rate_ahead(&self, block: usize, costs: &Costs) -> f64 {
-        self.rate_ahead_upto(block, ROUND_TOKENS_MAX, costs)
-    }
-
-    /// As [`rate_ahead`](Self::rate_ahead), where a pass finds `most` drafts at most, 1 to 64.
-    pub fn rate_ahead_upto(&self, block: usize, most: usize, costs: &Costs) -> f64 {
         let block_s = block as f64 * costs.draft_s.max(1e-9);
         // Of an epoch whose drafts all hold: tokens committed by a pass, and when it ends.
         let (mut reach, mut end_s) = (0, 0.0);
@@ -103,7 +98,7 @@ impl Survival {
             // The blocks that are there, or the first that brings something new.
             let blocks = ((end_s / block_s) as usize).max(reach / block + 1);
             let begin_s = blocks as f64 * block_s;
-            let tried = (blocks * block - reach).min(most);
+            let tried = (blocks * block - reach).min(ROUND_TOKENS_MAX);
             let next_s = begin_s.max(end_s) + costs.verify.at(tried);
             // The epoch gets to this pass if everything so far held.
             epoch_s += self.of_first(reach) * (next_s - end_s);
@@ -112,20 +107,29 @@ impl Survival {
         self.tokens(Self::DEPTH) / epoch_s
     }
 
-    /// As [`rate_ahead`](Self::rate_ahead), with a verifier that chooses a token by itself when no draft for it has come.
-    pub fn rate_along(&self, block: usize, costs: &Costs) -> f64 {
-        self.rate_along_upto(block, ROUND_TOKENS_MAX, costs)
+    /// So many drafts, which took no time, sent at once, and the next when the verdict over these has come. The verifier waits for them;
+    /// or, where it chooses `plain` tokens by itself until they are there, 1 or more, looks at those behind.
+    pub fn rate_at_once(&self, drafted: usize, plain: usize, costs: &Costs) -> f64 {
+        let way_s = if plain == 0 { costs.round_trip_s } else { plain as f64 * costs.verify.at(0) };
+        let (mut tokens, mut seconds, mut reach) = (plain as f64, way_s, plain);
+        while reach < drafted {
+            let tried = (drafted - reach).min(ROUND_TOKENS_MAX);
+            seconds += self.of_first(reach) * costs.verify.at(tried);
+            tokens += (reach..=reach + tried).map(|depth| self.of_first(depth)).sum::<f64>();
+            reach += tried + 1;
+        }
+        tokens / seconds
     }
 
-    /// As [`rate_along`](Self::rate_along), where a pass finds `most` drafts at most, 1 to 64.
-    pub fn rate_along_upto(&self, block: usize, most: usize, costs: &Costs) -> f64 {
+    /// As [`rate_ahead`](Self::rate_ahead), with a verifier that chooses a token by itself when no draft for it has come.
+    pub fn rate_along(&self, block: usize, costs: &Costs) -> f64 {
         let block_s = block as f64 * costs.draft_s.max(1e-9);
         // From the pass that refuted a token: the first block is there after the news has gone back, and the block has come.
         let first_s = costs.round_trip_s + costs.draft_s / 2.0;
         let (mut reach, mut end_s, mut epoch_s) = (0, 0.0f64, 0.0);
         while reach < Self::DEPTH {
             let drafted = ((end_s - first_s).max(0.0) / block_s) as usize * block;
-            let tried = drafted.saturating_sub(reach).min(most);
+            let tried = drafted.saturating_sub(reach).min(ROUND_TOKENS_MAX);
             let pass_s = costs.verify.at(tried);
             epoch_s += self.of_first(reach) * pass_s;
             (reach, end_s) = (reach + tried + 1, end_s + pass_s);
@@ -178,6 +182,8 @@ mod tests {
             near(survival.tokens(drafted), tokens_per_round(0.8, drafted), 1e-9);
             near(survival.rate_rounds(drafted, &costs(22.0)), rate_sync(0.8, drafted, &costs(22.0)), 1e-9);
         }
+        let free = Costs { draft_s: 0.0, ..costs(22.0) };
+        near(survival.rate_at_once(16, 0, &free), survival.rate_rounds(16, &free), 1e-9);
         // One position earlier: never slower.
         assert!(survival.rate_ahead(4, &costs(22.0)) > rate_continuous(0.8, 4, &costs(22.0)));
     }

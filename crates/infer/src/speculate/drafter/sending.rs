@@ -1,13 +1,9 @@
-//! What a drafter says: rounds as its mode wants them, a stream where there is nothing to draft, and to a new verifier the answer so
-//! far.
+//! What a drafter says: rounds as its mode wants them, and a stream where there is nothing to draft.
 
-use super::{Behind, Drafter, Mode, Output};
+use super::{Drafter, Mode, Output};
 use littoral_wire::Speculation;
 use littoral_wire::bounded::List;
 use littoral_wire::speculation::{Declared, Digest, Drafts, ROUND_TOKENS_MAX, Want};
-
-/// How far ahead of what it has chosen a verifier is shown the answer: no more than it keeps.
-const SHOWN_MAX: usize = 896;
 
 impl Drafter {
     /// Sends what the mode wants sent, and waits for an answer.
@@ -16,7 +12,7 @@ impl Drafter {
             return;
         }
         self.quote(now_us, output);
-        let barren = self.barren == Some(self.end()) || self.draftable() == 0 || self.doubtful();
+        let barren = self.barren == Some(self.end()) || self.draftable() == 0;
         match self.mode() {
             _ if self.behind.is_some() => self.show(output),
             Mode::Stream => self.ask_stream(now_us, output),
@@ -44,27 +40,6 @@ impl Drafter {
         if awaited && self.deadline_us.is_none() {
             let patience_us = self.patience.first_us.saturating_mul(1 << self.tries.min(20));
             self.deadline_us = Some(now_us.saturating_add(patience_us.min(self.patience.most_us)));
-        }
-    }
-
-    /// Shows a new verifier what the one before it chose.
-    fn show(&mut self, output: &mut Output) {
-        while let Some(Behind { chosen, shown }) = self.behind.filter(|_| self.opened) {
-            let end = self.answer.len().min(chosen + SHOWN_MAX).min(shown + ROUND_TOKENS_MAX);
-            let Some(digest) = self.answer.digest_at(shown).filter(|_| shown < end) else { return };
-            self.rounds = self.rounds.saturating_add(1);
-            output.send.push(Speculation::Round {
-                session: self.session,
-                number: self.rounds,
-                epoch: self.epoch,
-                commit: chosen as u32,
-                start: shown as u32,
-                digest,
-                tokens: List::new(self.answer.ids()[shown..end].to_vec()).unwrap_or_default(),
-                distributions: None,
-                want: Want::Wait,
-            });
-            self.behind = Some(Behind { chosen, shown: end });
         }
     }
 

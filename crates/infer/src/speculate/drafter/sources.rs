@@ -1,6 +1,6 @@
 //! Who drafts: a small model, whose tokens the host brings, or the text itself, which is asked here.
 
-use super::{Drafted, Drafter, Mode, Output, Policy};
+use super::{Drafted, Drafter, Output, Policy};
 use crate::speculate::both::Source;
 use crate::speculate::quoting::Matches;
 use littoral_wire::speculation::{Declared, Drafts, ROUND_TOKENS_MAX, Share};
@@ -125,22 +125,5 @@ impl Drafter {
             Policy::Learning(controller) => controller.hear_match(length, held),
             Policy::Fixed(_) => self.matches.hear(length, held),
         }
-    }
-
-    /// Do the drafts hardly all hold? The text drafts a hundred tokens at once, and each costs the verifier time. What is drafted
-    /// in rounds is counted by the round; a model alone is never so far ahead.
-    pub(super) fn doubtful(&self) -> bool {
-        let (Policy::Learning(controller), Mode::Ahead { .. } | Mode::Along { .. }) = (&self.policy, self.mode())
-        else {
-            return false;
-        };
-        if self.drafts.iter().all(|draft| draft.source == Source::Model) {
-            return false;
-        }
-        let chances = self.drafts.iter().map(|draft| match draft.source {
-            Source::Model => controller.acceptance(),
-            Source::Lookup { length } => controller.matches().acceptance(length),
-        });
-        !controller.worth_drafting_behind(chances.product(), self.mode_unquoted())
     }
 }
