@@ -1,10 +1,18 @@
 //! Drafts from the text itself beside a small model's, in virtual time.
+//!
+//! The aim of `regret` holds for most texts and not for all: against the best fixed choice of a way and of sources for each window, the
+//! controller with both is more than 5 % slower in 1 of 48 points on texts that never repeat themselves (median 0.8 %), in 18 on mixed
+//! ones (3.0 %, worst 18 %), and in 26 on those that quote (6.4 %, worst 36 %); over the whole answer the medians are 0.2, 0.5 and
+//! -0.6 %, the worst 2, 11 and 12 %. The worst are verifiers of slow passes and cheap tokens (60 ms and 0.5 ms), where a fixed way keeps
+//! more of the text under way, and, at 0 ms, models of 0.6 to 0.95, where it is not seen soon enough that a short match is the
+//! beginning of a long one.
 
 use crate::regret::{Case, TOKENS};
 use crate::world::Repeats;
 use littoral_infer::speculate::drafter::Sources;
 
 const SEEDS: u64 = 6;
+const ALL: [Sources; 3] = [Sources::Model, Sources::Lookup, Sources::Both];
 
 /// Code, or an answer that quotes: four of five passages of 32 tokens stood there before, but for two tokens in a hundred.
 const QUOTING: Repeats = Repeats { passage: 32, copied: 0.8, broken: 0.02 };
@@ -57,6 +65,24 @@ fn where_a_text_never_repeats_itself_nothing_is_lost() {
     }
 }
 
+/// A few points of the table below: over any 256 tokens within 5 % of the best fixed choice of a way and of sources.
+#[test]
+fn the_controller_with_both_is_hardly_slower_than_the_best_fixed_choice() {
+    let points = [
+        (None, 0.6, 22, (8, 30, 1_000)),
+        (Some(MIXED), 0.3, 0, (8, 30, 1_000)),
+        (Some(MIXED), 0.6, 22, (8, 30, 1_000)),
+        (Some(MIXED), 0.8, 200, (20, 40, 4_000)),
+        (Some(QUOTING), 0.6, 22, (8, 30, 1_000)),
+        (Some(QUOTING), 0.8, 100, (20, 40, 4_000)),
+    ];
+    for (repeats, alpha, round_trip_ms, (draft_ms, pass_ms, pass_token_us)) in points {
+        let case = Case { draft_ms, pass_ms, pass_token_us, ..case(repeats, alpha, round_trip_ms) };
+        let (worst, at, _, best) = case.regret(SEEDS, Sources::Both, &ALL);
+        assert!(worst < 0.05, "{repeats:?} {alpha}, {round_trip_ms} ms: {worst} at {at} against {best:?}");
+    }
+}
+
 #[test]
 #[ignore = "prints a table"]
 fn table_of_sources() {
@@ -85,8 +111,7 @@ fn table_of_regret() {
             for round_trip_ms in [0, 22, 100, 200] {
                 for (draft_ms, pass_ms, pass_token_us) in [(8, 30, 1_000), (3, 60, 500), (20, 40, 4_000)] {
                     let case = Case { draft_ms, pass_ms, pass_token_us, ..case(repeats, alpha, round_trip_ms) };
-                    let all = [Sources::Model, Sources::Lookup, Sources::Both];
-                    let (worst, at, whole, best) = case.regret(SEEDS, Sources::Both, &all);
+                    let (worst, at, whole, best) = case.regret(SEEDS, Sources::Both, &ALL);
                     println!(
                         "{name:8} {alpha:4} {round_trip_ms:4} {draft_ms:3} {pass_ms:3}+{pass_token_us:4} | {:6.1} % {at:4} | {:6.1} % {best:?}",
                         worst * 100.0,
