@@ -4,14 +4,10 @@
 //! tokens per second drafts next.
 
 use super::costs::{Affine, Costs};
+use super::quoting::{CLASSES, GUESS, class};
 use super::runs::Runs;
 use super::turns::{Turns, best_length, judge};
 use super::verifier::Counted;
-
-/// The shortest match of each class, and the acceptance to begin with: longer matches hold more often.
-const CLASSES: [(usize, f64); 6] = [(2, 0.35), (3, 0.5), (4, 0.6), (6, 0.7), (9, 0.8), (14, 0.85)];
-/// Verdicts that the beginning weighs as much as.
-const GUESS: f64 = 4.0;
 
 /// Who drafts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,10 +106,6 @@ impl Both {
     pub fn counted(&self) -> Counted {
         self.turns.counted()
     }
-}
-
-fn class(length: usize) -> usize {
-    CLASSES.iter().rposition(|(shortest, _)| *shortest <= length).unwrap_or(0)
 }
 
 #[cfg(test)]

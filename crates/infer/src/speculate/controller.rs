@@ -6,8 +6,11 @@
 
 use super::costs::{Costs, Least, Mean, PassTimes};
 use super::drafter::Mode;
+use super::quoting::Matches;
 use super::rate::{Survival, rate_stream};
 use super::runs::Runs;
+
+mod quotes;
 
 /// Tokens that a round, or a block, may have.
 const LENGTHS: [usize; 12] = [1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24];
@@ -37,8 +40,12 @@ const AHEAD_MAX: usize = 256;
 
 #[derive(Clone)]
 pub struct Controller {
+    /// Of the model's drafts. What the text drafts is judged by `matches`.
     runs: Runs,
     draft: Mean,
+    matches: Matches,
+    /// The part of the drafts that is the model's.
+    share: Mean,
     pass: PassTimes,
     round_trip: Least,
     /// Of a verifier that does not look at drafts while it streams: a token of its stream, which costs otherwise than a pass over
@@ -64,13 +71,16 @@ impl Controller {
 
     /// For the next answer of the same two models over the same link: costs as they were, the acceptance as a guess.
     pub fn next_answer(&self) -> Self {
-        Self::with(self.costs(), self.runs.fading(LEARNT), self.stream)
+        let controller = Self::with(self.costs(), self.runs.fading(LEARNT), self.stream);
+        Self { matches: self.matches.next_answer(), ..controller }
     }
 
     fn with(costs: Costs, runs: Runs, stream: Option<Mean>) -> Self {
         let mut controller = Self {
             runs,
             draft: Mean::new(costs.draft_s),
+            matches: Matches::default(),
+            share: Mean::new(1.0),
             pass: PassTimes::new(costs.verify),
             round_trip: Least::new(costs.round_trip_s),
             stream,
@@ -125,7 +135,7 @@ impl Controller {
         Costs { draft_s: self.draft.get(), verify: self.pass.fit(), round_trip_s: self.round_trip.get() }
     }
 
-    /// The chance that a drafted token holds.
+    /// The chance that a token of the model's holds.
     pub fn acceptance(&self) -> f64 {
         self.runs.acceptance()
     }
@@ -135,7 +145,7 @@ impl Controller {
         self.promise(mode, &Survival::of(&self.runs), &self.costs())
     }
 
-    /// So many tokens were drafted in so many microseconds.
+    /// The model drafted so many tokens in so many microseconds.
     pub fn hear_draft(&mut self, tokens: usize, took_us: u64) {
         self.draft.hear(seconds(took_us) / tokens.max(1) as f64);
     }
@@ -153,10 +163,13 @@ impl Controller {
         self.round_trip.hear(seconds(took_us));
     }
 
-    /// A token was committed: did the draft for it hold? None: nothing had been drafted there.
+    /// A token was committed: did the model's draft for it hold? None: it had drafted nothing there.
     pub fn hear_token(&mut self, held: Option<bool>) {
         match held {
-            Some(held) => self.runs.hear(held),
+            Some(held) => {
+                self.runs.hear(held);
+                self.share.hear(1.0);
+            }
             None => self.runs.pause(),
         }
     }

@@ -1,7 +1,7 @@
 //! The drafter's end of a conversation.
 //!
-//! It owns no model. [`Drafter::work`] says what to draft next, and the host brings the tokens with [`Drafter::drafted`]; it
-//! passes on what the verifier says with [`Drafter::hear`], and calls [`Drafter::tick`] when [`Drafter::deadline_us`] has come.
+//! It owns no model. [`Drafter::work`] says what to draft next, and the host brings the tokens with [`Drafter::drafted`]; what the
+//! text itself drafts ([`Sources`]) the drafter finds alone. The host passes on what the verifier says with [`Drafter::hear`], and calls [`Drafter::tick`] when [`Drafter::deadline_us`] has come.
 //! Each answers with an [`Output`]: what to send, which tokens are the answer's now, and whether it is over. Times are
 //! microseconds of any clock that never goes back.
 //!
@@ -12,15 +12,24 @@
 //! everything again, less and less often.
 
 use super::answer::Answer;
+use super::both::Source;
 use super::controller::Controller;
+use super::lookup::Lookup;
+use super::quoting::Matches;
 use super::round_trips::RoundTrips;
 use littoral_wire::Speculation;
 use littoral_wire::bounded::List;
 use littoral_wire::message::Reason;
-use littoral_wire::speculation::{
-    COMMIT_TOKENS_MAX, Committed, Declared, Digest, Drafts, Ending, ROUND_TOKENS_MAX, Request, Want,
-};
+use littoral_wire::speculation::{COMMIT_TOKENS_MAX, Committed, Declared, Ending, ROUND_TOKENS_MAX, Request, Want};
 use std::collections::VecDeque;
+
+mod again;
+mod sending;
+mod sources;
+
+use again::Behind;
+use sources::Draft;
+pub use sources::{Sources, Yield, Yields};
 
 /// How an answer is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,8 +118,17 @@ pub struct Drafter {
     patience: Patience,
     answer: Answer,
     /// Beyond the answer. The first `sent` of them were sent in this epoch.
-    drafts: VecDeque<Drafted>,
+    drafts: VecDeque<Draft>,
     sent: usize,
+    sources: Sources,
+    /// Of the prompt and the answer, if the text drafts; how long matches hold is the controller's to know, if there is one.
+    lookup: Option<Lookup>,
+    matches: Matches,
+    /// The revision and the end of the text at which it was last asked for drafts.
+    quoted_at: Option<(u64, usize)>,
+    /// The text drafts, and this is its way; the model has another.
+    quoting: Option<Mode>,
+    yields: Yields,
     epoch: u32,
     /// Rounds sent so far.
     rounds: u32,
@@ -134,24 +152,26 @@ pub struct Drafter {
     passes_before: u64,
 }
 
-/// The answer as another verifier made it, which this one chooses again, shown what to try.
-#[derive(Clone, Copy)]
-struct Behind {
-    /// Positions that it has chosen, and positions that it was shown.
-    chosen: usize,
-    shown: usize,
-}
-
 /// Passes that take longer say nothing of a link.
 const LONG_PASS_S: f64 = 0.25;
 
-/// How far ahead of what it has chosen a verifier is shown the answer: no more than it keeps.
-const SHOWN_MAX: usize = 896;
-
 impl Drafter {
     /// The first output opens the session. `session` must be new for each answer.
-    pub fn new(session: u64, request: Request, policy: Policy, patience: Patience, now_us: u64) -> (Self, Output) {
+    pub fn new(
+        session: u64,
+        request: Request,
+        policy: Policy,
+        sources: Sources,
+        patience: Patience,
+        now_us: u64,
+    ) -> (Self, Output) {
         let mut drafter = Self {
+            sources,
+            lookup: (sources != Sources::Model).then(|| Lookup::beside(&request.prompt)),
+            matches: Matches::default(),
+            quoted_at: None,
+            quoting: None,
+            yields: Yields::default(),
             session,
             request,
             policy,
@@ -204,7 +224,7 @@ impl Drafter {
     /// The answer from a position on, committed and drafted.
     pub fn answer_from(&self, position: usize) -> Vec<u32> {
         let committed = self.answer.ids().iter().copied();
-        committed.chain(self.drafts.iter().map(|draft| draft.id)).skip(position).collect()
+        committed.chain(self.drafts.iter().map(|draft| draft.drafted.id)).skip(position).collect()
     }
 
     pub fn over(&self) -> Option<&Over> {
@@ -217,9 +237,16 @@ impl Drafter {
         self.passes_before + self.passes
     }
 
+    /// How the answer is made now.
     pub fn mode(&self) -> Mode {
+        self.quoting.unwrap_or_else(|| self.mode_unquoted())
+    }
+
+    /// Where the text does not draft.
+    fn mode_unquoted(&self) -> Mode {
         match &self.policy {
             Policy::Fixed(mode) => *mode,
+            Policy::Learning(controller) if self.sources == Sources::Lookup && !controller.is_pinned() => Mode::Stream,
             Policy::Learning(controller) => controller.mode(),
         }
     }
@@ -234,8 +261,17 @@ impl Drafter {
 
     /// What to draft now. The same again until [`drafted`](Self::drafted) or [`hear`](Self::hear) changes it.
     pub fn work(&self) -> Option<Work> {
-        if self.over.is_some() || self.barren == Some(self.end()) {
+        if self.sources == Sources::Lookup || self.barren == Some(self.end()) {
             return None;
+        }
+        let (start, count) = (self.end(), self.wanted());
+        (count > 0).then(|| Work { keep: self.stands.min(start), start, count, revision: self.revision })
+    }
+
+    /// Tokens to draft at the end of the text, a block at most.
+    fn wanted(&self) -> usize {
+        if self.over.is_some() {
+            return 0;
         }
         let wanted = match self.mode() {
             Mode::Stream => match &self.policy {
@@ -253,9 +289,7 @@ impl Drafter {
             }
             _ => wanted,
         };
-        let count = wanted.saturating_sub(self.drafts.len()).min(block.max(1));
-        let start = self.end();
-        (count > 0).then(|| Work { keep: self.stands.min(start), start, count, revision: self.revision })
+        wanted.saturating_sub(self.drafts.len()).min(block.max(1))
     }
 
     /// Nothing will come of this work any more: what it goes by was taken back. Bring what there is, so that its time counts.
@@ -266,6 +300,7 @@ impl Drafter {
     /// Tokens that came of a piece of work, and how long that took.
     pub fn drafted(&mut self, now_us: u64, work: Work, tokens: Vec<Drafted>, took_us: u64) -> Output {
         let mut output = Output::default();
+        self.yields.model.drafted += tokens.len() as u64;
         if let (Policy::Learning(controller), false) = (&mut self.policy, tokens.is_empty()) {
             controller.hear_draft(tokens.len(), took_us);
         }
@@ -292,7 +327,10 @@ impl Drafter {
         let shared = end - start;
         let text = self.answer_from(start);
         match tokens.iter().zip(&text).position(|(draft, &own)| draft.id != own) {
-            None => self.drafts.extend(tokens.into_iter().skip(shared)),
+            None => {
+                let new = tokens.into_iter().skip(shared);
+                self.drafts.extend(new.map(|drafted| Draft { drafted, source: Source::Model }));
+            }
             Some(at) => self.take_back(start + at),
         }
     }
@@ -370,7 +408,7 @@ impl Drafter {
     fn ask_where_it_stands(&mut self, now_us: u64, output: &mut Output) {
         let Policy::Learning(controller) = &self.policy else { return };
         // Of a server that is not ours somebody nearer tells where it stands.
-        let streams = controller.mode() == Mode::Stream && controller.drafts_along();
+        let streams = self.mode() == Mode::Stream && controller.drafts_along();
         let streams = streams && self.asked == Some(Want::Stream) && self.behind.is_none();
         let ends = self.over.is_some() || self.resumed_at == Some(self.answer.len());
         if streams && !ends && controller.costs().verify.fixed_s < LONG_PASS_S && self.trips.asks(now_us) {
@@ -418,13 +456,21 @@ impl Drafter {
     }
 
     fn commit(&mut self, token: Committed, output: &mut Output) {
+        self.follow(token.id);
         let draft = self.drafts.pop_front();
+        let verdict = draft.map(|draft| (draft.source, draft.drafted.id == token.id));
         if let Policy::Learning(controller) = &mut self.policy {
-            controller.hear_token(draft.as_ref().map(|draft| draft.id == token.id));
+            match verdict {
+                Some((Source::Lookup { .. }, _)) => controller.hear_quote(),
+                _ => controller.hear_token(verdict.map(|(_, held)| held)),
+            }
         }
-        match draft {
-            Some(draft) if draft.id != token.id => self.take_back(self.answer.len()),
-            Some(_) => self.sent = self.sent.saturating_sub(1),
+        match verdict {
+            Some((_, false)) => self.take_back(self.answer.len()),
+            Some((source, true)) => {
+                self.sent = self.sent.saturating_sub(1);
+                self.yields.of(source).held += 1;
+            }
             None => {}
         }
         self.answer.push(token.id);
@@ -447,189 +493,11 @@ impl Drafter {
         self.drafts.clear();
     }
 
-    /// Another verifier of the same model goes on with the answer, over there in a session of this number. It chooses what is
-    /// committed again before it goes on; if it chooses otherwise, that is [`Over::Contradicted`], and nothing of it was given out.
-    /// `learnt`: what is known of its link.
-    pub fn moved(&mut self, session: u64, learnt: Option<&Controller>, now_us: u64) -> Output {
-        let mut output = Output::default();
-        if self.over.is_some() {
-            return output;
-        }
-        (self.session, self.opened, self.epoch, self.rounds, self.tries) = (session, false, 0, 0, 0);
-        (self.passes_before, self.passes) = (self.passes(), 0);
-        self.behind = (self.answer.len() > 0).then_some(Behind { chosen: 0, shown: 0 });
-        if let (Policy::Learning(controller), Some(learnt)) = (&mut self.policy, learnt) {
-            **controller = controller.over_the_link_of(learnt);
-        }
-        self.say_again(now_us, &mut output);
-        self.trips.opening(now_us);
-        output
-    }
-
-    /// A new link to the verifier: says where the answer stands, and everything that may have been lost.
-    pub fn reconnected(&mut self, now_us: u64) -> Output {
-        let mut output = Output::default();
-        if self.over.is_none() {
-            self.say_again(now_us, &mut output);
-        }
-        output
-    }
-
-    /// When [`tick`](Self::tick) is due; none if nothing is awaited.
-    pub fn deadline_us(&self) -> Option<u64> {
-        self.deadline_us
-    }
-
-    /// Has nothing been heard for too long?
-    pub fn tick(&mut self, now_us: u64) -> Output {
-        let mut output = Output::default();
-        if self.over.is_some() || self.deadline_us.is_none_or(|deadline_us| now_us < deadline_us) {
-            return output;
-        }
-        self.tries += 1;
-        match self.tries > self.patience.tries_max {
-            true => self.end_with(Over::Lost, &mut output),
-            false => self.say_again(now_us, &mut output),
-        }
-        output
-    }
-
     /// Nobody wants the rest.
     pub fn close(&mut self) -> Output {
         self.drafts.clear();
         self.deadline_us = None;
         Output { send: vec![Speculation::Close { session: self.session }], ..Output::default() }
-    }
-
-    fn say_again(&mut self, now_us: u64, output: &mut Output) {
-        (self.sent, self.asked, self.resumed_at, self.deadline_us) = (0, None, None, None);
-        self.trips.again(now_us, self.end());
-        self.barren = None;
-        if let Some(behind) = &mut self.behind {
-            behind.shown = behind.chosen;
-        }
-        output.send.push(if self.opened { self.resume() } else { self.open() });
-        self.go_on(now_us, output);
-    }
-
-    /// Sends what the mode wants sent, and waits for an answer.
-    fn go_on(&mut self, now_us: u64, output: &mut Output) {
-        if self.over.is_some() {
-            return;
-        }
-        let barren = self.barren == Some(self.end()) || self.draftable() == 0;
-        match self.mode() {
-            _ if self.behind.is_some() => self.show(output),
-            Mode::Stream => self.ask_stream(now_us, output),
-            Mode::Rounds { .. } if self.sent > 0 => {}
-            Mode::Rounds { tokens } => {
-                let tokens = tokens.min(self.draftable()).clamp(1, ROUND_TOKENS_MAX);
-                if self.drafts.len() >= tokens || (barren && !self.drafts.is_empty()) {
-                    self.send_round(now_us, tokens.min(self.drafts.len()), Want::Wait, output);
-                } else if barren {
-                    self.ask_stream(now_us, output);
-                }
-            }
-            Mode::Ahead { block, ahead } => {
-                self.send_blocks(now_us, (block, ahead), barren, Want::Wait, output);
-                if barren && self.drafts.is_empty() {
-                    self.ask_stream(now_us, output);
-                }
-            }
-            Mode::Along { block, ahead } => {
-                self.send_blocks(now_us, (block, ahead), barren, Want::Stream, output);
-                self.ask_stream(now_us, output);
-            }
-        }
-        let awaited = !self.opened || self.behind.is_some() || self.sent > 0 || self.asked == Some(Want::Stream);
-        if awaited && self.deadline_us.is_none() {
-            let patience_us = self.patience.first_us.saturating_mul(1 << self.tries.min(20));
-            self.deadline_us = Some(now_us.saturating_add(patience_us.min(self.patience.most_us)));
-        }
-    }
-
-    /// Shows a new verifier what the one before it chose.
-    fn show(&mut self, output: &mut Output) {
-        while let Some(Behind { chosen, shown }) = self.behind.filter(|_| self.opened) {
-            let end = self.answer.len().min(chosen + SHOWN_MAX).min(shown + ROUND_TOKENS_MAX);
-            let Some(digest) = self.answer.digest_at(shown).filter(|_| shown < end) else { return };
-            self.rounds = self.rounds.saturating_add(1);
-            output.send.push(Speculation::Round {
-                session: self.session,
-                number: self.rounds,
-                epoch: self.epoch,
-                commit: chosen as u32,
-                start: shown as u32,
-                digest,
-                tokens: List::new(self.answer.ids()[shown..end].to_vec()).unwrap_or_default(),
-                distributions: None,
-                want: Want::Wait,
-            });
-            self.behind = Some(Behind { chosen, shown: end });
-        }
-    }
-
-    /// Whole blocks; what is left goes out as it is if no more may be drafted for now.
-    fn send_blocks(
-        &mut self,
-        now_us: u64,
-        (block, ahead): (usize, usize),
-        barren: bool,
-        want: Want,
-        output: &mut Output,
-    ) {
-        let block = block.clamp(1, ROUND_TOKENS_MAX);
-        let most = ahead.min(self.draftable()).max(1);
-        while self.drafts.len() - self.sent >= block {
-            self.send_round(now_us, block, want, output);
-        }
-        if self.drafts.len() > self.sent && (barren || self.drafts.len() >= most) {
-            self.send_round(now_us, (self.drafts.len() - self.sent).min(block), want, output);
-        }
-    }
-
-    fn ask_stream(&mut self, now_us: u64, output: &mut Output) {
-        if self.asked != Some(Want::Stream) {
-            self.send_round(now_us, 0, Want::Stream, output);
-        }
-    }
-
-    /// The next `count` drafts that were not sent yet.
-    fn send_round(&mut self, now_us: u64, count: usize, want: Want, output: &mut Output) {
-        let before = self.drafts.iter().take(self.sent);
-        let digest = before.fold(self.answer.digest(), |digest: Digest, draft| digest.then(draft.id));
-        let drafts = self.drafts.iter().skip(self.sent).take(count);
-        let declared: Option<Vec<Declared>> = match self.request.drafts {
-            Drafts::Ids => None,
-            Drafts::Declared => drafts.clone().map(|draft| draft.declared.clone()).collect(),
-        };
-        self.rounds = self.rounds.saturating_add(1);
-        output.send.push(Speculation::Round {
-            session: self.session,
-            number: self.rounds,
-            epoch: self.epoch,
-            commit: self.answer.len() as u32,
-            start: (self.answer.len() + self.sent) as u32,
-            digest,
-            tokens: List::new(drafts.map(|draft| draft.id).collect()).unwrap_or_default(),
-            distributions: declared.map(|declared| List::new(declared).unwrap_or_default()),
-            want,
-        });
-        if count > 0 {
-            self.trips.round(now_us, self.answer.len() + self.sent);
-        }
-        self.sent += count;
-        self.asked = Some(want);
-    }
-
-    fn open(&self) -> Speculation {
-        Speculation::Open { session: self.session, request: self.request.clone() }
-    }
-
-    fn resume(&self) -> Speculation {
-        let commit = self.behind.map_or(self.answer.len(), |behind| behind.chosen);
-        let digest = self.answer.digest_at(commit).unwrap_or_default();
-        Speculation::Resume { session: self.session, commit: commit as u32, digest }
     }
 
     /// The position after the last draft.

@@ -3,12 +3,16 @@
 use super::super::asked_in_tests::{committed, request};
 use super::*;
 use littoral_wire::bounded::Text;
-use littoral_wire::speculation::Share;
+use littoral_wire::speculation::{Drafts, Share};
 
 fn drafter(drafts: Drafts) -> Drafter {
+    with(Sources::Model, drafts, 6)
+}
+
+fn with(sources: Sources, drafts: Drafts, max_tokens: u32) -> Drafter {
     let policy = Policy::Fixed(Mode::Rounds { tokens: 2 });
     let patience = Patience { first_us: 10, most_us: 40, tries_max: 3 };
-    Drafter::new(1, request(drafts, 6), policy, patience, 0).0
+    Drafter::new(1, request(drafts, max_tokens), policy, sources, patience, 0).0
 }
 
 fn commit(start: u32, ids: &[u32]) -> Speculation {
@@ -47,6 +51,34 @@ fn a_refuted_draft_is_taken_back() {
     assert_eq!((again.keep, again.start), (1, 2));
     assert!(drafter.is_void(work) && !drafter.is_void(again));
     assert_eq!(drafter.answer_from(0), [7, 9]);
+}
+
+/// The text drafts by itself where it repeats itself; what the model was at is void then, whatever it would have been.
+#[test]
+fn the_text_drafts_without_being_asked_by_the_host() {
+    for (sources, declares) in [(Sources::Lookup, true), (Sources::Both, false)] {
+        let mut drafter = with(sources, if declares { Drafts::Declared } else { Drafts::Ids }, 40);
+        let work = drafter.work();
+        assert_eq!(work.is_some(), sources == Sources::Both);
+        for (start, ids) in [(0, &[7, 8, 9, 7, 8, 9, 7, 8, 9, 7][..]), (10, &[8, 9, 7])] {
+            let output = drafter.hear(1, commit(start, ids));
+            let [Speculation::Round { tokens, distributions, want: Want::Wait, .. }] = &output.send[..] else {
+                panic!("{output:?}")
+            };
+            assert_eq!((tokens.to_vec(), distributions.is_some()), (vec![8, 9], declares));
+            assert_eq!(drafter.work(), None);
+        }
+        if let Some(work) = work {
+            assert!(drafter.is_void(work));
+            drafter.drafted(2, work, drafted(&[1, 1]), 5);
+        }
+        assert_eq!(drafter.answer_from(13), [8, 9]);
+        assert_eq!(drafter.yields().text, Yield { drafted: 4, held: 2 });
+        // Another token than any that followed: there is nothing to go by.
+        drafter.hear(3, commit(13, &[5]));
+        assert_eq!(drafter.answer_from(13), [5]);
+        assert_eq!(drafter.work().map(|work| (work.keep, work.start)), work.map(|_| (0, 14)));
+    }
 }
 
 #[test]

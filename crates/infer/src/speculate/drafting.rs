@@ -11,7 +11,7 @@
 
 use super::asked;
 use super::controller::Controller;
-use super::drafter::{Drafted, Drafter, Output, Over, Patience, Policy, Work};
+use super::drafter::{Drafted, Drafter, Output, Over, Patience, Policy, Sources, Work};
 use crate::engine::{Engine, Event, Finish, Refused, Request, SequenceId};
 use littoral_wire::Speculation;
 use std::collections::BTreeMap;
@@ -184,7 +184,7 @@ impl Drafting {
         small.pace(id, 0);
         let number = self.next;
         self.next = self.next.wrapping_add(1);
-        let (drafter, output) = Drafter::new(number, told, policy, self.patience, now_us);
+        let (drafter, output) = Drafter::new(number, told, policy, Sources::Both, self.patience, now_us);
         let verifiers = vec![(self.verifier, 0)];
         let session = Session { drafter, number, room, verifiers, forgotten: (0, 0), given: None, failed: None };
         self.sessions.insert(id, session);

@@ -8,6 +8,9 @@
 const SHORTEST: usize = 2;
 /// Earlier places that are looked at: enough to find a long match among many short ones, in bounded time.
 const PLACES: usize = 64;
+/// Beside an answer: the longest match that is told from shorter ones, and how far back it is looked for, in tokens.
+const MATCH: usize = 16;
+const WINDOW: usize = 16_384;
 /// No earlier place.
 const NONE: u32 = u32::MAX;
 
@@ -40,6 +43,13 @@ impl Lookup {
         Self { longest: longest.max(SHORTEST), window, tokens: Vec::new(), last: vec![NONE; slots], before: Vec::new() }
     }
 
+    /// Of a prompt, for the answer to it: matches of up to 16 tokens, in the last 16 384 at least.
+    pub fn beside(prompt: &[u32]) -> Self {
+        let mut lookup = Self::new(MATCH, WINDOW);
+        lookup.extend(prompt);
+        lookup
+    }
+
     /// The text goes on with this token.
     pub fn push(&mut self, token: u32) {
         if self.tokens.len() == 2 * self.window {
@@ -50,6 +60,13 @@ impl Lookup {
             newest.into_iter().for_each(|token| self.index(token));
         }
         self.index(token);
+    }
+
+    /// As [`push`](Self::push): how long the match was that foretold a token, and whether it was this one.
+    pub fn follow(&mut self, token: u32) -> Option<(usize, bool)> {
+        let found = self.propose(&[], 1);
+        self.push(token);
+        found.map(|found| (found.length, found.tokens.first() == Some(&token)))
     }
 
     pub fn extend(&mut self, tokens: &[u32]) {

@@ -7,10 +7,11 @@
 //!   drafted token holds where the verifier's own sampler chooses it, and the text is that of plain decoding, bit for bit.
 //!   Where drafts declare what they were drawn from, the rule of Leviathan et al. keeps more of them and the law of the text; no
 //!   engine here verifies by that rule yet, and sessions that ask for it are refused;
-//! - [`lookup`]: drafts from the text itself, without a model;
+//! - [`lookup`]: drafts from the text itself, without a model; [`quoting`]: how long those hold;
 //! - [`rate`]: what a way of drafting yields per second, as formulas;
 //! - [`runs`], [`costs`], `round_trips`: what the formulas need, measured;
-//! - [`controller`]: streams, drafts in rounds, or drafts ahead, whichever is fastest over this link; [`turns`]: how many to
+//! - [`controller`]: streams, drafts in rounds, or drafts ahead, whichever is fastest over this link, and the text or the model;
+//!   [`turns`]: how many to
 //!   draft where both models share one machine; [`both`]: the same with lookup beside the model;
 //! - [`pair`]: a large and a small model on one machine, over their engines;
 //! - [`drafter`] and [`verifier`]: the two ends of [`littoral_wire::Speculation`] as machines without a socket or a clock;
@@ -32,6 +33,7 @@ pub mod drafting;
 pub mod echoed;
 pub mod lookup;
 pub mod pair;
+pub mod quoting;
 pub mod rate;
 mod round_trips;
 pub mod runs;

@@ -17,9 +17,6 @@ use thiserror::Error;
 
 /// Tokens that are drafted at most.
 const MOST: usize = 16;
-/// The longest match that lookup tells, and how far back it looks, in tokens.
-const MATCH: usize = 16;
-const WINDOW: usize = 16_384;
 /// What a pass of the large model takes before one was measured, and each token more of it.
 const GUESS: Affine = Affine { fixed_s: 0.03, per_token_s: 0.002 };
 
@@ -180,8 +177,7 @@ impl Pair {
     }
 
     fn twin(&mut self, text: &Text) -> Twin {
-        let mut lookup = Lookup::new(MATCH, WINDOW);
-        lookup.extend(&text.prompt);
+        let lookup = Lookup::beside(&text.prompt);
         let small = self.small.as_mut().and_then(|small| {
             let request = Request {
                 prompt: text.prompt.clone(),

@@ -48,12 +48,17 @@ pub struct Survival([f64; Self::DEPTH]);
 
 impl Survival {
     /// Beyond, drafts count as refuted: a text of 0.98 gets there once in 170 times.
-    const DEPTH: usize = 256;
+    pub const DEPTH: usize = 256;
 
     pub fn of(runs: &Runs) -> Self {
+        Self::of_each(|depth| runs.acceptance_at(depth))
+    }
+
+    /// Of drafts that hold with such a chance each, if those before it did; the first is 0.
+    pub fn of_each(chance: impl Fn(usize) -> f64) -> Self {
         let mut alive = 1.0;
         Self(std::array::from_fn(|depth| {
-            alive *= runs.acceptance_at(depth);
+            alive *= chance(depth);
             alive
         }))
     }
@@ -63,7 +68,7 @@ impl Survival {
     }
 
     /// The chance that the first `drafted` hold.
-    fn of_first(&self, drafted: usize) -> f64 {
+    pub fn of_first(&self, drafted: usize) -> f64 {
         match drafted.checked_sub(1) {
             None => 1.0,
             Some(last) => self.0.get(last).copied().unwrap_or(0.0),
@@ -100,6 +105,20 @@ impl Survival {
             (reach, end_s) = (reach + tried + 1, next_s);
         }
         self.tokens(Self::DEPTH) / epoch_s
+    }
+
+    /// So many drafts, which took no time, sent at once, and the next when the verdict over these has come. The verifier waits for them;
+    /// or, where it chooses `plain` tokens by itself until they are there, 1 or more, looks at those behind.
+    pub fn rate_at_once(&self, drafted: usize, plain: usize, costs: &Costs) -> f64 {
+        let way_s = if plain == 0 { costs.round_trip_s } else { plain as f64 * costs.verify.at(0) };
+        let (mut tokens, mut seconds, mut reach) = (plain as f64, way_s, plain);
+        while reach < drafted {
+            let tried = (drafted - reach).min(ROUND_TOKENS_MAX);
+            seconds += self.of_first(reach) * costs.verify.at(tried);
+            tokens += (reach..=reach + tried).map(|depth| self.of_first(depth)).sum::<f64>();
+            reach += tried + 1;
+        }
+        tokens / seconds
     }
 
     /// As [`rate_ahead`](Self::rate_ahead), with a verifier that chooses a token by itself when no draft for it has come.
@@ -163,6 +182,8 @@ mod tests {
             near(survival.tokens(drafted), tokens_per_round(0.8, drafted), 1e-9);
             near(survival.rate_rounds(drafted, &costs(22.0)), rate_sync(0.8, drafted, &costs(22.0)), 1e-9);
         }
+        let free = Costs { draft_s: 0.0, ..costs(22.0) };
+        near(survival.rate_at_once(16, 0, &free), survival.rate_rounds(16, &free), 1e-9);
         // One position earlier: never slower.
         assert!(survival.rate_ahead(4, &costs(22.0)) > rate_continuous(0.8, 4, &costs(22.0)));
     }

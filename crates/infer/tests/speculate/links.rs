@@ -3,12 +3,13 @@
 use crate::world::{Link, Models, World};
 use littoral_infer::speculate::controller::Controller;
 use littoral_infer::speculate::costs::Costs;
-use littoral_infer::speculate::drafter::{Mode, Policy};
+use littoral_infer::speculate::drafter::{Mode, Policy, Sources};
 
 const MODELS: Models = Models {
     seed: 3,
     acceptance: |_, alpha| alpha,
     alpha: 0.8,
+    repeats: None,
     end_at: None,
     draft_us: 8_000,
     pass_us: 30_000,
@@ -19,7 +20,7 @@ const MODELS: Models = Models {
 fn measured_ms(from_ms: u64, to_ms: u64, policy: Policy) -> f64 {
     let becomes = Some((5_000_000, to_ms * 1_000));
     let link = Link { round_trip_us: from_ms * 1_000, becomes, ..Link::default() };
-    let run = World::run(MODELS, link, policy, 600);
+    let run = World::run(MODELS, link, policy, Sources::Model, 600);
     assert_eq!(run.text, MODELS.text(600));
     run.costs.expect("a controller measures").round_trip_s * 1e3
 }

@@ -2,5 +2,6 @@
 
 mod faults;
 mod links;
+mod quotes;
 mod regret;
 mod world;

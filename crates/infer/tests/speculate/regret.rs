@@ -5,13 +5,13 @@
 //! 0.3, 10 ms) and 5.1, 7.0, 8.5 and 5.3 % (texts that change, 0.9 to 0.95, 50 to 200 ms), all with a slow verifier. The medians are
 //! 0.6 % (even texts), 0.9 % (passages) and 1.8 % (texts that change).
 
-use crate::world::{Link, Models, World, guessed_verify};
+use crate::world::{Link, Models, Repeats, Run, World, guessed_verify};
 use littoral_infer::speculate::controller::Controller;
 use littoral_infer::speculate::costs::{Affine, Costs};
-use littoral_infer::speculate::drafter::{Mode, Policy};
+use littoral_infer::speculate::drafter::{Mode, Policy, Sources};
 use littoral_infer::speculate::rate::{Survival, rate_stream};
 
-const TOKENS: usize = 1_024;
+pub const TOKENS: usize = 1_024;
 const WINDOW: usize = 256;
 
 #[derive(Clone, Copy)]
@@ -22,6 +22,7 @@ pub struct Case {
     pub draft_ms: u64,
     pub pass_ms: u64,
     pub pass_token_us: u64,
+    pub repeats: Option<Repeats>,
 }
 
 impl Case {
@@ -30,6 +31,7 @@ impl Case {
             seed,
             acceptance: self.acceptance,
             alpha: self.alpha,
+            repeats: self.repeats,
             end_at: None,
             draft_us: self.draft_ms * 1_000,
             pass_us: self.pass_ms * 1_000,
@@ -37,12 +39,16 @@ impl Case {
         }
     }
 
-    /// When each token came, the mean over seeds, in microseconds.
-    fn came_us(&self, seeds: u64, policy: impl Fn() -> Policy) -> Vec<f64> {
+    pub fn run(&self, seed: u64, sources: Sources, policy: Policy) -> Run {
         let link = Link { round_trip_us: self.round_trip_ms * 1_000, ..Link::default() };
+        World::run(self.models(seed), link, policy, sources, TOKENS)
+    }
+
+    /// When each token came, the mean over seeds, in microseconds.
+    fn came_us(&self, seeds: u64, sources: Sources, policy: impl Fn() -> Policy) -> Vec<f64> {
         let mut sum = vec![0.0; TOKENS + 1];
         for seed in 0..seeds {
-            let run = World::run(self.models(seed), link, policy(), TOKENS);
+            let run = self.run(seed, sources, policy());
             sum[1..].iter_mut().zip(&run.came_us).for_each(|(sum, &us)| *sum += us as f64 / seeds as f64);
         }
         sum
@@ -58,7 +64,7 @@ impl Case {
     }
 
     /// Guesses that are half too high.
-    fn learning(&self) -> Policy {
+    pub fn learning(&self) -> Policy {
         let ms = |ms: u64| ms as f64 * 1.5e-3;
         let verify = guessed_verify(ms(self.pass_ms));
         Policy::Learning(Box::new(Controller::new(Costs {
@@ -68,13 +74,16 @@ impl Case {
         })))
     }
 
-    /// The worst window, relative to the best fixed choice for that very window, and over the whole answer: with that choice.
-    pub fn regret(&self, seeds: u64) -> (f64, usize, f64, Mode) {
-        let ways: Vec<(Mode, Vec<f64>)> =
-            self.ways().into_iter().map(|mode| (mode, self.came_us(seeds, || Policy::Fixed(mode)))).collect();
-        let learning = self.came_us(seeds, || self.learning());
+    /// Of the controller with these sources: the worst window, relative to the best fixed choice of a way and of sources for that very
+    /// window, and over the whole answer: with that choice.
+    pub fn regret(&self, seeds: u64, sources: Sources, fixed: &[Sources]) -> (f64, usize, f64, (Mode, Sources)) {
+        let ways = self.ways().into_iter().flat_map(|mode| fixed.iter().map(move |&sources| (mode, sources)));
+        let ways: Vec<((Mode, Sources), Vec<f64>)> = ways
+            .map(|(mode, sources)| ((mode, sources), self.came_us(seeds, sources, || Policy::Fixed(mode))))
+            .collect();
+        let learning = self.came_us(seeds, sources, || self.learning());
         let best = |from: usize, to: usize| {
-            let times = ways.iter().map(|(mode, came)| (came[to] - came[from], *mode));
+            let times = ways.iter().map(|(way, came)| (came[to] - came[from], *way));
             times.min_by(|a, b| a.0.total_cmp(&b.0)).unwrap()
         };
         let windows = (0..=TOKENS - WINDOW).step_by(8).map(|from| {
@@ -82,8 +91,8 @@ impl Case {
             ((learning[to] - learning[from]) / best(from, to).0 - 1.0, from)
         });
         let (worst, at) = windows.max_by(|a, b| a.0.total_cmp(&b.0)).unwrap();
-        let (whole, mode) = best(0, TOKENS);
-        (worst, at, learning[TOKENS] / whole - 1.0, mode)
+        let (whole, way) = best(0, TOKENS);
+        (worst, at, learning[TOKENS] / whole - 1.0, way)
     }
 }
 
@@ -108,7 +117,7 @@ fn grid(acceptance: Acceptance) -> Vec<Case> {
     for alpha in [0.3, 0.5, 0.7, 0.8, 0.9, 0.95] {
         for round_trip_ms in [0, 10, 22, 50, 100, 200] {
             for (draft_ms, pass_ms, pass_token_us) in [(8, 30, 1_000), (3, 60, 500), (20, 40, 4_000)] {
-                cases.push(Case { acceptance, alpha, round_trip_ms, draft_ms, pass_ms, pass_token_us });
+                cases.push(Case { acceptance, alpha, round_trip_ms, draft_ms, pass_ms, pass_token_us, repeats: None });
             }
         }
     }
@@ -132,8 +141,8 @@ fn the_controller_is_hardly_slower_than_the_best_fixed_choice() {
         (regimes, 0.95, 50, (20, 40, 4_000)),
     ];
     for (acceptance, alpha, round_trip_ms, (draft_ms, pass_ms, pass_token_us)) in points {
-        let case = Case { acceptance, alpha, round_trip_ms, draft_ms, pass_ms, pass_token_us };
-        let (worst, at, _, best) = case.regret(6);
+        let case = Case { acceptance, alpha, round_trip_ms, draft_ms, pass_ms, pass_token_us, repeats: None };
+        let (worst, at, _, best) = case.regret(6, Sources::Model, &[Sources::Model]);
         assert!(worst < 0.05, "alpha {alpha}, {round_trip_ms} ms: {worst} at {at} against {best:?}");
     }
 }
@@ -143,8 +152,16 @@ fn the_controller_is_hardly_slower_than_the_best_fixed_choice() {
 #[test]
 fn drafting_along_costs_nothing_where_it_gains_nothing() {
     let rate = |alpha, round_trip_ms, mode| {
-        let case = Case { acceptance: even, alpha, round_trip_ms, draft_ms: 8, pass_ms: 30, pass_token_us: 1_000 };
-        TOKENS as f64 / case.came_us(6, || Policy::Fixed(mode))[TOKENS]
+        let case = Case {
+            acceptance: even,
+            alpha,
+            round_trip_ms,
+            draft_ms: 8,
+            pass_ms: 30,
+            pass_token_us: 1_000,
+            repeats: None,
+        };
+        TOKENS as f64 / case.came_us(6, Sources::Model, || Policy::Fixed(mode))[TOKENS]
     };
     for alpha in [0.1, 0.5, 0.8] {
         for round_trip_ms in [0, 50, 200, 1_000] {
@@ -162,7 +179,7 @@ fn table(name: &'static str, acceptance: Acceptance) {
     let mut worst: Vec<f64> = Vec::new();
     println!("text      alpha  rtt draft pass+    | worst window   at | whole  best fixed");
     for case in grid(acceptance) {
-        let (window, at, whole, mode) = case.regret(12);
+        let (window, at, whole, (mode, _)) = case.regret(12, Sources::Model, &[Sources::Model]);
         worst.push(window);
         let Case { alpha, round_trip_ms, draft_ms, pass_ms, pass_token_us, .. } = case;
         println!(
@@ -201,7 +218,8 @@ fn promises_are_kept() {
     for alpha in [0.5, 0.9] {
         for round_trip_ms in [0, 50] {
             for (draft_ms, pass_ms, pass_token_us) in [(8, 30, 1_000), (3, 60, 500), (20, 40, 4_000)] {
-                let case = Case { acceptance: even, alpha, round_trip_ms, draft_ms, pass_ms, pass_token_us };
+                let case =
+                    Case { acceptance: even, alpha, round_trip_ms, draft_ms, pass_ms, pass_token_us, repeats: None };
                 let verify = Affine { fixed_s: pass_ms as f64 * 1e-3, per_token_s: pass_token_us as f64 * 1e-6 };
                 let costs =
                     Costs { draft_s: draft_ms as f64 * 1e-3, verify, round_trip_s: round_trip_ms as f64 * 1e-3 };
@@ -213,7 +231,7 @@ fn promises_are_kept() {
                         Mode::Ahead { block, .. } => survival.rate_ahead(block, &costs),
                         Mode::Along { block, .. } => survival.rate_along(block, &costs),
                     };
-                    let came = case.came_us(8, || Policy::Fixed(mode));
+                    let came = case.came_us(8, Sources::Model, || Policy::Fixed(mode));
                     let kept = (TOKENS as f64 / came[TOKENS] * 1e6) / promised;
                     // 8192 tokens: the standard error is 2 % where runs are longest, and phases are simplified.
                     assert!(
@@ -232,7 +250,9 @@ fn table_of_ways() {
     for case in grid(even) {
         let of = |kind: fn(&Mode) -> bool| {
             let ways = case.ways().into_iter().filter(kind);
-            let rates = ways.map(|mode| (TOKENS as f64 / case.came_us(6, || Policy::Fixed(mode))[TOKENS] * 1e6, mode));
+            let rates = ways.map(|mode| {
+                (TOKENS as f64 / case.came_us(6, Sources::Model, || Policy::Fixed(mode))[TOKENS] * 1e6, mode)
+            });
             rates.max_by(|a, b| a.0.total_cmp(&b.0)).unwrap()
         };
         let Case { alpha, round_trip_ms, draft_ms, pass_ms, .. } = case;

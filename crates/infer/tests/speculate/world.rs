@@ -3,7 +3,7 @@
 use littoral_infer::sample::Noise;
 use littoral_infer::speculate::controller::Controller;
 use littoral_infer::speculate::costs::{Affine, Costs};
-use littoral_infer::speculate::drafter::{Drafted, Drafter, Output, Over, Patience, Policy, Work};
+use littoral_infer::speculate::drafter::{Drafted, Drafter, Output, Over, Patience, Policy, Sources, Work, Yields};
 use littoral_infer::speculate::verifier::{Counted, Pass, Verifier};
 use littoral_wire::bounded::List;
 use littoral_wire::speculation::{Committed, Drafts, Ending, Real, Request, Sampling, Speculation};
@@ -18,6 +18,15 @@ pub fn guessed_verify(pass_s: f64) -> Affine {
     Affine { fixed_s: pass_s, per_token_s: pass_s / 30.0 }
 }
 
+/// A text that repeats itself: passages of so many tokens, each of which copies an earlier one with this chance, and of a copy
+/// each token is another with that.
+#[derive(Clone, Copy, Debug)]
+pub struct Repeats {
+    pub passage: usize,
+    pub copied: f64,
+    pub broken: f64,
+}
+
 /// What the two models say, and how long they take.
 #[derive(Clone)]
 pub struct Models {
@@ -25,6 +34,7 @@ pub struct Models {
     /// The chance that the small model says the same at a position of the answer.
     pub acceptance: fn(usize, f64) -> f64,
     pub alpha: f64,
+    pub repeats: Option<Repeats>,
     pub end_at: Option<usize>,
     pub draft_us: u64,
     pub pass_us: u64,
@@ -33,8 +43,19 @@ pub struct Models {
 
 impl Models {
     pub fn target(&self, text: &[u32]) -> u32 {
+        if let Some(id) = self.repeats.and_then(|repeats| self.copied(repeats, text)) {
+            return id;
+        }
         let last = text.last().copied().unwrap_or(0);
         (Noise::new(self.seed, text.len() as u64).uniform(last) * f64::from(VOCABULARY)) as u32
+    }
+
+    fn copied(&self, Repeats { passage, copied, broken }: Repeats, text: &[u32]) -> Option<u32> {
+        let (index, within) = (text.len() / passage, text.len() % passage);
+        let noise = Noise::new(self.seed ^ 0xc0b1, index as u64);
+        let of = (noise.uniform(0) * index as f64) as usize;
+        let copies = index > 0 && noise.uniform(1) < copied && noise.uniform(within as u32 + 2) >= broken;
+        copies.then(|| text[of * passage + within])
     }
 
     fn draft(&self, text: &[u32]) -> u32 {
@@ -129,6 +150,7 @@ pub struct Run {
     pub passes: u64,
     /// As it measured.
     pub costs: Option<Costs>,
+    pub yields: Yields,
 }
 
 pub fn request(max_tokens: usize) -> Request {
@@ -158,9 +180,9 @@ pub fn request(max_tokens: usize) -> Request {
 }
 
 impl World {
-    pub fn run(models: Models, link: Link, policy: Policy, max_tokens: usize) -> Run {
+    pub fn run(models: Models, link: Link, policy: Policy, sources: Sources, max_tokens: usize) -> Run {
         let patience = Patience { first_us: 4 * link.round_trip_us + 2_000_000, most_us: 8_000_000, tries_max: 40 };
-        let (drafter, output) = Drafter::new(9, request(max_tokens), policy, patience, 0);
+        let (drafter, output) = Drafter::new(9, request(max_tokens), policy, sources, patience, 0);
         let mut world = Self {
             models,
             link,
@@ -191,7 +213,8 @@ impl World {
         }
         let (over, text, counted) = (world.drafter.over().cloned(), world.reader, world.verifier.map(|v| v.counted()));
         let (passes, costs) = (world.drafter.passes(), world.drafter.controller().map(Controller::costs));
-        Run { text, came_us: world.came_us, over, counted: counted.unwrap_or_default(), passes, costs }
+        let (yields, counted) = (world.drafter.yields(), counted.unwrap_or_default());
+        Run { text, came_us: world.came_us, over, counted, passes, costs, yields }
     }
 
     fn chance(&mut self, of_thousand: u64) -> bool {
