@@ -6,7 +6,7 @@ use littoral_infer::sample::SamplingParams;
 use littoral_infer::speculate::asked;
 use littoral_infer::speculate::controller::Controller;
 use littoral_infer::speculate::costs::Costs;
-use littoral_infer::speculate::drafter::{Mode, Patience, Policy};
+use littoral_infer::speculate::drafter::{Mode, Patience, Policy, Sources, Yields};
 use littoral_infer::speculate::drafting::Drafting;
 use littoral_infer::speculate::sessions::Sessions;
 use littoral_model::lm::CacheType;
@@ -191,10 +191,12 @@ fn an_answer_that_is_drafted_here_is_the_one_that_is_written_there() {
     let own = request(7, 30, 25);
     let expected_own = alone(&small, own.clone());
     let never = u64::MAX;
-    for (delay_us, loses_every, lag) in
-        [(0, never, 0), (7_000, never, 0), (3_000, 17, 0), (2_000, never, 3), (3_000, 17, 5)]
-    {
+    let links = [(0, never, 0), (7_000, never, 0), (3_000, 17, 0), (2_000, never, 3), (3_000, 17, 5)];
+    let sources = [Sources::Model, Sources::Lookup, Sources::Both];
+    let each = links.iter().flat_map(|link| sources.map(|sources| (*link, sources)));
+    for ((delay_us, loses_every, lag), sources) in each {
         let mut world = World { lag, ..World::new(&big, &small, delay_us) };
+        world.drafting.set_sources(sources);
         let mut ids = Vec::new();
         for (request, policy) in requests.iter().zip(policies()) {
             ids.push(world.submit(request.clone(), policy).unwrap());
@@ -208,8 +210,11 @@ fn an_answer_that_is_drafted_here_is_the_one_that_is_written_there() {
             hear(world.events(), &mut texts);
         }
         for (id, expected) in ids.iter().zip(&expected) {
-            assert_eq!(&texts[id], expected, "{delay_us} us, lost every {loses_every}, {lag} turns");
+            assert_eq!(&texts[id], expected, "{delay_us} us, lost every {loses_every}, {lag} turns, {sources:?}");
         }
+        let yields = ids.iter().map(|id| world.drafting.far(*id).unwrap().yields).fold(Yields::default(), Yields::and);
+        let drafted = (yields.model.drafted > 0, yields.text.drafted > 0 || sources == Sources::Both);
+        assert_eq!(drafted, (sources != Sources::Lookup, sources != Sources::Model), "{yields:?}");
         assert_eq!(texts[&here], expected_own);
     }
 }

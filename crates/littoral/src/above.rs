@@ -11,6 +11,7 @@ use littoral_infer::route::features::When;
 use littoral_infer::route::routing::Routing;
 use littoral_infer::route::rule::{Policy, PolicyText};
 use littoral_infer::route::saved::{SAVED_BYTES_MAX, Saved};
+use littoral_infer::speculate::drafter::Sources;
 use littoral_node::host::keys;
 use littoral_node::serve::{self, Upstream, UpstreamError, secret_file};
 use littoral_node::transport::Address;
@@ -53,6 +54,10 @@ pub struct AboveArgs {
     /// as many tokens as pay by what is measured; a number, always so many; `off`.
     #[arg(long, value_name = "TOKENS", default_value = "auto", requires = "upstream")]
     upstream_drafts: Drafts,
+    /// What drafts for whoever is above: this machine's `model`, `lookup`, what followed in the text when the same words stood there
+    /// before, or `both`, whichever promises more at each token.
+    #[arg(long, value_name = "SOURCE", default_value = "both", requires = "upstream", value_parser = sources())]
+    upstream_draft_source: Sources,
     /// What decides who answers, as `littoral route calibrate` wrote it; without it the larger model answers all that may
     /// leave.
     #[arg(long, value_name = "FILE", requires = "upstream")]
@@ -165,6 +170,15 @@ fn price(text: &str) -> Result<f64, String> {
     price.ok_or_else(|| "a number of 0 to 1e12 expected".into())
 }
 
+pub fn sources() -> impl TypedValueParser<Value = Sources> {
+    let of = |name: String| match name.as_str() {
+        "model" => Sources::Model,
+        "lookup" => Sources::Lookup,
+        _ => Sources::Both,
+    };
+    PossibleValuesParser::new(["both", "model", "lookup"]).map(of)
+}
+
 pub fn when() -> impl TypedValueParser<Value = When> {
     let of = |name: String| if name == "before" { When::Before } else { When::After };
     PossibleValuesParser::new(["before", "after"]).map(of)
@@ -182,6 +196,11 @@ impl AboveArgs {
 
     pub fn drafts(&self) -> Drafts {
         self.upstream_drafts
+    }
+
+    /// What drafts for whoever is above.
+    pub fn sources(&self) -> Sources {
+        self.upstream_draft_source
     }
 
     /// `model`: the file of the model here, whose answers a router was calibrated for.

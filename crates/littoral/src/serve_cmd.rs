@@ -291,6 +291,7 @@ fn edge(small: Small, machines: Vec<Address>, args: &Args, above: &mut serve::Ab
     let first = u64::from_le_bytes(keys::random()?);
     if machines.is_empty() {
         let (mut edge, port) = Edge::below_server(small, first);
+        edge.set_sources(args.above.sources());
         if let Drafts::Rounds(tokens) = args.above.drafts() {
             edge.set_policies(Box::new(move |_| Policy::Fixed(Mode::Rounds { tokens })));
         }
@@ -301,7 +302,9 @@ fn edge(small: Small, machines: Vec<Address>, args: &Args, above: &mut serve::Ab
     let hosts: Vec<&str> = machines.iter().map(|address| address.host.as_str()).collect();
     output::talk(&format!("for --allow at {}: {}", hosts.join(", "), identity.id()));
     let transport = Arc::new(TcpTransport::dialler(&identity, TcpOptions::default())?);
-    Ok(Motor::Edge(Box::new(Edge::start(small, first, transport, machines))))
+    let mut edge = Edge::start(small, first, transport, machines);
+    edge.set_sources(args.above.sources());
+    Ok(Motor::Edge(Box::new(edge)))
 }
 
 /// Opens the door for drafters; where they find it.

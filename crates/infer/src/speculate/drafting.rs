@@ -11,7 +11,7 @@
 
 use super::asked;
 use super::controller::Controller;
-use super::drafter::{Drafted, Drafter, Output, Over, Patience, Policy, Sources, Work};
+use super::drafter::{Drafted, Drafter, Output, Over, Patience, Policy, Sources, Work, Yields};
 use crate::engine::{Engine, Event, Finish, Refused, Request, SequenceId};
 use littoral_wire::Speculation;
 use std::collections::BTreeMap;
@@ -67,7 +67,8 @@ impl Session {
         let (end, passes) = (self.drafter.answer().len(), self.drafter.passes());
         let ends = self.verifiers.iter().skip(1).map(|(_, start)| *start).chain([end]);
         let parts = self.verifiers.iter().zip(ends).map(|((verifier, start), end)| (*verifier, (end - start) as u64));
-        Far { tokens: end as u64, passes, parts: parts.filter(|(_, tokens)| *tokens > 0).collect() }
+        let parts = parts.filter(|(_, tokens)| *tokens > 0).collect();
+        Far { tokens: end as u64, passes, parts, yields: self.drafter.yields() }
     }
 }
 
@@ -80,6 +81,8 @@ pub struct Far {
     pub passes: u64,
     /// Which verifier chose how many of them, one after the other.
     pub parts: Vec<(usize, u64)>,
+    /// What was drafted for them here.
+    pub yields: Yields,
 }
 
 /// An answer that the small model is to go on with, once no pass over its twin is on its way.
@@ -99,7 +102,8 @@ pub struct Drafting {
     ended: BTreeMap<SequenceId, Far>,
     /// Numbers of sessions: random from the host, so that they are new after a restart.
     next: u64,
-    /// Who verifies new answers.
+    /// Who drafts for new answers, and who verifies them.
+    sources: Sources,
     verifier: usize,
     outbox: Vec<(usize, Speculation)>,
     events: Vec<Event>,
@@ -116,6 +120,7 @@ impl Drafting {
             left: BTreeMap::new(),
             ended: BTreeMap::new(),
             next: first,
+            sources: Sources::default(),
             verifier: 0,
             outbox: Vec::new(),
             events: Vec::new(),
@@ -131,6 +136,11 @@ impl Drafting {
     /// What is to be sent to which verifier, in order.
     pub fn addressed(&mut self) -> Vec<(usize, Speculation)> {
         std::mem::take(&mut self.outbox)
+    }
+
+    /// Who drafts for answers that begin from now on.
+    pub fn set_sources(&mut self, sources: Sources) {
+        self.sources = sources;
     }
 
     /// Who verifies answers that begin from now on.
@@ -184,7 +194,7 @@ impl Drafting {
         small.pace(id, 0);
         let number = self.next;
         self.next = self.next.wrapping_add(1);
-        let (drafter, output) = Drafter::new(number, told, policy, Sources::Both, self.patience, now_us);
+        let (drafter, output) = Drafter::new(number, told, policy, self.sources, self.patience, now_us);
         let verifiers = vec![(self.verifier, 0)];
         let session = Session { drafter, number, room, verifiers, forgotten: (0, 0), given: None, failed: None };
         self.sessions.insert(id, session);

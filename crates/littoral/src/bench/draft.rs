@@ -10,6 +10,7 @@
 //!
 //! Texts are greedy and must be the same in every run. *Acceptance*: on one machine drafted tokens that stood, of those that were
 //! tried; over a link the controller's estimate of the chance that one stands.
+//! Over a link the lines have `drafted` too: tokens by who drafted them, the model or the text itself, and how many stood.
 //! *Passes*: of the large model, for one token. *Regret*: what the controller is behind the best other way, in medians over
 //! the prompts.
 
@@ -22,6 +23,7 @@ use crate::output::{self, Failure, talk};
 use littoral_infer::engine::{Engine, Limits, Request};
 use littoral_infer::model::Model;
 use littoral_infer::sample::SamplingParams;
+use littoral_infer::speculate::drafter::Sources;
 use littoral_infer::speculate::pair::Pair;
 use littoral_model::lm::CacheType;
 use littoral_tensor::pool::Pool;
@@ -49,6 +51,9 @@ pub struct Args {
     /// Round trips to measure, in milliseconds; 0 is a link without delay.
     #[arg(long, value_delimiter = ',', value_name = "MS,MS,…")]
     pub rtt_ms: Vec<f64>,
+    /// What drafts over a link: the small model, `lookup` in the text itself, or both.
+    #[arg(long, value_name = "SOURCE", default_value = "both", value_parser = crate::above::sources())]
+    pub draft_source: Sources,
     /// Prompts, by their names or their kinds (code, json, answer, prose); by default all eight.
     #[arg(long, value_delimiter = ',', value_name = "NAME,NAME,…")]
     prompts: Vec<String>,

@@ -10,7 +10,7 @@ use littoral_infer::engine::{Engine, Limits, Request};
 use littoral_infer::model::Model;
 use littoral_infer::speculate::controller::{self, Controller};
 use littoral_infer::speculate::costs::Costs;
-use littoral_infer::speculate::drafter::{Mode, Policy};
+use littoral_infer::speculate::drafter::{Mode, Policy, Yield, Yields};
 use littoral_model::lm::CacheType;
 use littoral_node::speculate::edge::{self, Edge, Small};
 use littoral_node::transport::forwarder::Forwarder;
@@ -67,6 +67,7 @@ struct Measured {
     /// Of the large model, in all runs, and the tokens of those.
     passes: u64,
     tokens: u64,
+    yields: Yields,
     predicted: f64,
     same: bool,
 }
@@ -102,6 +103,7 @@ pub fn run(args: &Args, prompts: &[&Prompt]) -> Result<Far, Failure> {
             let transport = Arc::new(TcpTransport::dialler(&identity, TcpOptions::default())?);
             let first = u64::from_le_bytes(littoral_node::host::keys::random()?);
             let mut edge = Edge::start(Small::Engine(Box::new(engine)), first, transport, vec![upstream]);
+            edge.set_sources(args.draft_source);
             one_link(args, prompts, &expected, *rtt_ms, &mut edge, &pool, &mut far)?;
         }
         Ok(far)
@@ -149,7 +151,7 @@ fn one_link(
                         Way::Fixed(mode) => next.clone().pinned_to(mode),
                     }))
                 }));
-                let (written, passes) = write(edge, request.clone(), pool)?;
+                let (written, passes, yields) = write(edge, request.clone(), pool)?;
                 let same = written.ids == *text;
                 if !same {
                     far.identical = false;
@@ -163,6 +165,7 @@ fn one_link(
                         tok_s: Vec::new(),
                         passes: 0,
                         tokens: 0,
+                        yields: Yields::default(),
                         predicted: 0.0,
                         same: true,
                     });
@@ -172,13 +175,14 @@ fn one_link(
                 one.tok_s.push(written.tok_s());
                 one.passes += passes;
                 one.tokens += written.ids.len() as u64;
+                one.yields = one.yields.and(yields);
                 one.predicted = own.predicted(own.mode());
                 one.same &= same;
             }
         }
         let (mut best, mut own) = (0.0f64, 0.0);
         let mut line = format!("{} at {rtt_ms} ms:", prompt.name);
-        for Measured { name, way, tok_s, passes, tokens, predicted, same } in &measured {
+        for Measured { name, way, tok_s, passes, tokens, yields, predicted, same } in &measured {
             let tok_s = median(tok_s);
             match way {
                 Way::Controller => own = tok_s,
@@ -193,6 +197,7 @@ fn one_link(
                     "tok_s": tok_s,
                     "acceptance": acceptance(*way, &learnt[name]),
                     "cloud_passes_per_token": *passes as f64 / (*tokens).max(1) as f64,
+                    "drafted": {"model": pair(yields.model), "lookup": pair(yields.text)},
                     "predicted_tok_s": predicted,
                     "identical": same,
                 }));
@@ -216,13 +221,17 @@ fn acceptance(way: Way, learnt: &Controller) -> f64 {
     }
 }
 
-fn write(edge: &mut Edge, request: Request, pool: &Pool) -> Result<(Written, u64), Failure> {
+fn pair(Yield { drafted, held }: Yield) -> Value {
+    json!({"tokens": drafted, "held": held})
+}
+
+fn write(edge: &mut Edge, request: Request, pool: &Pool) -> Result<(Written, u64, Yields), Failure> {
     let (begun, mut written) = (Instant::now(), Written::default());
     let id = edge.submit(request, edge::Way::Fastest).map_err(|e| broken(&e))?;
     while !written.hear(begun, edge.step(pool).map_err(|e| broken(&e))?)? {}
     let far =
         edge.far(id).ok_or_else(|| broken(&"an answer of the large model was expected, the small one wrote it"))?;
-    Ok((written, far.passes))
+    Ok((written, far.passes, far.yields))
 }
 
 async fn verifier(dir: &Path, model: &Path, allow: &str) -> Result<(Verifier, Address), Failure> {

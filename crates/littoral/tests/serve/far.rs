@@ -53,6 +53,10 @@ struct Pair {
 
 impl Pair {
     fn new(seed: u8) -> Self {
+        Self::with(seed, &[])
+    }
+
+    fn with(seed: u8, args: &[&str]) -> Self {
         let folder = Folder::new();
         let dir = folder.write("large.gguf", tiny::gguf(true)).parent().unwrap().to_owned();
         folder.write("small.gguf", tiny::gguf_of(Some(tiny::TEMPLATE), 8));
@@ -60,8 +64,8 @@ impl Pair {
         let large = verifier(&dir, "cloud", "127.0.0.1:0", &edge_key);
         let at = large.ready["verifies"].as_str().unwrap().to_owned();
         let own = dir.join("edge");
-        let args = ["--upstream", &at, "--name", "tiny", "--dir", own.to_str().unwrap(), "--threads", "1"];
-        let edge = Server::of(folder, &dir.join("small.gguf"), &args);
+        let own = ["--upstream", &at, "--name", "tiny", "--dir", own.to_str().unwrap(), "--threads", "1"];
+        let edge = Server::of(folder, &dir.join("small.gguf"), &[&own[..], args].concat());
         // The link comes up in its own time.
         let (begun, body) = (std::time::Instant::now(), body("Who is there?", 0.0));
         while written(&edge, &body, || {}) != written(&large, &body, || {}) {
@@ -94,6 +98,30 @@ fn the_answer_is_the_large_models_while_it_is_there() {
         assert!(begun.elapsed().as_secs() < 60, "the large model is not used again");
     }
     drop(large);
+}
+
+/// The model drafts, or what stood in the text before, or both; who did is told.
+#[test]
+fn what_drafts_can_be_chosen_and_is_told() {
+    let what = |seed, source: &str| {
+        let Pair { large, edge, .. } = Pair::with(seed, &["--upstream-draft-source", source]);
+        // It says the same letter again and again.
+        let body = with(body("What does the wind say?", 0.0), json!({"max_tokens": 300, "logit_bias": {"65": 100}}));
+        let [got, expected] = [&edge, &large].map(|server| super::client::answer(server.at, CHAT, &body));
+        assert_eq!(got["choices"], expected["choices"]);
+        let drafted = got["usage"]["littoral"]["drafted"].clone();
+        let tokens = |source: &str, what: &str| drafted[source][what].as_u64().unwrap_or(0);
+        assert!(tokens("lookup", "held") <= tokens("lookup", "tokens"), "{drafted}");
+        let metrics = super::client::get(edge.at, "/metrics").body;
+        let none = |source: &str| metrics.contains(&format!("littoral_drafts_total{{source=\"{source}\"}} 0\n"));
+        assert_eq!((none("model"), none("lookup")), (source == "lookup", source == "model"));
+        (tokens("model", "tokens"), tokens("lookup", "held"))
+    };
+    let (of_model, quoted) = what(51, "model");
+    assert!(of_model > 0 && quoted == 0);
+    let (of_model, quoted) = what(52, "lookup");
+    assert!(of_model == 0 && quoted > 0, "{quoted}");
+    assert!(what(53, "both").1 > 0);
 }
 
 /// As a service manager does it: started again at once, it knows nothing of the answer, and goes on with it all the same.

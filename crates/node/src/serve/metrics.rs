@@ -1,6 +1,7 @@
 //! What Prometheus reads.
 
 use super::writer::{By, Share};
+use littoral_infer::speculate::drafter::Yield;
 use std::fmt::Write;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -39,6 +40,8 @@ pub struct Metrics {
     /// Tokens of answers that the machine above wrote, and its passes for them.
     tokens_upstream: AtomicU64,
     passes_upstream: AtomicU64,
+    /// What was drafted for it here, and what of that stood: by the model, and by the text itself.
+    drafted: [[AtomicU64; 2]; 2],
     /// Requests that the server above answered.
     pub away: AtomicU64,
     /// Kept requests that both models were asked, and those of them for which the one here was worse.
@@ -61,6 +64,7 @@ impl Metrics {
             tokens_accepted: AtomicU64::new(0),
             tokens_upstream: AtomicU64::new(0),
             passes_upstream: AtomicU64::new(0),
+            drafted: Default::default(),
             away: AtomicU64::new(0),
             audits: AtomicU64::new(0),
             audits_worse: AtomicU64::new(0),
@@ -103,6 +107,10 @@ impl Metrics {
         let above = share.parts.iter().filter(|(by, _)| *by != By::Here).map(|(_, tokens)| tokens);
         self.tokens_upstream.fetch_add(above.sum(), Relaxed);
         self.passes_upstream.fetch_add(share.passes, Relaxed);
+        for (sum, Yield { drafted, held }) in self.drafted.iter().zip([share.yields.model, share.yields.text]) {
+            sum[0].fetch_add(drafted, Relaxed);
+            sum[1].fetch_add(held, Relaxed);
+        }
     }
 
     /// Version 0.0.4 of the text format.
@@ -136,6 +144,14 @@ impl Metrics {
         let _ = writeln!(text, "# HELP {name} Requests by how they ended.\n# TYPE {name} counter");
         for (outcome, count) in OUTCOMES.iter().zip(&self.outcomes) {
             let _ = writeln!(text, "{name}{{outcome=\"{outcome}\"}} {}", count.load(Relaxed));
+        }
+        let drafted = "Tokens that were drafted here for the machine above.";
+        let names = [("littoral_drafts_total", drafted), ("littoral_drafts_held_total", "Of them those that stood.")];
+        for (at, (name, help)) in names.into_iter().enumerate() {
+            let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} counter");
+            for (source, counts) in ["model", "lookup"].iter().zip(&self.drafted) {
+                let _ = writeln!(text, "{name}{{source=\"{source}\"}} {}", counts[at].load(Relaxed));
+            }
         }
         let help = "From the arrival of a request to its first token.";
         self.first.write("littoral_time_to_first_token_seconds", help, &mut text);

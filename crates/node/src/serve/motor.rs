@@ -155,7 +155,7 @@ impl Motor {
                 parts.push((by, tokens));
             }
         }
-        Share { parts, passes: far.passes }
+        Share { parts, passes: far.passes, yields: far.yields }
     }
 
     /// Nobody will ask who wrote this answer.

@@ -17,6 +17,7 @@ use crate::speculate::verify::FromDrafter;
 use littoral_infer::engine::{Event, Finish, PromptToken, Refused, Request, SequenceId};
 use littoral_infer::route::decide::Reason;
 use littoral_infer::sample::stop::StopStrings;
+use littoral_infer::speculate::drafter::Yields;
 use littoral_model::text::Tokeniser;
 use littoral_tensor::pool::Pool;
 use std::collections::HashMap;
@@ -59,6 +60,8 @@ pub struct Share {
     pub parts: Vec<(By, u64)>,
     /// Of the large model, for its part.
     pub passes: u64,
+    /// What was drafted for that here.
+    pub yields: Yields,
 }
 
 /// What its reader hears; `choice` counts the answers of one order.

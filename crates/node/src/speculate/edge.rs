@@ -12,7 +12,7 @@ use littoral_infer::engine::{Engine, Event, Refused, Request, SequenceId};
 use littoral_infer::route::decide;
 use littoral_infer::speculate::controller::Controller;
 use littoral_infer::speculate::costs::Costs;
-use littoral_infer::speculate::drafter::{Mode, Patience, Policy};
+use littoral_infer::speculate::drafter::{Mode, Patience, Policy, Sources};
 use littoral_infer::speculate::drafting::{Drafting, Far};
 use littoral_tensor::pool::Pool;
 use littoral_wire::Speculation;
@@ -220,6 +220,11 @@ impl Edge {
     /// How the next answers that are drafted for are, whatever is measured.
     pub fn set_policies(&mut self, policies: Policies) {
         self.policies = Some(policies);
+    }
+
+    /// Who drafts for the next answers.
+    pub fn set_sources(&mut self, sources: Sources) {
+        self.drafting.set_sources(sources);
     }
 
     /// What drafting the next answer would be worth; `None`: nobody verifies it.

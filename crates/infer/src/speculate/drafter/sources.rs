@@ -34,6 +34,12 @@ pub struct Yields {
 }
 
 impl Yields {
+    /// With what came of another answer.
+    pub fn and(self, other: Self) -> Self {
+        let sum = |a: Yield, b: Yield| Yield { drafted: a.drafted + b.drafted, held: a.held + b.held };
+        Self { model: sum(self.model, other.model), text: sum(self.text, other.text) }
+    }
+
     pub(super) fn of(&mut self, source: Source) -> &mut Yield {
         match source {
             Source::Model => &mut self.model,

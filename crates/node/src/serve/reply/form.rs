@@ -8,6 +8,7 @@ use crate::serve::writer::{By, End, Share};
 use littoral_infer::engine::PromptToken;
 use littoral_infer::model::Model;
 use littoral_infer::sample::TokenLogProb;
+use littoral_infer::speculate::drafter::{Yield, Yields};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -69,6 +70,7 @@ impl Usage {
         self.written += written;
         self.share.parts.extend(share.parts);
         self.share.passes += share.passes;
+        self.share.yields = self.share.yields.and(share.yields);
     }
 
     /// `littoral`: who wrote how many of the tokens, which OpenAI's API has no word for.
@@ -79,6 +81,12 @@ impl Usage {
             *tokens.entry(names.of(*by)).or_default() += count;
         }
         let mut littoral = json!({"by": names.of(by), "tokens": tokens, "upstream_passes": self.share.passes});
+        let Yields { model, text } = self.share.yields;
+        for (source, Yield { drafted, held }) in [("model", model), ("lookup", text)] {
+            if drafted > 0 {
+                littoral["drafted"][source] = json!({"tokens": drafted, "held": held});
+            }
+        }
         if form.greedy {
             littoral["exact"] =
                 json!(format!("tokens of {}: that server's greedy ones, up to its batching", names.of(by)));
