@@ -33,6 +33,7 @@ fn profile(name: &str, read_mb_per_s: u64, memory_mb: u64) -> Profile {
         host: [0; 16],
         memory_bytes: memory_mb * MB,
         disk_free_bytes: MB,
+        disk_read_bytes_per_s: 0,
         read_bytes_per_s: read_mb_per_s * MB,
         prefill_flops_per_s: 1_000_000 * MB,
         timed_bytes: MB,

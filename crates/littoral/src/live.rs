@@ -39,6 +39,7 @@ impl Live {
             memory_bytes,
             // It packs no layers beforehand.
             disk_free_bytes: 0,
+            disk_read_bytes_per_s: 0,
             read_bytes_per_s: rates.read_bytes_per_s,
             prefill_flops_per_s: rates.prefill_flops_per_s,
             timed_bytes: rates.timed_bytes,

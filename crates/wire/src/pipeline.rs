@@ -150,6 +150,8 @@ wire_struct! {
         pub memory_bytes: u64,
         /// For layers that it keeps for others.
         pub disk_free_bytes: u64,
+        /// From the disk with its file of the model, past what the system keeps in memory; 0: it does not know.
+        pub disk_read_bytes_per_s: u64,
         /// Of weights, while one token goes through layers; what a layer takes beside reading is in it.
         pub read_bytes_per_s: u64,
         /// While many tokens go through a layer: multiplications and additions, each counted.

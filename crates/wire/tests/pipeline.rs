@@ -99,13 +99,14 @@ fn message() -> impl Strategy<Value = Pipeline> {
         (0..=ECHO_BYTES_MAX as u32, prop::collection::vec(any::<u8>(), 0..99))
             .prop_map(|(back, blob)| Pipeline::Echo { back, blob: Blob::new(blob).unwrap() }),
         any::<[u8; 32]>().prop_map(|model| Pipeline::Profile { model }),
-        (".{0,60}", any::<[u8; 16]>(), any::<[u64; 5]>()).prop_map(|(name, host, [a, b, c, d, e])| {
+        (".{0,60}", any::<[u8; 16]>(), any::<[u64; 6]>()).prop_map(|(name, host, [a, b, c, d, e, f])| {
             Pipeline::Profiled {
                 profile: Profile {
                     name: name.into(),
                     host,
                     memory_bytes: a,
                     disk_free_bytes: b,
+                    disk_read_bytes_per_s: f,
                     read_bytes_per_s: c,
                     prefill_flops_per_s: d,
                     timed_bytes: e,

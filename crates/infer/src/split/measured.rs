@@ -6,7 +6,7 @@
 use super::plan::{BYTES_MAX, Device, Fleet, Link, PlanError, RATE_MAX, RATE_MIN, SECONDS_MAX};
 use littoral_wire::pipeline::Profile;
 
-/// Nobody measures how fast tiles are read from a disk: files that were read lately come from memory. What fleet.toml takes.
+/// Of a disk that nobody could measure.
 pub const DISK_READ_BYTES_PER_S: f64 = 500e6;
 const NAME_CHARS_MAX: usize = 16;
 
@@ -67,7 +67,10 @@ fn device(profile: &Profile, name: String, shared: bool) -> Device {
         overhead_s: 0.0,
         prefill_flops_per_s: rate(profile.prefill_flops_per_s),
         disk_free_bytes: profile.disk_free_bytes.min(BYTES_MAX),
-        disk_read_bytes_per_s: DISK_READ_BYTES_PER_S,
+        disk_read_bytes_per_s: match profile.disk_read_bytes_per_s {
+            0 => DISK_READ_BYTES_PER_S,
+            known => rate(known),
+        },
         host: shared.then(|| profile.host.iter().take(4).map(|byte| format!("{byte:02x}")).collect()),
     }
 }
@@ -98,6 +101,7 @@ mod tests {
             host: [host; 16],
             memory_bytes: 4_000,
             disk_free_bytes: 5,
+            disk_read_bytes_per_s: 0,
             read_bytes_per_s: read,
             prefill_flops_per_s: 7_000,
             timed_bytes: 1,
@@ -127,6 +131,7 @@ mod tests {
     fn names_can_be_printed_and_memory_that_is_not_told_is_enough() {
         let mut odd = measured("\u{1b}[2J", 0, 0.0, f64::INFINITY);
         (odd.profile.memory_bytes, odd.profile.disk_free_bytes) = (0, u64::MAX);
+        odd.profile.disk_read_bytes_per_s = u64::MAX;
         let fleet = fleet(&profile("", 0, 1), &[odd]).unwrap();
         let [head, odd] = fleet.devices() else { panic!("two devices") };
         assert_eq!((head.name.as_str(), odd.name.as_str()), ("machine", "[2J"));
@@ -134,5 +139,6 @@ mod tests {
             (odd.memory_bytes, odd.disk_free_bytes, fleet.link(0, 1).bytes_per_s),
             (BYTES_MAX, BYTES_MAX, RATE_MAX)
         );
+        assert_eq!((head.disk_read_bytes_per_s, odd.disk_read_bytes_per_s), (DISK_READ_BYTES_PER_S, RATE_MAX));
     }
 }

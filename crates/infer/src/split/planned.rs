@@ -153,6 +153,7 @@ mod tests {
             host: [0; 16],
             memory_bytes: 0,
             disk_free_bytes: 0,
+            disk_read_bytes_per_s: 0,
             read_bytes_per_s,
             prefill_flops_per_s: 1,
             timed_bytes: 1,

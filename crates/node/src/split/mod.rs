@@ -7,7 +7,7 @@
 //! | `stage` | a machine that lends its layers |
 //! | `chain` | the head of such machines |
 //! | `standby` | layers that a machine may be given, packed beforehand |
-//! | `survey`, `rates` | how fast machines and the links to them are, measured |
+//! | `survey`, `rates`, `disk` | how fast machines, the links to them and their disks are, measured |
 //! | `fetch` | layers that a machine without the file asks for, and keeps |
 //! | `supply` | who has tiles answers who asks |
 //! | `supplies` | the machines without the file that a head answers |
@@ -25,6 +25,7 @@
 mod arrival;
 pub mod beats;
 pub mod chain;
+mod disk;
 mod door;
 mod fetch;
 mod fleet_file;

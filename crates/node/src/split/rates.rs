@@ -47,6 +47,8 @@ pub struct Rates {
     pub prefill_flops_per_s: u64,
     /// Of the layers that were timed; 0: a matrix was.
     pub timed_bytes: u64,
+    /// Of the file from its disk; 0: nobody has measured that.
+    pub disk_read_bytes_per_s: u64,
 }
 
 impl Rates {
@@ -75,6 +77,7 @@ impl Rates {
             read_bytes_per_s: (bytes as f64 / decode_s) as u64,
             prefill_flops_per_s: (flops as f64 / prefill_s) as u64,
             timed_bytes: bytes,
+            disk_read_bytes_per_s: 0,
         })
     }
 
@@ -105,6 +108,7 @@ impl Rates {
             read_bytes_per_s: ((rows as u64 * row_bytes) as f64 / decode_s) as u64,
             prefill_flops_per_s: (flops as f64 / prefill_s) as u64,
             timed_bytes: 0,
+            disk_read_bytes_per_s: 0,
         })
     }
 }

@@ -3,6 +3,7 @@
 //! One head at a time has it. Layers come from files that are here, or are fetched; what they compute stays in memory and goes
 //! when the head goes.
 
+use super::disk;
 use super::door::{Door, Progress};
 use super::fetch::{Fetcher, Lack, Order, Told};
 use super::packed::Stamp;
@@ -168,7 +169,9 @@ impl Files {
         };
         let bytes = std::fs::File::open(path).and_then(|file| Mapped::new(&file));
         let bytes = bytes.map_err(|e| format!("{}: {e}", path.display()))?;
-        Rates::of_layers(&bytes, memory_bytes, pool).map_err(|e| e.to_string())
+        let disk_read_bytes_per_s = disk::read_bytes_per_s(path).unwrap_or_default();
+        let rates = Rates::of_layers(&bytes, memory_bytes, pool).map_err(|e| e.to_string())?;
+        Ok(Rates { disk_read_bytes_per_s, ..rates })
     }
 }
 
@@ -351,17 +354,20 @@ impl Layers {
         }
         let settings = &self.settings;
         match self.files.rates(&model, &self.pool) {
-            Ok(Rates { read_bytes_per_s, prefill_flops_per_s, timed_bytes }) => Pipeline::Profiled {
-                profile: Profile {
-                    name: Name::new(settings.name.clone()),
-                    host: settings.host,
-                    memory_bytes: settings.memory_bytes,
-                    disk_free_bytes: settings.disk_free_bytes,
-                    read_bytes_per_s,
-                    prefill_flops_per_s,
-                    timed_bytes,
-                },
-            },
+            Ok(Rates { read_bytes_per_s, prefill_flops_per_s, timed_bytes, disk_read_bytes_per_s }) => {
+                Pipeline::Profiled {
+                    profile: Profile {
+                        name: Name::new(settings.name.clone()),
+                        host: settings.host,
+                        memory_bytes: settings.memory_bytes,
+                        disk_free_bytes: settings.disk_free_bytes,
+                        disk_read_bytes_per_s,
+                        read_bytes_per_s,
+                        prefill_flops_per_s,
+                        timed_bytes,
+                    },
+                }
+            }
             Err(why) => Pipeline::Refused { epoch: 0, reason: Reason::new(why) },
         }
     }
