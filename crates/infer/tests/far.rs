@@ -284,6 +284,46 @@ fn lost_for_good(seed: u32, lag: u64, drafting: bool) {
     assert_eq!(rest[&twin].0, text[far..]);
 }
 
+/// In the middle of its answers this machine can do no more: one with the same model goes on with them. Of another model nothing is
+/// given out, and this machine goes on.
+#[test]
+fn what_was_begun_here_is_handed_over() {
+    let small = model(1);
+    let requests: Vec<Request> = (0..6).map(|i| request(i, 1 + 12 * i as usize, 60)).collect();
+    for (above, lag) in [(1, u64::from(u32::MAX)), (9, 0)] {
+        let mut world = World::new(&model(above), &small, 3_000);
+        let ids: Vec<_> = requests.iter().map(|request| world.small.submit(request.clone()).unwrap()).collect();
+        let mut texts = Texts::new();
+        let written = |texts: &Texts, at: usize| texts.get(&ids[at]).map_or(0, |(text, _)| text.len());
+        while written(&texts, 0) < 20 {
+            world.turn(false);
+            hear(world.events(), &mut texts);
+        }
+        let before: Vec<usize> = (0..6).map(|at| written(&texts, at)).collect();
+        for (id, policy) in ids.iter().zip(policies()) {
+            assert!(world.drafting.hand_over(&mut world.small, *id, policy, world.now_us));
+            assert!(!world.drafting.hand_over(&mut world.small, *id, Policy::Fixed(Mode::Stream), world.now_us));
+        }
+        world.lag = lag;
+        while !(world.drafting.idle() && (above == 1 || world.small.idle())) {
+            assert!(world.now_us < 50_000_000, "no end");
+            world.turn(false);
+            hear(world.events(), &mut texts);
+        }
+        for ((id, request), before) in ids.iter().zip(&requests).zip(before) {
+            let expected = alone(&small, request.clone());
+            assert_eq!(texts[id], expected, "{before} before, {above} above");
+            let (far, length) = (world.drafting.far(*id).unwrap(), expected.0.len());
+            assert_eq!(far.before as usize, before);
+            assert!(if above == 1 {
+                far.tokens as usize == length - before
+            } else {
+                far.tokens as usize + before < length
+            });
+        }
+    }
+}
+
 #[test]
 fn a_session_with_another_vocabulary_or_an_impossible_request_is_refused() {
     let (big, small) = (model(3), model(1));

@@ -297,16 +297,40 @@ impl Engine {
 
     /// A sequence that followed another writes for itself from now on, up to so many tokens, and tells what is asked of each.
     pub fn release(&mut self, id: SequenceId, max_tokens: usize, ignore_end: bool, top_logprobs: Option<usize>) {
+        if let Some((request, pace)) = self.bounds(id) {
+            (request.max_tokens, request.ignore_end, request.top_logprobs) = (max_tokens, ignore_end, top_logprobs);
+            *pace = usize::MAX;
+        }
+    }
+
+    /// The reverse: a sequence that wrote for itself follows another from now on, and writes only as far as it is told to
+    /// ([`pace`](Self::pace)). What was asked, and what it has written. `None`: there is no such sequence, or it cannot follow, since
+    /// its text must have a form or a pass of it is on its way.
+    pub fn follow(&mut self, id: SequenceId) -> Option<(Request, Vec<u32>)> {
+        if self.is_away(id) {
+            return None;
+        }
+        let written = self.running.iter().find(|sequence| sequence.id == id).map(|sequence| sequence.answer.clone());
+        let waiting = self.waiting.iter().find_map(|(waiting, what)| match what {
+            Waiting::Text { answer, .. } if *waiting == id => Some(answer.clone()),
+            _ => None,
+        });
+        let answer = written.or(waiting)?;
+        let (request, pace) = self.bounds(id).filter(|(request, _)| request.constraint.is_none())?;
+        let asked = request.clone();
+        (request.max_tokens, request.ignore_end, request.top_logprobs, *pace) = (usize::MAX, true, None, 0);
+        Some((asked, answer))
+    }
+
+    /// What bounds a sequence: its request, and its pace.
+    fn bounds(&mut self, id: SequenceId) -> Option<(&mut Request, &mut usize)> {
         let running = self.running.iter_mut().find(|sequence| sequence.id == id);
         let running = running.map(|sequence| (&mut sequence.request, &mut sequence.pace));
         let waiting = self.waiting.iter_mut().find_map(|(waiting, what)| match what {
             Waiting::Text { request, pace, .. } if *waiting == id => Some((&mut **request, pace)),
             _ => None,
         });
-        if let Some((request, pace)) = running.or(waiting) {
-            (request.max_tokens, request.ignore_end, request.top_logprobs) = (max_tokens, ignore_end, top_logprobs);
-            *pace = usize::MAX;
-        }
+        running.or(waiting)
     }
 
     /// The answers of all sequences that run, in the order in which they began.

@@ -83,6 +83,11 @@ impl Routing {
         Self { own: Some(own), ..self }
     }
 
+    /// Is the model above the one here?
+    pub fn is_same(&self, link: Link) -> bool {
+        self.own.is_some() && link.model == self.own
+    }
+
     /// So many of the answers that are kept for their score, 0 to 1, are asked of the large model too.
     pub fn auditing(self, seed: u64, share: f64) -> Self {
         Self { audits: Audits { seed, share, requests: 0 }, ..self }
@@ -191,7 +196,7 @@ impl Routing {
             promise,
             budget: self.budget.as_ref().map(Budget::threshold),
             link,
-            same: self.own.is_some() && link.model == self.own,
+            same: self.is_same(link),
             prices: self.prices,
             load: Load::default(),
             audit: false,

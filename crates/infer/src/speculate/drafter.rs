@@ -165,7 +165,11 @@ impl Drafter {
         patience: Patience,
         now_us: u64,
     ) -> (Self, Output) {
-        let mut drafter = Self {
+        Self::of(session, request, policy, sources, patience).start(now_us)
+    }
+
+    fn of(session: u64, request: Request, policy: Policy, sources: Sources, patience: Patience) -> Self {
+        Self {
             sources,
             lookup: (sources != Sources::Model).then(|| Lookup::beside(&request.prompt)),
             matches: Matches::default(),
@@ -194,11 +198,14 @@ impl Drafter {
             resumed_at: None,
             behind: None,
             passes_before: 0,
-        };
-        drafter.trips.opening(now_us);
-        let mut output = Output { send: vec![drafter.open()], ..Output::default() };
-        drafter.go_on(now_us, &mut output);
-        (drafter, output)
+        }
+    }
+
+    fn start(mut self, now_us: u64) -> (Self, Output) {
+        self.trips.opening(now_us);
+        let mut output = Output { send: vec![self.open()], ..Output::default() };
+        self.go_on(now_us, &mut output);
+        (self, output)
     }
 
     /// Committed tokens.

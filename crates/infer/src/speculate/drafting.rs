@@ -31,6 +31,8 @@ struct Given {
 struct Session {
     drafter: Drafter,
     number: u64,
+    /// Tokens that the small model had written when it was handed over.
+    before: usize,
     /// Tokens of an answer for which the small model's context has room. Its twin is kept below that: one that has ended could not
     /// go on with the answer if the verifier is lost.
     room: usize,
@@ -51,6 +53,11 @@ const LATE_US: u64 = 1_000_000;
 const BEGUN_ANEW_MAX: u32 = 3;
 
 impl Session {
+    fn new(drafter: Drafter, number: u64, room: usize, verifier: usize) -> Self {
+        let verifiers = vec![(verifier, drafter.answer().len())];
+        Self { drafter, number, before: 0, room, verifiers, forgotten: (0, 0), given: None, failed: None }
+    }
+
     /// Its verifier does not know it, as one that was started again: may it be begun anew over there?
     fn may_begin_anew(&mut self) -> bool {
         let tokens = self.drafter.answer().len();
@@ -68,13 +75,16 @@ impl Session {
         let ends = self.verifiers.iter().skip(1).map(|(_, start)| *start).chain([end]);
         let parts = self.verifiers.iter().zip(ends).map(|((verifier, start), end)| (*verifier, (end - start) as u64));
         let parts = parts.filter(|(_, tokens)| *tokens > 0).collect();
-        Far { tokens: end as u64, passes, parts, yields: self.drafter.yields() }
+        let before = self.before as u64;
+        Far { before, tokens: end as u64 - before, passes, parts, yields: self.drafter.yields() }
     }
 }
 
 /// How an answer that was verified came about.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Far {
+    /// Tokens that the small model had written before.
+    pub before: u64,
     /// Tokens that the large model chose.
     pub tokens: u64,
     /// Its passes.
@@ -195,12 +205,33 @@ impl Drafting {
         let number = self.next;
         self.next = self.next.wrapping_add(1);
         let (drafter, output) = Drafter::new(number, told, policy, self.sources, self.patience, now_us);
-        let verifiers = vec![(self.verifier, 0)];
-        let session = Session { drafter, number, room, verifiers, forgotten: (0, 0), given: None, failed: None };
+        let session = Session::new(drafter, number, room, self.verifier);
         self.sessions.insert(id, session);
         self.events.push(Event::Started { sequence: id, reused: 0 });
         self.take(small, id, output);
         Ok(id)
+    }
+
+    /// An answer of the small model's that the large one is to go on with, as one of the same model can: it chooses what is written
+    /// again, and if it would have chosen otherwise the small one goes on after all. False: it cannot be asked for this one.
+    pub fn hand_over(&mut self, small: &mut Engine, id: SequenceId, policy: Policy, now_us: u64) -> bool {
+        if self.sessions.contains_key(&id) || self.left.contains_key(&id) {
+            return false;
+        }
+        let Some((request, answer)) = small.follow(id) else { return false };
+        let Ok(told) = asked::tell(&request, self.tokeniser) else {
+            small.release(id, request.max_tokens, request.ignore_end, request.top_logprobs);
+            return false;
+        };
+        let room = small.model().context().saturating_sub(request.prompt.len());
+        let number = self.next;
+        self.next = self.next.wrapping_add(1);
+        let (sources, patience) = (self.sources, self.patience);
+        let (drafter, output) = Drafter::going_on(number, told, policy, sources, patience, &answer, now_us);
+        let session = Session { before: answer.len(), ..Session::new(drafter, number, room, self.verifier) };
+        self.sessions.insert(id, session);
+        self.take(small, id, output);
+        true
     }
 
     /// Nobody wants the rest of an answer, whoever writes it.
@@ -413,7 +444,8 @@ impl Drafting {
     }
 
     fn was_moved(&self, id: SequenceId) -> bool {
-        self.sessions.get(&id).is_some_and(|session| session.verifiers.len() > 1 || session.forgotten.1 > 0)
+        let moved = |session: &Session| session.verifiers.len() > 1 || session.forgotten.1 > 0 || session.before > 0;
+        self.sessions.get(&id).is_some_and(moved)
     }
 
     fn end(&mut self, small: &mut Engine, id: SequenceId, why: Finish) {

@@ -5,6 +5,7 @@ use super::ask::{CHAT, chat, with};
 use super::client::{post, stream};
 use super::server::{Folder, Server, key_in};
 use super::stages::Stage;
+use super::tap::Tap;
 use super::tiny;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -77,13 +78,16 @@ fn at<'a>(server: &'a Server) -> &'a str {
 
 #[test]
 fn the_one_in_the_middle_is_split_verifies_and_drafts() {
-    let (dir, folder) = ground(4, 96);
+    // A millisecond or so for a token.
+    let (dir, folder) = ground(4, 9_600);
     folder.write("large.gguf", tiny::gguf_of(Some(tiny::TEMPLATE), 9));
     let (edge_key, device_key) = (key_in(&dir.join("edge"), 41), key_in(&dir.join("device"), 42));
     let verify = |key| ["--verify", "127.0.0.1:0", "--allow", key];
     let mut cloud = serve(&dir, "cloud", "large.gguf", &verify(&edge_key));
     let mut stage = Stage::start(&dir, "stage", "127.0.0.1:0", &edge_key);
-    let above = format!("cloud={}", at(&cloud));
+    let (key, place) = at(&cloud).split_once('@').unwrap();
+    let wire = Tap::to(place.parse().unwrap());
+    let above = format!("cloud={key}@{}", wire.at);
     let args = ["--upstream", &above, "--stage", &stage.address, "--place", "even"];
     let edge = serve(&dir, "edge", "tiny.gguf", &words(&[&args, &verify(&device_key)]));
     let above = format!("edge={}", at(&edge));
@@ -105,7 +109,11 @@ fn the_one_in_the_middle_is_split_verifies_and_drafts() {
     assert_eq!(drafted, (of_edge.clone(), one("edge")));
     assert_eq!(own, (of_cloud.clone(), one("cloud")));
     // Without the cloud the edge goes on by itself, and the device does not notice.
-    let (text, parts) = written(&edge, said, || cloud.kill());
+    wire.slow();
+    let (text, parts) = written(&edge, said, || {
+        cloud.kill();
+        wire.cut();
+    });
     assert_eq!(parts, ["cloud", "edge"]);
     assert!(text != of_cloud && text.chars().take(60).eq(of_cloud.chars().take(60)), "{text}");
     assert_eq!(written(&edge, said, || {}), (of_edge.clone(), one("edge")));
@@ -131,7 +139,8 @@ fn a_cloud_with_the_edges_own_model_answers_while_the_edge_cannot() {
     let said = "What does the wind say?";
     let (text, parts) = written(&edge, said, || {});
     assert_eq!(parts, ["edge"]);
-    stage.kill();
+    // The stage is lost in the middle, and the cloud goes on with what the edge has begun.
+    assert_eq!(written(&edge, said, || stage.kill()), (text.clone(), vec!["edge".to_owned(), "cloud".to_owned()]));
     let why = until(&edge, "cloud");
     assert!(why.starts_with("some layers of the edge's model have no machine"), "{why}");
     assert_eq!(written(&edge, said, || {}), (text.clone(), vec!["cloud".to_owned()]));

@@ -147,7 +147,7 @@ impl Motor {
     pub fn share(&self, id: SequenceId, written: u64) -> Share {
         let (far, mut parts, mut left) = (self.far(id), Vec::new(), written);
         let above = far.parts.iter().map(|(machine, tokens)| (By::Upstream(*machine), *tokens));
-        for (by, tokens) in above.chain([(By::Here, u64::MAX)]) {
+        for (by, tokens) in [(By::Here, far.before)].into_iter().chain(above).chain([(By::Here, u64::MAX)]) {
             // What was written behind a stop string is not told.
             let tokens = tokens.min(left);
             left -= tokens;
@@ -177,6 +177,14 @@ impl Motor {
             Self::Pair(pair, _) => pair.engine_mut().submit(request),
             Self::Chain(chain) => chain.engine_mut().submit(request),
             Self::Edge(edge) => edge.submit(request, way),
+        }
+    }
+
+    /// The machine above, which has the model that is here, goes on with an answer. False: it cannot.
+    pub fn hand_over(&mut self, id: SequenceId) -> bool {
+        match self {
+            Self::Edge(edge) => edge.hand_over(id),
+            Self::Engine(_) | Self::Pair(..) | Self::Chain(_) => false,
         }
     }
 

@@ -135,6 +135,11 @@ impl Routed {
         }
     }
 
+    /// Is the model above the one here?
+    pub fn is_same(&self, motor: Option<Link>) -> bool {
+        self.upstream.is_none() && motor.is_some_and(|link| link.up && self.routing.is_same(link))
+    }
+
     /// The small model was heard. True: both are to be asked.
     pub fn tried(&mut self, trial: &Trial, motor: Option<Link>) -> (Placed, bool) {
         let link = self.link(motor, greedy(&trial.asked_for().0) && self.drafts(trial.kind, motor));

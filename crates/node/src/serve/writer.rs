@@ -16,6 +16,7 @@ use crate::speculate::edge::Way;
 use crate::speculate::verify::FromDrafter;
 use littoral_infer::engine::{Event, Finish, PromptToken, Refused, Request, SequenceId};
 use littoral_infer::route::decide::Reason;
+use littoral_infer::route::rule::Rule;
 use littoral_infer::sample::stop::StopStrings;
 use littoral_infer::speculate::drafter::Yields;
 use littoral_model::text::Tokeniser;
@@ -269,6 +270,8 @@ struct Open<'m> {
     logprobs: Option<usize>,
     /// While it is not decided who answers.
     trial: Option<Box<Trial<'m>>>,
+    /// It may be another machine's.
+    may_leave: bool,
     written: usize,
     /// Who wrote the last token.
     by: By,
@@ -313,6 +316,7 @@ impl<'m> Desk<'m> {
             }
             self.forget_those_who_left();
             self.admit();
+            self.hand_over();
             self.metrics.running.store(self.open.len() as u64, Relaxed);
             self.metrics.waiting.store(self.line.len() as u64, Relaxed);
             self.routed.iter_mut().for_each(Routed::keep);
@@ -441,6 +445,7 @@ impl<'m> Desk<'m> {
                 key: asking.key.clone(),
                 logprobs: None,
                 trial: None,
+                may_leave: false,
                 written: 0,
                 by: By::Here,
                 since: Instant::now(),
@@ -451,6 +456,7 @@ impl<'m> Desk<'m> {
                 Asked::Text { request, stop, prompt_logprobs } => {
                     let request = *request;
                     told = prompt_logprobs;
+                    open.may_leave = asking.rule == Rule::Free && asking.only.is_none() && told.is_none();
                     (open.prompt, open.logprobs) = (request.prompt.len(), request.top_logprobs);
                     match placing {
                         Placing::Try(when) => {
@@ -475,6 +481,20 @@ impl<'m> Desk<'m> {
                 self.motor.engine_mut().tell_prompt(*id, top);
             }
             self.opened(submitted, open);
+        }
+    }
+
+    /// While some layers have no machine, one above that has the same model goes on with answers that may leave.
+    fn hand_over(&mut self) {
+        let same = |routed: &Routed| routed.is_same(self.motor.link());
+        if self.motor.is_whole() || !self.routed.as_ref().is_some_and(same) {
+            return;
+        }
+        for (id, open) in &mut self.open {
+            if open.may_leave && open.trial.is_none() && self.motor.hand_over(*id) {
+                open.may_leave = false;
+                tracing::info!("an answer of {} tokens goes on above", open.written);
+            }
         }
     }
 

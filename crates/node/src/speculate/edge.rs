@@ -281,6 +281,18 @@ impl Edge {
         id
     }
 
+    /// The far machine, which has the model that is here, goes on with an answer of this one. False: it is not there, or cannot be
+    /// asked.
+    pub fn hand_over(&mut self, id: SequenceId) -> bool {
+        if self.linked().is_none() {
+            return false;
+        }
+        let (policy, now_us) = (self.policy(Way::Fastest), self.now_us());
+        let handed = self.drafting.hand_over(self.small.engine_mut(), id, policy, now_us);
+        self.send();
+        handed
+    }
+
     fn policy(&mut self, way: Way) -> Policy {
         let learnt = &self.learnt[self.linked().unwrap_or(0)];
         let next = learnt.next_answer();

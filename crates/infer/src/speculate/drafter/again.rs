@@ -1,9 +1,10 @@
-//! Everything once more: to a verifier that is silent, over a new link, or to another verifier, which is shown the answer so far.
+//! Everything once more: to a verifier that is silent, over a new link, or to one that is to go on with what another has written, and
+//! is shown the answer so far.
 
-use super::{Controller, Drafter, Output, Over, Policy};
+use super::{Controller, Drafter, Output, Over, Patience, Policy, Sources};
 use littoral_wire::Speculation;
 use littoral_wire::bounded::List;
-use littoral_wire::speculation::{ROUND_TOKENS_MAX, Want};
+use littoral_wire::speculation::{ROUND_TOKENS_MAX, Request, Want};
 
 /// The answer as another verifier made it, which this one chooses again, shown what to try.
 #[derive(Clone, Copy)]
@@ -17,6 +18,26 @@ pub(super) struct Behind {
 const SHOWN_MAX: usize = 896;
 
 impl Drafter {
+    /// As [`new`](Self::new), of an answer that begins with these tokens. The verifier chooses them again before it goes on, as in
+    /// [`moved`](Self::moved).
+    pub fn going_on(
+        session: u64,
+        request: Request,
+        policy: Policy,
+        sources: Sources,
+        patience: Patience,
+        answer: &[u32],
+        now_us: u64,
+    ) -> (Self, Output) {
+        let mut drafter = Self::of(session, request, policy, sources, patience);
+        for id in answer {
+            drafter.follow(*id);
+            drafter.answer.push(*id);
+        }
+        drafter.behind = (!answer.is_empty()).then_some(Behind { chosen: 0, shown: 0 });
+        drafter.start(now_us)
+    }
+
     /// Another verifier of the same model goes on with the answer, over there in a session of this number. It chooses what is
     /// committed again before it goes on; if it chooses otherwise, that is [`Over::Contradicted`], and nothing of it was given out.
     /// `learnt`: what is known of its link.
