@@ -135,6 +135,17 @@ impl World {
         texts
     }
 
+    /// All that happens until every answer has its end.
+    fn texts_after(&mut self) -> Vec<Event> {
+        let mut events = Vec::new();
+        while !self.idle() {
+            assert!(self.now_us < 50_000_000, "no end");
+            self.turn(false);
+            events.extend(self.events());
+        }
+        events
+    }
+
     fn turn(&mut self, loses: bool) {
         self.now_us += 1_000;
         let now = self.now_us;
@@ -229,6 +240,31 @@ fn when_the_verifier_is_lost_the_rest_is_written_here() {
     // By another token than its own an answer may happen to go on as it should.
     for seed in [0, 1, 2, 3, 5] {
         lost_for_good(seed, 3, true);
+    }
+}
+
+/// As many as the small model has places for go on at once, and the others after them, from what was committed.
+#[test]
+fn answers_whose_twins_have_no_place_go_on_after_those_that_have() {
+    let (big, small) = (model(3), model(1));
+    let limits = Limits { running_max: 2, ..Limits::default() };
+    let small = Engine::new(small, CacheType::F16, limits).unwrap();
+    let mut world = World { small, ..World::new(&big, &model(1), 1_000) };
+    let requests: Vec<Request> = (0..6).map(|i| request(i, 1 + 8 * i as usize, 40)).collect();
+    let submit = |(request, policy): (&Request, Policy)| world.submit(request.clone(), policy).unwrap();
+    let ids: Vec<_> = requests.iter().zip(policies()).map(submit).collect();
+    let mut texts = Texts::new();
+    while world.drafting.far(ids[0]).unwrap().tokens < 10 {
+        world.turn(false);
+        hear(world.events(), &mut texts);
+    }
+    world.drafting.lost(&mut world.small, 0);
+    hear(world.texts_after(), &mut texts);
+    let whole = |id: &SequenceId| texts[id].1 == Some(Finish::Length) || texts[id].1 == Some(Finish::End);
+    assert!(ids.iter().all(whole), "{texts:?}");
+    for (id, request) in ids.iter().zip(&requests) {
+        let far = world.drafting.far(*id).unwrap().tokens as usize;
+        assert_eq!(texts[id].0[..far], alone(&big, request.clone()).0[..far]);
     }
 }
 

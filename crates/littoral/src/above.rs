@@ -212,6 +212,10 @@ impl AboveArgs {
                 let got = "a machine of yours, which has one model and knows this machine's key";
                 return Err(Failure::usage("--upstream-model and --upstream-key-file", "a URL as --upstream", got));
             }
+            [] if self.upstream_drafts != Drafts::Auto && !self.upstream.is_empty() => {
+                let got = "a machine of yours, for which as many are drafted as pay by what is measured";
+                return Err(Failure::usage("--upstream-drafts", "a URL as --upstream", got));
+            }
             [] => None,
             [url] if self.upstream.len() == 1 => Some(Arc::new(self.server(url)?)),
             _ => return Err(Failure::usage("--upstream", "one URL, or machines of yours", "a URL beside others")),
@@ -225,8 +229,13 @@ impl AboveArgs {
             (None, 0) => "upstream".into(),
             (None, at) => format!("upstream-{}", at + 1),
         };
-        let names =
-            serve::Names { here: self.tier.clone(), above: self.upstream.iter().enumerate().map(named).collect() };
+        let above: Vec<String> = self.upstream.iter().enumerate().map(named).collect();
+        let names: Vec<&String> = std::iter::once(&self.tier).chain(&above).collect();
+        if let Some((_, twice)) = names.iter().enumerate().find(|(at, name)| names[..*at].contains(name)) {
+            return Err(Failure::usage("--tier and --upstream NAME=", "a name of its own for each machine", twice)
+                .hint("answers tell by it who wrote what: --tier edge --upstream cloud=KEY@HOST:PORT"));
+        }
+        let names = serve::Names { here: self.tier.clone(), above };
         let cloud = self.upstream_price;
         let prices = Prices { edge: self.price, drafted: self.drafted_price.unwrap_or(cloud), cloud };
         let Some(path) = &self.router else {

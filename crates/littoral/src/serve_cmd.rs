@@ -171,8 +171,6 @@ pub fn run(args: Args, json: bool) -> Result<(), Failure> {
     };
     // Before anything is fetched or read.
     settings.check()?;
-    each_once("--stage", &args.chain.stages)?;
-    each_once("--upstream", &args.above.machines())?;
     let named = crate::named::here_or_fetched(args.model.as_deref())?;
     let mut above = args.above.above(&named.path)?;
     let pool = llm::pool(args.threads.map(usize::from));
@@ -191,11 +189,11 @@ pub fn run(args: Args, json: bool) -> Result<(), Failure> {
             true if alone => engine(Arc::new(llm::load(&named.path, &pool)?), args.draft.as_deref(), &pool, &settings)?,
             true => {
                 let model = Arc::new(llm::load(&named.path, &pool)?);
-                let small = Small::Engine(Box::new(plain_engine(model, &settings)?));
+                let small = Small::Engine(Box::new(small_engine(model, &settings)?));
                 edge(small, machines, &args, &mut above)?
             }
             false => {
-                let (chain, made) = chain(&args.chain, &named.path, &pool, &settings).await?;
+                let (chain, made) = chain(&args.chain, &named.path, &pool, &settings, alone).await?;
                 plan = made;
                 match alone {
                     true => Motor::Chain(Box::new(chain)),
@@ -243,7 +241,8 @@ fn check(args: &Args) -> Result<(), Failure> {
         return Err(Failure::usage("--upstream KEY@HOST:PORT", "no --draft beside it", "both")
             .hint("this machine's own model drafts for the one above; a URL as --upstream goes with --draft"));
     }
-    Ok(())
+    each_once("--stage", &args.chain.stages)?;
+    each_once("--upstream", &args.above.machines())
 }
 
 fn engine(model: Arc<Model>, draft: Option<&Path>, pool: &Pool, settings: &Settings) -> Result<Motor, Failure> {
@@ -273,12 +272,29 @@ fn own_dir(args: &ChainArgs) -> Result<PathBuf, Failure> {
     crate::live::folder(args.dir.as_deref())
 }
 
+/// Nobody drafts for itself, or lends itself layers.
+fn others(flag: &str, own: NodeId, mut named: impl Iterator<Item = NodeId>) -> Result<(), Failure> {
+    match named.any(|id| id == own) {
+        true => {
+            Err(Failure::new("nothing is served", flag, "another machine's key", format!("{own}, this machine's own"))
+                .hint("each machine has a folder of its own (--dir), with its key"))
+        }
+        false => Ok(()),
+    }
+}
+
 /// A machine that stands twice would be dialled twice, and each link would end the other.
 pub fn each_once(flag: &str, machines: &[Address]) -> Result<(), Failure> {
     let twice = machines.iter().enumerate().find(|(at, one)| machines[..*at].iter().any(|before| before.id == one.id));
     twice.map_or(Ok(()), |(_, one)| {
         Err(Failure::new("nothing was started", flag, "each machine once", format!("{} twice", one.id)))
     })
+}
+
+/// Below a machine: what that one answers has places of its own here, from which drafts are made.
+fn small_engine(model: Arc<Model>, settings: &Settings) -> Result<Engine, Failure> {
+    let limits = Limits { running_max: 2 * settings.room.running_max, ..Limits::default() };
+    Ok(Engine::new(model, settings.cache_type, limits)?)
 }
 
 fn plain_engine(model: Arc<Model>, settings: &Settings) -> Result<Engine, Failure> {
@@ -299,6 +315,7 @@ fn edge(small: Small, machines: Vec<Address>, args: &Args, above: &mut serve::Ab
         return Ok(Motor::Edge(Box::new(edge)));
     }
     let identity = own_key(&args.chain)?;
+    others("--upstream", identity.id(), machines.iter().map(|machine| machine.id))?;
     let hosts: Vec<&str> = machines.iter().map(|address| address.host.as_str()).collect();
     output::talk(&format!("for --allow at {}: {}", hosts.join(", "), identity.id()));
     let transport = Arc::new(TcpTransport::dialler(&identity, TcpOptions::default())?);
@@ -315,7 +332,9 @@ async fn verify(
     allow: &[NodeId],
     args: &ChainArgs,
 ) -> Result<Address, Failure> {
-    let transport = TcpTransport::listen(&own_key(args)?, at, TcpOptions::default()).await?;
+    let identity = own_key(args)?;
+    others("--allow", identity.id(), allow.iter().copied())?;
+    let transport = TcpTransport::listen(&identity, at, TcpOptions::default()).await?;
     let address = transport.local_addresses().first().cloned();
     let address = address.ok_or_else(|| Failure::new("nothing listens", at.to_string(), "an address", "none"))?;
     output::talk(&format!("drafts are verified at {address}"));
@@ -389,8 +408,10 @@ async fn chain(
     path: &Path,
     pool: &Pool,
     settings: &Settings,
+    alone: bool,
 ) -> Result<(Chain, Option<Value>), Failure> {
     let identity = own_key(args)?;
+    others("--stage", identity.id(), args.stages.iter().map(|stage| stage.id))?;
     output::talk(&format!("stages let this machine in with --allow {}", identity.id()));
     let digest = llm::digest(path)?;
     let (planner, plan) = match (args.place, args.head_layers) {
@@ -419,7 +440,9 @@ async fn chain(
     // Pieces of prompts, and drafts of others, as they fit into a message.
     let most = Head::tokens_max(ends.stage.config().width, args.activations);
     let with = |running_max| Limits { running_max, ..Limits::default() }.within(most);
-    let limits = with(settings.room.running_max).ok_or_else(|| {
+    // As in `small_engine`, if so many fit.
+    let more = (!alone).then(|| with(2 * settings.room.running_max)).flatten();
+    let limits = more.or_else(|| with(settings.room.running_max)).ok_or_else(|| {
         let least = (1..settings.room.running_max).rev().find(|fewer| with(*fewer).is_some()).unwrap_or_default();
         Failure::usage("--parallel", format!("at most {least} for vectors of this width"), settings.room.running_max)
     })?;

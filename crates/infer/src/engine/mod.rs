@@ -286,6 +286,10 @@ impl Engine {
         if let Some(sequence) = self.running.iter_mut().find(|sequence| sequence.id == id) {
             sequence.rewrite(answer);
         }
+        let waiting = self.waiting.iter_mut().find(|(waiting, _)| *waiting == id);
+        if let Some((_, Waiting::Text { answer: written, proposal, .. })) = waiting {
+            (*written, *proposal) = (answer.to_vec(), (0, Vec::new()));
+        }
     }
 
     /// Does it run, wait for a place (`Some(false)`), or neither?

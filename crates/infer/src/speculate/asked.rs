@@ -6,6 +6,9 @@ use crate::sample::{SamplingParams, TokenLogProb};
 use littoral_wire::bounded::{List, OverBound};
 use littoral_wire::speculation::{Bias, Committed, Drafts, Ending, Real, Request, Sampling, TokenLogProbs, TopToken};
 
+/// Why nothing that is drafted by a certain machine can ever be verified.
+pub const OTHER_VOCABULARY: &str = "a draft model with the vocabulary of the large one expected, got another";
+
 /// What both ends must have in common: which bytes each id stands for, and which ids end a text.
 pub fn tokeniser_digest(model: &Model) -> [u8; 32] {
     let (tokeniser, mut hasher, mut bytes) = (&model.tokeniser, blake3::Hasher::new(), Vec::new());

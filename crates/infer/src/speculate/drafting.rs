@@ -465,12 +465,8 @@ impl Drafting {
         self.remember(id, session.far());
         let why = match (small.runs(id), session.failed) {
             _ if answer.len() >= session.room => Some(Finish::Context),
-            (Some(true), _) => None,
-            // It begins once it has a place.
-            (Some(false), _) if answer.is_empty() => None,
-            (Some(false), _) => {
-                Some(Finish::Failed("the verifier is lost, and the small model has no place for it".into()))
-            }
+            // It goes on once it has a place.
+            (Some(_), _) => None,
             (None, Some(why)) => Some(Finish::Failed(format!("the verifier is lost, and the model here: {why}"))),
             // Its context has no room for what the large one has written.
             (None, None) => Some(Finish::Context),

@@ -123,7 +123,7 @@ impl Sessions {
         let session = key.1;
         let refused = |reason: String| Speculation::Refused { session, reason: Reason::new(reason) };
         if request.tokeniser != self.tokeniser {
-            return refused("a draft model with the vocabulary of the large one expected, got another".into());
+            return refused(asked::OTHER_VOCABULARY.into());
         }
         if request.drafts == littoral_wire::speculation::Drafts::Declared {
             return refused("drafts that are ids only expected, got distributions".into());

@@ -130,7 +130,12 @@ fn a_cloud_with_the_edges_own_model_answers_while_the_edge_cannot() {
     let mut stage = Stage::start(&dir, "stage", "127.0.0.1:0", &edge_key);
     let above = format!("cloud={}", at(&cloud));
     let args = ["--upstream", &above, "--stage", &stage.address, "--place", "even", "--memory-mb", "1"];
-    let edge = serve(&dir, "edge", "tiny.gguf", &args);
+    let device_key = key_in(&dir.join("device"), 44);
+    let verify = ["--verify", "127.0.0.1:0", "--allow", &device_key];
+    let edge = serve(&dir, "edge", "tiny.gguf", &words(&[&args, &verify]));
+    let above = format!("edge={}", at(&edge));
+    let device = serve(&dir, "device", "small.gguf", &["--upstream", &above]);
+    until(&device, "edge");
     let same = "the machine above has the same model: the edge answers";
     let begun = Instant::now();
     while by(&edge) != ("edge".to_owned(), same.to_owned()) {
@@ -142,11 +147,32 @@ fn a_cloud_with_the_edges_own_model_answers_while_the_edge_cannot() {
     // The stage is lost in the middle, and the cloud goes on with what the edge has begun.
     assert_eq!(written(&edge, said, || stage.kill()), (text.clone(), vec!["edge".to_owned(), "cloud".to_owned()]));
     let why = until(&edge, "cloud");
+    // What the edge would verify it cannot: those below answer by themselves.
+    until(&device, "device");
     assert!(why.starts_with("some layers of the edge's model have no machine"), "{why}");
     assert_eq!(written(&edge, said, || {}), (text.clone(), vec!["cloud".to_owned()]));
     let place = stage.address.split_once('@').unwrap().1.to_owned();
     stage = Stage::start(&dir, "stage", &place, &edge_key);
     until(&edge, "edge");
+    until(&device, "edge");
     assert_eq!(written(&edge, said, || {}), (text, vec!["edge".to_owned()]));
     drop(stage);
+}
+
+/// Who is answered above has no need of a place here.
+#[test]
+fn while_the_edge_is_busy_the_cloud_answers_at_once() {
+    let (dir, _folder) = ground(4, 9_600);
+    let edge_key = key_in(&dir.join("edge"), 45);
+    let cloud = serve(&dir, "cloud", "tiny.gguf", &["--verify", "127.0.0.1:0", "--allow", &edge_key]);
+    let above = format!("cloud={}", at(&cloud));
+    let args = ["--upstream", &above, "--parallel", "1", "--router-wait", "1ms"];
+    let edge = serve(&dir, "edge", "tiny.gguf", &args);
+    // Minutes long.
+    let mut long = stream(edge.at, CHAT, &with(body("What does the sea say?"), json!({"max_tokens": 60_000})));
+    (0..20).for_each(|_| drop(long.event()));
+    let begun = Instant::now();
+    let (name, why) = by(&edge);
+    assert!(name == "cloud" && why.starts_with("the edge would begin with it in about"), "{name}: {why}");
+    assert!(begun.elapsed() < Duration::from_secs(10) && long.event().is_some(), "{:?}", begun.elapsed());
 }

@@ -1,4 +1,7 @@
 //! Machines whose drafts are verified here: their links, and their sessions beside the answers of this server's own clients.
+//!
+//! While some layers of the model have no machine nobody is let in, and who was hears so by the end of the link: then drafters
+//! go on with another verifier, or by themselves.
 
 use super::motor::Motor;
 use crate::peer::Link;
@@ -12,9 +15,16 @@ use std::time::{Duration, Instant};
 /// A session whose drafter has no link, or that has ended, is given up after so long.
 const SILENT: Duration = Duration::from_secs(120);
 
+struct Linked {
+    number: u64,
+    link: Link<Speculation>,
+    model: [u8; 32],
+    let_in: bool,
+}
+
 pub struct Drafters {
     sessions: Sessions,
-    links: BTreeMap<NodeId, (u64, Link<Speculation>)>,
+    links: BTreeMap<NodeId, Linked>,
     begun: Instant,
 }
 
@@ -35,10 +45,11 @@ impl Drafters {
     pub fn hear(&mut self, said: FromDrafter, motor: &mut Motor) {
         let now_us = self.now_us();
         match said {
-            FromDrafter::Up { number, link } => {
+            FromDrafter::Up { number, link, model } => {
                 tracing::info!("{} drafts", link.peer);
                 link.listen();
-                self.links.insert(link.peer, (number, link));
+                self.links.insert(link.peer, Linked { number, link, model, let_in: false });
+                self.let_in(motor);
             }
             FromDrafter::Heard { peer, number, said, place: _place } => match said {
                 Ok(said) => {
@@ -47,7 +58,7 @@ impl Drafters {
                         self.tell(peer, &told);
                     }
                 }
-                Err(why) if self.links.get(&peer).is_some_and(|(link, _)| *link == number) => {
+                Err(why) if self.links.get(&peer).is_some_and(|linked| linked.number == number) => {
                     tracing::info!("{peer} is gone: {why}");
                     self.links.remove(&peer);
                 }
@@ -58,13 +69,29 @@ impl Drafters {
 
     fn tell(&self, peer: NodeId, said: &Speculation) {
         // What is lost with a link is asked for again over the next one.
-        if let Some((_, link)) = self.links.get(&peer) {
-            link.send(said);
+        if let Some(linked) = self.links.get(&peer) {
+            linked.link.send(said);
+        }
+    }
+
+    fn let_in(&mut self, motor: &Motor) {
+        if !motor.is_whole() {
+            return self.links.retain(|peer, linked| {
+                if linked.let_in {
+                    tracing::warn!("{peer} is let go: some layers have no machine");
+                }
+                !linked.let_in
+            });
+        }
+        for linked in self.links.values_mut().filter(|linked| !linked.let_in) {
+            linked.link.send(&Speculation::Model { blake3: linked.model });
+            linked.let_in = true;
         }
     }
 
     /// Before a pass.
     pub fn before(&mut self, motor: &mut Motor) {
+        self.let_in(motor);
         if let Some(engine) = motor.verifies() {
             let (now_us, silent_us) = (self.begun.elapsed().as_micros() as u64, SILENT.as_micros() as u64);
             self.links.keys().for_each(|peer| self.sessions.linked(*peer, now_us));

@@ -191,6 +191,7 @@ impl Writer {
                 room,
                 metrics,
                 line: Line::new(),
+                above: Line::new(),
                 load: Load::default(),
                 open: HashMap::new(),
                 cut: cutting,
@@ -270,6 +271,8 @@ struct Open<'m> {
     logprobs: Option<usize>,
     /// While it is not decided who answers.
     trial: Option<Box<Trial<'m>>>,
+    /// A machine above answers.
+    above: bool,
     /// It may be another machine's.
     may_leave: bool,
     written: usize,
@@ -289,6 +292,8 @@ struct Desk<'m> {
     room: Room,
     metrics: Arc<Metrics>,
     line: Line<Waiting>,
+    /// What a machine above answers waits for none of the places here.
+    above: Line<Waiting>,
     load: Load,
     open: HashMap<SequenceId, Open<'m>>,
     cut: Arc<AtomicBool>,
@@ -298,7 +303,7 @@ impl<'m> Desk<'m> {
     fn work(mut self, incoming: &mpsc::Receiver<Input>, pool: &Pool) {
         loop {
             // Machines come and go while nobody asks: a chain looks after them.
-            let nothing = self.open.is_empty() && self.line.len() == 0 && self.drafters.running() == 0;
+            let nothing = self.open.is_empty() && self.waiting() == 0 && self.drafters.running() == 0;
             if nothing && !self.motor.restless() {
                 let Ok(input) = incoming.recv() else { return };
                 self.hear(input);
@@ -318,7 +323,7 @@ impl<'m> Desk<'m> {
             self.admit();
             self.hand_over();
             self.metrics.running.store(self.open.len() as u64, Relaxed);
-            self.metrics.waiting.store(self.line.len() as u64, Relaxed);
+            self.metrics.waiting.store(self.waiting() as u64, Relaxed);
             self.routed.iter_mut().for_each(Routed::keep);
             self.drafters.before(&mut self.motor);
             let begun = Instant::now();
@@ -377,7 +382,11 @@ impl<'m> Desk<'m> {
             Ok(()) => {
                 for (choice, asked) in asked.into_iter().enumerate() {
                     let (asking, placing, reader) = (asking.clone(), placing.clone(), reader.clone());
-                    self.line.push(client, Waiting { asked, asking, placing, choice, reader, at });
+                    let line = match placing {
+                        Placing::Decided(Placed::Upstream(..)) => &mut self.above,
+                        _ => &mut self.line,
+                    };
+                    line.push(client, Waiting { asked, asking, placing, choice, reader, at });
                 }
                 Ok(())
             }
@@ -390,8 +399,21 @@ impl<'m> Desk<'m> {
             return f64::INFINITY;
         }
         let places = self.room.running_max;
-        let least = self.open.values().map(|open| open.since.elapsed()).min().unwrap_or_default();
-        self.load.wait_ms(self.line.before(client), places.saturating_sub(self.open.len()), places, least)
+        let own = self.open.values().filter(|open| !open.above);
+        let least = own.map(|open| open.since.elapsed()).min().unwrap_or_default();
+        // Machines below have the same passes.
+        let taken = self.written_here() + self.drafters.running();
+        self.load.wait_ms(self.line.before(client), places.saturating_sub(taken), places, least)
+    }
+
+    /// Requests without a place.
+    fn waiting(&self) -> usize {
+        self.line.len() + self.above.len()
+    }
+
+    /// Answers that have one of the places here.
+    fn written_here(&self) -> usize {
+        self.open.values().filter(|open| !open.above).count()
     }
 
     fn check(&self, asked: &[Asked]) -> Result<(), Refused> {
@@ -410,21 +432,24 @@ impl<'m> Desk<'m> {
             );
             return Err(Refused::Field { field: "n", expected, got: asked.len().to_string() });
         }
-        let free = self.room.running_max.saturating_sub(self.open.len());
-        if self.line.len() + asked.len() > free + self.room.waiting_max {
-            return Err(Refused::Busy { waiting: self.line.len() });
+        let free = self.room.running_max.saturating_sub(self.written_here());
+        if self.waiting() + asked.len() > free + self.room.waiting_max {
+            return Err(Refused::Busy { waiting: self.waiting() });
         }
         Ok(())
     }
 
     fn forget_those_who_left(&mut self) {
-        let mut gone = self.line.retain(|waiting| !waiting.reader.is_closed());
+        let lines = [&mut self.line, &mut self.above].into_iter();
+        let mut gone = lines.map(|line| line.retain(|waiting| !waiting.reader.is_closed())).sum();
         let (motor, load) = (&mut self.motor, &mut self.load);
         self.open.retain(|id, open| {
             let left = open.reader.is_closed();
             if left {
                 motor.cancel(*id);
-                load.heard(open.since.elapsed());
+                if !open.above {
+                    load.heard(open.since.elapsed());
+                }
                 gone += 1;
             }
             !left
@@ -435,8 +460,11 @@ impl<'m> Desk<'m> {
     fn admit(&mut self) {
         // The engine may have no room for one more, with machines that draft: then those in the line wait there, and who comes
         // when that is full is told to come again.
-        while self.open.len() < self.room.running_max && self.motor.engine().waiting_room() > 0 {
-            let Some(Waiting { asked, asking, placing, choice, reader, at }) = self.line.pop() else { return };
+        while self.motor.engine().waiting_room() > 0 {
+            let (here, most) = (self.written_here(), self.room.running_max);
+            let next = if here < most { self.line.pop() } else { None };
+            let next = next.or_else(|| if self.open.len() - here < most { self.above.pop() } else { None });
+            let Some(Waiting { asked, asking, placing, choice, reader, at }) = next else { return };
             let mut open = Open {
                 words: None,
                 choice,
@@ -445,6 +473,7 @@ impl<'m> Desk<'m> {
                 key: asking.key.clone(),
                 logprobs: None,
                 trial: None,
+                above: false,
                 may_leave: false,
                 written: 0,
                 by: By::Here,
@@ -492,7 +521,7 @@ impl<'m> Desk<'m> {
         }
         for (id, open) in &mut self.open {
             if open.may_leave && open.trial.is_none() && self.motor.hand_over(*id) {
-                open.may_leave = false;
+                (open.may_leave, open.above) = (false, true);
                 tracing::info!("an answer of {} tokens goes on above", open.written);
             }
         }
@@ -616,7 +645,9 @@ impl<'m> Desk<'m> {
 
     fn end(&mut self, sequence: SequenceId, why: End) {
         let Some(open) = self.open.remove(&sequence) else { return };
-        self.load.heard(open.since.elapsed());
+        if !open.above {
+            self.load.heard(open.since.elapsed());
+        }
         let share = self.motor.share(sequence, open.written as u64);
         self.motor.forget(sequence);
         self.metrics.shared(&share);
@@ -633,7 +664,7 @@ impl<'m> Desk<'m> {
     }
 
     fn end_all(&mut self, why: &End) {
-        while let Some(Waiting { choice, reader, .. }) = self.line.pop() {
+        while let Some(Waiting { choice, reader, .. }) = self.line.pop().or_else(|| self.above.pop()) {
             self.metrics.ended(Outcome::Failed, 1);
             let _ = reader.send(Said::Ended { choice, why: why.clone(), written: 0, share: Share::default() });
         }
@@ -648,7 +679,10 @@ impl Open<'_> {
     /// Tells its reader who writes; what is to go to the machine above stays here if its link is gone by now.
     fn place(&mut self, placed: Placed, link: Option<usize>, audit: bool) -> Way {
         let (by, way, why) = match (placed, link) {
-            (Placed::Upstream(why, way), Some(machine)) => (By::Upstream(machine), way, why),
+            (Placed::Upstream(why, way), Some(machine)) => {
+                self.above = true;
+                (By::Upstream(machine), way, why)
+            }
             (Placed::Upstream(..), None) => (By::Here, Way::Here, Reason::CloudDown.to_string()),
             (Placed::Here(why) | Placed::Away(why), _) => (By::Here, Way::Here, why),
         };

@@ -10,6 +10,7 @@ use crate::split::chain::{self, Chain, ChainError};
 use crate::transport::{Address, Transport};
 use littoral_infer::engine::{Engine, Event, Refused, Request, SequenceId};
 use littoral_infer::route::decide;
+use littoral_infer::speculate::asked::OTHER_VOCABULARY;
 use littoral_infer::speculate::controller::Controller;
 use littoral_infer::speculate::costs::Costs;
 use littoral_infer::speculate::drafter::{Mode, Patience, Policy, Sources};
@@ -25,7 +26,7 @@ use tokio::sync::oneshot;
 /// A far machine that is gone for so long will not end the answers that it began.
 const GIVEN_UP: Duration = Duration::from_secs(5);
 /// What is answered at once was not, for so long: a cable was pulled, or the machine stands still. A pass over a long prompt may take
-/// this long too, and nothing is lost then: the link is made anew, and the answer goes on over it.
+/// this long too: then another verifier goes on, or the small model, and the next answers are asked over a new link.
 const SILENT: Duration = Duration::from_secs(6);
 /// A step returns after this long, so that its caller can look after others.
 const PATIENCE: Duration = Duration::from_millis(20);
@@ -124,6 +125,10 @@ impl Port {
 #[derive(Default)]
 struct Verifier {
     link: Option<(u64, Line)>,
+    /// It has let this machine in.
+    there: bool,
+    /// What it says of itself shows that it can never verify what is drafted here.
+    foreign: bool,
     /// BLAKE3 of its model's file, as it said.
     model: Option<[u8; 32]>,
     /// While its answers wait for it.
@@ -252,7 +257,7 @@ impl Edge {
 
     /// The machine that verifies new answers, if one is there.
     pub fn linked(&self) -> Option<usize> {
-        self.verifiers.iter().position(|verifier| verifier.link.is_some())
+        self.verifiers.iter().position(|verifier| verifier.there && !verifier.foreign)
     }
 
     /// BLAKE3 of the file of the model that verifies new answers, as the machine said.
@@ -384,10 +389,13 @@ impl Edge {
                 if let Some(learnt) = learnt {
                     self.learnt[machine] = *learnt;
                 }
-                let told = self.verifiers[machine].told.take();
-                self.verifiers[machine] = Verifier { link: Some((number, line)), told, ..Verifier::default() };
-                self.drafting.reconnected_to(self.small.engine_mut(), machine, now_us);
-                self.arrange(now_us);
+                let lets_in = matches!(line, Line::Server(_));
+                let Verifier { told, down_since, .. } = std::mem::take(&mut self.verifiers[machine]);
+                self.verifiers[machine] =
+                    Verifier { link: Some((number, line)), told, down_since, ..Verifier::default() };
+                if lets_in {
+                    self.there(machine, now_us);
+                }
             }
             Input::Heard { machine, number, said, place: _place } => {
                 let verifier = &mut self.verifiers[machine];
@@ -396,7 +404,10 @@ impl Edge {
                 }
                 verifier.asked_since = None;
                 match said {
-                    Ok(Speculation::Model { blake3 }) => self.let_in(machine, blake3),
+                    Ok(Speculation::Model { blake3 }) => {
+                        self.let_in(machine, blake3);
+                        self.there(machine, now_us);
+                    }
                     Ok(said) => {
                         self.note_refusal(machine, &said);
                         // What an answer taught outlives it.
@@ -423,6 +434,14 @@ impl Edge {
         }
     }
 
+    /// It can be asked now.
+    fn there(&mut self, machine: usize, now_us: u64) {
+        let verifier = &mut self.verifiers[machine];
+        (verifier.there, verifier.down_since) = (true, None);
+        self.drafting.reconnected_to(self.small.engine_mut(), machine, now_us);
+        self.arrange(now_us);
+    }
+
     /// It says what it has: it has let this machine in.
     fn let_in(&mut self, machine: usize, blake3: [u8; 32]) {
         let others = self.verifiers.iter().enumerate().filter(|(other, _)| *other != machine);
@@ -447,6 +466,7 @@ impl Edge {
             return;
         };
         let reason = reason.to_string();
+        verifier.foreign |= reason == OTHER_VOCABULARY;
         if verifier.told.as_ref() != Some(&reason) {
             tracing::warn!("{} does not verify, this machine answers by itself: {}", link.peer, reason.escape_debug());
             verifier.told = Some(reason);

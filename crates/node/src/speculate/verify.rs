@@ -7,8 +7,9 @@ use std::sync::Arc;
 
 /// What comes from drafters.
 pub enum FromDrafter {
-    /// A link is up; links are numbered.
-    Up { number: u64, link: Link<Speculation> },
+    /// A link is up; links are numbered. `model`: BLAKE3 of the file of the model here, which the drafter is to be told when it is
+    /// let in.
+    Up { number: u64, link: Link<Speculation>, model: [u8; 32] },
     Heard {
         peer: NodeId,
         number: u64,
@@ -43,8 +44,7 @@ pub async fn accept(
             let link = Link::spawn(greeted, move |said, place| {
                 heard(FromDrafter::Heard { peer, number, said, place });
             });
-            link.send(&Speculation::Model { blake3: model });
-            tell(FromDrafter::Up { number, link });
+            tell(FromDrafter::Up { number, link, model });
         });
     })
     .await;

@@ -80,6 +80,8 @@ impl Usage {
         for (by, count) in &self.share.parts {
             *tokens.entry(names.of(*by)).or_default() += count;
         }
+        // Whoever began it: that may have become another than was meant to.
+        let by = self.share.parts.first().map_or(by, |(by, _)| *by);
         let mut littoral = json!({"by": names.of(by), "tokens": tokens, "upstream_passes": self.share.passes});
         let Yields { model, text } = self.share.yields;
         for (source, Yield { drafted, held }) in [("model", model), ("lookup", text)] {
