@@ -1,11 +1,13 @@
 //! Time, processes, connections, and what goes wrong.
 
-use super::chain::{HeadHost, StageHost};
-use super::checks::{self, Bug, Checks};
-use super::drafts::{EdgeHost, SILENT_US, VerifierHost};
+use super::below::SILENT_US;
+use super::chain::HeadHost;
+use super::checks::{self, Bug, Checks, Tier};
+use super::drafts::{EdgeHost, VerifierHost};
 use super::report::{Outcome, middle_and_most};
 use super::routed::Saying;
 use super::scenario::{Faults, Scenario};
+use super::stage::StageHost;
 use super::tiny;
 use crate::queue::{Micros, Queue};
 use crate::stream::{Stream, derive};
@@ -400,14 +402,18 @@ impl World {
         let big = tiny::file(scenario.layers);
         let load = |bytes: &[u8]| Arc::new(Model::load(bytes, &pool, &mut |_| ()).expect("a model that was made here"));
         let (whole, small) = (load(&big), load(&tiny::file(1)));
-        let (stages, edges) = (scenario.stages as usize, scenario.edges as usize);
-        let checks = Checks::new(whole.clone(), small.clone(), scenario.pause_max_ms * 1_000);
-        let mut hosts = vec![Some(Host::Head(Box::new(HeadHost::new(&scenario, bug, &big, &pool))))];
+        let above = if scenario.tiers == 3 { load(&tiny::file(2 * scenario.layers)) } else { whole.clone() };
+        let (stages, edges, limits) = (scenario.stages as usize, scenario.edges as usize, scenario.limits());
+        let checks = Checks::new([small.clone(), whole, above.clone()], scenario.pause_max_ms * 1_000);
+        let first = |edge: usize| Stream::new(scenario.seed, "sessions").below(1 << 40) + ((edge as u64) << 41);
+        let head = HeadHost::new(&scenario, bug, first(edges), &big, &pool);
+        let mut hosts = vec![Some(Host::Head(Box::new(head)))];
         hosts.extend((0..stages).map(|_| Some(Host::Stage(Box::new(StageHost::new())))));
-        if edges > 0 {
-            hosts.push(Some(Host::Verifier(Box::new(VerifierHost::new(&whole)))));
-            let first = |edge: usize| Stream::new(scenario.seed, "sessions").below(1 << 40) + ((edge as u64) << 41);
-            hosts.extend((0..edges).map(|edge| Some(Host::Edge(Box::new(EdgeHost::new(&small, first(edge)))))));
+        if let Some(verifier) = scenario.verifier() {
+            hosts.push(Some(Host::Verifier(Box::new(VerifierHost::new(&above, limits)))));
+            let to = if scenario.tiers == 3 { HEAD } else { verifier };
+            let edge = |edge: usize| EdgeHost::new(&small, limits, first(edge), to);
+            hosts.extend((0..edges).map(|number| Some(Host::Edge(Box::new(edge(number))))));
         }
         let processes = hosts.iter().map(|_| Process { up: true, ..Process::default() }).collect();
         let seed = scenario.seed;
@@ -450,28 +456,29 @@ impl World {
         self.net.scenario.stages as usize
     }
 
-    /// The verifier, if there is one.
-    fn verifier(&self) -> Option<Node> {
-        (self.net.scenario.edges > 0).then_some(1 + self.stages())
-    }
-
     pub fn run(mut self) -> Outcome {
         for stage in 1..=self.stages() {
             self.net.dial(HEAD, stage, Purpose::Head, 0);
             self.net.queue.push(0, Happening::Watch { stage });
         }
-        if let Some(verifier) = self.verifier() {
+        if let Some(verifier) = self.net.scenario.verifier() {
+            let above = self.net.scenario.above();
             for edge in verifier + 1..self.hosts.len() {
-                self.net.dial(edge, verifier, Purpose::Drafts, 0);
+                self.net.dial(edge, above.map_or(verifier, |_| HEAD), Purpose::Drafts, 0);
             }
+            above.into_iter().for_each(|above| self.net.dial(HEAD, above, Purpose::Drafts, 0));
         }
         self.net.plan(HEAD, 0);
         self.next_request(0);
         (0..KINDS.len()).for_each(|kind| self.next_fault(kind, 5_000_000));
         // What was asked has ten minutes more to come to its end, and what was given up is to be gone by then.
-        let given_up_us = if self.net.scenario.edges > 0 { SILENT_US + 5_000_000 } else { 1_000_000 };
-        let (least, most) = (self.end + given_up_us, self.end + 600_000_000);
+        let given_up_us = if self.net.scenario.verifier().is_some() { SILENT_US + 5_000_000 } else { 1_000_000 };
+        let (mut least, most) = (self.end + given_up_us, self.end + 600_000_000);
         while let Some((at, happening)) = self.net.queue.pop() {
+            // What an answer leaves behind that ended late is given up late.
+            if self.net.scenario.tiers == 3 && self.net.checks.open() > 0 {
+                least = least.max(at + given_up_us);
+            }
             if at > most || (at > least && self.net.checks.open() == 0) {
                 break;
             }
@@ -672,24 +679,32 @@ impl World {
         let now = self.net.now;
         let (prompt, tokens) = (1 + self.requests.below(40), 4 + self.requests.below(40));
         let edges = self.net.scenario.edges as u64;
-        let to = match self.verifier() {
-            Some(verifier) if self.requests.below(2) == 0 => verifier + 1 + self.requests.below(edges) as usize,
+        let to = match self.net.scenario.verifier() {
+            Some(verifier) if edges > 0 && self.requests.below(2) == 0 => {
+                verifier + 1 + self.requests.below(edges) as usize
+            }
             _ => HEAD,
         };
         let local_only = to != HEAD && self.requests.chance(self.net.scenario.local_only);
         let request = checks::request(number, prompt, tokens);
         self.net.note(to, "asked", number);
         let saying = Saying::new(number, prompt, local_only);
-        let (mut here, mut linked, bug) = (false, false, self.net.bug);
-        if let Some(Host::Edge(edge)) = &mut self.hosts[to] {
-            (here, linked) = (edge.keeps(&saying, bug), edge.linked());
-        }
-        self.kept += u64::from(here && linked && !local_only);
-        self.net.checks.ask(request.clone(), local_only, to != HEAD, here, now);
         let Some(mut host) = self.hosts[to].take() else { return };
         match &mut host {
-            Host::Edge(edge) => edge.submit(to, request, here, &mut self.net),
-            Host::Head(head) => head.submit(request),
+            Host::Edge(edge) => {
+                let (here, linked) = (edge.keeps(&saying, self.net.bug), edge.linked());
+                self.kept += u64::from(here && linked && !local_only);
+                let by = if here { Tier::Edge } else { Tier::Head };
+                self.net.checks.ask(request.clone(), local_only, Tier::Edge, by, now);
+                edge.submit(to, request, here, &mut self.net);
+            }
+            Host::Head(head) => {
+                // Some are for the machine above, if it is there.
+                let above = head.linked() && number % 7 < 4;
+                let by = if above { Tier::Verifier } else { Tier::Head };
+                self.net.checks.ask(request.clone(), false, Tier::Head, by, now);
+                head.submit(request, above, &mut self.net);
+            }
             Host::Stage(_) | Host::Verifier(_) => {}
         }
         self.hosts[to] = Some(host);
@@ -701,7 +716,7 @@ impl World {
         let (now, stages) = (self.net.now, self.stages() as u64);
         self.next_fault(kind, now);
         let lasts = self.faults.around(self.net.scenario.faults.lasts_s * 1_000_000);
-        let victims = stages + u64::from(self.verifier().is_some());
+        let victims = stages + u64::from(self.net.scenario.verifier().is_some());
         if victims == 0 {
             return;
         }
@@ -713,7 +728,7 @@ impl World {
                 self.net.kill(node);
                 self.hosts[node] = match self.hosts[node].take() {
                     Some(Host::Stage(_)) => Some(Host::Stage(Box::new(StageHost::new()))),
-                    Some(Host::Verifier(old)) => Some(Host::Verifier(Box::new(VerifierHost::new(old.model())))),
+                    Some(Host::Verifier(old)) => Some(Host::Verifier(Box::new(old.anew()))),
                     other => other,
                 };
                 self.net.queue.push(now + lasts, Happening::Restart { node });
@@ -735,14 +750,16 @@ impl World {
 
     fn outcome(mut self) -> Outcome {
         let mut trace = self.net.trace.clone();
-        let mut survived = 0;
+        let (mut survived, mut verifying) = (0, 0);
+        let limits = self.net.scenario.limits();
+        let kept = self.net.scenario.kept_max();
         for (node, host) in self.hosts.iter().enumerate() {
             match host {
                 Some(Host::Head(head)) => {
-                    survived = head.survived;
+                    (survived, verifying) = (head.survived, head.survived_verifying);
                     head.finish(&mut self.net.checks);
                 }
-                Some(Host::Stage(stage)) => stage.finish(node, &mut self.net.checks),
+                Some(Host::Stage(stage)) => stage.finish(node, &limits, kept, &mut self.net.checks),
                 Some(Host::Verifier(verifier)) => verifier.finish(&mut self.net.checks),
                 Some(Host::Edge(edge)) => edge.finish(node, &mut self.net.checks),
                 None => {}
@@ -761,6 +778,8 @@ impl World {
             tokens: checks.tokens,
             failed: checks.failed,
             taken_over: checks.taken_over,
+            head_verified: checks.head_verified,
+            head_taken_over: checks.head_taken_over,
             local_only: checks.local_only,
             kept: self.kept,
             kills,
@@ -771,6 +790,7 @@ impl World {
             mishaps: self.net.mishaps_seen,
             fetched: self.net.fetched,
             losses_survived: survived,
+            losses_verifying: verifying,
             median_detect_s,
             longest_detect_s,
             pauses: checks.pauses_us.len() as u64,
