@@ -75,7 +75,7 @@ fn drafts_change_no_text_whatever_is_lost_doubled_and_late() {
 /// One engine, whose layers are on machines that die, answers clients, verifies for edges and drafts for a machine above.
 #[test]
 fn three_tiers_change_no_text_whatever_breaks() {
-    let outcomes: Vec<Outcome> = (0..4).map(|seed| sound(&tiers(seed))).collect();
+    let outcomes: Vec<Outcome> = [1, 4, 7, 10].map(|seed| sound(&tiers(seed))).into();
     let all = |of: fn(&Outcome) -> u64| outcomes.iter().map(of).sum::<u64>();
     assert!(all(|o| o.losses_verifying) >= 4 && all(|o| o.head_verified) >= 40, "{outcomes:#?}");
     assert!(all(|o| o.mishaps) >= 200 && all(|o| o.passes_saved) > 800 && all(|o| o.kept) >= 15, "{outcomes:#?}");
@@ -83,7 +83,7 @@ fn three_tiers_change_no_text_whatever_breaks() {
     // All of it in one.
     let had = |o: &&Outcome| o.losses_verifying > 0 && o.head_verified > 0 && o.head_taken_over > 0;
     assert!(outcomes.iter().any(|o| had(&o)), "{outcomes:#?}");
-    assert_eq!(outcomes[1], sound(&tiers(1)));
+    assert_eq!(outcomes[0], sound(&tiers(1)));
 }
 
 /// The stages and the head have no room to spare, or there is no stage at all, or everything waits for everything.
@@ -99,6 +99,8 @@ fn three_tiers_with_too_little_of_everything_change_no_text() {
 #[test]
 fn each_checker_finds_its_mistake() {
     let as_of_one = "expected as of one machine";
+    // Nobody who drafts or verifies begins anew.
+    let losses = Faults { silent_s: 4, lasts_s: 2, ..Faults::default() };
     let quiet = Scenario { faults: Faults::default(), ..rough(1) };
     for (bug, scenario, findings) in [
         (Bug::SaysTwice, rough(1), vec![as_of_one]),
@@ -121,7 +123,7 @@ fn each_checker_finds_its_mistake() {
         (Bug::ClaimsMore, drafts(1), vec!["committed here"]),
         (Bug::KeepsSessions, Scenario { stages: 0, ..quiet.clone() }, vec!["the verifier has"]),
         (Bug::TellsDrafts, tiers(1), vec![as_of_one]),
-        (Bug::DropsSessions, tiers(1), vec!["sessions", "has no end"]),
+        (Bug::DropsSessions, Scenario { faults: losses, ..tiers(1) }, vec!["sessions", "has no end"]),
         (Bug::Deafens, drafts(1), vec!["answers at the end", "has no end"]),
     ] {
         let found = run_broken(&scenario, Some(bug)).unwrap().broken;

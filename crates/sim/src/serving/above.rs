@@ -12,6 +12,8 @@ use littoral_wire::{Speculation, Wire};
 
 /// A verifier that is gone for so long will not end the answers that it began; as the node does.
 const GIVEN_UP_US: u64 = 5_000_000;
+/// What is answered at once was not, for so long: its link is given up; as the node does.
+const SILENT_US: u64 = 6_000_000;
 
 pub(super) struct Above {
     drafting: Drafting,
@@ -19,6 +21,8 @@ pub(super) struct Above {
     to: Node,
     link: Option<u64>,
     down_since: Option<Micros>,
+    /// Since nothing was heard after something that is answered at once.
+    asked_since: Option<Micros>,
     learnt: Controller,
 }
 
@@ -30,6 +34,7 @@ impl Above {
             to,
             link: None,
             down_since: None,
+            asked_since: None,
             learnt: Controller::new(Costs::GUESS),
         }
     }
@@ -76,6 +81,18 @@ impl Above {
         self.drafting.before(engine, now);
     }
 
+    /// Gives up a link over which nothing comes.
+    pub fn look_for_silence(&mut self, node: Node, net: &mut Net) {
+        let now = net.now();
+        let since = self.asked_since.filter(|since| now.saturating_sub(*since) > SILENT_US);
+        if let (Some(since), Some(conn)) = (since, self.link) {
+            net.note(node, "silence", now - since);
+            (self.link, self.down_since, self.asked_since) = (None, Some(since), None);
+            net.close(conn, node, now);
+            net.dial(node, self.to, Purpose::Drafts, now + AGAIN_US);
+        }
+    }
+
     /// After a pass: what happened to answers, and to what is none of this one's business.
     pub fn after(
         &mut self,
@@ -101,11 +118,12 @@ impl Above {
         let now = net.now();
         match input {
             Input::Up { conn, .. } => {
-                (self.link, self.down_since) = (Some(conn), None);
+                (self.link, self.down_since, self.asked_since) = (Some(conn), None, None);
                 self.drafting.reconnected(engine, now);
             }
             Input::NotReached { peer, purpose } => net.dial(node, peer, purpose, now + AGAIN_US),
             Input::Heard { conn, bytes } if self.has(conn) => {
+                self.asked_since = None;
                 let Ok(said) = Speculation::from_bytes(&bytes) else { return };
                 if let Speculation::Commit { session, .. } = &said
                     && let Some(learnt) = self.drafting.learnt(*session)
@@ -115,7 +133,7 @@ impl Above {
                 self.drafting.hear(engine, said, now);
             }
             Input::Ended { conn } if self.has(conn) => {
-                (self.link, self.down_since) = (None, Some(now));
+                (self.link, self.down_since, self.asked_since) = (None, Some(now), None);
                 net.dial(node, self.to, Purpose::Drafts, now + AGAIN_US);
             }
             _ => {}
@@ -127,6 +145,9 @@ impl Above {
         for mut said in self.drafting.outbox() {
             if let (Some(Bug::ClaimsMore), Speculation::Round { commit, .. }) = (net.bug, &mut said) {
                 *commit += 3;
+            }
+            if matches!(said, Speculation::Open { .. } | Speculation::Resume { .. }) {
+                self.asked_since.get_or_insert(at);
             }
             net.send(conn, node, at, said.to_bytes());
         }

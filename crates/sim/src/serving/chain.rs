@@ -137,7 +137,13 @@ impl HeadHost {
                         net.send(*conn, HEAD, now, Pipeline::Get { get }.to_bytes());
                     }
                 }
-                Decision::Place(chain) => now = self.place(chain, now, net),
+                Decision::Place(chain) => {
+                    now = self.place(chain, now, net);
+                    // While layers were loaded here nobody was heard; a slow head would call all of them silent.
+                    if self.tiers.is_some() {
+                        break;
+                    }
+                }
                 Decision::Hold(hold) => self.head.engine_mut().hold(hold),
                 Decision::Fail(why) => self.failed.extend(self.head.fail_requests(&why)),
             }
@@ -146,7 +152,7 @@ impl HeadHost {
             net.note(HEAD, "survived", survived.detect_us);
             self.survived += 1;
             net.detect_us.push(survived.detect_us);
-            if survived.detect_us >= DETECT_MAX_US {
+            if survived.detect_us >= DETECT_MAX_US && !net.stood(HEAD, survived.at_us - survived.detect_us) {
                 let machine = node_of(survived.machine);
                 net.checks.add(|| format!("stage {machine} was noticed {} ms late", survived.detect_us / 1_000));
             }
@@ -204,6 +210,7 @@ impl HeadHost {
         let engine = self.head.engine_mut();
         below.before(engine, now, net.bug);
         from_above.into_iter().for_each(|input| above.hear(HEAD, input, engine, net));
+        above.look_for_silence(HEAD, net);
         above.before(engine, now);
         of_chain.into_iter().for_each(|input| self.hear(input, net));
     }

@@ -1,6 +1,7 @@
 //! What must hold, judged from outside: by what clients are told and by what is on the links.
 
 use super::tiny;
+use super::world::Node;
 use crate::checkers::Findings;
 use crate::queue::Micros;
 use littoral_infer::engine::{Engine, Event, Finish, Limits, Request};
@@ -65,6 +66,7 @@ pub(super) struct Asked {
     /// Of the large model, as the verifier says.
     passes: u64,
     at_edge: bool,
+    node: Node,
     /// Whose model goes on if the one above it is lost.
     below: Tier,
 }
@@ -137,14 +139,20 @@ impl Checks {
         self.asked.len()
     }
 
+    /// Clients of this machine see it die: of what they asked they hear no more.
+    pub fn died(&mut self, node: Node) {
+        self.asked.retain(|_, asked| asked.node != node);
+    }
+
     /// A client asks a machine of the tier `at`; the seed of its request is its number. `by`: whose model is to write it.
-    pub fn ask(&mut self, request: Request, local_only: bool, at: Tier, by: Tier, now: Micros) {
+    pub fn ask(&mut self, request: Request, local_only: bool, (node, at): (Node, Tier), by: Tier, now: Micros) {
         let expected = alone(&self.models[by as usize], &request, &[], &self.pool);
         let seed = request.sampling.seed;
         self.local_only += u64::from(local_only);
         let (stays, at_edge) = (local_only || at == by, at == Tier::Edge);
         let said = Vec::new();
-        self.asked.insert(seed, Asked { request, stays, expected, said, said_at: now, passes: 0, at_edge, below: at });
+        self.asked
+            .insert(seed, Asked { node, request, stays, expected, said, said_at: now, passes: 0, at_edge, below: at });
     }
 
     /// Tokens of a request's answer that are to come.
@@ -289,11 +297,11 @@ fn alone(model: &Arc<Model>, request: &Request, begun: &[u32], pool: &Pool) -> V
     text
 }
 
-/// A request whose seed is its number.
-pub(super) fn request(number: u64, prompt_tokens: u64, max_tokens: u64) -> Request {
+/// A request whose seed is its number. `text`: prompts of the same one begin alike.
+pub(super) fn request(number: u64, text: u64, prompt_tokens: u64, max_tokens: u64) -> Request {
     let vocabulary = tiny::VOCABULARY as u64 - 1;
     Request {
-        prompt: (0..prompt_tokens).map(|i| ((i * (number % 17 + 3) + number) % vocabulary) as u32).collect(),
+        prompt: (0..prompt_tokens).map(|i| ((i * (text % 17 + 3) + text) % vocabulary) as u32).collect(),
         max_tokens: max_tokens as usize,
         sampling: littoral_infer::sample::SamplingParams {
             seed: number,

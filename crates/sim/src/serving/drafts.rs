@@ -33,6 +33,11 @@ impl EdgeHost {
         Self { engine, above, deciding: Deciding::new(), asked: BTreeMap::new() }
     }
 
+    /// Another process of the same machine.
+    pub fn anew(&self, first: u64) -> Self {
+        Self::new(self.engine.model(), *self.engine.limits(), first, self.above.to())
+    }
+
     fn idle(&self) -> bool {
         self.above.idle() && self.engine.idle()
     }
@@ -68,6 +73,9 @@ impl EdgeHost {
         }
         let passes = self.engine.planned();
         let took = net.cost(node, net.scenario.pass_us + net.scenario.layer_us);
+        if net.scenario.tiers == 3 {
+            self.above.look_for_silence(node, net);
+        }
         self.above.before(&mut self.engine, now);
         let events = self.engine.step(&net.pool);
         let busy = self.engine.planned() > passes;

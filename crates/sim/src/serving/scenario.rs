@@ -74,8 +74,8 @@ impl Link {
     }
 }
 
-/// Mean seconds between two faults of a kind, of the whole world; 0: never. Stages and the verifier are hit, and of
-/// connections any.
+/// Mean seconds between two faults of a kind, of the whole world; 0: never. Stages and the verifier are hit, with three tiers the
+/// head and edges, too (a client of one that is killed hears no more of its request), and of connections any.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Faults {

@@ -83,7 +83,7 @@ enum Happening {
         bytes: Option<Vec<u8>>,
     },
     Dial {
-        from: Node,
+        from: (Node, u32),
         to: Node,
         purpose: Purpose,
     },
@@ -219,6 +219,11 @@ impl Net {
         if self.processes[node].slow_until > self.now { us * SLOW } else { us }
     }
 
+    /// Did this machine stand still after that?
+    pub fn stood(&self, node: Node, since: Micros) -> bool {
+        self.processes[node].stopped_until > since
+    }
+
     /// Who made this connection.
     pub fn dialler(&self, conn: u64) -> Option<Node> {
         self.conns.get(&conn).map(|conn| conn.ends[0])
@@ -284,11 +289,17 @@ impl Net {
     }
 
     pub fn dial(&mut self, from: Node, to: Node, purpose: Purpose, at: Micros) {
+        let from = (from, self.processes[from].life());
         self.queue.push(at, Happening::Dial { from, to, purpose });
     }
 
     fn silent_until(&self, a: Node, b: Node) -> Micros {
         self.processes[a].silent_until.max(self.processes[b].silent_until)
+    }
+
+    /// Of what an earlier process dialled the next one hears nothing, but that a join came to nothing, which it does not know.
+    fn dials(&self, (node, life): (Node, u32), purpose: Purpose) -> bool {
+        life == self.processes[node].life() || !matches!(purpose, Purpose::Head | Purpose::Drafts)
     }
 
     fn dial_now(&mut self, from: Node, to: Node, purpose: Purpose) {
@@ -389,6 +400,11 @@ pub(super) fn id(node: Node) -> NodeId {
     NodeId(bytes)
 }
 
+/// The number of the first session of an edge, or, behind them, the head; of no earlier process.
+fn first_session(scenario: &Scenario, edge: usize, life: u32) -> u64 {
+    Stream::new(scenario.seed, "sessions").below(1 << 40) + ((edge as u64) << 41) + (u64::from(life) << 48)
+}
+
 pub(super) fn node_of(id: NodeId) -> Node {
     let mut bytes = [0; 8];
     bytes.copy_from_slice(&id.0[..8]);
@@ -405,13 +421,13 @@ impl World {
         let above = if scenario.tiers == 3 { load(&tiny::file(2 * scenario.layers)) } else { whole.clone() };
         let (stages, edges, limits) = (scenario.stages as usize, scenario.edges as usize, scenario.limits());
         let checks = Checks::new([small.clone(), whole, above.clone()], scenario.pause_max_ms * 1_000);
-        let first = |edge: usize| Stream::new(scenario.seed, "sessions").below(1 << 40) + ((edge as u64) << 41);
+        let first = |edge: usize| first_session(&scenario, edge, 0);
         let head = HeadHost::new(&scenario, bug, first(edges), &big, &pool);
         let mut hosts = vec![Some(Host::Head(Box::new(head)))];
         hosts.extend((0..stages).map(|_| Some(Host::Stage(Box::new(StageHost::new())))));
         if let Some(verifier) = scenario.verifier() {
             hosts.push(Some(Host::Verifier(Box::new(VerifierHost::new(&above, limits)))));
-            let to = if scenario.tiers == 3 { HEAD } else { verifier };
+            let to = scenario.above().map_or(verifier, |_| HEAD);
             let edge = |edge: usize| EdgeHost::new(&small, limits, first(edge), to);
             hosts.extend((0..edges).map(|number| Some(Host::Edge(Box::new(edge(number))))));
         }
@@ -461,13 +477,8 @@ impl World {
             self.net.dial(HEAD, stage, Purpose::Head, 0);
             self.net.queue.push(0, Happening::Watch { stage });
         }
-        if let Some(verifier) = self.net.scenario.verifier() {
-            let above = self.net.scenario.above();
-            for edge in verifier + 1..self.hosts.len() {
-                self.net.dial(edge, above.map_or(verifier, |_| HEAD), Purpose::Drafts, 0);
-            }
-            above.into_iter().for_each(|above| self.net.dial(HEAD, above, Purpose::Drafts, 0));
-        }
+        (1..self.hosts.len()).for_each(|node| self.dial_above(node));
+        self.dial_above(HEAD);
         self.net.plan(HEAD, 0);
         self.next_request(0);
         (0..KINDS.len()).for_each(|kind| self.next_fault(kind, 5_000_000));
@@ -486,6 +497,19 @@ impl World {
             self.happen(happening);
         }
         self.outcome()
+    }
+
+    /// A process that drafts dials who verifies.
+    fn dial_above(&mut self, node: Node) {
+        let (verifier, above) = (self.net.scenario.verifier(), self.net.scenario.above());
+        let to = match verifier {
+            _ if node == HEAD => above,
+            Some(verifier) if node > verifier => above.map(|_| HEAD).or(Some(verifier)),
+            _ => None,
+        };
+        if let Some(to) = to {
+            self.net.dial(node, to, Purpose::Drafts, self.net.now);
+        }
     }
 
     fn next_request(&mut self, now: Micros) {
@@ -524,10 +548,16 @@ impl World {
                 self.turn(node);
             }
             Happening::Arrives { conn, end, sent, bytes } => self.arrives(conn, end, sent, bytes),
-            Happening::Dial { from, to, purpose } => self.net.dial_now(from, to, purpose),
+            Happening::Dial { from: (from, life), to, purpose } => {
+                if self.net.dials((from, life), purpose) {
+                    self.net.dial_now(from, to, purpose);
+                }
+            }
             Happening::Dialled { from, to, purpose, reached } => {
-                let conn = if reached { self.net.connect(from, to, purpose) } else { None };
-                self.dialled(from.0, to.0, purpose, conn);
+                if self.net.dials(from, purpose) {
+                    let conn = if reached { self.net.connect(from, to, purpose) } else { None };
+                    self.dialled(from.0, to.0, purpose, conn);
+                }
             }
             Happening::Watch { stage } => self.watch(stage),
             Happening::Silent { stage, count } => {
@@ -549,6 +579,10 @@ impl World {
                 self.net.note(node, "starts", 0);
                 self.net.processes[node].up = true;
                 self.net.plan(node, now);
+                if node == HEAD {
+                    (1..=self.stages()).for_each(|stage| self.net.dial(HEAD, stage, Purpose::Head, now));
+                }
+                self.dial_above(node);
             }
         }
     }
@@ -628,6 +662,9 @@ impl World {
 
     fn watch(&mut self, stage: Node) {
         let now = self.net.now;
+        if !self.net.processes[HEAD].up {
+            return self.net.queue.push(now + WATCH_AGAIN_US, Happening::Watch { stage });
+        }
         let Some(conn) = self.watchers[stage].conn else {
             return self.net.dial_now(HEAD, stage, Purpose::Watch);
         };
@@ -677,7 +714,9 @@ impl World {
 
     fn request(&mut self, number: u64) {
         let now = self.net.now;
-        let (prompt, tokens) = (1 + self.requests.below(40), 4 + self.requests.below(40));
+        // With three tiers some answers come to the end of the context, and prompts begin alike: states that were kept are used again.
+        let (tokens_max, text) = if self.net.scenario.tiers == 3 { (64, number % 5) } else { (40, number) };
+        let (prompt, tokens) = (1 + self.requests.below(40), 4 + self.requests.below(tokens_max));
         let edges = self.net.scenario.edges as u64;
         let to = match self.net.scenario.verifier() {
             Some(verifier) if edges > 0 && self.requests.below(2) == 0 => {
@@ -686,23 +725,26 @@ impl World {
             _ => HEAD,
         };
         let local_only = to != HEAD && self.requests.chance(self.net.scenario.local_only);
-        let request = checks::request(number, prompt, tokens);
+        let request = checks::request(number, text, prompt, tokens);
         self.net.note(to, "asked", number);
         let saying = Saying::new(number, prompt, local_only);
+        if !self.net.processes[to].up {
+            return self.next_request(now);
+        }
         let Some(mut host) = self.hosts[to].take() else { return };
         match &mut host {
             Host::Edge(edge) => {
                 let (here, linked) = (edge.keeps(&saying, self.net.bug), edge.linked());
                 self.kept += u64::from(here && linked && !local_only);
                 let by = if here { Tier::Edge } else { Tier::Head };
-                self.net.checks.ask(request.clone(), local_only, Tier::Edge, by, now);
+                self.net.checks.ask(request.clone(), local_only, (to, Tier::Edge), by, now);
                 edge.submit(to, request, here, &mut self.net);
             }
             Host::Head(head) => {
                 // Some are for the machine above, if it is there.
                 let above = head.linked() && number % 7 < 4;
                 let by = if above { Tier::Verifier } else { Tier::Head };
-                self.net.checks.ask(request.clone(), false, Tier::Head, by, now);
+                self.net.checks.ask(request.clone(), false, (HEAD, Tier::Head), by, now);
                 head.submit(request, above, &mut self.net);
             }
             Host::Stage(_) | Host::Verifier(_) => {}
@@ -720,17 +762,17 @@ impl World {
         if victims == 0 {
             return;
         }
-        let node = 1 + self.faults.below(victims) as usize;
+        let node = match self.net.scenario.tiers {
+            3 => self.faults.below(self.hosts.len() as u64) as usize,
+            _ => 1 + self.faults.below(victims) as usize,
+        };
         self.net.note(node, KINDS[kind], lasts);
         self.injected[kind] += 1;
         match KINDS[kind] {
             "kill" if self.net.processes[node].up => {
                 self.net.kill(node);
-                self.hosts[node] = match self.hosts[node].take() {
-                    Some(Host::Stage(_)) => Some(Host::Stage(Box::new(StageHost::new()))),
-                    Some(Host::Verifier(old)) => Some(Host::Verifier(Box::new(old.anew()))),
-                    other => other,
-                };
+                self.net.checks.died(node);
+                self.hosts[node] = self.hosts[node].take().map(|old| self.anew(node, old));
                 self.net.queue.push(now + lasts, Happening::Restart { node });
             }
             "silent" => self.net.processes[node].silent_until = now + lasts,
@@ -745,6 +787,32 @@ impl World {
                 }
             }
             _ => self.injected[kind] -= 1,
+        }
+    }
+
+    /// Another process of a machine.
+    fn anew(&mut self, node: Node, old: Host) -> Host {
+        let (scenario, life) = (&self.net.scenario, self.net.processes[node].life());
+        let first = |edge: usize| first_session(scenario, edge, life);
+        match old {
+            Host::Stage(_) => Host::Stage(Box::new(StageHost::new())),
+            Host::Verifier(old) => Host::Verifier(Box::new(old.anew())),
+            Host::Edge(old) => {
+                let edge = node - scenario.verifier().map_or(0, |verifier| verifier + 1);
+                Host::Edge(Box::new(old.anew(first(edge))))
+            }
+            Host::Head(old) => {
+                let first = first(scenario.edges as usize);
+                let mut head = HeadHost::new(scenario, self.net.bug, first, &self.net.files.big, &self.net.pool);
+                (head.survived, head.survived_verifying) = (old.survived, old.survived_verifying);
+                // Who asked for beats is gone, too.
+                for stage in 1..self.watchers.len() {
+                    if std::mem::take(&mut self.watchers[stage]).waiting {
+                        self.net.queue.push(self.net.now + WATCH_AGAIN_US, Happening::Watch { stage });
+                    }
+                }
+                Host::Head(Box::new(head))
+            }
         }
     }
 
