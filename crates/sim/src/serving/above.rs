@@ -1,7 +1,7 @@
 //! The side of a machine that drafts: its answers that the machine above verifies, beside whatever else its engine does.
 
 use super::checks::Bug;
-use super::world::{AGAIN_US, Input, Net, Node, Purpose};
+use super::net::{AGAIN_US, Input, Net, Node, Purpose};
 use crate::queue::Micros;
 use littoral_infer::engine::{Engine, Event, Refused, Request, SequenceId};
 use littoral_infer::speculate::controller::Controller;

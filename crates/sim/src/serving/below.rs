@@ -1,7 +1,7 @@
 //! The side of a machine that verifies: sessions of machines below, beside whatever else its engine does.
 
 use super::checks::Bug;
-use super::world::{Input, Net, Node, id, node_of};
+use super::net::{Input, Net, Node, id, node_of};
 use crate::queue::Micros;
 use littoral_infer::engine::{Engine, Event, SequenceId};
 use littoral_infer::speculate::sessions::Sessions;

@@ -3,8 +3,8 @@
 use super::above::Above;
 use super::below::Below;
 use super::checks::{Bug, Checks};
+use super::net::{AGAIN_US, HEAD, Input, Net, Node, Purpose, id, node_of};
 use super::scenario::Scenario;
-use super::world::{AGAIN_US, HEAD, Input, Net, Node, Purpose, id, node_of};
 use crate::queue::Micros;
 use littoral_infer::engine::{Engine, Event, Request, SequenceId};
 use littoral_infer::model::Model;

@@ -1,7 +1,7 @@
 //! What must hold, judged from outside: by what clients are told and by what is on the links.
 
+use super::net::Node;
 use super::tiny;
-use super::world::Node;
 use crate::checkers::Findings;
 use crate::queue::Micros;
 use littoral_infer::engine::{Engine, Event, Finish, Limits, Request};

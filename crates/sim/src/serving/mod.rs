@@ -9,7 +9,8 @@
 //! | file | what |
 //! |---|---|
 //! | `scenario` | what is simulated, as a file says it |
-//! | `world` | time, processes, connections, faults |
+//! | `world` | what happens when: requests, faults, beats |
+//! | `net` | time, processes, connections |
 //! | `chain`, `stage` | the head and its stages as hosts of the shipped code |
 //! | `drafts` | edges and the verifier |
 //! | `above`, `below` | what any of them does for the machine above that verifies, and for machines below that draft |
@@ -22,6 +23,7 @@ mod below;
 mod chain;
 mod checks;
 mod drafts;
+mod net;
 mod report;
 mod routed;
 mod scenario;

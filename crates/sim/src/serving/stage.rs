@@ -2,7 +2,7 @@
 
 use super::chain::{LOG_BYTES, MODEL};
 use super::checks::{Bug, Checks};
-use super::world::{Input, Net, Node, Purpose, id, node_of};
+use super::net::{Input, Net, Node, Purpose, id, node_of};
 use crate::queue::Micros;
 use littoral_infer::engine::Limits;
 use littoral_infer::model::Model;
