@@ -14,6 +14,12 @@ fn drafts(seed: u64) -> Scenario {
     Scenario { stages: 0, edges: 4, faults, ..rough(seed) }
 }
 
+/// Four edges draft for a head with three stages, and the head for a verifier.
+fn tiers(seed: u64) -> Scenario {
+    let faults = Faults { lasts_s: 8, ..drafts(seed).faults };
+    Scenario { tiers: 3, stages: 3, faults, ..drafts(seed) }
+}
+
 fn sound(scenario: &Scenario) -> Outcome {
     let outcome = run(scenario).unwrap();
     assert!(outcome.broken.is_empty(), "{scenario:?}: {:#?}", outcome.broken);
@@ -66,9 +72,35 @@ fn drafts_change_no_text_whatever_is_lost_doubled_and_late() {
     assert!(all(|o| o.passes_saved) > 100 && all(|o| o.local_only) >= 10, "{outcomes:#?}");
 }
 
+/// One engine, whose layers are on machines that die, answers clients, verifies for edges and drafts for a machine above.
+#[test]
+fn three_tiers_change_no_text_whatever_breaks() {
+    let outcomes: Vec<Outcome> = [1, 4, 7, 10].map(|seed| sound(&tiers(seed))).into();
+    let all = |of: fn(&Outcome) -> u64| outcomes.iter().map(of).sum::<u64>();
+    assert!(all(|o| o.losses_verifying) >= 4 && all(|o| o.head_verified) >= 40, "{outcomes:#?}");
+    assert!(all(|o| o.mishaps) >= 200 && all(|o| o.passes_saved) > 800 && all(|o| o.kept) >= 15, "{outcomes:#?}");
+    assert_eq!(all(|o| o.failed), 0);
+    // All of it in one.
+    let had = |o: &&Outcome| o.losses_verifying > 0 && o.head_verified > 0 && o.head_taken_over > 0;
+    assert!(outcomes.iter().any(|o| had(&o)), "{outcomes:#?}");
+    assert_eq!(outcomes[0], sound(&tiers(1)));
+}
+
+/// The stages and the head have no room to spare, or there is no stage at all, or everything waits for everything.
+#[test]
+fn three_tiers_with_too_little_of_everything_change_no_text() {
+    let narrow = Scenario { stage_room: 3, head_room: 2, ..tiers(7) };
+    let busy = Scenario { requests_per_minute: 150, layer_us: 8_000, ..tiers(8) };
+    for scenario in [narrow, busy, Scenario { stages: 0, ..tiers(9) }] {
+        sound(&Scenario { pause_max_ms: 120_000, ..scenario });
+    }
+}
+
 #[test]
 fn each_checker_finds_its_mistake() {
     let as_of_one = "expected as of one machine";
+    // Nobody who drafts or verifies begins anew.
+    let losses = Faults { silent_s: 4, lasts_s: 2, ..Faults::default() };
     let quiet = Scenario { faults: Faults::default(), ..rough(1) };
     for (bug, scenario, findings) in [
         (Bug::SaysTwice, rough(1), vec![as_of_one]),
@@ -90,6 +122,8 @@ fn each_checker_finds_its_mistake() {
         (Bug::TakesBack, drafts(1), vec!["is not what was", "failed: the verifier took back"]),
         (Bug::ClaimsMore, drafts(1), vec!["committed here"]),
         (Bug::KeepsSessions, Scenario { stages: 0, ..quiet.clone() }, vec!["the verifier has"]),
+        (Bug::TellsDrafts, tiers(1), vec![as_of_one]),
+        (Bug::DropsSessions, Scenario { faults: losses, ..tiers(1) }, vec!["sessions", "has no end"]),
         (Bug::Deafens, drafts(1), vec!["answers at the end", "has no end"]),
     ] {
         let found = run_broken(&scenario, Some(bug)).unwrap().broken;

@@ -97,12 +97,13 @@ struct Inputs {
 }
 
 impl Inputs {
-    /// # Errors
-    /// Nobody listens.
-    fn send(&self, input: Input) -> Result<(), mpsc::SendError<Input>> {
-        self.to.send(input)?;
-        self.chain.iter().for_each(chain::Waker::wake);
-        Ok(())
+    /// False if nobody listens.
+    fn send(&self, input: Input) -> bool {
+        let listens = self.to.send(input).is_ok();
+        if listens {
+            self.chain.iter().for_each(chain::Waker::wake);
+        }
+        listens
     }
 }
 
@@ -112,12 +113,12 @@ pub struct Port(Inputs);
 impl Port {
     /// It can be asked now, and hears of it there. `number`: greater than all before.
     pub fn up(&self, number: u64, line: UnboundedSender<Speculation>, learnt: Controller) {
-        let _ = self.0.send(Input::Up { machine: 0, number, line: Line::Server(line), learnt: Some(Box::new(learnt)) });
+        self.0.send(Input::Up { machine: 0, number, line: Line::Server(line), learnt: Some(Box::new(learnt)) });
     }
 
     /// What it says, or at last why it says no more.
     pub fn heard(&self, number: u64, said: Result<Speculation, String>) {
-        let _ = self.0.send(Input::Heard { machine: 0, number, said, place: peer::Place::default() });
+        self.0.send(Input::Heard { machine: 0, number, said, place: peer::Place::default() });
     }
 }
 
@@ -145,7 +146,7 @@ pub struct Waker(Inputs);
 
 impl Waker {
     pub fn wake(&self) {
-        let _ = self.0.send(Input::Wake);
+        self.0.send(Input::Wake);
     }
 }
 
@@ -523,12 +524,11 @@ async fn connect(
     let (heard, mut ended) = (inputs.clone(), Some(ended));
     let link = Link::spawn(greeted, move |said, place| {
         let down = said.is_err();
-        let _ = heard.send(Input::Heard { machine, number, said, place });
+        heard.send(Input::Heard { machine, number, said, place });
         if down {
             drop(ended.take());
         }
     });
     let up = Input::Up { machine, number, line: Line::Machine(link), learnt: None };
-    inputs.send(up).map_err(|_| "nobody listens".to_owned())?;
-    Ok(end)
+    if inputs.send(up) { Ok(end) } else { Err("nobody listens".into()) }
 }

@@ -1,27 +1,26 @@
-//! The head and its stages: what a node does around the shipped decisions, without its sockets.
+//! The head of a chain: what a node does around the shipped decisions, without its sockets.
 
-use super::checks::{self, Bug, Checks};
+use super::above::Above;
+use super::below::Below;
+use super::checks::{Bug, Checks};
+use super::net::{AGAIN_US, HEAD, Input, Net, Node, Purpose, id, node_of};
 use super::scenario::Scenario;
-use super::world::{AGAIN_US, HEAD, Input, Net, Node, Purpose, id, node_of};
 use crate::queue::Micros;
 use littoral_infer::engine::{Engine, Event, Request, SequenceId};
 use littoral_infer::model::Model;
 use littoral_infer::split::head::{Head, Link};
-use littoral_infer::split::lender::{self, Act, Lender};
 use littoral_infer::split::membership::{Bounds, Decision, Membership, Settings};
 use littoral_infer::split::place::HeadLayers;
-use littoral_model::lm::{CacheType, Config, Stage};
+use littoral_model::lm::CacheType;
 use littoral_tensor::pool::Pool;
-use littoral_wire::bounded::Blob;
-use littoral_wire::message::Name;
-use littoral_wire::pipeline::{Activations, Get, Layers, Offer};
-use littoral_wire::{List, NodeId, Pipeline, Wire};
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use littoral_wire::pipeline::{Activations, Get, Layers};
+use littoral_wire::{List, Pipeline, Wire};
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
 
-const LOG_BYTES: usize = 1 << 20;
-const MODEL: [u8; 32] = [7; 32];
+pub(super) const LOG_BYTES: usize = 1 << 20;
+pub(super) const MODEL: [u8; 32] = [7; 32];
 /// Detection of a machine that died, stands still or says nothing.
 const DETECT_MAX_US: u64 = 1_000_000;
 /// A head that sleeps by mistake sleeps so long.
@@ -29,15 +28,26 @@ const SLEEP_US: u64 = 45_000_000;
 /// The head looks after its machines so often.
 const TICK_US: u64 = 20_000;
 
+/// What its engine does for other machines, where there are three tiers.
+struct Tiers {
+    above: Above,
+    below: Below,
+}
+
 pub(super) struct HeadHost {
     head: Head,
     membership: Membership,
+    tiers: Option<Tiers>,
+    /// Requests that have no place yet, and whether they are for the machine above.
+    line: VecDeque<(Request, bool)>,
     /// Of each stage: the connection in use, and those whose offer has not come.
     links: BTreeMap<Node, u64>,
     conns: BTreeMap<u64, Node>,
     asked: BTreeMap<SequenceId, u64>,
     failed: Vec<Event>,
     pub survived: u64,
+    /// Losses of a running chain with a pass of an edge's session on its way.
+    pub survived_verifying: u64,
 }
 
 fn room(layers: u32) -> usize {
@@ -45,12 +55,16 @@ fn room(layers: u32) -> usize {
 }
 
 impl HeadHost {
-    pub fn new(scenario: &Scenario, bug: Option<Bug>, file: &[u8], pool: &Pool) -> Self {
+    /// `first`: the number of the first session, where there is a machine above.
+    pub fn new(scenario: &Scenario, bug: Option<Bug>, first: u64, file: &[u8], pool: &Pool) -> Self {
         let bounds = Bounds::default();
         // Beats are one way to notice, and their absence is the other.
         let late_us = if bug == Some(Bug::NoticesLate) { 3_000_000 } else { 0 };
         let ends = Model::load_ends(file, pool, &mut |_| ()).expect("a model that was made here");
-        let engine = Engine::new(Arc::new(ends), CacheType::F16, checks::limits()).expect("f16 fits any model");
+        let engine = Engine::new(Arc::new(ends), CacheType::F16, scenario.limits()).expect("f16 fits any model");
+        let tiers = scenario
+            .above()
+            .map(|above| Tiers { above: Above::new(&engine, first, above), below: Below::new(&engine) });
         let membership = Membership::new(Settings {
             machines: (1..=scenario.stages as usize).map(id).collect(),
             head_layers: HeadLayers::Just(0),
@@ -60,18 +74,43 @@ impl HeadHost {
         Self {
             head: Head::new(engine, MODEL, CacheType::F16, Activations::F32, LOG_BYTES),
             membership,
+            tiers,
+            line: VecDeque::new(),
             links: BTreeMap::new(),
             conns: BTreeMap::new(),
             asked: BTreeMap::new(),
             failed: Vec::new(),
             survived: 0,
+            survived_verifying: 0,
         }
     }
 
-    pub fn submit(&mut self, request: Request) {
-        let seed = request.sampling.seed;
-        if let Ok(sequence) = self.head.engine_mut().submit(request) {
-            self.asked.insert(sequence, seed);
+    /// Is there a machine above that can be asked?
+    pub fn linked(&self) -> bool {
+        self.tiers.as_ref().is_some_and(|tiers| tiers.above.linked())
+    }
+
+    /// `above`: the machine above is to answer it.
+    pub fn submit(&mut self, request: Request, above: bool, net: &mut Net) {
+        self.line.push_back((request, above));
+        self.admit(net);
+    }
+
+    /// Who asked first has the next place in the engine. Beside machines that draft there may be none.
+    fn admit(&mut self, net: &mut Net) {
+        let engine = self.head.engine_mut();
+        while engine.waiting_room() > 0
+            && (self.tiers.is_none() || self.asked.len() < engine.limits().running_max)
+            && let Some((request, up)) = self.line.pop_front()
+        {
+            let seed = request.sampling.seed;
+            let submitted = match &mut self.tiers {
+                Some(Tiers { above, .. }) if up => above.submit(engine, request, net.now()),
+                _ => engine.submit(request),
+            };
+            if let Ok(sequence) = submitted {
+                self.asked.insert(sequence, seed);
+            }
         }
     }
 
@@ -83,9 +122,7 @@ impl HeadHost {
             Some(Bug::Stops) if begun > SLEEP_US / 2 => return,
             _ => {}
         }
-        while let Some(input) = net.input(HEAD) {
-            self.hear(input, net);
-        }
+        self.hear_all(net);
         let mut now = begun;
         while let Some(decision) = self.membership.decide(&self.head, now) {
             match decision {
@@ -100,7 +137,13 @@ impl HeadHost {
                         net.send(*conn, HEAD, now, Pipeline::Get { get }.to_bytes());
                     }
                 }
-                Decision::Place(chain) => now = self.place(chain, now, net),
+                Decision::Place(chain) => {
+                    now = self.place(chain, now, net);
+                    // While layers were loaded here nobody was heard; a slow head would call all of them silent.
+                    if self.tiers.is_some() {
+                        break;
+                    }
+                }
                 Decision::Hold(hold) => self.head.engine_mut().hold(hold),
                 Decision::Fail(why) => self.failed.extend(self.head.fail_requests(&why)),
             }
@@ -109,7 +152,7 @@ impl HeadHost {
             net.note(HEAD, "survived", survived.detect_us);
             self.survived += 1;
             net.detect_us.push(survived.detect_us);
-            if survived.detect_us >= DETECT_MAX_US {
+            if survived.detect_us >= DETECT_MAX_US && !net.stood(HEAD, survived.at_us - survived.detect_us) {
                 let machine = node_of(survived.machine);
                 net.checks.add(|| format!("stage {machine} was noticed {} ms late", survived.detect_us / 1_000));
             }
@@ -124,24 +167,79 @@ impl HeadHost {
             now += net.cost(HEAD, scenario.pass_us + (own * tokens) as u64 * scenario.layer_us);
         }
         self.send(now, net);
-        self.tell(now, net);
+        self.tell(now, now - begun, net);
         net.busy(HEAD, now);
         net.plan(HEAD, if busy || !net.waits(HEAD) { now } else { now + TICK_US });
     }
 
-    /// What clients hear.
-    fn tell(&mut self, now: Micros, net: &mut Net) {
+    /// Hears what came as a node does, in which links for drafts are not those of the chain: first machines below, whose sessions are
+    /// arranged then, then the one above, and then the chain.
+    fn hear_all(&mut self, net: &mut Net) {
+        let now = net.now();
+        let mut inputs = Vec::new();
+        while let Some(input) = net.input(HEAD) {
+            inputs.push(input);
+        }
+        let Some(Tiers { above, below }) = &mut self.tiers else {
+            return inputs.into_iter().for_each(|input| self.hear(input, net));
+        };
+        let engine = self.head.engine_mut();
+        let (drafts, of_chain): (Vec<Input>, Vec<Input>) = inputs.into_iter().partition(|input| match input {
+            Input::Up { purpose, .. } | Input::NotReached { purpose, .. } => *purpose == Purpose::Drafts,
+            Input::Heard { conn, .. } | Input::Ended { conn } => !self.conns.contains_key(conn),
+            _ => false,
+        });
+        let (mut from_above, mut known) = (Vec::new(), None);
+        for input in drafts {
+            let is_above = match &input {
+                Input::Up { conn, peer, .. } if *peer == above.to() => {
+                    known = Some(*conn);
+                    true
+                }
+                Input::NotReached { .. } => true,
+                Input::Heard { conn, .. } | Input::Ended { conn } => above.has(*conn) || known == Some(*conn),
+                _ => false,
+            };
+            match is_above {
+                true => from_above.push(input),
+                false => below.hear(HEAD, input, engine, net),
+            }
+        }
+        self.admit(net);
+        let Some(Tiers { above, below }) = &mut self.tiers else { return };
+        let engine = self.head.engine_mut();
+        below.before(engine, now, net.bug);
+        from_above.into_iter().for_each(|input| above.hear(HEAD, input, engine, net));
+        above.look_for_silence(HEAD, net);
+        above.before(engine, now);
+        of_chain.into_iter().for_each(|input| self.hear(input, net));
+    }
+
+    /// What clients and machines below hear after a step that took so long.
+    fn tell(&mut self, now: Micros, took: u64, net: &mut Net) {
         let mut events = std::mem::take(&mut self.failed);
         events.extend(self.head.events());
+        if let (Some(Bug::TellsDrafts), Some(Tiers { above, .. })) = (net.bug, &self.tiers) {
+            for event in &events {
+                if let Event::Token { sequence, .. } = event
+                    && let (Some(seed), Some(far)) = (self.asked.get(sequence), above.far(*sequence))
+                {
+                    say(net, HEAD, *seed, event, Some(far), now);
+                }
+            }
+        }
+        if let Some(Tiers { above, below }) = &mut self.tiers {
+            // Several passes are on their way at a time.
+            let took = self.head.pace().last_us().unwrap_or(took);
+            events = above.after(HEAD, self.head.engine_mut(), events, now, net);
+            below.after(HEAD, &events, took, now, net);
+        }
         for event in events {
-            let sequence = match &event {
-                Event::Token { sequence, .. } | Event::Finished { sequence, .. } => *sequence,
-                _ => continue,
-            };
-            let Some(seed) = self.asked.get(&sequence).copied() else { continue };
-            let over = matches!(event, Event::Finished { .. });
-            say(net, HEAD, seed, &event, None, now);
-            if over {
+            let (Event::Token { sequence, .. } | Event::Finished { sequence, .. }) = &event else { continue };
+            let Some(seed) = self.asked.get(sequence).copied() else { continue };
+            let far = self.tiers.as_ref().and_then(|tiers| tiers.above.far(*sequence));
+            say(net, HEAD, seed, &event, far, now);
+            if let Event::Finished { sequence, .. } = event {
                 self.asked.remove(&sequence);
             }
         }
@@ -183,7 +281,7 @@ impl HeadHost {
                 if let Some(stage) = self.conns.remove(&conn) {
                     if self.links.get(&stage) == Some(&conn) {
                         self.links.remove(&stage);
-                        self.membership.down(&mut self.head, id(stage), now);
+                        self.lose(stage, now, net.bug);
                     }
                     net.dial(HEAD, stage, Purpose::Head, now + AGAIN_US);
                 }
@@ -194,8 +292,21 @@ impl HeadHost {
         }
     }
 
+    /// False if it was not up.
+    fn lose(&mut self, stage: Node, now: Micros, bug: Option<Bug>) -> bool {
+        let engine = self.head.engine();
+        let sessions = self.tiers.as_ref().map(|tiers| tiers.below.sequences(engine)).unwrap_or_default();
+        let away = !self.head.broken() && sessions.iter().any(|sequence| engine.is_away(*sequence));
+        let was_up = self.membership.down(&mut self.head, id(stage), now);
+        self.survived_verifying += u64::from(away && self.head.broken());
+        if bug == Some(Bug::DropsSessions) && was_up {
+            sessions.into_iter().for_each(|sequence| self.head.engine_mut().cancel(sequence));
+        }
+        was_up
+    }
+
     fn down(&mut self, stage: Node, now: Micros, net: &mut Net) {
-        if self.membership.down(&mut self.head, id(stage), now) {
+        if self.lose(stage, now, net.bug) {
             net.note(HEAD, "lost", stage as u64);
             self.hang_up(stage, now, net);
         }
@@ -227,6 +338,14 @@ impl HeadHost {
         if running + waiting > 0 {
             checks.add(|| format!("the head has {running} answers and {waiting} requests at the end"));
         }
+        if let Some(Tiers { above, below }) = &self.tiers
+            && (below.unended() > 0 || !above.idle() || !self.line.is_empty())
+        {
+            let (sessions, line) = (below.unended(), self.line.len());
+            checks.add(|| {
+                format!("the head has {sessions} sessions, drafts: {}, and {line} in line at the end", !above.idle())
+            });
+        }
     }
 }
 
@@ -250,216 +369,5 @@ pub(super) fn say(net: &mut Net, node: Node, seed: u64, event: &Event, far: Opti
     net.checks.hear(seed, event, far, now);
     if (bug == Some(Bug::SaysTwice) && some) || (bug == Some(Bug::EndsTwice) && last) {
         net.checks.hear(seed, event, far, now);
-    }
-}
-
-pub(super) struct StageHost {
-    lender: Lender,
-    /// What came over links that are not listened to yet.
-    unheard: BTreeMap<u64, Vec<Vec<u8>>>,
-    /// Layers of its assignment, and what was loaded since this was last looked at.
-    layers: usize,
-    loaded: usize,
-    /// What it is to fetch, if it has no file.
-    order: Option<Order>,
-}
-
-/// Layers that a head wants a stage to have.
-struct Order {
-    number: u64,
-    head: NodeId,
-    model: [u8; 32],
-    wanted: Vec<usize>,
-}
-
-/// Lends the world's files to a lender, of a stage without one what it fetched.
-struct Loads<'a> {
-    net: &'a mut Net,
-    node: Node,
-    pool: &'a Pool,
-    loaded: &'a mut usize,
-}
-
-impl lender::Layers for Loads<'_> {
-    fn open(&mut self, _: [u8; 32]) -> Result<Config, String> {
-        Model::config(&self.net.files.big).map_err(|e| e.to_string())
-    }
-
-    fn load(&mut self, ranges: Vec<Range<usize>>, _: &Pool) -> Result<Vec<Arc<Stage>>, String> {
-        let held = self.net.disks.get(&self.node);
-        let here = |layer: usize| held.is_some_and(|held| held.contains(&layer));
-        if !self.net.scenario.has_file(self.node) && !ranges.iter().cloned().flatten().all(here) {
-            let node = self.node;
-            self.net.checks.add(|| format!("stage {node} was given layers {ranges:?}, and does not have all of them"));
-            return Err("they are not all here".into());
-        }
-        *self.loaded += ranges.iter().map(Range::len).sum::<usize>();
-        ranges.into_iter().map(|range| self.net.files.load(range, self.pool)).collect()
-    }
-}
-
-impl StageHost {
-    pub fn new() -> Self {
-        Self { lender: Lender::new(LOG_BYTES), unheard: BTreeMap::new(), layers: 0, loaded: 0, order: None }
-    }
-
-    pub fn progress(&self) -> (u32, u64) {
-        self.lender.progress()
-    }
-
-    /// Handles one input; what comes of it leaves when it is computed.
-    pub fn turn(&mut self, node: Node, net: &mut Net) {
-        let Some(input) = net.input(node) else { return };
-        let now = net.now();
-        let mut cost = 0;
-        match input {
-            Input::Up { conn, peer, purpose: Purpose::Head } => {
-                self.lender.head_up(conn, id(peer), offer(node, net.scenario.has_file(node)));
-            }
-            Input::Up { conn, peer, purpose: Purpose::Join { epoch } } if net.dialler(conn) == Some(node) => {
-                self.lender.next_up(epoch, Ok((conn, id(peer))));
-            }
-            Input::Up { conn, peer, .. } => {
-                self.unheard.insert(conn, Vec::new());
-                self.lender.joined(conn, id(peer));
-            }
-            Input::NotReached { purpose: Purpose::Join { epoch }, .. } => {
-                self.lender.next_up(epoch, Err("no answer".into()));
-            }
-            Input::Heard { conn, bytes } => match self.unheard.get_mut(&conn) {
-                Some(unheard) => unheard.push(bytes),
-                None => cost += self.hear(node, conn, &bytes, net),
-            },
-            Input::Ended { conn } => {
-                self.unheard.remove(&conn);
-                self.lender.down(conn);
-            }
-            Input::Fetched { order, layer } => self.fetched(node, order, layer, net),
-            _ => {}
-        }
-        let mut at = now + cost;
-        // Those that came over a link that is listened to from now on are heard at once, and may lead to more.
-        let mut acts = VecDeque::from(self.lender.acts());
-        while let Some(act) = acts.pop_front() {
-            match act {
-                Act::Tell { link, said } => {
-                    if let Pipeline::Refused { reason, .. } = &said
-                        && reason.contains(" expected, got ")
-                    {
-                        net.checks.add(|| format!("stage {node} cannot read: {}", &**reason));
-                    }
-                    net.send(link, node, at, said.to_bytes());
-                }
-                Act::HangUp { link } => {
-                    self.unheard.remove(&link);
-                    net.close(link, node, at);
-                }
-                Act::Listen { link } => {
-                    for bytes in self.unheard.remove(&link).unwrap_or_default() {
-                        at += self.hear(node, link, &bytes, net);
-                    }
-                    acts.extend(self.lender.acts());
-                }
-                Act::Fetch { head, get } => {
-                    let wanted = get.layers.iter().flat_map(|part| part.start as usize..part.end as usize).collect();
-                    self.order = Some(Order { number: net.order(), head, model: get.model, wanted });
-                    self.fetch(node, at, net);
-                    acts.extend(self.lender.acts());
-                }
-                Act::Dial { epoch, to } => net.dial(node, node_of(to.id), Purpose::Join { epoch }, at),
-            }
-        }
-        if let Some(worker) = self.lender.worker() {
-            net.memory_bytes_max = net.memory_bytes_max.max(worker.bytes() as u64);
-        }
-        net.busy(node, at);
-        if !net.waits(node) {
-            net.plan(node, at);
-        }
-    }
-
-    /// A layer is here, unless something else was ordered meanwhile, or the head is gone that gave it.
-    fn fetched(&mut self, node: Node, order: u64, layer: usize, net: &mut Net) {
-        let current = self.order.as_ref().filter(|current| current.number == order);
-        if current.is_some_and(|current| self.lender.head() == Some(current.head)) {
-            net.fetched += u64::from(net.disks.entry(node).or_default().insert(layer));
-            self.fetch(node, net.now(), net);
-        }
-    }
-
-    /// Says what it has of what was ordered, and asks for the next layer.
-    fn fetch(&mut self, node: Node, at: Micros, net: &mut Net) {
-        let Some(Order { number, head, model, wanted }) = &self.order else { return };
-        let disk = net.disks.entry(node).or_default();
-        let (mut has, lacks): (BTreeSet<usize>, BTreeSet<usize>) =
-            wanted.iter().partition(|layer| disk.contains(layer));
-        if net.bug == Some(Bug::ClaimsLayers) {
-            has.extend(&lacks);
-        }
-        self.lender.fetched(*head, *model, &has, None);
-        if let Some(layer) = lacks.first() {
-            net.fetch(node, *number, *layer, at);
-        }
-    }
-
-    /// Returns what it costs.
-    fn hear(&mut self, node: Node, conn: u64, bytes: &[u8], net: &mut Net) -> u64 {
-        let Ok(mut said) = Pipeline::from_bytes(bytes) else { return 0 };
-        let now = net.now();
-        let (pass_us, layer_us) = (net.scenario.pass_us, net.scenario.layer_us);
-        let work = match &mut said {
-            Pipeline::Pass { pass } | Pipeline::Again { pass, .. } => {
-                match net.bug {
-                    Some(Bug::KeepsStates) => pass.freed = List::default(),
-                    Some(Bug::Miscomputes) if pass.number % 7 == 3 => {
-                        let mut bytes = pass.vectors.to_vec();
-                        bytes.iter_mut().skip(2).step_by(4).for_each(|byte| *byte ^= 0x40);
-                        pass.vectors = Blob::new(bytes).unwrap_or_default();
-                    }
-                    Some(Bug::Shortens) if pass.number % 7 == 3 => {
-                        let bytes = pass.vectors.len() / 2;
-                        pass.vectors = Blob::new(pass.vectors[..bytes].to_vec()).unwrap_or_default();
-                    }
-                    _ => {}
-                }
-                let tokens: u64 = pass.pieces.iter().map(|piece| u64::from(piece.tokens)).sum();
-                pass_us + tokens * self.layers as u64 * layer_us
-            }
-            Pipeline::Assign { assign } => {
-                self.layers = assign.segments.iter().map(|part| (part.end - part.start) as usize).sum();
-                0
-            }
-            _ => 0,
-        };
-        let work = net.cost(node, work);
-        let mut asked = 0;
-        let mut clock = || {
-            asked += 1;
-            if asked == 1 { now } else { now + work }
-        };
-        let pool = Pool::new(1);
-        let mut layers = Loads { net, node, pool: &pool, loaded: &mut self.loaded };
-        self.lender.hear(conn, said, &mut layers, &pool, &mut clock);
-        work + net.cost(node, std::mem::take(&mut self.loaded) as u64 * net.scenario.load_us)
-    }
-
-    pub fn finish(&self, node: Node, checks: &mut Checks) {
-        // What was freed last goes with the next pass; that is as many as ran together at most.
-        let slots = self.lender.worker().map_or(0, |worker| worker.slots());
-        let most = checks::limits().running_max;
-        if slots > most {
-            checks.add(|| format!("stage {node} has {slots} states at the end, at most {most} expected"));
-        }
-    }
-}
-
-fn offer(node: Node, has_file: bool) -> Offer {
-    let models = if has_file { vec![MODEL] } else { Vec::new() };
-    Offer {
-        name: Name::new(format!("stage {node}")),
-        memory_bytes: 0,
-        threads: 1,
-        at: format!("stage-{node}:1").as_str().into(),
-        models: List::new(models).unwrap_or_default(),
     }
 }

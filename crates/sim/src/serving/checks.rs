@@ -1,5 +1,6 @@
 //! What must hold, judged from outside: by what clients are told and by what is on the links.
 
+use super::net::Node;
 use super::tiny;
 use crate::checkers::Findings;
 use crate::queue::Micros;
@@ -47,6 +48,10 @@ pub enum Bug {
     /// Clients are not told that an answer is over, or are told twice.
     LosesTheEnd,
     EndsTwice,
+    /// The head tells its clients what it drafts for the machine above.
+    TellsDrafts,
+    /// When the head loses a stage it drops what it verifies for edges.
+    DropsSessions,
 }
 
 /// A request on its way: whose it is, and what is known of its answer.
@@ -61,11 +66,23 @@ pub(super) struct Asked {
     /// Of the large model, as the verifier says.
     passes: u64,
     at_edge: bool,
+    node: Node,
+    /// Whose model goes on if the one above it is lost.
+    below: Tier,
+}
+
+/// Whose model writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Tier {
+    Edge,
+    /// The head; the verifier too, unless there are three tiers.
+    Head,
+    Verifier,
 }
 
 pub(super) struct Checks {
-    big: Arc<Model>,
-    small: Arc<Model>,
+    /// Of each tier, by [`Tier`].
+    models: [Arc<Model>; 3],
     pool: Pool,
     findings: Findings,
     pause_max_us: u64,
@@ -76,6 +93,9 @@ pub(super) struct Checks {
     pub ended: u64,
     pub failed: u64,
     pub taken_over: u64,
+    /// Answers of the head that the verifier wrote, and that it began and the head ended.
+    pub head_verified: u64,
+    pub head_taken_over: u64,
     pub local_only: u64,
     pub passes_saved: u64,
     pub pauses_us: Vec<u64>,
@@ -85,10 +105,10 @@ pub(super) struct Checks {
 const PAUSE_US: u64 = 200_000;
 
 impl Checks {
-    pub fn new(big: Arc<Model>, small: Arc<Model>, pause_max_us: u64) -> Self {
+    /// `models`: of edges, the head, and the verifier.
+    pub fn new(models: [Arc<Model>; 3], pause_max_us: u64) -> Self {
         Self {
-            big,
-            small,
+            models,
             pool: Pool::new(1),
             findings: Findings::default(),
             pause_max_us,
@@ -98,6 +118,8 @@ impl Checks {
             ended: 0,
             failed: 0,
             taken_over: 0,
+            head_verified: 0,
+            head_taken_over: 0,
             local_only: 0,
             passes_saved: 0,
             pauses_us: Vec::new(),
@@ -117,15 +139,20 @@ impl Checks {
         self.asked.len()
     }
 
-    /// A client asks; the seed of its request is its number. `here`: the small model is to write it.
-    pub fn ask(&mut self, request: Request, local_only: bool, at_edge: bool, here: bool, now: Micros) {
-        let model = if here { &self.small } else { &self.big };
-        let expected = alone(model, &request, &[], &self.pool);
+    /// Clients of this machine see it die: of what they asked they hear no more.
+    pub fn died(&mut self, node: Node) {
+        self.asked.retain(|_, asked| asked.node != node);
+    }
+
+    /// A client asks a machine of the tier `at`; the seed of its request is its number. `by`: whose model is to write it.
+    pub fn ask(&mut self, request: Request, local_only: bool, (node, at): (Node, Tier), by: Tier, now: Micros) {
+        let expected = alone(&self.models[by as usize], &request, &[], &self.pool);
         let seed = request.sampling.seed;
         self.local_only += u64::from(local_only);
-        let stays = local_only || (at_edge && here);
-        let asked = Asked { request, stays, expected, said: Vec::new(), said_at: now, passes: 0, at_edge };
-        self.asked.insert(seed, asked);
+        let (stays, at_edge) = (local_only || at == by, at == Tier::Edge);
+        let said = Vec::new();
+        self.asked
+            .insert(seed, Asked { node, request, stays, expected, said, said_at: now, passes: 0, at_edge, below: at });
     }
 
     /// Tokens of a request's answer that are to come.
@@ -143,7 +170,7 @@ impl Checks {
                 let at = asked.said.len();
                 if far.is_some_and(|(tokens, _)| tokens as usize == at) {
                     // The small model goes on from what was committed.
-                    let rest = alone(&self.small, &asked.request, &asked.said, &self.pool);
+                    let rest = alone(&self.models[asked.below as usize], &asked.request, &asked.said, &self.pool);
                     asked.expected.truncate(at);
                     asked.expected.extend(rest);
                 }
@@ -178,7 +205,14 @@ impl Checks {
                 }
                 let said = asked.said.len() as u64;
                 let far = far.map_or(said, |(tokens, _)| tokens);
-                self.taken_over += u64::from(far < said);
+                let (whole, taken_over) = (far == said && !asked.stays, far < said);
+                match asked.at_edge {
+                    true => self.taken_over += u64::from(taken_over),
+                    false => {
+                        self.head_verified += u64::from(whole);
+                        self.head_taken_over += u64::from(taken_over && far > 0);
+                    }
+                }
                 if asked.passes > 0 {
                     self.passes_saved += far.saturating_sub(asked.passes);
                 }
@@ -263,11 +297,11 @@ fn alone(model: &Arc<Model>, request: &Request, begun: &[u32], pool: &Pool) -> V
     text
 }
 
-/// A request whose seed is its number.
-pub(super) fn request(number: u64, prompt_tokens: u64, max_tokens: u64) -> Request {
+/// A request whose seed is its number. `text`: prompts of the same one begin alike.
+pub(super) fn request(number: u64, text: u64, prompt_tokens: u64, max_tokens: u64) -> Request {
     let vocabulary = tiny::VOCABULARY as u64 - 1;
     Request {
-        prompt: (0..prompt_tokens).map(|i| ((i * (number % 17 + 3) + number) % vocabulary) as u32).collect(),
+        prompt: (0..prompt_tokens).map(|i| ((i * (text % 17 + 3) + text) % vocabulary) as u32).collect(),
         max_tokens: max_tokens as usize,
         sampling: littoral_infer::sample::SamplingParams {
             seed: number,

@@ -12,6 +12,9 @@ pub struct Outcome {
     pub failed: u64,
     /// Answers that a verifier began and the small model ended, for the verifier was lost.
     pub taken_over: u64,
+    /// The head's answers that the machine above wrote, and that it began and the head ended.
+    pub head_verified: u64,
+    pub head_taken_over: u64,
     pub local_only: u64,
     /// Of what might have left, what the small model was good enough for.
     pub kept: u64,
@@ -27,6 +30,8 @@ pub struct Outcome {
     pub fetched: u64,
     /// Of machines with layers, in the middle of something.
     pub losses_survived: u64,
+    /// Of these: while something of an edge was being verified in a pass on its way.
+    pub losses_verifying: u64,
     pub median_detect_s: f64,
     pub longest_detect_s: f64,
     /// Between two tokens of an answer of the head, where it was longer than 0.2 s.

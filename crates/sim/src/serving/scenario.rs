@@ -1,17 +1,25 @@
 //! What is simulated.
 
+use super::checks;
+use littoral_infer::engine::Limits;
 use littoral_node::transport::shaper::Shape;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
+
+/// States of ended answers that a machine keeps: a few.
+const KEPT_BYTES_MAX: usize = 64 << 10;
 
 /// The `[serving]` table of a file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Scenario {
     pub seed: u64,
+    /// 2: edges draft for the verifier, which has the model that the head shares with stages. 3: edges draft for the head, which
+    /// verifies over its chain, and the head drafts for the verifier, which has a model of twice as many layers.
+    pub tiers: u32,
     /// Virtual minutes in which requests come and things go wrong; then all is mended, and what was asked comes to its end.
     pub minutes: u32,
-    /// Layers of the large model; the small one has one.
+    /// Layers of the head's model; the edges' has one.
     pub layers: u32,
     /// Machines that lend their layers to the head, 0 to 16.
     pub stages: u32,
@@ -22,7 +30,7 @@ pub struct Scenario {
     /// Layers that each stage, and the head, has room for; 0: any number.
     pub stage_room: u32,
     pub head_room: u32,
-    /// Machines with the small model, 0 to 64; they draft for one verifier.
+    /// Machines with the small model, 0 to 64; they draft for one verifier, or for the head.
     pub edges: u32,
     /// Of the head, and of all edges together.
     pub requests_per_minute: u32,
@@ -66,8 +74,8 @@ impl Link {
     }
 }
 
-/// Mean seconds between two faults of a kind, of the whole world; 0: never. Stages and the verifier are hit, and of
-/// connections any.
+/// Mean seconds between two faults of a kind, of the whole world; 0: never. Stages and the verifier are hit, with three tiers the
+/// head and edges, too (a client of one that is killed hears no more of its request), and of connections any.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Faults {
@@ -99,6 +107,7 @@ impl Default for Scenario {
     fn default() -> Self {
         Self {
             seed: 0,
+            tiers: 2,
             minutes: 10,
             layers: 6,
             stages: 3,
@@ -121,6 +130,29 @@ impl Default for Scenario {
 }
 
 impl Scenario {
+    /// The verifier, if there is one.
+    pub(super) fn verifier(&self) -> Option<usize> {
+        (self.edges > 0 || self.tiers == 3).then_some(1 + self.stages as usize)
+    }
+
+    /// The machine that the head drafts for.
+    pub(super) fn above(&self) -> Option<usize> {
+        self.verifier().filter(|_| self.tiers == 3)
+    }
+
+    /// Bounds of every machine's engine. With three tiers states of ended answers are kept, and there are so few places that some wait.
+    pub(super) fn limits(&self) -> Limits {
+        match self.tiers {
+            3 => Limits { running_max: 6, kept_bytes_max: KEPT_BYTES_MAX, ..checks::limits() },
+            _ => checks::limits(),
+        }
+    }
+
+    /// States of ended answers that the head keeps, at most: each has 16 positions or more, of 64 bytes in each layer.
+    pub(super) fn kept_max(&self) -> usize {
+        self.limits().kept_bytes_max / (16 * 64 * self.layers as usize)
+    }
+
     /// To ask for a layer, and to have it.
     pub(super) fn fetch_us(&self) -> u64 {
         let Link { round_trip_us, bytes_per_s, .. } = self.stage_link;
@@ -149,8 +181,12 @@ impl Scenario {
             true => Ok(()),
             false => Err(ScenarioError { field, expected, got: got.to_string() }),
         };
+        within("tiers", "2 or 3", self.tiers.into(), 2, 3)?;
         within("minutes", "1 to 10,000", self.minutes.into(), 1, 10_000)?;
         within("layers", "1 to 64", self.layers.into(), 1, 64)?;
+        if self.tiers == 3 {
+            within("layers", "1 to 32 with three tiers", self.layers.into(), 1, 32)?;
+        }
         within("stages", "at most 16", self.stages.into(), 0, 16)?;
         within("fileless", "at most stages", self.fileless.into(), 0, self.stages.into())?;
         within("layer_bytes", "at most 10,000,000,000", self.layer_bytes, 0, 10_000_000_000)?;
