@@ -298,7 +298,7 @@ impl Shown<'_> {
                 "timed_mb": profile.timed_bytes as f64 / 1e6,
                 "memory_mb": own.memory_bytes as f64 / 1e6,
                 "disk_free_mb": own.disk_free_bytes as f64 / 1e6,
-                "disk_read_mb_per_s": own.disk_read_bytes_per_s as f64 / 1e6,
+                "disk_read_mb_per_s": own.disk_read_bytes_per_s / 1e6,
                 "rtt_ms": link.map(|link| link.rtt_s * 1e3),
                 "mbit_per_s": link.map(|link| link.bytes_per_s * 8.0 / 1e6),
             })

@@ -72,7 +72,7 @@ fn serve(dir: &Path, name: &str, model: &str, args: &[&str]) -> Server {
     Server::of(Folder::new(), &dir.join(model), &words(&[&own, args]))
 }
 
-fn at<'a>(server: &'a Server) -> &'a str {
+fn at(server: &Server) -> &str {
     server.ready["verifies"].as_str().unwrap()
 }
 

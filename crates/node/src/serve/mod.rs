@@ -2,8 +2,8 @@
 //!
 //! One request, followed from end to end: `door` lets a connection in, `connections` reads requests from it; `routes` finds
 //! what its path means, under which name (`hosts`) and who asks (`keys`); `ask` reads the body, renders the chat template,
-//! cuts the prompt into tokens, and makes a constraint of the form that the text must have; `writer`, the one thread that
-//! owns the engine, puts it into `line` and, when its turn comes, writes it along with all others; `words` makes text of its
+//! cuts the prompt into tokens, and makes a constraint of the form that the text must have; `writer` hands it to the one
+//! thread that owns the engine, `desk`, which puts it into `line` and, when its turn comes, writes it along with all others; `words` makes text of its
 //! tokens; `reply` gives that the form that the client expects, with calls of `tools` taken out. What goes wrong is a
 //! `refusal`. Who else may answer is `routed`'s; `upstream` is a server above, and `echo` drafts for it.
 //!
@@ -15,6 +15,7 @@
 mod ask;
 mod audit;
 mod connections;
+mod desk;
 mod door;
 mod drafters;
 mod echo;

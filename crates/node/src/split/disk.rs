@@ -22,7 +22,9 @@ pub fn read_bytes_per_s(path: &Path) -> Option<u64> {
     let start = buffer.as_ptr().align_offset(SECTOR);
     let piece = buffer.get_mut(start..start + PIECE)?;
     // A disk that slept, and whatever the first reading finds out about the file.
-    file.read(piece).ok()?;
+    if file.read(piece).ok()? < PIECE {
+        return None;
+    }
     let (begun, mut bytes) = (Instant::now(), 0);
     while bytes < BYTES_MAX && begun.elapsed() < TIME {
         match file.read(piece).ok()? {
