@@ -1,9 +1,9 @@
 //! The drafter's end of a conversation.
 //!
 //! It owns no model. [`Drafter::work`] says what to draft next, and the host brings the tokens with [`Drafter::drafted`]; what the
-//! text itself drafts ([`Sources`]) the drafter finds alone. The host passes on what the verifier says with [`Drafter::hear`], and calls [`Drafter::tick`] when [`Drafter::deadline_us`] has come.
-//! Each answers with an [`Output`]: what to send, which tokens are the answer's now, and whether it is over. Times are
-//! microseconds of any clock that never goes back.
+//! text itself drafts ([`Sources`]) the drafter finds alone. The host passes on what the verifier says with [`Drafter::hear`], and
+//! calls [`Drafter::tick`] when [`Drafter::deadline_us`] has come. Each answers with an [`Output`]: what to send, which tokens are
+//! the answer's now, and whether it is over. Times are microseconds of any clock that never goes back.
 //!
 //! While the verifier streams, tokens are drafted all the same, one at a time, and compared with what comes: this costs no time
 //! of the answer's, and is how the controller learns whether drafting would pay.

@@ -156,6 +156,23 @@ fn a_cloud_with_the_edges_own_model_answers_while_the_edge_cannot() {
     until(&edge, "edge");
     until(&device, "edge");
     assert_eq!(written(&edge, said, || {}), (text, vec!["edge".to_owned()]));
+    // What must not leave waits for the stage instead.
+    let local = with(body(said), json!({"local_only": true}));
+    let mut stream = stream(edge.at, CHAT, &local);
+    let mut parts = Vec::new();
+    for at in 0.. {
+        let Some(event) = stream.event() else { break };
+        if at == 100 {
+            stage.kill();
+            until(&edge, "cloud");
+            stage = Stage::start(&dir, "stage", &place, &edge_key);
+        }
+        let by = serde_json::from_str::<Value>(&event)
+            .ok()
+            .and_then(|event| event["littoral"]["by"].as_str().map(str::to_owned));
+        parts.extend(by.filter(|by| parts.last() != Some(by)));
+    }
+    assert_eq!(parts, ["edge"]);
     drop(stage);
 }
 

@@ -320,8 +320,8 @@ impl<'m> Desk<'m> {
 
     /// While some layers have no machine, one above that has the same model goes on with answers that may leave.
     fn hand_over(&mut self) {
-        let same = |routed: &Routed| routed.is_same(self.motor.link());
-        if self.motor.is_whole() || !self.routed.as_ref().is_some_and(same) {
+        let may = |routed: &Routed| routed.goes_on_above(self.motor.link());
+        if self.motor.is_whole() || !self.routed.as_ref().is_some_and(may) {
             return;
         }
         for (id, open) in &mut self.open {

@@ -135,9 +135,10 @@ impl Routed {
         }
     }
 
-    /// Is the model above the one here?
-    pub fn is_same(&self, motor: Option<Link>) -> bool {
-        self.upstream.is_none() && motor.is_some_and(|link| link.up && self.routing.is_same(link))
+    /// May the model above, which is the one here, go on with what was begun here? Not where its share is bounded.
+    pub fn goes_on_above(&self, motor: Option<Link>) -> bool {
+        let same = motor.is_some_and(|link| link.up && self.routing.is_same(link));
+        same && self.upstream.is_none() && !self.routing.has_budget()
     }
 
     /// The small model was heard. True: both are to be asked.
@@ -240,6 +241,7 @@ fn write(path: &Path, watch: &Watch) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use littoral_infer::route::budget::Budget;
     use littoral_infer::route::calibrate::{Labelled, calibrate};
     use littoral_infer::route::decide::{Drafting, Prices};
     use littoral_infer::route::features::{Seen, names};
@@ -283,6 +285,18 @@ mod tests {
 
     fn link(pays: bool) -> Option<Link> {
         Some(Link { up: true, model: None, drafting: Some(Drafting { round_trip_ms: 50.0, pays }) })
+    }
+
+    /// The same model and no bound on its share; a server at a URL does not say what it has.
+    #[test]
+    fn what_was_begun_here_goes_on_above_only_where_it_may() {
+        let with = |budget| Routing::new(None, None, budget, Prices::default()).beside([1; 32]);
+        let above = |model, up| Some(Link { up, model: Some([model; 32]), drafting: None });
+        let routed = Routed::new(with(None), None, None);
+        let may = [above(1, true), above(2, true), above(1, false), None].map(|link| routed.goes_on_above(link));
+        assert_eq!(may, [true, false, false, false]);
+        let bounded = Routed::new(with(Budget::new(0.0, 10).ok()), None, None);
+        assert!(!bounded.goes_on_above(above(1, true)));
     }
 
     #[test]
